@@ -1,0 +1,312 @@
+r"""IoU, Dice, precision and recall from integer counts.
+
+For a class :math:`c` let :math:`TP_c` be the pixels that are :math:`c` in the truth and in the
+prediction, :math:`FP_c` those that are :math:`c` in the prediction alone and :math:`FN_c` those
+that are :math:`c` in the truth alone. Then
+
+.. math::
+
+    \mathrm{IoU}_c = \frac{TP_c}{TP_c + FP_c + FN_c}, \qquad
+    \mathrm{Dice}_c = \frac{2\,TP_c}{2\,TP_c + FP_c + FN_c}, \qquad
+    \mathrm{precision}_c = \frac{TP_c}{TP_c + FP_c}, \qquad
+    \mathrm{recall}_c = \frac{TP_c}{TP_c + FN_c}.
+
+Two conventions hold everywhere in this package:
+
+* a class that is absent from both truth and prediction is *undefined* (NaN) and left out of a mean;
+* a class that is absent from the truth but predicted somewhere scores 0 (IoU, Dice, precision);
+  its recall is undefined.
+
+Void pixels (``target == ignore_index``) leave every count, whatever was predicted there.
+Counts are 64-bit integers from start to end, so a whole test set is summed without rounding and
+the order of the batches does not matter. Every function takes torch tensors, on any device, or
+NumPy arrays.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+Int64Array = npt.NDArray[np.int64]
+Float64Array = npt.NDArray[np.float64]
+Labels = torch.Tensor | npt.NDArray[Any]
+
+TP, FP, FN = 0, 1, 2
+"""Positions in the last axis of the counts that :func:`confusion_per_image` returns."""
+
+
+def _as_labels(labels: Labels, name: str) -> torch.Tensor:
+    """Return ``labels`` as an int64 tensor, or say why they are no class indices."""
+    if isinstance(labels, torch.Tensor):
+        tensor = labels.detach()
+    else:
+        array = np.asarray(labels)
+        if array.dtype.kind not in "biu":
+            raise TypeError(
+                f"{name}: expected integer class indices, got dtype {array.dtype}; "
+                "take the argmax (or the threshold) of the scores first"
+            )
+        tensor = torch.from_numpy(array.astype(np.int64))
+    if tensor.is_floating_point() or tensor.is_complex():
+        raise TypeError(
+            f"{name}: expected integer class indices, got dtype {tensor.dtype}; "
+            "take the argmax (or the threshold) of the scores first"
+        )
+    return tensor.to(torch.int64)
+
+
+def _check_num_classes(num_classes: int) -> int:
+    if isinstance(num_classes, bool) or not isinstance(num_classes, int) or num_classes < 2:
+        raise ValueError(
+            f"num_classes: expected an integer of at least 2, got {num_classes!r} "
+            "(a binary task has 2 classes: background and foreground)"
+        )
+    return num_classes
+
+
+def _check_range(labels: torch.Tensor, num_classes: int, name: str, hint: str) -> None:
+    if labels.numel() == 0:
+        return
+    low, high = (int(v) for v in torch.aminmax(labels))
+    if low < 0 or high >= num_classes:
+        bad = low if low < 0 else high
+        raise ValueError(f"{name}: expected class indices 0…{num_classes - 1}, got {bad}; {hint}")
+
+
+def _pairs(
+    pred: Labels, target: Labels, num_classes: int, ignore_index: int | None
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Return (flat code ``target * C + pred``, keep mask, shape-preserving target)."""
+    pred_t, target_t = _as_labels(pred, "pred"), _as_labels(target, "target")
+    if pred_t.shape != target_t.shape:
+        raise ValueError(
+            f"pred and target: expected the same shape, got {tuple(pred_t.shape)} and "
+            f"{tuple(target_t.shape)}; pred holds class indices, not scores per class"
+        )
+    target_t = target_t.to(pred_t.device)
+    keep = (
+        torch.ones_like(target_t, dtype=torch.bool)
+        if ignore_index is None
+        else target_t != ignore_index
+    )
+    kept_target, kept_pred = target_t[keep], pred_t[keep]
+    _check_range(
+        kept_target,
+        num_classes,
+        "target",
+        f"void pixels need ignore_index (now {ignore_index})",
+    )
+    _check_range(kept_pred, num_classes, "pred", "num_classes or the argmax axis is wrong")
+    return kept_target * num_classes + kept_pred, keep, target_t
+
+
+def _divide(numerator: Int64Array, denominator: Int64Array) -> Float64Array:
+    """Divide in float64; NaN where the denominator is 0, without a warning."""
+    result = np.full(np.broadcast_shapes(numerator.shape, denominator.shape), np.nan)
+    np.divide(numerator, denominator, out=result, where=denominator != 0)
+    return result
+
+
+def _split_counts(counts: npt.ArrayLike) -> tuple[Int64Array, Int64Array, Int64Array]:
+    array = np.asarray(counts)
+    if array.ndim == 0 or array.shape[-1] != 3:
+        raise ValueError(f"counts: expected a last axis of 3 [tp, fp, fn], got shape {array.shape}")
+    if array.dtype.kind not in "iu":
+        raise TypeError(f"counts: expected integers, got dtype {array.dtype}")
+    array = array.astype(np.int64)
+    if (array < 0).any():
+        raise ValueError(f"counts: expected no negative count, got {int(array.min())}")
+    return array[..., TP], array[..., FP], array[..., FN]
+
+
+def iou_from_counts(counts: npt.ArrayLike) -> Float64Array:
+    """Intersection over union, tp / (tp + fp + fn), of counts (..., 3) → (...).
+
+    NaN where the class is absent from truth and prediction.
+
+    >>> iou_from_counts([[1, 1, 2], [0, 3, 0], [0, 0, 0]])
+    array([0.25, 0.  ,  nan])
+    """
+    tp, fp, fn = _split_counts(counts)
+    return _divide(tp, tp + fp + fn)
+
+
+def dice_from_counts(counts: npt.ArrayLike) -> Float64Array:
+    """Dice coefficient (F1), 2 tp / (2 tp + fp + fn), of counts (..., 3) → (...).
+
+    NaN where the class is absent from truth and prediction. Dice = 2 IoU / (1 + IoU).
+
+    >>> dice_from_counts([[1, 1, 2], [0, 3, 0], [0, 0, 0]])
+    array([0.4, 0. , nan])
+    """
+    tp, fp, fn = _split_counts(counts)
+    return _divide(2 * tp, 2 * tp + fp + fn)
+
+
+def precision_from_counts(counts: npt.ArrayLike) -> Float64Array:
+    """Precision, tp / (tp + fp), of counts (..., 3) → (...).
+
+    NaN where the class is absent from truth and prediction; 0 where it is in the truth but
+    never predicted (nothing that was found is right), as scikit-learn's ``zero_division=0`` has it.
+
+    >>> precision_from_counts([[1, 1, 2], [0, 0, 5], [0, 0, 0]])
+    array([0.5, 0. , nan])
+    """
+    tp, fp, fn = _split_counts(counts)
+    result = _divide(tp, tp + fp)
+    result[(tp + fp == 0) & (fn > 0)] = 0.0
+    return result
+
+
+def recall_from_counts(counts: npt.ArrayLike) -> Float64Array:
+    """Recall (class accuracy), tp / (tp + fn), of counts (..., 3) → (...).
+
+    NaN where the class is absent from the truth.
+
+    >>> recall_from_counts([[1, 1, 3], [0, 3, 0]])
+    array([0.25,  nan])
+    """
+    tp, _, fn = _split_counts(counts)
+    return _divide(tp, tp + fn)
+
+
+def confusion_per_image(
+    pred: Labels, target: Labels, num_classes: int, ignore_index: int | None = None
+) -> Int64Array:
+    """Counts [tp, fp, fn] per image and class.
+
+    Args:
+        pred: predicted class indices, shape (N, *S).
+        target: true class indices, shape (N, *S).
+        num_classes: number C of classes; a binary task has 2.
+        ignore_index: value of ``target`` that leaves every count, or None.
+
+    Returns:
+        int64 array of shape (N, C, 3).
+
+    Raises:
+        TypeError: scores in place of class indices.
+        ValueError: shapes that differ, or an index outside 0…C−1.
+
+    >>> confusion_per_image(np.array([[0, 1, 1, 1]]), np.array([[0, 0, 1, 9]]), 2, ignore_index=9)
+    array([[[1, 0, 1],
+            [1, 1, 0]]])
+    """
+    classes = _check_num_classes(num_classes)
+    code, keep, target_t = _pairs(pred, target, classes, ignore_index)
+    if target_t.ndim == 0:
+        raise ValueError("target: expected a leading batch axis (N, *S), got a scalar")
+    images = target_t.shape[0]
+    cells = classes * classes
+    if images == 0:
+        return np.zeros((0, classes, 3), dtype=np.int64)
+    image = torch.arange(images, device=code.device).reshape(-1, *[1] * (target_t.ndim - 1))
+    flat = image.expand(target_t.shape)[keep] * cells + code
+    matrix = torch.bincount(flat, minlength=images * cells).reshape(images, classes, classes)
+    tp = torch.diagonal(matrix, dim1=1, dim2=2)
+    counts = torch.stack([tp, matrix.sum(dim=1) - tp, matrix.sum(dim=2) - tp], dim=-1)
+    return counts.cpu().numpy()
+
+
+class ConfusionMatrix:
+    """Confusion matrix of a whole set, summed batch by batch in 64-bit integers.
+
+    Attribute ``matrix`` is the (C, C) int64 array whose rows are the truth and columns the
+    prediction, as in scikit-learn.
+
+    Args:
+        num_classes: number C of classes; a binary task has 2.
+        ignore_index: value of the target that leaves every count, or None.
+
+    >>> matrix = ConfusionMatrix(3, ignore_index=255)
+    >>> matrix.update(np.array([0, 1, 1, 0]), np.array([0, 1, 0, 255]))
+    >>> matrix.iou()                       # class 2 is nowhere: undefined
+    array([0.5, 0.5, nan])
+    >>> matrix.mean_iou()                  # … and left out of the mean
+    0.5
+    """
+
+    def __init__(self, num_classes: int, ignore_index: int | None = None) -> None:
+        self.num_classes = _check_num_classes(num_classes)
+        self.ignore_index = ignore_index
+        self.matrix: Int64Array = np.zeros((self.num_classes, self.num_classes), dtype=np.int64)
+
+    def update(self, pred: Labels, target: Labels) -> None:
+        """Add a batch: class indices ``pred`` and ``target`` of the same shape, whatever it is.
+
+        Raises:
+            TypeError: scores in place of class indices.
+            ValueError: shapes that differ, or an index outside 0…C−1. The matrix then stays as
+                it was.
+        """
+        code, _, _ = _pairs(pred, target, self.num_classes, self.ignore_index)
+        counts = torch.bincount(code, minlength=self.num_classes**2)
+        self.matrix += counts.reshape(self.num_classes, self.num_classes).cpu().numpy()
+
+    def merge(self, other: ConfusionMatrix) -> None:
+        """Add the counts of another matrix of the same classes (another process, another part)."""
+        if (other.num_classes, other.ignore_index) != (self.num_classes, self.ignore_index):
+            raise ValueError(
+                f"merge: expected num_classes={self.num_classes}, ignore_index="
+                f"{self.ignore_index}, got {other.num_classes}, {other.ignore_index}"
+            )
+        self.matrix += other.matrix
+
+    def reset(self) -> None:
+        """Set every count to zero."""
+        self.matrix[:] = 0
+
+    def counts(self) -> Int64Array:
+        """Counts [tp, fp, fn] per class, shape (C, 3)."""
+        tp = np.diagonal(self.matrix)
+        return np.stack([tp, self.matrix.sum(axis=0) - tp, self.matrix.sum(axis=1) - tp], axis=-1)
+
+    def iou(self) -> Float64Array:
+        """IoU per class, shape (C,); NaN where a class is absent from truth and prediction."""
+        return iou_from_counts(self.counts())
+
+    def dice(self) -> Float64Array:
+        """Dice per class, shape (C,); NaN where a class is absent from truth and prediction."""
+        return dice_from_counts(self.counts())
+
+    def precision(self) -> Float64Array:
+        """Precision per class, shape (C,); 0 where a class is in the truth but never predicted."""
+        return precision_from_counts(self.counts())
+
+    def recall(self) -> Float64Array:
+        """Recall per class, shape (C,); NaN where a class is absent from the truth."""
+        return recall_from_counts(self.counts())
+
+    def mean_iou(self, foreground_only: bool = False) -> float:
+        """Mean of :meth:`iou` over the classes where it is defined (NaN if there is none).
+
+        ``foreground_only`` leaves out class 0, the background.
+        """
+        return _nanmean(self.iou(), foreground_only)
+
+    def mean_dice(self, foreground_only: bool = False) -> float:
+        """Mean of :meth:`dice` over the classes where it is defined (NaN if there is none)."""
+        return _nanmean(self.dice(), foreground_only)
+
+    def mean_precision(self, foreground_only: bool = False) -> float:
+        """Mean of :meth:`precision` over the classes where it is defined (NaN if there is none)."""
+        return _nanmean(self.precision(), foreground_only)
+
+    def mean_recall(self, foreground_only: bool = False) -> float:
+        """Mean of :meth:`recall` over the classes where it is defined: SegNet's class average."""
+        return _nanmean(self.recall(), foreground_only)
+
+    def pixel_accuracy(self) -> float:
+        """Share of the counted pixels that are right (SegNet's global accuracy); NaN if none."""
+        total = int(self.matrix.sum())
+        return float(np.trace(self.matrix) / total) if total else float("nan")
+
+
+def _nanmean(values: Float64Array, foreground_only: bool) -> float:
+    values = values[1:] if foreground_only else values
+    defined = values[~np.isnan(values)]
+    return float(defined.mean()) if defined.size else float("nan")

@@ -1,0 +1,236 @@
+"""Overlap metrics against hand arithmetic, a slow oracle and scikit-learn."""
+
+from __future__ import annotations
+
+import doctest
+
+import numpy as np
+import pytest
+import torch
+from sklearn.metrics import (
+    accuracy_score,
+    confusion_matrix,
+    f1_score,
+    jaccard_score,
+    precision_score,
+    recall_score,
+)
+
+from lossatlas import metrics
+from lossatlas.metrics import ConfusionMatrix, confusion_per_image, overlap
+
+torch.set_num_threads(1)
+
+# A 2×4 image, three classes and void (9):
+#   truth  0 0 1 1 / 2 2 9 0      prediction  0 1 1 1 / 2 0 2 0
+# class 0: tp 2, fp 1, fn 1 → IoU 2/4, Dice 4/6, precision 2/3, recall 2/3
+# class 1: tp 2, fp 1, fn 0 → IoU 2/3, Dice 4/5, precision 2/3, recall 1
+# class 2: tp 1, fp 0, fn 1 → IoU 1/2, Dice 2/3, precision 1,   recall 1/2   (the void 2 is no fp)
+TRUTH = np.array([[[0, 0, 1, 1], [2, 2, 9, 0]]])
+PREDICTION = np.array([[[0, 1, 1, 1], [2, 0, 2, 0]]])
+COUNTS = [[2, 1, 1], [2, 1, 0], [1, 0, 1]]
+
+
+def random_labels(seed: int, classes: int = 5, void: int | None = 255):
+    rng = np.random.default_rng(seed)
+    shares = np.array([0.6, 0.25, 0.1, 0.04, 0.01])[:classes]
+    target = rng.choice(classes, size=(6, 16, 20), p=shares / shares.sum())
+    pred = np.where(rng.random(target.shape) < 0.7, target, rng.integers(0, classes, target.shape))
+    if void is not None:
+        target = np.where(rng.random(target.shape) < 0.05, void, target)
+    return pred, target
+
+
+def oracle(pred, target, classes, void):
+    """Count pixel by pixel, image by image."""
+    out = np.zeros((len(pred), classes, 3), dtype=np.int64)
+    for n in range(len(pred)):
+        for p, t in zip(pred[n].ravel().tolist(), target[n].ravel().tolist(), strict=True):
+            if t == void:
+                continue
+            if p == t:
+                out[n, t, 0] += 1
+            else:
+                out[n, p, 1] += 1
+                out[n, t, 2] += 1
+    return out
+
+
+@pytest.mark.parametrize("convert", [np.asarray, torch.from_numpy])
+def test_a_case_computed_by_hand_with_a_void_pixel(convert):
+    matrix = ConfusionMatrix(3, ignore_index=9)
+    matrix.update(convert(PREDICTION), convert(TRUTH))
+    assert matrix.counts().tolist() == COUNTS
+    assert matrix.matrix.tolist() == [[2, 1, 0], [0, 2, 0], [1, 0, 1]]
+    np.testing.assert_allclose(matrix.iou(), [1 / 2, 2 / 3, 1 / 2], rtol=1e-15)
+    np.testing.assert_allclose(matrix.dice(), [2 / 3, 4 / 5, 2 / 3], rtol=1e-15)
+    np.testing.assert_allclose(matrix.precision(), [2 / 3, 2 / 3, 1], rtol=1e-15)
+    np.testing.assert_allclose(matrix.recall(), [2 / 3, 1, 1 / 2], rtol=1e-15)
+    assert matrix.mean_iou() == pytest.approx((1 / 2 + 2 / 3 + 1 / 2) / 3)
+    assert matrix.mean_iou(foreground_only=True) == pytest.approx((2 / 3 + 1 / 2) / 2)
+    assert matrix.mean_dice(foreground_only=True) == pytest.approx((4 / 5 + 2 / 3) / 2)
+    assert matrix.mean_recall() == pytest.approx((2 / 3 + 1 + 1 / 2) / 3)
+    assert matrix.mean_precision() == pytest.approx((2 / 3 + 2 / 3 + 1) / 3)
+    assert matrix.pixel_accuracy() == pytest.approx(5 / 7)
+    per_image = confusion_per_image(convert(PREDICTION), convert(TRUTH), 3, ignore_index=9)
+    assert per_image.dtype == np.int64
+    assert per_image.tolist() == [COUNTS]
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_counts_equal_a_pixel_by_pixel_oracle(seed):
+    pred, target = random_labels(seed)
+    expected = oracle(pred, target, 5, 255)
+    assert np.array_equal(confusion_per_image(pred, target, 5, ignore_index=255), expected)
+    matrix = ConfusionMatrix(5, ignore_index=255)
+    matrix.update(pred, target)
+    assert np.array_equal(matrix.counts(), expected.sum(axis=0))
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_values_equal_scikit_learn_over_the_kept_pixels(seed):
+    pred, target = random_labels(seed)
+    matrix = ConfusionMatrix(5, ignore_index=255)
+    matrix.update(torch.from_numpy(pred), torch.from_numpy(target))
+    keep = target != 255
+    t, p, labels = target[keep], pred[keep], list(range(5))
+    assert np.array_equal(matrix.matrix, confusion_matrix(t, p, labels=labels))
+    for ours, theirs in [
+        (matrix.iou(), jaccard_score),
+        (matrix.dice(), f1_score),
+        (matrix.precision(), precision_score),
+        (matrix.recall(), recall_score),
+    ]:
+        np.testing.assert_allclose(ours, theirs(t, p, labels=labels, average=None), rtol=1e-12)
+    assert matrix.mean_iou() == pytest.approx(jaccard_score(t, p, labels=labels, average="macro"))
+    assert matrix.mean_dice() == pytest.approx(f1_score(t, p, labels=labels, average="macro"))
+    assert matrix.pixel_accuracy() == pytest.approx(accuracy_score(t, p))
+
+
+def test_an_absent_class_is_nan_and_a_hallucinated_class_is_zero():
+    matrix = ConfusionMatrix(4)
+    matrix.update(np.array([0, 0, 2, 1]), np.array([0, 0, 0, 1]))  # 2 is predicted only, 3 nowhere
+    assert matrix.iou()[2] == matrix.dice()[2] == matrix.precision()[2] == 0
+    assert np.isnan(matrix.recall()[2])
+    for values in (matrix.iou(), matrix.dice(), matrix.precision(), matrix.recall()):
+        assert np.isnan(values[3])
+    assert matrix.mean_iou() == pytest.approx((2 / 3 + 1 + 0) / 3)
+
+
+def test_a_class_that_is_never_predicted_has_precision_zero_as_in_scikit_learn():
+    truth, pred = np.array([0, 1, 1]), np.array([0, 0, 0])
+    matrix = ConfusionMatrix(2)
+    matrix.update(pred, truth)
+    expected = precision_score(truth, pred, labels=[0, 1], average=None, zero_division=0)
+    np.testing.assert_allclose(matrix.precision(), expected)
+    assert matrix.recall().tolist() == [1, 0]
+
+
+@pytest.mark.parametrize("batch", [1, 2, 4, 6])
+def test_batches_give_the_same_matrix_as_the_whole_set(batch):
+    pred, target = random_labels(7)
+    whole, parts = ConfusionMatrix(5, 255), ConfusionMatrix(5, 255)
+    whole.update(pred, target)
+    for start in range(0, len(pred), batch):
+        parts.update(pred[start : start + batch], target[start : start + batch])
+    assert np.array_equal(whole.matrix, parts.matrix)
+
+
+def test_merging_two_parts_equals_the_whole_and_reset_clears_it():
+    pred, target = random_labels(8)
+    whole, first, second = (ConfusionMatrix(5, 255) for _ in range(3))
+    whole.update(pred, target)
+    first.update(pred[:2], target[:2])
+    second.update(pred[2:], target[2:])
+    first.merge(second)
+    assert np.array_equal(first.matrix, whole.matrix)
+    first.reset()
+    assert first.matrix.sum() == 0
+    with pytest.raises(ValueError, match="num_classes=5"):
+        first.merge(ConfusionMatrix(4, 255))
+
+
+def test_ignoring_pixels_equals_removing_them():
+    pred, target = random_labels(9)
+    ignoring, removing = ConfusionMatrix(5, ignore_index=255), ConfusionMatrix(5)
+    ignoring.update(pred, target)
+    removing.update(pred[target != 255], target[target != 255])
+    assert np.array_equal(ignoring.matrix, removing.matrix)
+
+
+def test_permuting_the_classes_permutes_the_scores():
+    pred, target = random_labels(10, void=None)
+    order = np.array([3, 0, 4, 1, 2])
+    plain, permuted = ConfusionMatrix(5), ConfusionMatrix(5)
+    plain.update(pred, target)
+    permuted.update(order[pred], order[target])
+    np.testing.assert_array_equal(permuted.iou()[order], plain.iou())
+    assert permuted.pixel_accuracy() == plain.pixel_accuracy()
+
+
+def test_void_may_lie_inside_the_range_of_the_classes():
+    # Void 1 among three classes: only the other pixels count.
+    matrix = ConfusionMatrix(3, ignore_index=1)
+    matrix.update(np.array([0, 2, 1]), np.array([1, 2, 0]))
+    assert matrix.matrix.tolist() == [[0, 1, 0], [0, 0, 0], [0, 0, 1]]
+
+
+def test_counts_beyond_32_bits_stay_exact():
+    matrix = ConfusionMatrix(2)
+    matrix.matrix[:] = [[2**40 + 1, 0], [1, 2**33 + 1]]
+    matrix.update(np.array([0]), np.array([0]))
+    assert matrix.counts().tolist() == [[2**40 + 2, 1, 0], [2**33 + 1, 0, 1]]
+
+
+def test_nothing_counted_gives_nan_everywhere_and_no_warning():
+    matrix = ConfusionMatrix(2, ignore_index=255)
+    matrix.update(np.zeros((1, 3), np.uint8), np.full((1, 3), 255, np.uint8))
+    assert np.isnan(matrix.iou()).all()
+    assert np.isnan([matrix.mean_iou(), matrix.mean_dice(), matrix.pixel_accuracy()]).all()
+    empty = confusion_per_image(np.zeros((0, 4, 4), int), np.zeros((0, 4, 4), int), 3)
+    assert empty.shape == (0, 3, 3)
+
+
+def test_dice_and_iou_of_the_same_counts_obey_their_identity():
+    pred, target = random_labels(11)
+    counts = confusion_per_image(pred, target, 5, 255)
+    iou, dice = metrics.iou_from_counts(counts), metrics.dice_from_counts(counts)
+    assert iou.shape == dice.shape == (6, 5)
+    np.testing.assert_allclose(dice, 2 * iou / (1 + iou), rtol=1e-14)
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int32, torch.int64, torch.bool])
+def test_every_integer_type_is_taken(dtype):
+    matrix = ConfusionMatrix(2)
+    matrix.update(torch.tensor([0, 1, 1]).to(dtype), torch.tensor([0, 1, 0]).to(dtype))
+    assert matrix.matrix.tolist() == [[1, 1], [0, 1]]
+
+
+def test_bad_input_is_refused_with_expected_got_and_remedy_and_changes_nothing():
+    matrix = ConfusionMatrix(3, ignore_index=255)
+    good = np.array([[0, 1]])
+    matrix.update(good, good)
+    before = matrix.matrix.copy()
+    with pytest.raises(ValueError, match=r"expected class indices 0…2, got 7.*ignore_index"):
+        matrix.update(good, np.array([[0, 7]]))
+    with pytest.raises(ValueError, match=r"pred: expected class indices 0…2, got -1"):
+        matrix.update(np.array([[0, -1]]), good)
+    with pytest.raises(ValueError, match=r"same shape, got \(1, 2\) and \(2, 1\)"):
+        matrix.update(good, good.T)
+    with pytest.raises(TypeError, match="argmax"):
+        matrix.update(good.astype(np.float32), good)
+    with pytest.raises(TypeError, match="argmax"):
+        matrix.update(torch.rand(1, 2), torch.from_numpy(good))
+    assert np.array_equal(matrix.matrix, before)
+    with pytest.raises(ValueError, match="at least 2, got 1"):
+        ConfusionMatrix(1)
+    with pytest.raises(ValueError, match=r"last axis of 3"):
+        metrics.iou_from_counts([1, 2])
+    with pytest.raises(ValueError, match="negative"):
+        metrics.iou_from_counts([1, 2, -1])
+    with pytest.raises(ValueError, match="batch axis"):
+        confusion_per_image(np.array(1), np.array(1), 2)
+
+
+def test_the_examples_of_the_docstrings_hold():
+    assert doctest.testmod(overlap, optionflags=doctest.NORMALIZE_WHITESPACE).failed == 0
