@@ -1,0 +1,43 @@
+# Each line is a command that a person could type.
+STUDY ?= quick
+BIN := .venv/bin
+LOCK := requirements.lock
+
+.PHONY: book test bench data lint lock clean
+
+book: .venv/ready
+	@$(BIN)/lossatlas book --study $(STUDY)
+
+test: .venv/ready
+	$(BIN)/pytest -n 2 --dist loadfile
+
+bench: .venv/ready
+	$(BIN)/python benchmarks/losses.py --out results/bench
+
+data: .venv/ready
+	$(BIN)/lossatlas data get camvid
+
+lint: .venv/ready
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+# One environment: every version and hash of the lock, the package itself editable.
+.venv/ready: $(LOCK) pyproject.toml
+	@echo "— environment in .venv (about a minute, 6 GB on the first time)"
+	@python3 -c 'import sys; sys.exit(sys.version_info < (3, 11) and f"expected Python >= 3.11, got {sys.version.split()[0]}: put a newer python3 first on the PATH")'
+	@test -x $(BIN)/python || python3 -m venv .venv
+	@$(BIN)/python -m pip install -q --disable-pip-version-check "$$(grep -o '^uv==[0-9.]*' $(LOCK))"
+	@$(BIN)/uv pip install -q --python $(BIN)/python --require-hashes -r $(LOCK)
+	@$(BIN)/uv pip install -q --python $(BIN)/python --no-deps --no-build-isolation -e .
+	@touch $@
+
+# After a change of pyproject.toml's dependencies.
+lock:
+	$(BIN)/uv pip compile pyproject.toml --universal --generate-hashes --python-version 3.11 --all-extras \
+		--no-emit-index-url --no-header -q -o $(LOCK)
+	(echo "# Every version with its hashes, made by \`make lock\`."; cat $(LOCK)) > $(LOCK).new && mv $(LOCK).new $(LOCK)
+
+clean:
+	rm -rf book/_build book/generated runs results/quick results/quick_camvid .snakemake

@@ -1,0 +1,2 @@
+"""Loss Atlas."""
+__version__ = "0.1.0"

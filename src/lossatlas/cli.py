@@ -1,0 +1,119 @@
+"""The command line: a thin face over the package.
+
+``lossatlas --help`` lists the commands; each says what it needs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Parse ``arguments`` (those of the process by default) and run the command; the exit status."""
+    parser = argparse.ArgumentParser(prog="lossatlas", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    book = commands.add_parser("book", help="run a study and build the book (what `make book` does)")
+    book.add_argument("--study", default="quick", help="a study of workflow/studies (default: quick)")
+    book.add_argument("--jobs", type=int, help="notebooks at a time (default: one for each core)")
+    book.set_defaults(run=_book)
+
+    run = commands.add_parser("run", help="train what a study lacks, then collect its records")
+    run.add_argument("study")
+    run.add_argument("--jobs", type=int, help="notebooks at a time (default: one for each core)")
+    run.set_defaults(run=_run)
+
+    collect = commands.add_parser("collect", help="gather a study's finished runs into results/STUDY")
+    collect.add_argument("study")
+    collect.set_defaults(run=_collect)
+
+    file_notebook = commands.add_parser(
+        "file-notebook", help="put an executed train.ipynb into the run folders that it made"
+    )
+    file_notebook.add_argument("notebook", type=Path)
+    file_notebook.set_defaults(run=_file_notebook)
+
+    losses = commands.add_parser("losses", help="list the losses and their parameters")
+    losses.set_defaults(run=_losses)
+
+    given = parser.parse_args(arguments)
+    return _reported(given)
+
+
+def _reported(given: argparse.Namespace) -> int:
+    """Run the command; what a person did wrong, or could not know, is a line and not a traceback."""
+    from lossatlas.experiments import ConfigError
+    from lossatlas.pipeline import StageError
+
+    try:
+        return given.run(given) or 0
+    except (ConfigError, StageError, FileNotFoundError) as error:
+        print(f"lossatlas: {error}", file=sys.stderr)
+        return 1
+    except ValueError as error:
+        from lossatlas.data import DataError
+
+        if not isinstance(error, DataError):
+            raise
+        print(f"lossatlas: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("lossatlas: stopped; what is finished stays, the same command goes on", file=sys.stderr)
+        return 130
+
+
+def _book(given: argparse.Namespace) -> None:
+    from lossatlas.pipeline import make_book
+
+    make_book(given.study, jobs=given.jobs)
+
+
+def _run(given: argparse.Namespace) -> int:
+    from lossatlas.experiments.collect import collect
+    from lossatlas.pipeline import require_checkout, run_study
+
+    require_checkout()
+    failed = run_study(given.study, jobs=given.jobs)
+    from lossatlas.experiments import load_study
+
+    print(collect(load_study(given.study)))
+    return 1 if failed else 0
+
+
+def _collect(given: argparse.Namespace) -> None:
+    from lossatlas.experiments import load_study
+    from lossatlas.experiments.collect import collect
+    from lossatlas.pipeline import require_checkout
+
+    require_checkout()
+    print(collect(load_study(given.study)))
+
+
+def _file_notebook(given: argparse.Namespace) -> None:
+    import nbformat
+
+    from lossatlas.experiments import ConfigError, TrainParameters
+    from lossatlas.experiments.record import file_notebook, run_path
+
+    executed = nbformat.read(given.notebook, as_version=4)
+    values = executed.metadata.get("papermill", {}).get("parameters")
+    if values is None:
+        raise ConfigError(f"{given.notebook}: expected a notebook that papermill executed, got another one")
+    parameters = TrainParameters.parse(values)
+    folders = [run_path(parameters.runs_dir, run) for run in parameters.runs()]
+    file_notebook(given.notebook, folders)
+
+
+def _losses(given: argparse.Namespace) -> None:
+    from lossatlas import losses
+
+    for name in losses.names():
+        parameters = ", ".join(str(p).split(":")[0] for p in losses.parameters(name))
+        print(f"{name:18s} {parameters}")
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

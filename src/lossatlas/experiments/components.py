@@ -1,0 +1,105 @@
+"""From the names in a configuration to a data set, a model and a loss."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from lossatlas import data, losses, models
+from lossatlas.experiments.config import ConfigError, RunConfig, check_name
+
+#: Schemes of class weights, each from the (images, classes) table of pixel counts of the training set.
+CLASS_WEIGHTS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
+    "inverse_frequency": lambda counts: losses.weights.inverse_frequency(counts.sum(0)),
+    "median_frequency": lambda counts: losses.weights.median_frequency(counts, definition="present"),
+    "median_frequency_dataset": lambda counts: losses.weights.median_frequency(
+        counts, definition="dataset"
+    ),
+    "enet_log": lambda counts: losses.weights.enet_log(counts.sum(0)),
+    "effective_number": lambda counts: losses.weights.effective_number(counts.sum(0)),
+}
+
+#: What a loss takes here in place of numbers of its own: the weights come from the training set.
+_DEFAULT_CLASS_WEIGHTS = {"weighted_ce": "inverse_frequency", "weighted_dice": "inverse_frequency"}
+#: Set from the data set, never by hand: a run whose mode disagrees with its data means nothing.
+_FROM_DATASET = {"mode", "ignore_index", "weight"}
+
+
+def loss_parameters(name: str) -> dict[str, inspect.Parameter]:
+    """The parameters that ``loss_params`` may hold: the loss's own, and ``class_weights`` where it has weights."""
+    own = losses.parameters(name)
+    known = {key: value for key, value in own.items() if key not in _FROM_DATASET | {"reduction"}}
+    if "weight" in own:
+        known["class_weights"] = inspect.Parameter("class_weights", inspect.Parameter.KEYWORD_ONLY)
+    return known
+
+
+def build_loss_for(
+    config: RunConfig,
+    *,
+    mode: str | None,
+    ignore_index: int | None,
+    image_counts: np.ndarray | None,
+) -> nn.Module:
+    """Build the loss of ``config`` for a data set.
+
+    Args:
+        config: the run.
+        mode: ``"multiclass"`` or ``"binary"``; None leaves the loss's default (for checking alone).
+        ignore_index: the label to leave out, or None.
+        image_counts: (images, classes) pixel counts of the training set, for class weights; None builds the
+            loss without weights (for checking alone).
+
+    Raises:
+        ConfigError: an unknown scheme of class weights.
+    """
+    own = losses.parameters(config.loss)
+    params = dict(config.loss_params)
+    scheme = params.pop("class_weights", _DEFAULT_CLASS_WEIGHTS.get(config.loss))
+    if scheme is not None:
+        check_name("class_weights", scheme, CLASS_WEIGHTS)
+        counts = torch.ones(1, 2) if image_counts is None else torch.from_numpy(image_counts)
+        weight = CLASS_WEIGHTS[scheme](counts).float()
+        if mode == "binary":
+            # One channel has one weight: how much a foreground pixel counts beside a background pixel.
+            weight = (weight[1] / weight[0]).reshape(1)
+        params["weight"] = weight
+    context: dict[str, Any] = {"ignore_index": ignore_index}
+    if mode is not None:
+        context["mode"] = mode
+    return losses.build(config.loss, **params, **{k: v for k, v in context.items() if k in own})
+
+
+def load_datasets(config: RunConfig, splits: tuple[str, ...] = ("train", "val", "test")) -> dict[str, Any]:
+    """The data sets of ``config`` by split.
+
+    Raises:
+        lossatlas.data.DataError: files are missing or wrong; says what to do.
+    """
+    return {split: data.load(config.dataset, split, **config.dataset_params) for split in splits}
+
+
+def build_model_for(config: RunConfig, dataset: Any) -> nn.Module:
+    """The model of ``config`` with the data set's channels, initialised from the run's seed alone.
+
+    The seed is set here and nothing is drawn before, so every loss starts from bit-identical weights.
+    """
+    torch.manual_seed(config.seed)
+    return models.build(
+        config.model,
+        in_channels=dataset.in_channels,
+        out_channels=dataset.out_channels,
+        **config.model_params,
+    )
+
+
+def require_same_shape(datasets: Mapping[str, Any]) -> None:
+    """All splits must agree on classes and channels, else the metrics compare nothing."""
+    described = {split: (d.classes, d.in_channels, d.mode) for split, d in datasets.items()}
+    if len(set(described.values())) > 1:
+        raise ConfigError(f"the splits differ in classes, channels or mode: {described}")

@@ -1,0 +1,222 @@
+"""What a training run is: the parameters of a notebook, checked before any work.
+
+``TrainParameters`` is one cell of a study: one loss × model × data set with all its seeds. It yields one
+``RunConfig`` a seed, and the hash of a ``RunConfig`` names the run folder.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import inspect
+import json
+import types
+from collections.abc import Iterable, Mapping
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+Augmentation = Literal["shift", "flip", "jitter"]
+Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
+
+
+class ConfigError(ValueError):
+    """A parameter that cannot be trained with: says what was expected, what came, and what to do."""
+
+    def _render_traceback_(self) -> list[str]:
+        # IPython's hook: a notebook shows this line in place of a traceback through our own code.
+        return [f"ConfigError: {self}"]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
+
+
+class RunConfig(_Strict):
+    """Everything that determines one run's result: one data set, model, loss and seed.
+
+    The defaults are the ones of ``notebooks/train.ipynb`` (a test holds them equal).
+    """
+
+    dataset: str = "digits"
+    dataset_params: dict[str, Any] = Field(default_factory=dict)
+    model: str = "unet"
+    model_params: dict[str, Any] = Field(default_factory=dict)
+    loss: str = "ce"
+    loss_params: dict[str, Any] = Field(default_factory=dict)
+    seed: int = Field(default=0, ge=0)
+    steps: int = Field(default=200, ge=1)
+    batch_size: int = Field(default=16, ge=1)
+    lr: float = Field(default=3e-3, gt=0)
+    weight_decay: float = Field(default=1e-4, ge=0)
+    warmup_fraction: float = Field(default=0.1, ge=0, lt=1)
+    augment: list[Augmentation] = Field(default_factory=lambda: ["shift"])
+    evaluations: int = Field(default=5, ge=1)
+    precision: Precision = "32-true"
+
+    @property
+    def run_id(self) -> str:
+        """Name of the run folder: the first 16 hexadecimal digits of the configuration's SHA-256."""
+        text = json.dumps(self.model_dump(), sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+class TrainParameters(_Strict):
+    """The parameters of ``notebooks/train.ipynb``: a ``RunConfig`` with several seeds, and where to put it."""
+
+    dataset: str = "digits"
+    dataset_params: dict[str, Any] = Field(default_factory=dict)
+    model: str = "unet"
+    model_params: dict[str, Any] = Field(default_factory=dict)
+    loss: str = "ce"
+    loss_params: dict[str, Any] = Field(default_factory=dict)
+    seeds: list[int] = Field(default_factory=lambda: [0], min_length=1)
+    steps: int = RunConfig.model_fields["steps"].default
+    batch_size: int = RunConfig.model_fields["batch_size"].default
+    lr: float = RunConfig.model_fields["lr"].default
+    weight_decay: float = RunConfig.model_fields["weight_decay"].default
+    warmup_fraction: float = RunConfig.model_fields["warmup_fraction"].default
+    augment: list[Augmentation] = Field(default_factory=lambda: ["shift"])
+    evaluations: int = RunConfig.model_fields["evaluations"].default
+    precision: Precision = "32-true"
+    accelerator: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    runs_dir: str = "runs"
+
+    @field_validator("seeds")
+    @classmethod
+    def _seeds_are_distinct(cls, seeds: list[int]) -> list[int]:
+        if len(set(seeds)) != len(seeds):
+            raise ValueError("each seed once")
+        return seeds
+
+    @classmethod
+    def parse(cls, values: Mapping[str, Any]) -> TrainParameters:
+        """Check ``values`` and return the parameters.
+
+        Every problem is found before anything is trained: unknown names, wrong types, values out of range,
+        and parameters of the data set, model or loss that nothing would read.
+
+        Raises:
+            ConfigError: one line a problem: expected, got, what to do.
+        """
+        known = cls.model_fields
+        values = {name: _from_text(value, known.get(name)) for name, value in values.items()}
+        parameters = validated(cls, values, what="parameter")
+        for config in parameters.runs():
+            check_components(config)
+        return parameters
+
+    @classmethod
+    def from_notebook(cls, namespace: Mapping[str, Any]) -> TrainParameters:
+        """Collect the parameters cell's names from a notebook's ``globals()`` and check them.
+
+        Papermill only warns at a parameter that the notebook does not have; here it is an error. Call it
+        before anything but this class is imported: every plain name of the namespace counts.
+        """
+        return cls.parse(
+            {
+                name: value
+                for name, value in namespace.items()
+                if not name.startswith("_") and name not in _IPYTHON_NAMES and _is_plain(value)
+            }
+        )
+
+    def runs(self) -> list[RunConfig]:
+        """One configuration a seed."""
+        shared = self.model_dump(exclude={"seeds", "accelerator", "runs_dir"})
+        return [validated(RunConfig, {**shared, "seed": seed}, what="parameter") for seed in self.seeds]
+
+
+_IPYTHON_NAMES = {"In", "Out", "exit", "quit", "get_ipython", "open"}
+
+
+def _is_plain(value: Any) -> bool:
+    return not isinstance(value, types.ModuleType | type) and not callable(value)
+
+
+def _from_text(value: Any, field: Any) -> Any:
+    """Read ``"[0, 1]"`` as a list where a list or a mapping is due: papermill's ``-p`` hands over text."""
+    if field is None or not isinstance(value, str):
+        return value
+    container = list if "list[" in str(field.annotation) else dict if "dict[" in str(field.annotation) else None
+    if container is None:
+        return value
+    try:
+        parsed = yaml.safe_load(value)
+    except yaml.YAMLError:
+        return value
+    return parsed if isinstance(parsed, container) else value
+
+
+def near_matches(name: str, known: Iterable[str]) -> str:
+    """`` Did you mean …?``, or the list of what there is where nothing is near."""
+    known = list(known)
+    near = difflib.get_close_matches(str(name), known, n=3, cutoff=0.5)
+    return f"did you mean {' or '.join(near)}?" if near else f"there are: {', '.join(known)}"
+
+
+def validated[Model: BaseModel](cls: type[Model], values: Any, *, what: str) -> Model:
+    """``cls(**values)`` with pydantic's report turned into short lines.
+
+    Raises:
+        ConfigError: all problems, one a line.
+    """
+    try:
+        return cls.model_validate(values)
+    except ValidationError as error:
+        raise ConfigError("\n".join(_line(cls, problem, what) for problem in error.errors())) from None
+
+
+def _line(cls: type[BaseModel], problem: Any, what: str) -> str:
+    where = ".".join(str(part) for part in problem["loc"]) or "file"
+    got = f"{problem['input']!r} ({type(problem['input']).__name__})"
+    if problem["type"] == "extra_forbidden":
+        nested = len(problem["loc"]) > 1
+        hint = "remove it" if nested else near_matches(where, cls.model_fields)
+        return f"unknown {what} {where!r} (got {problem['input']!r}): {hint}"
+    if problem["type"] == "missing":
+        return f"{what} {where!r} is missing: add it"
+    expected = problem["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
+    return f"{what} {where!r}: expected {expected}, got {got}"
+
+
+def check_params(kind: str, name: str, given: Mapping[str, Any], known: Mapping[str, inspect.Parameter]) -> None:
+    """Raise ``ConfigError`` for a parameter that ``name`` does not read, or one it needs and did not get."""
+    for key in given:
+        if key not in known:
+            there = near_matches(key, known) if known else "it takes none"
+            raise ConfigError(f"{kind}_params: {name!r} reads no parameter {key!r}: {there}")
+
+
+def check_name(kind: str, name: str, known: Iterable[str]) -> None:
+    """Raise ``ConfigError`` for a name that is not in ``known``, with the near matches."""
+    known = list(known)
+    if name not in known:
+        raise ConfigError(f"unknown {kind} {name!r}: {near_matches(name, known)}")
+
+
+def check_components(config: RunConfig) -> None:
+    """Check the names and the parameters of data set, model and loss against what they read.
+
+    The model and the loss are built once on two classes, so that a bad value is found here and not after the
+    data has been read.
+    """
+    # The heavy imports wait until the cheap checks have passed.
+    from lossatlas import data, losses, models
+    from lossatlas.experiments.components import build_loss_for, loss_parameters
+
+    check_name("data set", config.dataset, data.names())
+    check_name("model", config.model, models.names())
+    check_name("loss", config.loss, losses.names())
+    check_params("dataset", config.dataset, config.dataset_params, data.parameters(config.dataset))
+    check_params("model", config.model, config.model_params, models.parameters(config.model))
+    check_params("loss", config.loss, config.loss_params, loss_parameters(config.loss))
+    try:
+        models.build(config.model, in_channels=1, out_channels=2, **config.model_params)
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"model_params of {config.model!r}: {error}") from error
+    try:
+        build_loss_for(config, mode=None, ignore_index=None, image_counts=None)
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"loss_params of {config.loss!r}: {error}") from error

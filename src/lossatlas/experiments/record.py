@@ -1,0 +1,97 @@
+"""The run folder: all that one run is, there whole or not at all.
+
+``run.json``          configuration, checksums, versions, hardware, commit, times, memory, final metrics
+``curves.parquet``    per step: loss, gradient norm, learning rate; validation metrics where evaluated
+``per_image.parquet`` true positives, false positives and false negatives of every test image and class
+``predictions.npz``   predicted classes of the test images, uint8
+``last.ckpt``         the model after the last step
+``train.ipynb``       the executed notebook, filed by the workflow
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from lossatlas.experiments.config import RunConfig
+
+SCHEMA = 1
+
+
+def run_path(runs_dir: str | Path, config: RunConfig) -> Path:
+    """Where the run of ``config`` is, or will be."""
+    return Path(runs_dir) / config.run_id
+
+
+def is_complete(runs_dir: str | Path, config: RunConfig) -> bool:
+    """Whether the run is there. A folder under its final name is whole: it was renamed when complete."""
+    return (run_path(runs_dir, config) / "run.json").is_file()
+
+
+@contextmanager
+def new_run_folder(runs_dir: str | Path, config: RunConfig) -> Iterator[Path]:
+    """A temporary folder that takes the run's name when the block ends, and vanishes if it raises.
+
+    If another process has finished the same run meanwhile, its folder stays and this one is dropped: equal
+    configurations give equal results.
+    """
+    final = run_path(runs_dir, config)
+    final.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(prefix=f".{config.run_id}-", dir=final.parent))
+    try:
+        yield temporary
+        temporary.chmod(0o755)  # mkdtemp makes it private
+        if is_complete(runs_dir, config):
+            return
+        shutil.rmtree(final, ignore_errors=True)  # not a run: something without a run.json
+        os.replace(temporary, final)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def write_run(
+    folder: Path,
+    *,
+    record: dict[str, Any],
+    curves: pd.DataFrame,
+    per_image: pd.DataFrame,
+    predictions: np.ndarray,
+) -> None:
+    """Write everything but the checkpoint into ``folder``; ``run.json`` comes last."""
+    curves.to_parquet(folder / "curves.parquet", index=False)
+    per_image.to_parquet(folder / "per_image.parquet", index=False)
+    np.savez_compressed(folder / "predictions.npz", predictions=predictions)
+    (folder / "run.json").write_text(json.dumps({"schema": SCHEMA, **record}, indent=1) + "\n")
+
+
+def read_run(path: Path) -> dict[str, Any]:
+    """The ``run.json`` of a run folder.
+
+    Raises:
+        FileNotFoundError: no run is there.
+        ValueError: the folder was written by another version of the schema.
+    """
+    record = json.loads((path / "run.json").read_text())
+    if record.get("schema") != SCHEMA:
+        raise ValueError(
+            f"{path / 'run.json'}: expected schema {SCHEMA}, got {record.get('schema')!r}: "
+            "delete the folder and run it again"
+        )
+    return record
+
+
+def file_notebook(notebook: Path, folders: list[Path]) -> None:
+    """Put a copy of the executed ``notebook`` into each run folder that it made."""
+    for folder in folders:
+        temporary = folder / ".train.ipynb"
+        shutil.copyfile(notebook, temporary)
+        os.replace(temporary, folder / "train.ipynb")

@@ -1,0 +1,251 @@
+"""The training loop, in sight: one run is ``train_run``, a notebook's seeds are ``train_cell``."""
+
+from __future__ import annotations
+
+import datetime
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from lightning_fabric import Fabric
+
+from lossatlas.experiments import augment, provenance
+from lossatlas.experiments.components import (
+    build_loss_for,
+    build_model_for,
+    load_datasets,
+    require_same_shape,
+)
+from lossatlas.experiments.config import RunConfig, TrainParameters
+from lossatlas.experiments.evaluation import evaluate, has_background, per_class, summary
+from lossatlas.experiments.progress import Heartbeat
+from lossatlas.experiments.record import is_complete, new_run_folder, run_path, write_run
+
+# The streams of random numbers of a run: each has its own generator, so that drawing more from one (a loss that
+# samples, another augmentation) never moves another. Together with the seed they make the paired design.
+_BATCH_STREAM, _AUGMENT_STREAM = 1, 2
+
+
+def learning_rate_factor(step: int, steps: int, warmup_fraction: float) -> float:
+    """Linear warm-up, then half a cosine to zero: the factor on the learning rate at ``step`` of ``steps``."""
+    warmup = max(1, round(steps * warmup_fraction)) if warmup_fraction else 0
+    if step < warmup:
+        return (step + 1) / warmup
+    return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, steps - warmup)))
+
+
+def batch_indices(size: int, batch_size: int, seed: int) -> Iterator[np.ndarray]:
+    """Endless batches of indices: every image once an epoch, in an order that the seed alone decides.
+
+    A batch may straddle two epochs, so that all batches have the same size.
+    """
+    generator = np.random.default_rng([seed, _BATCH_STREAM])
+    waiting = np.empty(0, dtype=np.int64)
+    while True:
+        while len(waiting) < batch_size:
+            waiting = np.concatenate([waiting, generator.permutation(size)])
+        yield waiting[:batch_size]
+        waiting = waiting[batch_size:]
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What the loop leaves behind: the curves, and how it ended."""
+
+    curves: pd.DataFrame
+    status: str
+    train_s: float
+
+
+def fit(
+    fabric: Fabric,
+    model: torch.nn.Module,
+    criterion: torch.nn.Module,
+    config: RunConfig,
+    train_set: Any,
+    validate: Callable[[], dict[str, float]],
+    heartbeat: Callable[[int, float], None],
+) -> Trained:
+    """Train ``model`` for ``config.steps`` steps of AdamW with warm-up and cosine decay.
+
+    Args:
+        fabric: device and precision.
+        model: as built; it is moved to the device and trained in place.
+        criterion: takes (logits, target), gives a scalar.
+        config: steps, batch size, learning rate, seed, augmentation.
+        train_set: a ``SegmentationDataset``.
+        validate: called at ``config.evaluations`` evenly spaced steps, the last step among them.
+        heartbeat: told the step and its loss.
+
+    Returns:
+        curves, and a status: ``"completed"``, or ``"diverged at step k"`` if the loss became infinite or NaN; then
+        the weights are those before that step.
+    """
+    optimizer = torch.optim.AdamW(model.parameters(), lr=config.lr, weight_decay=config.weight_decay)
+    model, optimizer = fabric.setup(model, optimizer)
+    augment_generator = torch.Generator().manual_seed(config.seed * 1_000_003 + _AUGMENT_STREAM)
+    evaluated = {round(config.steps * (k + 1) / config.evaluations) for k in range(config.evaluations)}
+    rows: list[dict[str, float]] = []
+    status, train_s, since = "completed", 0.0, time.perf_counter()
+    batches = batch_indices(len(train_set), config.batch_size, config.seed)
+    for step in range(1, config.steps + 1):
+        images, target = train_set.batch(next(batches))
+        images, target = fabric.to_device((images, target))
+        images, target = augment.apply(config.augment, images, target, augment_generator)
+        for group in optimizer.param_groups:
+            group["lr"] = config.lr * learning_rate_factor(
+                step - 1, config.steps, config.warmup_fraction
+            )
+
+        logits = model(images)
+        loss = criterion(logits, target)
+        loss_value = loss.item()
+        if not math.isfinite(loss_value):
+            status = f"diverged at step {step}"
+            break
+        optimizer.zero_grad()
+        fabric.backward(loss)
+        gradients = [p.grad for p in model.parameters() if p.grad is not None]
+        grad_norm = torch.nn.utils.get_total_norm(gradients).item()
+        optimizer.step()
+
+        rows.append(
+            {
+                "step": step,
+                "epoch": (step - 1) * config.batch_size // len(train_set),
+                "loss_value": loss_value,
+                "grad_norm": grad_norm,
+                "lr": optimizer.param_groups[0]["lr"],
+                "val_mean_dice": math.nan,
+                "val_mean_iou": math.nan,
+            }
+        )
+        heartbeat(step, loss_value)
+        if step in evaluated:
+            train_s += time.perf_counter() - since
+            rows[-1] |= validate()
+            since = time.perf_counter()
+    train_s += time.perf_counter() - since
+    columns = ["step", "epoch", "loss_value", "grad_norm", "lr", "val_mean_dice", "val_mean_iou"]
+    return Trained(pd.DataFrame(rows, columns=columns), status, train_s)
+
+
+def train_run(
+    config: RunConfig, datasets: dict[str, Any], *, runs_dir: str | Path = "runs", accelerator: str = "auto"
+) -> Path:
+    """Train and evaluate one run, and leave its run folder behind.
+
+    A run that is already there is not trained again.
+
+    Args:
+        config: the run.
+        datasets: ``train``, ``val`` and ``test``, as ``load_datasets(config)`` gives them.
+        runs_dir: the folder of the run folders.
+        accelerator: Fabric's name of the device; ``"auto"`` takes a GPU where there is one.
+
+    Returns:
+        the run folder.
+    """
+    if is_complete(runs_dir, config):
+        return run_path(runs_dir, config)
+    started, created = time.perf_counter(), datetime.datetime.now(datetime.UTC)
+    fabric = Fabric(accelerator=accelerator, devices=1, precision=config.precision)
+    if fabric.device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(fabric.device)
+    train_set, val_set, test_set = (datasets[split] for split in ("train", "val", "test"))
+    model = build_model_for(config, train_set)
+    criterion = build_loss_for(
+        config,
+        mode=train_set.mode,
+        ignore_index=train_set.ignore_index,
+        image_counts=np.asarray(train_set.image_counts()),
+    ).to(fabric.device)
+
+    def validate() -> dict[str, float]:
+        confusion = evaluate(model, val_set, fabric.device).confusion
+        foreground = has_background(val_set.classes)
+        return {
+            "val_mean_dice": float(confusion.mean_dice(foreground_only=foreground)),
+            "val_mean_iou": float(confusion.mean_iou(foreground_only=foreground)),
+        }
+
+    label = f"{config.dataset} · {config.model} · {config.loss} · seed {config.seed}"
+    with (
+        new_run_folder(runs_dir, config) as folder,
+        Heartbeat(runs_dir, config.run_id, label, config.steps) as heartbeat,
+    ):
+        trained = fit(fabric, model, criterion, config, train_set, validate, heartbeat.beat)
+        evaluation = evaluate(model, test_set, fabric.device, keep_predictions=True)
+        fabric.save(folder / "last.ckpt", {"model": model.state_dict(), "config": config.model_dump()})
+        record = {
+            "run_id": config.run_id,
+            "config": config.model_dump(),
+            "status": trained.status,
+            "metrics": summary(evaluation, test_set.classes),
+            "per_class": per_class(evaluation, test_set.classes),
+            "final_loss": _final_loss(trained.curves),
+            "mode": test_set.mode,
+            "classes": list(test_set.classes),
+            "data_checksums": {split: d.checksum for split, d in datasets.items()},
+            "parameters": sum(p.numel() for p in model.parameters()),
+            "created_utc": created.isoformat(timespec="seconds"),
+            "wall_s": round(time.perf_counter() - started, 3),
+            "train_s": round(trained.train_s, 3),
+            "peak_memory_mb": round(provenance.peak_memory_mb(fabric.device), 1),
+            "code_version": provenance.code_version(),
+            **provenance.commit(),
+            "packages": provenance.packages(),
+            "hardware": provenance.hardware(fabric.device),
+        }
+        assert evaluation.predictions is not None
+        write_run(
+            folder,
+            record=record,
+            curves=trained.curves,
+            per_image=_per_image_table(evaluation.per_image, test_set),
+            predictions=evaluation.predictions,
+        )
+    return run_path(runs_dir, config)
+
+
+def train_cell(parameters: TrainParameters, datasets: dict[str, Any] | None = None) -> list[Path]:
+    """Train every seed of ``parameters``, one after the other; the run folders in the order of the seeds."""
+    configs = parameters.runs()
+    datasets = datasets or load_datasets(configs[0])
+    require_same_shape(datasets)
+    folders = []
+    for config in configs:
+        done = is_complete(parameters.runs_dir, config)
+        folder = train_run(
+            config, datasets, runs_dir=parameters.runs_dir, accelerator=parameters.accelerator
+        )
+        print(f"seed {config.seed}: run {config.run_id} {'was there' if done else 'trained'}", flush=True)
+        folders.append(folder)
+    return folders
+
+
+def _final_loss(curves: pd.DataFrame) -> float | None:
+    """Mean of the last tenth of the steps: a single batch's loss says little. None if no step was made."""
+    tail = curves.loss_value.tail(max(1, len(curves) // 10))
+    return float(tail.mean()) if len(tail) else None
+
+
+def _per_image_table(counts: np.ndarray, dataset: Any) -> pd.DataFrame:
+    """(N, C, 3) counts as a table, one row an image and class."""
+    images, classes, _ = counts.shape
+    return pd.DataFrame(
+        {
+            "image_id": np.repeat(np.asarray(dataset.ids, dtype=object), classes),
+            "group": np.repeat(np.asarray(dataset.groups, dtype=object), classes),
+            "class_index": np.tile(np.arange(classes), images),
+            "tp": counts[:, :, 0].ravel(),
+            "fp": counts[:, :, 1].ravel(),
+            "fn": counts[:, :, 2].ravel(),
+        }
+    )
