@@ -1,0 +1,242 @@
+"""Behaviour that every network shares."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import re
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from lossatlas import models
+
+NAMES = ["unet", "segnet", "segnet_basic"]
+
+# (name, in_channels, out_channels, parameters) -> trainable weights, as the docstrings state them.
+COUNTS = {
+    ("unet", 1, 11, "small"): 122_411,
+    ("segnet", 1, 11, "small"): 55_531,
+    ("segnet_basic", 1, 11, "small"): 32_779,
+    ("unet", 3, 11, "published"): 31_385_483,
+    ("segnet", 3, 11, "published"): 29_441_419,
+    ("segnet_basic", 3, 11, "published"): 1_416_075,
+}
+
+
+def test_names_come_in_the_books_order():
+    assert models.names() == NAMES
+
+
+@pytest.mark.parametrize(("key", "count"), COUNTS.items(), ids=lambda value: str(value))
+def test_the_weights_number_as_the_docstring_says(key, count):
+    name, in_channels, out_channels, size = key
+    model = models.build(name, in_channels, out_channels, size=size)
+    assert models.count_parameters(model) == count
+    stated = re.sub(r"(?<=\d) (?=\d{3})", "", inspect.getdoc(type(model)))
+    assert str(count) in stated
+
+
+def test_segnet_basic_has_the_weights_counted_by_hand():
+    kernels = 49 * 64 * (3 + 3 * 64) + 4 * 49 * 64 * 64
+    batch_norm = 8 * 2 * 64
+    head = 64 * 11 + 11
+    model = models.build("segnet_basic", 3, 11, size="published")
+    assert models.count_parameters(model) == kernels + batch_norm + head
+
+
+def test_published_segnet_has_13_convolutions_each_way():
+    model = models.build("segnet", 3, 11, size="published")
+    convolutions = [m for m in model.modules() if isinstance(m, torch.nn.Conv2d)]
+    widths = [m.out_channels for m in convolutions]
+    encoder = [64, 64, 128, 128, 256, 256, 256, 512, 512, 512, 512, 512, 512]
+    decoder = [512, 512, 512, 512, 512, 256, 256, 256, 128, 128, 64, 64, 11]
+    assert widths == encoder + decoder
+    assert all(m.kernel_size == (3, 3) for m in convolutions)
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("shape", [(2, 1, 64, 64), (1, 3, 37, 53), (1, 5, 1, 1), (2, 2, 9, 40)])
+@pytest.mark.parametrize("training", [True, False])
+def test_any_size_and_channel_count_gives_logits_of_that_size(name, shape, training):
+    model = models.build(name, shape[1], 4).train(training)
+    logits = model(torch.randn(shape))
+    assert logits.shape == (shape[0], 4, *shape[2:])
+    assert logits.isfinite().all()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_padding_leaves_an_image_of_a_fitting_size_alone(name):
+    model = models.build(name, 1, 3).eval()
+    images = torch.randn(1, 1, 48, 32)
+    assert torch.equal(model(images), model.forward_padded(images))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_padded_image_gets_the_crop_of_what_its_edge_continued_would_get(name):
+    model = models.build(name, 1, 3).eval()
+    images = torch.randn(2, 1, 45, 50)
+    continued = F.pad(images, (0, 6, 0, 3), mode="replicate")  # 48 x 56, multiples of 8
+    assert torch.equal(model(images), model(continued)[..., :45, :50])
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_same_torch_seed_gives_the_same_weights_and_logits(name):
+    images = torch.randn(2, 1, 32, 32)
+
+    def logits(seed):
+        torch.manual_seed(seed)
+        return models.build(name, 1, 4)(images)
+
+    first, again, other = logits(5), logits(5), logits(6)
+    assert torch.equal(first, again)
+    assert not torch.allclose(first, other)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_training_step_runs_under_torchs_deterministic_mode_and_reaches_every_weight(name):
+    torch.manual_seed(0)
+    model = models.build(name, 1, 4)
+    torch.use_deterministic_algorithms(True)
+    try:
+        logits = model(torch.randn(2, 1, 32, 32))
+        F.cross_entropy(logits, torch.randint(0, 4, (2, 32, 32))).backward()
+    finally:
+        torch.use_deterministic_algorithms(False)
+    for key, weight in model.named_parameters():
+        assert weight.grad is not None and weight.grad.abs().sum() > 0, key
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_few_steps_fit_one_batch(name):
+    torch.manual_seed(0)
+    model = models.build(name, 1, 3)
+    target = torch.zeros(4, 32, 32, dtype=torch.int64)
+    target[:, 8:20, 4:16] = 1
+    target[:, 18:28, 18:30] = 2
+    images = F.one_hot(target, 3)[..., 1:].sum(-1).float().unsqueeze(1)
+    images += torch.linspace(0, 1, 32)  # tells the two objects apart by place
+    optimiser = torch.optim.AdamW(model.parameters(), lr=1e-2)
+    for _ in range(40):
+        optimiser.zero_grad()
+        loss = F.cross_entropy(model(images), target)
+        loss.backward()
+        optimiser.step()
+    assert (model(images).argmax(1) == target).float().mean() > 0.97
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_convolutions_start_with_hes_standard_deviation(name):
+    torch.manual_seed(0)
+    model = models.build(name, 3, 11, size="small", width=32)
+    checked = 0
+    for module in model.modules():
+        if isinstance(module, torch.nn.Conv2d) and module.weight.numel() > 5000:
+            fan_in = module.in_channels * module.kernel_size[0] ** 2
+            assert module.weight.std().item() == pytest.approx((2 / fan_in) ** 0.5, rel=0.06)
+            checked += 1
+    assert checked >= 4
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_width_and_depth_scale_the_network(name):
+    def count(**params):
+        return models.count_parameters(models.build(name, 1, 4, **params))
+
+    base = count(width=4, depth=2)
+    assert count(width=8, depth=2) > 2 * base
+    assert count(width=4, depth=3) > base
+
+
+# Bad input
+
+
+def test_an_unknown_model_is_refused_with_the_near_matches():
+    with pytest.raises(ValueError, match="unknown model 'segnet_basik'; did you mean 'segnet_b"):
+        models.build("segnet_basik", 1, 2)
+    with pytest.raises(ValueError, match=r"unknown model 'xyz'; known: unet, segnet, segnet_basic"):
+        models.parameters("xyz")
+
+
+@pytest.mark.parametrize(
+    ("name", "key", "hint"),
+    [
+        ("segnet", "encoder", "segnet reads size, width, depth"),
+        ("segnet", "kernel_size", "segnet reads"),
+        ("unet", "kernel_size", "unet reads"),
+        ("segnet_basic", "kernelsize", "did you mean 'kernel_size'"),
+        ("unet", "decoder_chanels", "did you mean 'decoder_channels'"),
+    ],
+)
+def test_a_parameter_that_nothing_reads_is_refused_by_name(name, key, hint):
+    with pytest.raises(TypeError, match=rf"model '{name}' has no parameter '{key}'.*{hint}"):
+        models.build(name, 1, 2, **{key: 3})
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_parameters_are_exactly_what_build_takes_beside_the_channels(name):
+    known = models.parameters(name)
+    assert {"size", "width", "depth"} <= set(known)
+    assert not {"in_channels", "out_channels", "self"} & set(known)
+    defaults = {key: parameter.default for key, parameter in known.items()}
+    torch.manual_seed(0)
+    spelt_out = models.build(name, 1, 2, **defaults)
+    torch.manual_seed(0)
+    plain = models.build(name, 1, 2)
+    pairs = zip(spelt_out.parameters(), plain.parameters(), strict=True)
+    assert all(torch.equal(a, b) for a, b in pairs)
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(
+    ("params", "error", "message"),
+    [
+        ({"size": "tiny"}, ValueError, "size: expected one of small, published, got 'tiny'"),
+        ({"size": "publisht"}, ValueError, "did you mean 'published'"),
+        ({"size": "published", "width": 64}, ValueError, "drop size or drop width"),
+        ({"size": "published", "depth": 4}, ValueError, "drop size or drop depth"),
+        ({"width": 0}, ValueError, "width: expected at least 1, got 0"),
+        ({"width": 8.0}, TypeError, "width: expected an integer, got 8.0"),
+        ({"width": True}, TypeError, "width: expected an integer, got True"),
+        ({"depth": 0}, ValueError, "depth: expected between 1 and"),
+        ({"depth": 7}, ValueError, "depth: expected between 1 and"),
+        ({"depth": "3"}, TypeError, "depth: expected an integer, got '3'"),
+    ],
+)
+def test_a_bad_value_is_refused_with_what_was_expected(name, params, error, message):
+    with pytest.raises(error, match=re.escape(message)):
+        models.build(name, 1, 2, **params)
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("channels", [(0, 2), (1, 0), (-1, 2)])
+def test_a_channel_count_below_one_is_refused(name, channels):
+    with pytest.raises(ValueError, match="channels: expected at least 1"):
+        models.build(name, *channels)
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("shape", [(1, 32, 32), (1, 2, 32, 32), (1, 1, 0, 32)])
+def test_images_of_another_shape_are_refused_with_the_expected_one(name, shape):
+    model = models.build(name, 1, 2)
+    expected = rf"expected images of shape \(N, 1, H, W\), got {re.escape(str(shape))}"
+    with pytest.raises(ValueError, match=expected):
+        model(torch.zeros(shape))
+
+
+def test_the_models_import_torch_alone_until_a_unet_is_built():
+    # Read from the source: the statements that run at import, not those inside functions.
+    roots = set()
+    for path in Path(inspect.getfile(models)).parent.glob("*.py"):
+        for node in ast.parse(path.read_text()).body:
+            if isinstance(node, ast.Import):
+                roots |= {alias.name for alias in node.names}
+            elif isinstance(node, ast.ImportFrom):
+                roots.add(node.module)
+    others = {name for name in roots if name.split(".")[0] not in sys.stdlib_module_names}
+    ours = {name for name in others if name.startswith("lossatlas")}
+    assert all(name.startswith("lossatlas.models") for name in ours)
+    assert {name.split(".")[0] for name in others - ours} == {"torch"}

@@ -1,0 +1,81 @@
+"""U-Net on segmentation-models-pytorch's parts."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+import torch
+
+from lossatlas import models
+from lossatlas.models.unet import PlainEncoder
+
+
+def test_the_plain_encoder_halves_the_resolution_and_doubles_the_channels():
+    encoder = PlainEncoder(2, width=4, depth=3)
+    features = encoder(torch.randn(1, 2, 32, 16))
+    shapes = [tuple(f.shape[1:]) for f in features]
+    assert shapes == [(2, 32, 16), (4, 32, 16), (8, 16, 8), (16, 8, 4), (32, 4, 2)]
+    assert encoder.out_channels == [2, 4, 8, 16, 32]
+
+
+def test_every_level_of_the_plain_encoder_reaches_the_decoder():
+    model = models.build("unet", 1, 2, width=4, depth=3)
+    skips = [block.conv1[0].in_channels for block in model.decoder.blocks]
+    # From below and from the side: 32+16, 16+8, 8+4.
+    assert skips == [48, 24, 12]
+
+
+@pytest.mark.parametrize("depth", [3, 5])
+def test_an_smp_encoder_gives_logits_of_the_images_size(depth):
+    model = models.build("unet", 1, 5, encoder="resnet18", depth=depth).eval()
+    with torch.no_grad():
+        assert model(torch.randn(1, 1, 50, 70)).shape == (1, 5, 50, 70)
+
+
+def test_the_published_size_with_an_smp_encoder_is_smps_default_network():
+    import segmentation_models_pytorch as smp
+
+    ours = models.build("unet", 3, 11, encoder="resnet18", size="published")
+    theirs = smp.Unet("resnet18", encoder_weights=None, in_channels=3, classes=11)
+    assert models.count_parameters(ours) == models.count_parameters(theirs)
+
+
+def test_decoder_channels_set_the_decoders_width():
+    model = models.build("unet", 1, 3, width=8, depth=2, decoder_channels=[12, 6])
+    assert [block.conv2[0].out_channels for block in model.decoder.blocks] == [12, 6]
+    assert model(torch.randn(1, 1, 16, 16)).shape == (1, 3, 16, 16)
+
+
+@pytest.mark.parametrize("channels", [[8], [8, 4, 2, 1], "864", 8])
+def test_decoder_channels_of_another_number_are_refused(channels):
+    with pytest.raises(ValueError, match="decoder_channels: expected 3 integers, one per halving"):
+        models.build("unet", 1, 2, decoder_channels=channels)
+
+
+def test_width_beside_an_smp_encoder_is_refused_because_nothing_reads_it():
+    with pytest.raises(ValueError, match="only encoder='plain' reads it"):
+        models.build("unet", 1, 2, encoder="resnet18", width=8)
+
+
+@pytest.mark.parametrize("depth", [2, 6])
+def test_an_smp_encoder_has_three_to_five_levels(depth):
+    with pytest.raises(ValueError, match="depth: expected between 3 and 5"):
+        models.build("unet", 1, 2, encoder="resnet18", depth=depth)
+
+
+@pytest.mark.parametrize("encoder", ["resnet81", 18])
+def test_an_unknown_encoder_is_refused(encoder):
+    with pytest.raises(ValueError, match="encoder: expected 'plain' or an encoder"):
+        models.build("unet", 1, 2, encoder=encoder)
+
+
+def test_a_misspelt_encoder_is_met_with_the_near_matches():
+    with pytest.raises(ValueError, match="did you mean .*'resnet18'"):
+        models.build("unet", 1, 2, encoder="resnet_18")
+
+
+def test_without_smp_the_unet_says_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "segmentation_models_pytorch", None)
+    with pytest.raises(ImportError, match=r"lossatlas\[experiments\]"):
+        models.build("unet", 1, 2)
