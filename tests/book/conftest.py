@@ -1,0 +1,178 @@
+"""Fixtures that open pages of the book in headless Chromium with the network blocked.
+
+What a reader's browser would complain about on one page is the fixture ``complaints``.
+"""
+
+from __future__ import annotations
+
+import functools
+import http.server
+import shutil
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+BOOK = ROOT / "book"
+BUILT = BOOK / "_build" / "html"
+
+CHROMIUM_FLAGS = [
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    # Every other host is unknown: cheaper than routing, which would also switch the cache off.
+    "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
+]
+
+
+class _QuietHandler(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, format: str, *args: Any) -> None:
+        """Says nothing: pytest's output stays readable."""
+
+
+@contextmanager
+def _serve(folder: Path) -> Iterator[str]:
+    """Serves a folder on a free local port and yields its address."""
+    handler = functools.partial(_QuietHandler, directory=str(folder))
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+# Evaluated in the page once MathJax has finished: everything that a look at the page would show.
+_LOOK = r"""
+() => {
+  const article = document.querySelector("article") || document.body;
+  const hidden = "pre, code, script, style, textarea, mjx-container, .highlight";
+  const copy = article.cloneNode(true);
+  copy.querySelectorAll(hidden).forEach((node) => node.remove());
+  const text = copy.textContent;
+  const complaints = [];
+  for (const raw of ["$$", "\\frac", "\\begin{", "\\left", "\\mathrm"]) {
+    if (text.includes(raw)) complaints.push("raw TeX in the text: " + raw);
+  }
+  const wanted = article.querySelectorAll(".math").length;
+  const drawn = article.querySelectorAll("mjx-container").length;
+  if (wanted > 0 && drawn === 0) complaints.push(`${wanted} formulas, none drawn`);
+  const wrong = article.querySelectorAll("mjx-merror, [data-mjx-error]");
+  wrong.forEach((node) => complaints.push("formula error: " + node.textContent));
+  if (article.textContent.includes("Traceback (most recent call last)")) {
+    complaints.push("a traceback");
+  }
+  article.querySelectorAll("table").forEach((table) => {
+    const cells = [...table.querySelectorAll("td")];
+    if (!cells.some((cell) => cell.textContent.trim())) complaints.push("an empty table");
+  });
+  article.querySelectorAll("img").forEach((image) => {
+    if (!image.complete || image.naturalWidth === 0) complaints.push("no picture: " + image.src);
+    if (!(image.getAttribute("alt") || "").trim()) complaints.push("no alt text: " + image.src);
+  });
+  const root = document.scrollingElement;
+  if (root.scrollWidth > root.clientWidth + 1) {
+    const widest = [...article.querySelectorAll("*")]
+      .filter((node) => node.getBoundingClientRect().right > root.clientWidth + 1)
+      .map((node) => node.tagName + "." + node.className)
+      .slice(0, 3);
+    complaints.push(`${root.scrollWidth} px wide in ${root.clientWidth} px: ${widest}`);
+  }
+  if (document.documentElement.lang !== "en") complaints.push("no page language");
+  return complaints;
+}
+"""
+
+
+def _complaints(
+    context: Any,
+    address: str,
+    *,
+    origin: str,
+    widths_px: tuple[int, ...] = (1280, 400),
+    screenshots: Path | None = None,
+) -> list[str]:
+    """Opens a page with every other host blocked and lists what is wrong with it.
+
+    An empty list means: no console error, no failed request, no request to another host, no
+    uncaught exception, formulas drawn, no traceback, no empty table, every picture there and
+    described, nothing wider than the window at any of the widths.
+    """
+    found: list[str] = []
+    page = context.new_page()
+
+    def request(sent: Any) -> None:
+        if not sent.url.startswith((origin, "data:", "blob:")):
+            found.append(f"request outside the book: {sent.url}")
+
+    def response(answer: Any) -> None:
+        if answer.status >= 400:
+            found.append(f"{answer.status} for {answer.url}")
+
+    def console(message: Any) -> None:
+        if message.type == "error":
+            found.append(f"console: {message.text}")
+
+    page.on("request", request)
+    page.on("response", response)
+    page.on("requestfailed", lambda request: found.append(f"failed request: {request.url}"))
+    page.on("pageerror", lambda error: found.append(f"uncaught: {error}"))
+    page.on("console", console)
+    page.goto(address, wait_until="load")
+    page.evaluate("async () => { if (window.MathJax) await window.MathJax.startup.promise; }")
+    page.wait_for_function("[...document.images].every((image) => image.complete)")
+    for width_px in widths_px:
+        page.set_viewport_size({"width": width_px, "height": 900})
+        found += [f"at {width_px} px: {problem}" for problem in page.evaluate(_LOOK)]
+        if screenshots is not None:
+            name = address.removeprefix(origin).strip("/").replace("/", "-")
+            page.screenshot(path=screenshots / f"{name}-{width_px}.png", full_page=True)
+    page.close()
+    return found
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Any]:
+    """Headless Chromium; tests that want it are skipped where there is none."""
+    sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    path = shutil.which("chromium")
+    if path is None:
+        pytest.skip("no browser: `chromium` is not on the PATH")
+    with sync_api.sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=path, args=CHROMIUM_FLAGS)
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture(scope="session")
+def built_book() -> Path:
+    """The folder of the built book, where somebody has built it."""
+    if not (BUILT / "intro.html").exists():
+        pytest.skip("no built book in book/_build/html: run `make book` first")
+    return BUILT
+
+
+@pytest.fixture(scope="session")
+def serve() -> Callable[[Path], Any]:
+    """``with serve(folder) as origin`` serves a folder on a free local port."""
+    return _serve
+
+
+@pytest.fixture(scope="session")
+def complaints(browser: Any) -> Iterator[Callable[..., list[str]]]:
+    """``complaints(address, origin=…)`` lists what is wrong with a page: see ``_complaints``."""
+    # One context for all pages: as in a reader's browser, scripts and fonts are fetched once.
+    context = browser.new_context()
+    yield functools.partial(_complaints, context)
+    context.close()
