@@ -1,0 +1,341 @@
+"""What every loss shares: common parameters, checking, reductions, sums and scalar multiples."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from . import _check
+from ._processes import sum_over_processes
+from ._sample import Phi, Regions, Sample, class_table, sample
+
+
+def ratio(numerator: Tensor, denominator: Tensor, empty: float = 0.0) -> Tensor:
+    """Quotient that is `empty`, with zero gradient, where the denominator is 0."""
+    nonzero = denominator != 0
+    safe = torch.where(nonzero, denominator, 1.0)
+    return torch.where(nonzero, numerator / safe, empty)
+
+
+def power(base: Tensor, exponent: float) -> Tensor:
+    """Power x^a of x >= 0 whose gradient at x = 0 is 0 where the true one is infinite (a < 1)."""
+    if exponent >= 1:
+        return base.clamp_min(0) ** exponent
+    # The root of the smallest normal number: its power and slope are finite, and below it all is 0.
+    tiny = torch.finfo(base.dtype).tiny ** 0.5
+    return torch.where(base > tiny, base.clamp_min(tiny) ** exponent, 0.0)
+
+
+class SegmentationLoss(nn.Module):
+    """Base class of every loss: called with logits and target, returns a tensor.
+
+    Parameters
+    ----------
+    mode : {"multiclass", "binary", "multilabel"}
+        "multiclass": softmax over C >= 2 exclusive classes; "binary": sigmoid of a single channel;
+        "multilabel": a sigmoid per channel.
+    weight : tensor or sequence of shape (C,), optional
+        One finite, non-negative number per class. In binary mode (background, foreground), or the
+        foreground's alone. It is a buffer: it moves with ``.to`` and is in ``state_dict``.
+    ignore_index : int, optional
+        Label of void pixels. They leave every sum, count and sort, may hold any logit, even inf or
+        NaN, and get a gradient of exactly 0. With soft multiclass targets a pixel is void where
+        every channel holds this value; with multilabel targets each entry stands for itself.
+    reduction : {"mean", "sum", "none"}
+        "none" returns the finest unit there is; its sum is what "sum" returns.
+
+    Shapes
+    ------
+    logits (N, C, *S), any number of spatial dimensions from 0, unnormalised, floating point.
+    Target: multiclass (N, *S) integer classes or (N, C, *S) probabilities; binary (N, *S) or
+    (N, 1, *S), 0/1 or probabilities; multilabel (N, C, *S), 0/1 or probabilities.
+    float16 and bfloat16 logits are computed in, and give a value in, float32.
+
+    Raises
+    ------
+    TypeError, ValueError
+        For arguments, shapes, dtypes and labels that do not fit, with what was expected, what
+        came, and the remedy. On an accelerator a label out of range trips a device assertion.
+    """
+
+    weight: Tensor | None
+
+    def __init__(
+        self,
+        *,
+        mode: str = "multiclass",
+        weight: Tensor | Sequence[float] | None = None,
+        ignore_index: int | None = None,
+        reduction: str = "mean",
+    ) -> None:
+        super().__init__()
+        self.mode = _check.choice("mode", mode, _check.MODES)
+        self.ignore_index = (
+            None if ignore_index is None else _check.integer("ignore_index", ignore_index)
+        )
+        self.reduction = _check.choice("reduction", reduction, _check.REDUCTIONS)
+        self.register_buffer("weight", _check.class_vector("weight", weight))
+
+    def forward(self, logits: Tensor, target: Tensor) -> Tensor:
+        """Loss of `logits` against `target`; see the class for shapes."""
+        return self.of(sample(logits, target, mode=self.mode, ignore_index=self.ignore_index))
+
+    def of(self, s: Sample) -> Tensor:
+        """Loss of a sample that is already checked (what a compound shares among its parts)."""
+        raise TypeError(f"{type(self).__name__} defines no formula: override `of`.")
+
+    def extra_repr(self) -> str:
+        """Parameters that are plain values, as the constructor takes them."""
+        shown = {k: v for k, v in vars(self).items() if not k.startswith("_") and k != "training"}
+        return ", ".join(f"{k}={v!r}" for k, v in shown.items())
+
+    def __add__(self, other: object) -> CompoundLoss:
+        """Sum of two losses."""
+        if not isinstance(other, SegmentationLoss):
+            return NotImplemented
+        return CompoundLoss([self, other])
+
+    def __mul__(self, scale: object) -> CompoundLoss:
+        """Multiple of a loss by a number."""
+        if isinstance(scale, bool) or not isinstance(scale, (int, float)):
+            return NotImplemented
+        return CompoundLoss([self], [scale])
+
+    __rmul__ = __mul__
+
+
+class PixelLoss(SegmentationLoss):
+    """Base of losses that are a mean over pixels of φ(u), u = -log p_t the target's surprisal.
+
+    Takes `process_group` besides the common parameters: "world", or a process group over which
+    numerator and denominator are summed, so that every process holds the value of the whole batch.
+    The gradient with respect to a process's own logits is then that of the sum of the processes'
+    (equal) losses, so that the average that DistributedDataParallel takes is the whole batch's.
+    """
+
+    def __init__(
+        self,
+        *,
+        mode: str = "multiclass",
+        weight: Tensor | Sequence[float] | None = None,
+        ignore_index: int | None = None,
+        reduction: str = "mean",
+        process_group: Any = None,
+    ) -> None:
+        super().__init__(
+            mode=mode, weight=weight, ignore_index=ignore_index, reduction=reduction
+        )
+        self.process_group = process_group
+
+    def phi(self, u: Tensor, q: Tensor) -> Tensor:
+        """Loss of a pixel whose target has surprisal u = -log p_t; q = 1 - p_t."""
+        raise TypeError(f"{type(self).__name__} defines no formula: override `phi`.")
+
+    def dphi(self, u: Tensor, q: Tensor) -> Tensor:
+        """Derivative dφ/du, with dq/du = 1 - q."""
+        raise TypeError(f"{type(self).__name__} defines no derivative: override `dphi`.")
+
+    def of(self, s: Sample) -> Tensor:
+        """Weighted mean (or sum, or map) of φ(u)."""
+        table = class_table(self.weight, s)
+        value = s.pixels(self.phi, table)
+        if self.reduction == "none":
+            return s.shaped(value)
+        total = sum_over_processes(value.sum(), self.process_group)
+        if self.reduction == "sum":
+            return total
+        return ratio(total, sum_over_processes(s.weights(table).sum(), self.process_group))
+
+
+class RegionLoss(SegmentationLoss):
+    """Base of losses over the statistics of each class: I = Σ p t, S = Σ p, T = Σ t.
+
+    Parameters of its own, besides the common ones
+    ----------------------------------------------
+    per_image : bool
+        Statistics of each image, averaged over the images, instead of over the whole batch.
+    classes : {"present", "all"} or list of int, optional
+        Which classes are averaged: those with a target pixel, all, or exactly those listed, present
+        or not. None means "present", and in binary mode, where the foreground alone is looked at,
+        "all": an image without foreground counts.
+    smooth : float
+        Added to numerator and denominator.
+    process_group : "world" or a process group, optional
+        Processes over which the statistics are summed, so that every process holds the loss of the
+        whole batch. The gradient with respect to a process's own logits is that of the sum of the
+        processes' (equal) losses: what DistributedDataParallel averages to the whole batch's.
+
+    Reductions: "none" gives each class's loss, (C,), or (N, C) with `per_image`, times `weight`, and
+    0 for classes that do not count; "mean" is their weighted mean, over classes, then over images.
+    """
+
+    squared = False
+    distance = False
+
+    def __init__(
+        self,
+        *,
+        mode: str = "multiclass",
+        weight: Tensor | Sequence[float] | None = None,
+        ignore_index: int | None = None,
+        reduction: str = "mean",
+        per_image: bool = False,
+        classes: str | Sequence[int] | None = None,
+        smooth: float = 0.0,
+        process_group: Any = None,
+    ) -> None:
+        super().__init__(
+            mode=mode, weight=weight, ignore_index=ignore_index, reduction=reduction
+        )
+        self.per_image = _check.flag("per_image", per_image)
+        self.classes = _check.class_list(classes)
+        if mode == "binary" and isinstance(self.classes, tuple):
+            raise ValueError(
+                f'classes={list(self.classes)} has no meaning in mode="binary", which looks at the '
+                'foreground only; leave it out, or use "present" or "all".'
+            )
+        self.smooth = _check.number("smooth", smooth, low=0)
+        self.process_group = process_group
+
+    def formula(self, r: Regions) -> Tensor:
+        """Loss of each class, of the statistics' shape."""
+        raise TypeError(f"{type(self).__name__} defines no formula: override `formula`.")
+
+    def of(self, s: Sample) -> Tensor:
+        """Mean (or sum, or list) over the classes that count."""
+        r = self.statistics(s)
+        return self.reduced(self.formula(r), self.class_weights(r, s), s)
+
+    def statistics(self, s: Sample) -> Regions:
+        """Statistics of each image (N, C), or of the batch of all processes (C,)."""
+        r = s.regions(squared=self.squared, distance=self.distance)
+        if self.per_image:
+            return r
+        parts = torch.stack([r.intersection, r.predicted, r.target, r.count, r.distance]).sum(1)
+        return Regions(*sum_over_processes(parts, self.process_group).unbind(0))
+
+    def class_weights(self, r: Regions, s: Sample) -> Tensor:
+        """Weight of each unit: `weight` where the class counts, else 0."""
+        counted = r.count > 0
+        classes = self.classes or ("all" if s.mode == "binary" else "present")
+        if classes == "present":
+            counted = counted & r.present
+        elif classes != "all":
+            if max(classes) >= s.channels:  # type: ignore[type-var,operator]
+                raise ValueError(
+                    f"classes={list(classes)} must be indices below the number of channels "
+                    f"C={s.channels}; leave out the others."
+                )
+            listed = torch.tensor([c in classes for c in range(s.channels)])
+            counted = counted & listed.to(counted.device)
+        weights = counted.to(r.target.dtype)
+        if self.weight is None:
+            return weights
+        w = self.weight.to(weights)
+        if s.mode == "binary":
+            _check.vector_length("weight", w, (1, 2), s.mode)
+            return weights * w[-1:]
+        _check.vector_length("weight", w, (s.channels,), s.mode)
+        return weights * w
+
+    def reduced(self, loss: Tensor, weights: Tensor, s: Sample) -> Tensor:
+        """Reduction of the classes' losses."""
+        weighted = weights * loss
+        if self.reduction == "none":
+            return weighted.to(s.logits.dtype)
+        if self.reduction == "sum":
+            total = weighted.sum()
+            if self.per_image:
+                total = sum_over_processes(total, self.process_group)
+            return total.to(s.logits.dtype)
+        per_unit = ratio(weighted.sum(-1), weights.sum(-1))
+        if not self.per_image:
+            return per_unit.to(s.logits.dtype)
+        images = (weights.sum(-1) > 0).to(loss.dtype)
+        both = sum_over_processes(torch.stack([per_unit.sum(), images.sum()]), self.process_group)
+        return ratio(both[0], both[1]).to(s.logits.dtype)
+
+
+class CompoundLoss(SegmentationLoss):
+    r"""Weighted sum of losses, Σ_k s_k L_k, that shares the work of its parts.
+
+    ``DiceLoss() + CrossEntropyLoss()`` and ``0.5 * DiceLoss() + CrossEntropyLoss()`` build one;
+    compounds add and multiply on. Parts of one mode and one ``ignore_index`` share a single pass
+    over the logits; parts that differ in them are evaluated on their own.
+
+    Parameters
+    ----------
+    parts : sequence of SegmentationLoss
+        The L_k. Each keeps its own parameters; none may have ``reduction="none"``, since losses per
+        pixel and per class do not add up.
+    scales : sequence of float, optional
+        The s_k, by default 1.
+
+    Limits: 0 where every part is 0; an all-ignored or empty batch gives 0 with zero gradient.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from lossatlas import losses
+    >>> loss = 0.5 * losses.DiceLoss() + losses.CrossEntropyLoss()
+    >>> logits, target = torch.zeros(1, 2, 4), torch.tensor([[0, 0, 1, 1]])
+    >>> round(loss(logits, target).item(), 4)  # 0.5 * 0.5 + ln 2
+    0.9431
+    """
+
+    def __init__(
+        self, parts: Iterable[SegmentationLoss], scales: Sequence[float] | None = None
+    ) -> None:
+        parts = list(parts)
+        if not parts:
+            raise ValueError("CompoundLoss needs at least one part, got none.")
+        for part in parts:
+            if not isinstance(part, SegmentationLoss):
+                raise TypeError(
+                    f"every part must be a loss of this library, got {type(part).__name__}."
+                )
+            if part.reduction == "none":
+                raise ValueError(
+                    'a part of a compound must have reduction "mean" or "sum", got '
+                    f'{type(part).__name__} with "none"; per-pixel and per-class losses do not add.'
+                )
+        scales = [1.0] * len(parts) if scales is None else list(scales)
+        if len(scales) != len(parts):
+            raise ValueError(f"scales must have one number per part: expected {len(parts)}, "
+                             f"got {len(scales)}.")
+        super().__init__(mode=parts[0].mode, ignore_index=parts[0].ignore_index)
+        flat: list[tuple[SegmentationLoss, float]] = []
+        for part, scale in zip(parts, scales, strict=True):
+            scale = _check.number("a scale", scale)
+            if isinstance(part, CompoundLoss):
+                inner = zip(part.parts, part.scales, strict=True)
+                flat += [(p, scale * s) for p, s in inner]  # type: ignore[misc]
+            else:
+                flat.append((part, scale))
+        self.parts = nn.ModuleList(p for p, _ in flat)
+        self.scales = tuple(s for _, s in flat)
+
+    def forward(self, logits: Tensor, target: Tensor) -> Tensor:
+        """Weighted sum of the parts' losses of `logits` against `target`."""
+        samples: dict[tuple[str, int | None], Sample] = {}
+        total: Tensor | None = None
+        for part, scale in zip(self.parts, self.scales, strict=True):
+            key = (part.mode, part.ignore_index)
+            if key not in samples:
+                samples[key] = sample(logits, target, mode=key[0], ignore_index=key[1])
+            value = scale * part.of(samples[key])
+            total = value if total is None else total + value
+        assert total is not None
+        return total
+
+    def of(self, s: Sample) -> Tensor:
+        """Weighted sum of the parts' losses of one sample."""
+        values = [k * part.of(s) for part, k in zip(self.parts, self.scales, strict=True)]
+        return torch.stack(values).sum()
+
+    def extra_repr(self) -> str:
+        """Only what is the compound's own."""
+        return f"scales={self.scales!r}"

@@ -1,0 +1,265 @@
+"""Checks at the border: every message says what was expected, what came, and what to do about it.
+
+Shapes, dtypes and devices are checked in Python. Values (is each label a class, is each probability
+within [0, 1]) are checked directly on the CPU, where looking costs no synchronisation, and through
+an asynchronous device assertion elsewhere and under ``torch.compile``.
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Iterable, Sequence
+from numbers import Real
+
+import torch
+from torch import Tensor
+
+MODES = ("multiclass", "binary", "multilabel")
+REDUCTIONS = ("mean", "sum", "none")
+
+_INTEGERS = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
+_FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+
+
+def near(word: str, known: Iterable[str]) -> str:
+    """Return the end of an error message: near matches first, else everything known."""
+    known = list(known)
+    close = difflib.get_close_matches(word, known, n=3, cutoff=0.5)
+    if close:
+        return "did you mean " + " or ".join(repr(name) for name in close) + "?"
+    return "known: " + ", ".join(known) + "."
+
+
+def choice(name: str, value: object, allowed: Sequence[str]) -> str:
+    """Return `value` if it is one of `allowed`."""
+    if not isinstance(value, str):
+        raise TypeError(
+            f"{name} must be one of {list(allowed)}, got {value!r} of type {type(value).__name__}."
+        )
+    if value not in allowed:
+        raise ValueError(f"{name} must be one of {list(allowed)}, got {value!r}; "
+                         + near(value, allowed))
+    return value
+
+
+def flag(name: str, value: object) -> bool:
+    """Return `value` if it is True or False."""
+    if not isinstance(value, bool):
+        raise TypeError(f"{name} must be True or False, got {value!r}.")
+    return value
+
+
+def number(
+    name: str,
+    value: object,
+    *,
+    low: float = -math.inf,
+    high: float = math.inf,
+    open_low: bool = False,
+) -> float:
+    """Return `value` as a float if it is a finite number from `low` to `high`."""
+    if isinstance(value, bool) or not isinstance(value, Real):
+        raise TypeError(f"{name} must be a number, got {value!r} of type {type(value).__name__}.")
+    x = float(value)
+    below = x <= low if open_low else x < low
+    if not math.isfinite(x) or below or x > high:
+        bound = f"{'>' if open_low else '>='} {low:g}" if low > -math.inf else ""
+        if high < math.inf:
+            bound = f"{bound} and <= {high:g}" if bound else f"<= {high:g}"
+        raise ValueError(f"{name} must be finite{' and ' + bound if bound else ''}, got {value!r}.")
+    return x
+
+
+def integer(name: str, value: object, *, low: int | None = None) -> int:
+    """Return `value` if it is an integer, not below `low`."""
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"{name} must be an integer, got {value!r} of type {type(value).__name__}.")
+    if low is not None and value < low:
+        raise ValueError(f"{name} must be >= {low}, got {value}.")
+    return value
+
+
+def class_vector(name: str, value: object) -> Tensor | None:
+    """Return per-class numbers as a 1-d floating tensor: finite, none negative."""
+    if value is None:
+        return None
+    if isinstance(value, Tensor):
+        vector = value
+    elif isinstance(value, Sequence) and not isinstance(value, str):
+        vector = torch.tensor([number(f"{name}[{i}]", v) for i, v in enumerate(value)])
+    else:
+        raise TypeError(
+            f"{name} must be a tensor or a sequence with one number per class, got {value!r} "
+            f"of type {type(value).__name__}."
+        )
+    if vector.ndim != 1 or vector.numel() == 0:
+        raise ValueError(
+            f"{name} must have shape (C,), one number per class, got {tuple(vector.shape)}."
+        )
+    if not vector.is_floating_point():
+        vector = vector.to(torch.get_default_dtype())
+    # Only looked at where looking is free: on the CPU, outside of a trace.
+    if vector.device.type == "cpu" and not _traced(vector):
+        bad = ~(torch.isfinite(vector) & (vector >= 0))
+        if bool(bad.any()):
+            raise ValueError(
+                f"{name} must be finite and not negative, got {vector.tolist()}; lossatlas.losses."
+                "weights gives finite weights for absent classes too."
+            )
+    return vector
+
+
+def vector_length(name: str, vector: Tensor, lengths: tuple[int, ...], mode: str) -> None:
+    """Check a per-class vector against the number of channels of this call."""
+    if vector.shape[0] not in lengths:
+        expected = " or ".join(str(n) for n in lengths)
+        extra = " (foreground) or (background, foreground)" if mode == "binary" else ""
+        raise ValueError(
+            f"{name} must have {expected} entries{extra} for mode={mode!r} and these logits, "
+            f"got {vector.shape[0]}; give one number per class."
+        )
+
+
+def class_list(classes: object) -> str | tuple[int, ...] | None:
+    """Return `classes` as None, "present", "all" or a tuple of distinct class indices."""
+    if classes is None or classes in ("present", "all"):
+        return classes  # type: ignore[return-value]
+    if isinstance(classes, str) or not isinstance(classes, Iterable):
+        raise ValueError(
+            f'classes must be "present", "all" or a list of class indices, got {classes!r}.'
+        )
+    indices = tuple(integer("a class index in classes", c, low=0) for c in classes)
+    if not indices or len(set(indices)) != len(indices):
+        raise ValueError(f"classes must list at least one class and none twice, got {indices}.")
+    return indices
+
+
+def _traced(tensor: Tensor) -> bool:
+    """Whether values cannot be looked at: compiling, exporting, or a tensor that holds none."""
+    return (
+        torch.compiler.is_compiling()
+        or tensor.device.type == "meta"
+        or type(tensor) not in (Tensor, torch.nn.Parameter)
+        or is_functorch(tensor)
+    )
+
+
+def is_functorch(tensor: Tensor) -> bool:
+    """Whether `tensor` is inside a torch.func transform (vmap, grad, jvp ...)."""
+    return bool(torch._C._functorch.is_functorch_wrapped_tensor(tensor))  # type: ignore[attr-defined,unused-ignore]
+
+
+def logits(logits: object, mode: str) -> None:
+    """Check the logits' type, dtype and shape for `mode`."""
+    if not isinstance(logits, Tensor):
+        raise TypeError(f"logits must be a tensor, got {type(logits).__name__}.")
+    if logits.dtype not in _FLOATS:
+        raise TypeError(
+            f"logits must be floating point (float16, bfloat16, float32 or float64), "
+            f"got {logits.dtype}; pass the model's raw scores."
+        )
+    if logits.ndim < 2:
+        raise ValueError(
+            f"logits must have shape (N, C, *spatial), got {tuple(logits.shape)}; "
+            "add the missing batch or channel dimension with unsqueeze."
+        )
+    channels = logits.shape[1]
+    if mode == "multiclass" and channels < 2:
+        raise ValueError(
+            f'mode="multiclass" needs at least 2 channels, got C={channels} from logits of shape '
+            f'{tuple(logits.shape)}; for a single foreground channel use mode="binary".'
+        )
+    if mode == "binary" and channels != 1:
+        raise ValueError(
+            f'mode="binary" needs exactly 1 channel, got C={channels} from logits of shape '
+            f'{tuple(logits.shape)}; use mode="multiclass" (exclusive classes) or '
+            'mode="multilabel" (a sigmoid per channel).'
+        )
+    if channels < 1:
+        raise ValueError(f"logits must have at least 1 channel, got {tuple(logits.shape)}.")
+
+
+def target(target: object, logits: Tensor, mode: str) -> bool:
+    """Check the target's type, dtype and shape against the logits; return whether it is soft."""
+    if not isinstance(target, Tensor):
+        raise TypeError(f"target must be a tensor, got {type(target).__name__}.")
+    if target.dtype not in (*_INTEGERS, *_FLOATS, torch.bool):
+        raise TypeError(f"target must hold integers, booleans or floats, got {target.dtype}.")
+    if target.device != logits.device:
+        raise ValueError(
+            f"target must be on the logits' device {logits.device}, got {target.device}; "
+            "move it with target.to(logits.device)."
+        )
+    shape, full = tuple(target.shape), tuple(logits.shape)
+    hard = (full[0], *full[2:])
+    if mode == "multiclass":
+        if target.is_floating_point():
+            if shape != full:
+                raise ValueError(
+                    f"a floating target holds class probabilities and must have the logits' shape "
+                    f"{full}, got {shape}; for class indices use an integer target of shape {hard} "
+                    "(target.long())."
+                )
+            return True
+        if target.dtype == torch.bool:
+            raise TypeError(
+                'mode="multiclass" needs integer class indices or floating probabilities, '
+                "got torch.bool; use target.long()."
+            )
+        if shape != hard:
+            raise ValueError(
+                f"an integer target holds class indices and must have shape {hard} for logits of "
+                f"shape {full}, got {shape}; for one-hot or soft labels pass a floating target of "
+                "the logits' shape."
+            )
+        return False
+    expected = (full, hard) if mode == "binary" else (full,)
+    if shape not in expected:
+        allowed = " or ".join(str(s) for s in expected)
+        raise ValueError(
+            f"mode={mode!r} needs a target of shape {allowed} for logits of shape {full}, "
+            f"got {shape}."
+        )
+    return target.is_floating_point()
+
+
+def values(
+    target: Tensor, *, soft: bool, mode: str, channels: int, ignore_index: int | None
+) -> None:
+    """Check that labels are classes, and probabilities within [0, 1], ignored ones apart.
+
+    No host synchronisation on an accelerator: there, the check is an assertion on the device.
+    """
+    if target.dtype == torch.bool or target.device.type == "meta":
+        return
+    high = 1 if soft or mode != "multiclass" else channels - 1
+    if not torch.compiler.is_compiling() and is_functorch(target):
+        return  # under vmap there is no single value to look at
+    if _traced(target) or target.device.type != "cpu":
+        inside = (target >= 0) & (target <= high)
+        if ignore_index is not None:
+            inside = inside | (target == ignore_index)
+        torch._assert_async(inside.all(), _value_message(soft, high, ignore_index))
+        return
+    if target.numel() == 0:
+        return
+    low_seen, high_seen = (v.item() for v in torch.aminmax(target.detach()))
+    if 0 <= low_seen and high_seen <= high:
+        return
+    stray = ~((target >= 0) & (target <= high))
+    if ignore_index is not None:
+        stray &= target != ignore_index
+    if bool(stray.any()):
+        found = target.detach()[stray].unique()[:5].tolist()
+        raise ValueError(f"{_value_message(soft, high, ignore_index)} Got {found} in "
+                         f"{int(stray.sum())} of {target.numel()} entries.")
+
+
+def _value_message(soft: bool, high: int, ignore_index: int | None) -> str:
+    kind = "probabilities in [0, 1]" if soft else f"integer labels from 0 to {high}"
+    if ignore_index is None:
+        remedy = "map stray labels to a class, or pass ignore_index for the void label."
+    else:
+        remedy = f"map stray labels to a class or to ignore_index={ignore_index}."
+    return f"target must hold {kind}; {remedy}"

@@ -1,0 +1,78 @@
+"""Losses by name: a dict, nothing more."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+from . import _check
+from ._base import SegmentationLoss
+from .cross_entropy import CrossEntropyLoss
+from .focal import FocalLoss
+from .lovasz import LovaszHingeLoss, LovaszSoftmaxLoss
+from .region import DiceLoss
+
+_BUILDERS: dict[str, Callable[..., SegmentationLoss]] = {
+    "ce": CrossEntropyLoss,
+    "weighted_ce": CrossEntropyLoss,
+    "focal": FocalLoss,
+    "dice": DiceLoss,
+    "lovasz_softmax": LovaszSoftmaxLoss,
+    "lovasz_hinge": LovaszHingeLoss,
+}
+
+#: Names that make no sense without class weights.
+_WEIGHTED = ("weighted_ce", "weighted_dice")
+
+
+def names() -> list[str]:
+    """Every name that :func:`build` knows, in the book's order.
+
+    >>> names()[:3]
+    ['ce', 'weighted_ce', 'one_vs_all_ce']
+    """
+    return list(_BUILDERS)
+
+
+def parameters(name: str) -> dict[str, inspect.Parameter]:
+    """Keyword parameters that ``build(name, ...)`` takes, with their defaults.
+
+    >>> parameters("focal")["gamma"].default
+    2.0
+    """
+    found = dict(inspect.signature(_builder(name)).parameters)
+    if name in _WEIGHTED:
+        found["weight"] = found["weight"].replace(default=inspect.Parameter.empty)
+    return found
+
+
+def build(name: str, **params: Any) -> SegmentationLoss:
+    """Loss called `name`, with the parameters of its class.
+
+    Raises ValueError for an unknown name and TypeError for an unknown or missing parameter, both
+    with the near matches.
+
+    >>> build("focal", gamma=1.0).gamma
+    1.0
+    """
+    builder, known = _builder(name), parameters(name)
+    for param in params:
+        if param not in known:
+            raise TypeError(f"{name!r} takes no parameter {param!r}; {_check.near(param, known)}")
+    for param, about in known.items():
+        missing = about.default is inspect.Parameter.empty and params.get(param) is None
+        if missing:
+            raise TypeError(
+                f"{name!r} needs {param}=..., one number per class; lossatlas.losses.weights "
+                "computes it from pixel counts."
+            )
+    return builder(**params)
+
+
+def _builder(name: str) -> Callable[..., SegmentationLoss]:
+    if not isinstance(name, str):
+        raise TypeError(f"the name of a loss must be a string, got {name!r}.")
+    if name not in _BUILDERS:
+        raise ValueError(f"unknown loss {name!r}; {_check.near(name, _BUILDERS)}")
+    return _BUILDERS[name]
