@@ -70,7 +70,7 @@ def test_segnet_basic_normalises_its_input_and_has_no_relu_in_the_decoder():
 
 
 def test_an_even_kernel_is_refused():
-    with pytest.raises(ValueError, match="kernel_size: expected an odd number.*got 4"):
+    with pytest.raises(ValueError, match=r"kernel_size: expected an odd number.*got 4"):
         models.build("segnet_basic", 1, 2, kernel_size=4)
 
 

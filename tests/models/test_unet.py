@@ -71,7 +71,7 @@ def test_an_unknown_encoder_is_refused(encoder):
 
 
 def test_a_misspelt_encoder_is_met_with_the_near_matches():
-    with pytest.raises(ValueError, match="did you mean .*'resnet18'"):
+    with pytest.raises(ValueError, match=r"did you mean .*'resnet18'"):
         models.build("unet", 1, 2, encoder="resnet_18")
 
 
