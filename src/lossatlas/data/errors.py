@@ -1,0 +1,36 @@
+"""The one exception of this package, and the near matches its messages offer."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class DataError(ValueError):
+    """Bad input to a data set: one line that says what was expected, what came, what to do."""
+
+
+def near_matches(name: object, known: Iterable[str]) -> str:
+    """Return a clause that names the nearest of ``known``, or lists them all.
+
+    >>> near_matches("camvod", ["camvid", "digits"])
+    'did you mean camvid?'
+    >>> near_matches("x", ["camvid", "digits"])
+    'known: camvid, digits'
+    """
+    options = list(known)
+    close = difflib.get_close_matches(str(name), options, n=3, cutoff=0.6)
+    if close:
+        return f"did you mean {' or '.join(close)}?"
+    return f"known: {', '.join(options)}"
+
+
+def shorten(names: Iterable[object], limit: int = 3) -> str:
+    """Join the first few names and say how many more there are.
+
+    >>> shorten(["a", "b", "c", "d", "e"])
+    'a, b, c and 2 more'
+    """
+    items = [str(name) for name in names]
+    more = f" and {len(items) - limit} more" if len(items) > limit else ""
+    return ", ".join(items[:limit]) + more

@@ -1,0 +1,379 @@
+"""Data sets that are files on disk: find, pair, verify, decode, cache.
+
+A further set is a subclass of :class:`FileDataset` that states its facts (classes, void, licence,
+citation, source) and says in :meth:`FileDataset.samples` which image goes with which mask.
+"""
+
+from __future__ import annotations
+
+import abc
+import inspect
+import os
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import numpy.typing as npt
+
+from lossatlas.data import cache as arrays
+from lossatlas.data import checks, imageio, integrity, paths
+from lossatlas.data.dataset import Mode, SegmentationDataset
+from lossatlas.data.errors import DataError, near_matches, shorten
+
+UInt8Array = npt.NDArray[np.uint8]
+
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+"""Customary constants for colour photographs, red, green, blue on the scale 0…1."""
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One image and its mask, as paths relative to the data set's folder."""
+
+    id: str
+    group: str
+    image: str
+    label: str
+
+
+def evenly_spaced(count: int, size: int | None) -> list[int]:
+    """Indices of ``size`` of ``count`` items, evenly spaced and centred.
+
+    >>> evenly_spaced(10, 3)
+    [1, 5, 8]
+    """
+    if size is None or size >= count:
+        return list(range(count))
+    return [(2 * i + 1) * count // (2 * size) for i in range(size)]
+
+
+class FileDataset(abc.ABC):
+    """Facts and loader of one data set on disk."""
+
+    name: ClassVar[str]
+    title: ClassVar[str]
+    classes: ClassVar[tuple[str, ...]]
+    void: ClassVar[int | None] = None
+    """Value of void pixels in the labels that :meth:`read_label` returns."""
+    mode: ClassVar[Mode] = "multiclass"
+    licence: ClassVar[str]
+    citation: ClassVar[str]
+    source: ClassVar[str]
+    """Address that a person downloads the original from."""
+    mean: ClassVar[tuple[float, ...]] = IMAGENET_MEAN
+    std: ClassVar[tuple[float, ...]] = IMAGENET_STD
+    inner: ClassVar[str] = "."
+    """Folder of the download that holds the data; paths of the registry begin with it."""
+    markers: ClassVar[tuple[str, ...]]
+    """Names of which at least one lies in that folder: how the data set is recognised."""
+
+    # -- what a subclass says ------------------------------------------------------------------
+
+    @abc.abstractmethod
+    def samples(self, base: Path, split: str) -> list[Sample]:
+        """List the pairs of a split in ``base``, in a fixed order.
+
+        Raises:
+            DataError: a missing split file, an image without its mask or the reverse.
+        """
+
+    def split_files(self, split: str) -> list[str]:
+        """Files besides images and masks that shape a split, relative to the base: verified too."""
+        return []
+
+    def read_image(self, path: Path) -> UInt8Array:
+        """Decode an image to (H, W, C) uint8."""
+        return imageio.read_rgb(path)
+
+    def read_label(self, path: Path) -> UInt8Array:
+        """Decode a mask to (H, W) uint8 of class indices and void."""
+        return imageio.check_mask(imageio.read_index_mask(path), len(self.classes), self.void, path)
+
+    # -- where the data are --------------------------------------------------------------------
+
+    def _base_in(self, root: Path) -> Path | None:
+        for folder in (root / self.inner, root, root / self.name / self.inner, root / self.name):
+            if any((folder / marker).exists() for marker in self.markers):
+                return folder.resolve()
+        return None
+
+    def find(self, root: str | os.PathLike[str] | None = None) -> Path | None:
+        """Folder that holds the data: of ``root``, else downloads, else the mirror; or None."""
+        if root is not None:
+            return self._base_in(Path(root).expanduser())
+        mirror = paths.mirror_dir()
+        for folder in (paths.raw_dir() / self.name, mirror / self.name if mirror else None):
+            if folder is not None and (base := self._base_in(folder)) is not None:
+                return base
+        return None
+
+    def locate(self, root: str | os.PathLike[str] | None = None) -> Path:
+        """Like :meth:`find`, but a missing data set is an error that says how to get it.
+
+        Raises:
+            DataError: nothing there.
+        """
+        base = self.find(root)
+        if base is not None:
+            return base
+        wanted = f"a folder with {' or '.join(self.markers[:2])}"
+        if root is not None:
+            raise DataError(
+                f"{self.name}: expected {wanted} in root={str(root)!r}, found none; point root to "
+                f"the unpacked download of {self.source}"
+            )
+        mirror = os.environ.get("LOSSATLAS_MIRROR", "").strip()
+        where = f"LOSSATLAS_MIRROR={mirror}" if mirror else "LOSSATLAS_MIRROR (not set)"
+        raise DataError(
+            f"{self.name}: expected {wanted} in {paths.raw_dir() / self.name} or in {where}, found "
+            f"none; {self.how_to_get()}"
+        )
+
+    def how_to_get(self) -> str:
+        """The command or variable that brings the data."""
+        return (
+            f"set LOSSATLAS_MIRROR to a folder that holds {self.name}/, or unpack {self.source} "
+            f"into {paths.raw_dir() / self.name}"
+        )
+
+    # -- loading -------------------------------------------------------------------------------
+
+    def parameters(self) -> dict[str, inspect.Parameter]:
+        """Keyword parameters that :meth:`load` takes."""
+        return checks.keyword_parameters(self.load)
+
+    def is_available(self, *, root: str | os.PathLike[str] | None = None, **_: Any) -> bool:
+        """Whether the data are at hand; opens no image."""
+        return self.find(root) is not None
+
+    def load(
+        self,
+        split: str,
+        *,
+        root: str | None = None,
+        height: int | None = None,
+        width: int | None = None,
+        train_size: int | None = None,
+        val_size: int | None = None,
+        test_size: int | None = None,
+        positive: str | None = None,
+        verify: bool = True,
+        cache: bool = True,
+    ) -> SegmentationDataset:
+        """Load a split.
+
+        Args:
+            split: "train", "val" or "test".
+            root: folder of the data; by default downloads, else the mirror.
+            height, width: size in pixels to resize to (images bilinear with the support of the
+                area, labels nearest); by default the size of the files. One alone keeps the ratio.
+            train_size, val_size, test_size: take that many images of a split, evenly spaced.
+            positive: a class name: the binary task of that class against all others.
+            verify: check the SHA-256 of every file against the registry.
+            cache: keep the decoded arrays in the cache folder and read them as a memory map.
+
+        Raises:
+            DataError: see the message.
+        """
+        return self._load(split, locals(), want_images=True)
+
+    def load_labels(self, split: str, **params: Any) -> SegmentationDataset:
+        """Like :meth:`load`, but decode no image: for statistics of the labels."""
+        checks.known_parameters(self.name, params, self.parameters())
+        defaults = {k: p.default for k, p in self.parameters().items()}
+        return self._load(split, {**defaults, **params}, want_images=False)
+
+    def _load(self, split: str, given: dict[str, Any], want_images: bool) -> SegmentationDataset:
+        params = {key: given[key] for key in self.parameters()}
+        height = checks.optional_integer("height", params["height"], 1, 16384)
+        width = checks.optional_integer("width", params["width"], 1, 16384)
+        for key in ("train_size", "val_size", "test_size"):
+            checks.optional_integer(key, params[key], 1)
+        checks.boolean("verify", params["verify"])
+        checks.boolean("cache", params["cache"])
+        positive = self._positive_index(params["positive"])
+        base = self.locate(params["root"])
+        samples = self.samples(base, split)
+        samples = [samples[i] for i in evenly_spaced(len(samples), params[f"{split}_size"])]
+        if not samples:
+            raise DataError(f"{self.name}: expected images in split {split!r} of {base}, got none")
+        self._check_pairs(base, samples)
+        wanted = self.split_files(split) + [s.label for s in samples]
+        if want_images:
+            wanted += [s.image for s in samples]
+        digests = self._digests(base, wanted, params["verify"])
+        size = self._size(base, samples, height, width)
+        shape = (len(samples), *size)
+        channels = len(self.mean)
+
+        def decode(images: UInt8Array | None, labels: UInt8Array) -> None:
+            def one(index: int) -> None:
+                image, label = self._pair(base, samples[index], images is not None)
+                label = imageio.resize_mask(label, *size)
+                if positive is not None:
+                    label = np.where(label == self.void, label, label == positive).astype(np.uint8)
+                labels[index] = label
+                if images is not None and image is not None:
+                    images[index] = imageio.resize_image(image, *size)
+
+            _in_threads(one, len(samples))
+
+        checksum = None
+        images: UInt8Array | None = None
+        if want_images and params["cache"]:
+            description = {
+                "name": self.name,
+                "split": split,
+                "size": list(size),
+                "positive": positive,
+                "void": self.void,
+                "loader": self.loader_version,
+                "files": [[s.image, digests[s.image], digests[s.label]] for s in samples],
+            }
+            key = arrays.cache_key(description)
+            entry = arrays.find(key) or arrays.make(
+                key, (*shape, channels), shape, decode, description
+            )
+            images, labels, checksum = entry.images, entry.labels, entry.checksum
+        else:
+            labels = np.empty(shape, dtype=np.uint8)
+            images = np.empty((*shape, channels), dtype=np.uint8) if want_images else None
+            decode(images, labels)
+        thing = None if positive is None else self.classes[positive]
+        return SegmentationDataset(
+            name=self.name,
+            split=split,
+            classes=self.classes if thing is None else ("background", thing),
+            mode=self.mode if thing is None else "binary",
+            images=images,
+            labels=labels,
+            ids=[s.id for s in samples],
+            groups=[s.group for s in samples],
+            mean=self.mean,
+            std=self.std,
+            ignore_index=self.void,
+            params=params,
+            checksum=checksum,
+        )
+
+    loader_version: ClassVar[int] = 1
+    """Part of the cache key: raise it when :meth:`read_image` or :meth:`read_label` changes."""
+
+    # -- steps ---------------------------------------------------------------------------------
+
+    def _positive_index(self, positive: Any) -> int | None:
+        if positive is None:
+            return None
+        if self.mode == "binary":
+            raise DataError(
+                f"{self.name}: expected positive=None, got {positive!r}; the set is binary already"
+            )
+        if positive not in self.classes:
+            raise DataError(
+                f"{self.name}: expected positive to be one of its classes, got {positive!r}; "
+                f"{near_matches(positive, self.classes)}"
+            )
+        return self.classes.index(positive)
+
+    def _check_pairs(self, base: Path, samples: Sequence[Sample]) -> None:
+        for field, other in (("image", "label"), ("label", "image")):
+            missing = [s for s in samples if not (base / getattr(s, field)).is_file()]
+            if missing:
+                what = "image" if field == "image" else "mask"
+                raise DataError(
+                    f"{self.name}: expected the {what} {base / getattr(missing[0], field)} of "
+                    f"{getattr(missing[0], other)}, found none ({len(missing)} missing: "
+                    f"{shorten(s.id for s in missing)}); restore it or take it off the split"
+                )
+
+    def _digests(self, base: Path, files: Sequence[str], verify: bool) -> dict[str, str]:
+        if not verify:
+            return integrity.digests(self.name, base, files)
+        prefix = "" if self.inner == "." else f"{self.inner}/"
+        known = integrity.registered(self.name)
+        expected = {file: known[prefix + file] for file in files if prefix + file in known}
+        return integrity.verify(self.name, base, files, expected)
+
+    def _size(
+        self, base: Path, samples: Sequence[Sample], height: int | None, width: int | None
+    ) -> tuple[int, int]:
+        if height is not None and width is not None:
+            return height, width
+        sizes = {imageio.image_size(base / s.label): s for s in samples}
+        if len(sizes) > 1:
+            small, large = min(sizes), max(sizes)
+            raise DataError(
+                f"{self.name}: expected images of one size, got {len(sizes)} sizes from "
+                f"{small[0]}×{small[1]} to {large[0]}×{large[1]}; give height and width"
+            )
+        native = next(iter(sizes))
+        if height is not None:
+            return height, max(1, round(native[1] * height / native[0]))
+        if width is not None:
+            return max(1, round(native[0] * width / native[1])), width
+        return native
+
+    def _pair(
+        self, base: Path, sample: Sample, want_image: bool
+    ) -> tuple[UInt8Array | None, UInt8Array]:
+        label = self.read_label(base / sample.label)
+        image = self.read_image(base / sample.image) if want_image else None
+        size = imageio.image_size(base / sample.image) if image is None else image.shape[:2]
+        if size != label.shape:
+            raise DataError(
+                f"{self.name}: expected image and mask of one size, got {size[0]}×{size[1]} of "
+                f"{base / sample.image} and {label.shape[0]}×{label.shape[1]} of "
+                f"{base / sample.label}; correct one of them"
+            )
+        return image, label
+
+
+def _in_threads(work: Callable[[int], None], count: int) -> None:
+    """Do ``work(0…count−1)``; Pillow decodes without the interpreter's lock."""
+    workers = min(4, os.cpu_count() or 1, count)
+    if workers <= 1:
+        for index in range(count):
+            work(index)
+        return
+    with ThreadPoolExecutor(workers) as pool:
+        try:
+            for _ in pool.map(work, range(count)):
+                pass
+        except BaseException:
+            pool.shutdown(wait=True, cancel_futures=True)
+            raise
+
+
+def read_lines(path: Path, name: str) -> list[str]:
+    """Non-empty lines of a split file.
+
+    Raises:
+        DataError: no such file, or nothing in it.
+    """
+    try:
+        lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
+    except FileNotFoundError:
+        raise DataError(
+            f"{name}: expected the split file {path}, found none; fetch the set again"
+        ) from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{name}: expected a readable split file {path}, got {error}") from None
+    lines = [line for line in lines if line]
+    if not lines:
+        raise DataError(
+            f"{name}: expected names in the split file {path}, got an empty file; "
+            "fetch the set again"
+        )
+    return lines
+
+
+def stems(folder: Path, suffixes: Iterable[str]) -> dict[str, str]:
+    """Names without suffix → file names of a folder; an earlier suffix wins."""
+    found: dict[str, str] = {}
+    files = sorted(p.name for p in folder.iterdir()) if folder.is_dir() else []
+    for suffix in reversed(list(suffixes)):
+        found.update({f[: -len(suffix)]: f for f in files if f.lower().endswith(suffix)})
+    return found

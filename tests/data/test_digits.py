@@ -1,0 +1,215 @@
+"""Digit canvases: what is asked is what is there, the same on every machine."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import torch
+
+from lossatlas import data
+from lossatlas.data.digits import _glyphs, enlarge, glyph_indices
+
+SMALL = {"train_size": 60, "val_size": 20, "test_size": 20}
+
+
+def foreground(dataset) -> float:
+    return float((dataset.labels > 0).mean())
+
+
+def test_the_defaults_are_the_pilot_set():
+    train = data.load("digits", "train")
+    assert train.images.shape == (600, 64, 64, 1)
+    assert train.images.dtype == train.labels.dtype == np.uint8
+    assert (train.in_channels, train.out_channels, train.ignore_index) == (1, 11, None)
+    assert train.classes == ("background", *"0123456789")
+    assert foreground(train) == pytest.approx(0.043, rel=1e-4)
+    # Zipf 1.2 over ten digits: from 1.74 % of the pixels down to 0.11 %.
+    fractions = data.class_fractions(train)[1:]
+    zipf = np.arange(1, 11.0) ** -1.2
+    np.testing.assert_allclose(fractions, 0.043 * zipf / zipf.sum(), rtol=0.03)
+    # Three digits a canvas, each of 58 or 59 pixels.
+    assert set((train.labels > 0).sum(axis=(1, 2))) <= set(range(3 * 58, 3 * 59 + 1))
+
+
+def test_a_training_set_of_600_canvases_takes_under_two_seconds():
+    data.load("digits", "train", train_size=1)  # import scikit-learn, read the glyphs
+    start = time.process_time()
+    data.load("digits", "train", seed=3)
+    assert time.process_time() - start < 2
+
+
+def test_the_pixels_are_pinned_for_every_machine():
+    # Integer arithmetic on PCG64: a change here changes every published number on digits.
+    assert data.load("digits", "train", **SMALL).checksum == PINNED["default"]
+    noisy = data.load("digits", "train", task="binary", label_noise=0.5, zipf=0, **SMALL)
+    assert noisy.checksum == PINNED["noisy"]
+
+
+PINNED = {
+    "default": "ef071fe1d9b5e85ddee4873bd224328546ff0cc7ff43c8468b2c75a7ea9aa624",
+    "noisy": "76a0a12339fe562f75a84a8b8ce869d76a3ce918095e9aa3fad9e4dd365f5585",
+}
+
+
+def test_another_process_makes_the_same_set():
+    code = (
+        "from lossatlas import data; "
+        "print(data.load('digits', 'val', val_size=7, seed=5, label_noise=0.3).checksum)"
+    )
+    there = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    ).stdout.strip()
+    here = data.load("digits", "val", val_size=7, seed=5, label_noise=0.3)
+    assert there == here.checksum
+    assert there != data.load("digits", "val", val_size=7, seed=6, label_noise=0.3).checksum
+
+
+def test_no_glyph_is_in_two_splits_and_every_glyph_is_in_one():
+    parts = {split: np.concatenate(glyph_indices(split)) for split in ("train", "val", "test")}
+    together = np.concatenate(list(parts.values()))
+    assert len(np.unique(together)) == len(together) == len(_glyphs()[0]) == 1797
+    for split, part in parts.items():
+        digits = _glyphs()[1][part]
+        assert set(digits) == set(range(10)), split
+
+
+def test_splits_do_not_depend_on_each_others_size():
+    small = data.load("digits", "test", train_size=1, val_size=1, test_size=10)
+    large = data.load("digits", "test", train_size=9, val_size=9, test_size=10)
+    assert small.checksum == large.checksum
+    assert small.checksum != data.load("digits", "val", val_size=10).checksum
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {"foreground": 0.2, "objects": 3},
+        {"foreground": 0.01, "objects": 1},
+        {"foreground": 0.5, "objects": None, "object_size": 16},
+        {"foreground": 0.05, "objects": None, "object_size": 12},
+        {"foreground": 0.0005, "objects": 0.1},
+        {"foreground": 0.1, "objects": 4, "object_size": 20},
+    ],
+)
+def test_the_foreground_fraction_is_met_to_the_pixel(asked):
+    train = data.load("digits", "train", **SMALL, **asked)
+    assert int((train.labels > 0).sum()) == round(asked["foreground"] * train.labels.size)
+
+
+def test_objects_and_size_alone_give_the_fraction():
+    train = data.load("digits", "train", foreground=None, objects=2, object_size=20, **SMALL)
+    # 2 objects, 30 % of 20 × 20 each: 240 of 4096 pixels.
+    assert int((train.labels > 0).sum()) == 240 * 60
+
+
+def test_a_zipf_exponent_of_zero_makes_all_digits_equally_frequent():
+    train = data.load("digits", "train", zipf=0, **SMALL)
+    fractions = data.class_fractions(train)[1:]
+    np.testing.assert_allclose(fractions, 0.0043, rtol=0.03)
+
+
+def test_the_binary_task_has_the_same_images_and_one_foreground_class():
+    multi = data.load("digits", "val", **SMALL)
+    binary = data.load("digits", "val", task="binary", **SMALL)
+    assert binary.classes == ("background", "digit")
+    assert (binary.mode, binary.out_channels) == ("binary", 1)
+    assert np.array_equal(binary.images, multi.images)
+    assert np.array_equal(binary.labels, multi.labels > 0)
+
+
+def test_label_noise_touches_the_asked_share_of_training_objects_and_no_image():
+    # One object a canvas, so that a canvas whose labels differ is an object whose label is wrong.
+    asked = {"objects": 1, "foreground": 0.03, **SMALL}
+    clean, noisy = (
+        data.load("digits", "train", **asked),
+        data.load("digits", "train", label_noise=0.4, **asked),
+    )
+    assert np.array_equal(clean.images, noisy.images)
+    changed = (clean.labels != noisy.labels).any(axis=(1, 2))
+    assert changed.sum() == round(0.4 * 60)
+    missed = (noisy.labels > 0).sum(axis=(1, 2)) == 0
+    assert missed.sum() == 12  # half of the 24
+    shaken = changed & ~missed
+    ratio = (noisy.labels[shaken] > 0).sum(axis=(1, 2)) / (clean.labels[shaken] > 0).sum(
+        axis=(1, 2)
+    )
+    assert ratio.min() >= 0.45 and ratio.max() <= 1.55
+    assert ratio.min() < 1 < ratio.max()
+    for split in ("val", "test"):
+        truth = data.load("digits", split, **asked)
+        assert truth.checksum == data.load("digits", split, label_noise=0.4, **asked).checksum
+
+
+def test_a_digit_stands_out_from_the_background_and_distractors_do_not_reach_it():
+    train = data.load("digits", "train", noise=0, distractors=2, **SMALL)
+    pixels, truth = train.images[..., 0].astype(int), train.labels > 0
+    assert pixels[truth].min() > 120
+    assert np.percentile(pixels[~truth], 99.9) < 165
+    assert pixels[~truth].max() < pixels[truth].max()
+    assert len(np.unique(pixels[~truth])) > 10  # distractors and soft edges are there
+
+
+def test_enlarging_is_exact_and_keeps_constants_and_ramps():
+    ramp = np.tile(np.arange(8, dtype=np.int64), (8, 1))
+    for side in (4, 8, 11, 40):
+        assert (enlarge(np.full((8, 8), 7, dtype=np.int64), side) == 7 * (2 * side) ** 2).all()
+        values = enlarge(ramp, side)[0] / (2 * side) ** 2
+        centres = np.clip((np.arange(side) + 0.5) * 8 / side - 0.5, 0, 7)
+        np.testing.assert_allclose(values, centres, atol=1e-12)
+
+
+def test_batches_are_standardised_by_constants():
+    train = data.load("digits", "train", **SMALL)
+    images, target = train.batch([3, 0, 59])
+    assert images.shape == (3, 1, 64, 64) and images.dtype == torch.float32
+    assert target.shape == (3, 64, 64) and target.dtype == torch.int64
+    expected = (train.images[[3, 0, 59], :, :, 0] / 255 - 0.29) / 0.09
+    np.testing.assert_allclose(images[:, 0].numpy(), expected, atol=1e-5)
+    assert np.array_equal(target.numpy(), train.labels[[3, 0, 59]])
+    assert abs(float(images.mean())) < 0.3
+    with pytest.raises(IndexError, match="below 60"):
+        train.batch([60])
+
+
+def test_image_counts_are_the_pixels_of_each_class():
+    train = data.load("digits", "train", **SMALL)
+    counts = train.image_counts()
+    assert counts.shape == (60, 11) and counts.dtype == np.int64
+    assert (counts.sum(axis=1) == 64 * 64).all()
+    assert np.array_equal(counts, data.image_counts(train))
+    assert counts[5, 0] == (train.labels[5] == 0).sum()
+
+
+@pytest.mark.parametrize(
+    ("params", "message"),
+    [
+        ({"foreground": 2.0}, r"foreground: expected a number in \(0, 0.6\], got 2"),
+        ({"foreground": 0.0}, "foreground"),
+        ({"foreground": float("nan")}, "foreground"),
+        ({"foreground": True}, "foreground"),
+        ({"train_size": -3}, "train_size: expected an integer from 1 to 1000000, got -3"),
+        ({"train_size": 2.5}, "train_size: expected an integer"),
+        ({"image_size": 0}, "image_size"),
+        ({"object_size": 65, "objects": None}, "object_size: expected an integer from 4 to 64"),
+        ({"objects": -1}, "objects"),
+        ({"zipf": -0.1}, "zipf"),
+        ({"label_noise": 1.5}, "label_noise"),
+        ({"seed": -1}, "seed"),
+        ({"seed": "0"}, "seed"),
+        ({"task": "binry"}, "did you mean binary"),
+        ({"foreground": 1e-5}, "at least 4 pixels an object.*ask fewer objects"),
+        ({"foreground": 0.6, "objects": 1}, "fit a square of side 64"),
+        ({"foreground": 0.3, "objects": 1, "object_size": 20}, "fit a square of side 20"),
+        ({"foreground": None, "object_size": None}, "at least two of foreground"),
+        ({"foreground": None, "objects": 40, "object_size": 32}, "at most 60 % foreground"),
+        ({"foregruond": 0.1}, "did you mean foreground"),
+    ],
+)
+def test_impossible_parameters_are_one_clear_line(params, message):
+    with pytest.raises(data.DataError, match=message) as caught:
+        data.load("digits", "train", **params)
+    assert "\n" not in str(caught.value) and len(str(caught.value)) < 300
