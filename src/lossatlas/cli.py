@@ -36,6 +36,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     file_notebook.add_argument("notebook", type=Path)
     file_notebook.set_defaults(run=_file_notebook)
 
+    readme = commands.add_parser("readme", help="write the README's results from results/quick")
+    readme.set_defaults(run=_readme)
+
     losses = commands.add_parser("losses", help="list the losses and their parameters")
     losses.set_defaults(run=_losses)
 
@@ -105,6 +108,14 @@ def _file_notebook(given: argparse.Namespace) -> None:
     parameters = TrainParameters.parse(values)
     folders = [run_path(parameters.runs_dir, run) for run in parameters.runs()]
     file_notebook(given.notebook, folders)
+
+
+def _readme(given: argparse.Namespace) -> None:
+    from lossatlas.analysis.readme import write
+    from lossatlas.pipeline import BOOK_STUDIES, require_checkout
+
+    require_checkout()
+    print(write(Path("results") / BOOK_STUDIES[0]))
 
 
 def _losses(given: argparse.Namespace) -> None:

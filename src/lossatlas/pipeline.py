@@ -59,7 +59,7 @@ def run_study(name: str, *, jobs: int | None = None, runs_dir: str = "runs") -> 
     One failed cell does not stop the others.
 
     Args:
-        name: a study of ``workflow/studies``.
+        name: a study of ``workflow/studies``, or the path of a study's file.
         jobs: cells at a time; None takes one for each core.
         runs_dir: the folder of the run folders.
 
@@ -71,7 +71,9 @@ def run_study(name: str, *, jobs: int | None = None, runs_dir: str = "runs") -> 
     """
     from lossatlas.experiments.config import check_components
 
-    study = load_study(name, check=check_components)
+    file = name
+    study = load_study(file, check=check_components)
+    name = study.study
     waiting = [run for cell in study.cells() for run in cell.runs() if not is_complete(runs_dir, run)]
     total = sum(len(cell.runs()) for cell in study.cells())
     say(f"study {name}: {total} runs, {total - len(waiting)} already there")
@@ -81,7 +83,7 @@ def run_study(name: str, *, jobs: int | None = None, runs_dir: str = "runs") -> 
         *_tool("snakemake"),
         *("-s", "workflow/Snakefile", "--keep-going", "--rerun-triggers", "mtime", "params", "input"),
         *("--cores", str(jobs or "all"), "--nolock", "--quiet", "all"),
-        *("--config", f"study={name}", f"runs_dir={runs_dir}"),
+        *("--config", f"study={file}", f"runs_dir={runs_dir}"),
     ]
     # A marker without its runs (deleted by hand, or made by another version of the study) is no marker.
     for cell in study.cells():
@@ -253,7 +255,7 @@ def build_html(contents: Path) -> Path:
     """Build the HTML; a warning is an error."""
     log = LOGS / "book.log"
     command = [
-        *(sys.executable, "-m", "jupyter_book.cli.main", "build", str(BOOK)),
+        *_tool("jupyter-book"), "build", str(BOOK),
         *("-W", "-n", "--keep-going", "--toc", str(contents)),
     ]
     _run_stage(command, log, "the book")
@@ -328,8 +330,8 @@ def _write_if_changed(path: Path, text: str) -> None:
 # --- all of it -------------------------------------------------------------------------------------------------
 
 
-def make_book(study: str = "quick", *, jobs: int | None = None) -> Path:
-    """Run the study, its small companion on real scenes where the data is at hand, and build the book.
+def make_book(study: str = BOOK_STUDIES[0], *, jobs: int | None = None) -> Path:
+    """Run the study (a name or a file), its small companion on real scenes where the data is at hand, and build the book.
 
     Returns:
         the path of ``index.html``.
@@ -342,29 +344,29 @@ def make_book(study: str = "quick", *, jobs: int | None = None) -> Path:
     from lossatlas.experiments.collect import collect
 
     require_checkout()
-    load_study(study)
+    studies = {file: load_study(file) for file in dict.fromkeys((study, *BOOK_STUDIES[1:]))}
     times: dict[str, float] = {}
     failed: list[Path] = []
-    for name in dict.fromkeys((study, *BOOK_STUDIES[1:])):
-        definition = load_study(name)
+    for file, definition in studies.items():
+        name = definition.study
         absent = [d.name for d in definition.datasets if not data.is_available(d.name, **d.params)]
-        if absent and name != study:
+        if absent and file != study:
             say(f"study {name}: passed over, {', '.join(absent)} is not on this machine")
             make_missing_page(
                 name,
                 f"Its data set, {', '.join(absent)}, is not on the machine that built this book.",
-                f"LOSSATLAS_MIRROR=/path/to/the/data make book   # or: make data",
+                "LOSSATLAS_MIRROR=/path/to/the/data make book",
             )
             continue
         with _timed(f"study {name}", times):
-            failed += run_study(name, jobs=jobs)
+            failed += run_study(file, jobs=jobs)
         with _timed(f"records and page of {name}", times):
             try:
                 collect(definition)
                 make_study_page(name)
             except FileNotFoundError:  # not one run finished
-                make_missing_page(name, "Its runs failed.", f"make book STUDY={name}")
-    if study != BOOK_STUDIES[0]:
+                make_missing_page(name, "Its runs failed.", f"make book STUDY={file}")
+    if BOOK_STUDIES[0] not in {definition.study for definition in studies.values()}:
         with _timed(f"page of {BOOK_STUDIES[0]}", times):
             if (Path("results") / BOOK_STUDIES[0] / "study.json").is_file():
                 make_study_page(BOOK_STUDIES[0])
@@ -374,7 +376,7 @@ def make_book(study: str = "quick", *, jobs: int | None = None) -> Path:
         make_derivation_pages()
     make_example_page()
     with _timed("book", times):
-        index = build_html(make_contents(study))
+        index = build_html(make_contents(studies[study].study))
     say("")
     for stage, seconds in times.items():
         say(f"{seconds:7.1f} s  {stage}")

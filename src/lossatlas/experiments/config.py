@@ -12,7 +12,7 @@ import inspect
 import json
 import types
 from collections.abc import Iterable, Mapping
-from typing import Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
@@ -33,19 +33,9 @@ class _Strict(BaseModel):
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
 
 
-class RunConfig(_Strict):
-    """Everything that determines one run's result: one data set, model, loss and seed.
+class Training(_Strict):
+    """The budget of a run: how it is trained, whatever is trained."""
 
-    The defaults are the ones of ``notebooks/train.ipynb`` (a test holds them equal).
-    """
-
-    dataset: str = "digits"
-    dataset_params: dict[str, Any] = Field(default_factory=dict)
-    model: str = "unet"
-    model_params: dict[str, Any] = Field(default_factory=dict)
-    loss: str = "ce"
-    loss_params: dict[str, Any] = Field(default_factory=dict)
-    seed: int = Field(default=0, ge=0)
     steps: int = Field(default=200, ge=1)
     batch_size: int = Field(default=16, ge=1)
     lr: float = Field(default=3e-3, gt=0)
@@ -55,15 +45,9 @@ class RunConfig(_Strict):
     evaluations: int = Field(default=5, ge=1)
     precision: Precision = "32-true"
 
-    @property
-    def run_id(self) -> str:
-        """Name of the run folder: the first 16 hexadecimal digits of the configuration's SHA-256."""
-        text = json.dumps(self.model_dump(), sort_keys=True, separators=(",", ":"))
-        return hashlib.sha256(text.encode()).hexdigest()[:16]
 
-
-class TrainParameters(_Strict):
-    """The parameters of ``notebooks/train.ipynb``: a ``RunConfig`` with several seeds, and where to put it."""
+class _What(_Strict):
+    """What is trained: names of the registries, and parameters that their builders read."""
 
     dataset: str = "digits"
     dataset_params: dict[str, Any] = Field(default_factory=dict)
@@ -71,15 +55,27 @@ class TrainParameters(_Strict):
     model_params: dict[str, Any] = Field(default_factory=dict)
     loss: str = "ce"
     loss_params: dict[str, Any] = Field(default_factory=dict)
-    seeds: list[int] = Field(default_factory=lambda: [0], min_length=1)
-    steps: int = RunConfig.model_fields["steps"].default
-    batch_size: int = RunConfig.model_fields["batch_size"].default
-    lr: float = RunConfig.model_fields["lr"].default
-    weight_decay: float = RunConfig.model_fields["weight_decay"].default
-    warmup_fraction: float = RunConfig.model_fields["warmup_fraction"].default
-    augment: list[Augmentation] = Field(default_factory=lambda: ["shift"])
-    evaluations: int = RunConfig.model_fields["evaluations"].default
-    precision: Precision = "32-true"
+
+
+class RunConfig(Training, _What):
+    """Everything that determines one run's result: one data set, model and loss, one seed, one budget.
+
+    The defaults are the ones of ``notebooks/train.ipynb`` (a test holds them equal).
+    """
+
+    seed: int = Field(default=0, ge=0)
+
+    @property
+    def run_id(self) -> str:
+        """Name of the run folder: the first 16 hexadecimal digits of the configuration's SHA-256."""
+        text = json.dumps(self.model_dump(), sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+class TrainParameters(Training, _What):
+    """The parameters of ``notebooks/train.ipynb``: a ``RunConfig`` with several seeds, and where to put it."""
+
+    seeds: list[Annotated[int, Field(ge=0)]] = Field(default_factory=lambda: [0], min_length=1)
     accelerator: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     runs_dir: str = "runs"
 
@@ -128,6 +124,7 @@ class TrainParameters(_Strict):
         return [validated(RunConfig, {**shared, "seed": seed}, what="parameter") for seed in self.seeds]
 
 
+_Model = TypeVar("_Model", bound=BaseModel)
 _IPYTHON_NAMES = {"In", "Out", "exit", "quit", "get_ipython", "open"}
 
 
@@ -156,7 +153,7 @@ def near_matches(name: str, known: Iterable[str]) -> str:
     return f"did you mean {' or '.join(near)}?" if near else f"there are: {', '.join(known)}"
 
 
-def validated[Model: BaseModel](cls: type[Model], values: Any, *, what: str) -> Model:
+def validated(cls: type[_Model], values: Any, *, what: str) -> _Model:
     """``cls(**values)`` with pydantic's report turned into short lines.
 
     Raises:

@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import yaml
-from pydantic import BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from lossatlas.experiments.config import (
     ConfigError,
     RunConfig,
     TrainParameters,
+    Training,
     _Strict,
     near_matches,
     validated,
@@ -50,20 +51,6 @@ def _distinct(components: Any) -> Any:
 
 
 Components = Annotated[list[Component], Field(min_length=1), BeforeValidator(_distinct)]
-
-
-class Training(_Strict):
-    """The budget that every run of a study gets."""
-
-    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
-    steps: int = RunConfig.model_fields["steps"].default
-    batch_size: int = RunConfig.model_fields["batch_size"].default
-    lr: float = RunConfig.model_fields["lr"].default
-    weight_decay: float = RunConfig.model_fields["weight_decay"].default
-    warmup_fraction: float = RunConfig.model_fields["warmup_fraction"].default
-    augment: list[str] = Field(default_factory=lambda: ["shift"])
-    evaluations: int = RunConfig.model_fields["evaluations"].default
-    precision: str = "32-true"
 
 
 class Study(_Strict):
@@ -123,10 +110,10 @@ def study_names(folder: Path = STUDIES) -> list[str]:
 
 
 def load_study(name: str, folder: Path = STUDIES, check: Callable[[RunConfig], None] | None = None) -> Study:
-    """Read and validate ``folder/name.yaml``.
+    """Read and validate ``folder/name.yaml``, or the file itself where ``name`` ends in ``.yaml``.
 
     Args:
-        name: the study's name.
+        name: the study's name, or a path.
         folder: where the study files are.
         check: called with the first run of every cell, to find what only the components know (parameters that
             nothing reads); it may raise ``ConfigError``.
@@ -135,9 +122,11 @@ def load_study(name: str, folder: Path = STUDIES, check: Callable[[RunConfig], N
         ConfigError: there is no such file, it is no YAML, or it has an unknown key, a wrong type, a label
             twice, a loss that does not exist …: one line a problem, each beginning with the file's name.
     """
-    path = folder / f"{name}.yaml"
+    path = Path(name) if str(name).endswith(".yaml") else folder / f"{name}.yaml"
     if not path.is_file():
-        raise ConfigError(f"no study {name!r} in {folder}: {near_matches(name, study_names(folder))}")
+        raise ConfigError(
+            f"no study {name!r} (expected {path}): {near_matches(path.stem, study_names(folder))}"
+        )
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except yaml.YAMLError as error:
@@ -146,8 +135,10 @@ def load_study(name: str, folder: Path = STUDIES, check: Callable[[RunConfig], N
         raise ConfigError(f"{path}: expected keys such as study, datasets, losses; got {type(content).__name__}")
     try:
         study = validated(Study, content, what="key")
-        if study.study != name:
-            raise ConfigError(f"key 'study': expected {name!r} as in the file's name, got {study.study!r}")
+        if study.study != path.stem:
+            raise ConfigError(
+                f"key 'study': expected {path.stem!r} as in the file's name, got {study.study!r}"
+            )
         for cell in study.cells():
             first = cell.runs()[0]
             if check is not None:

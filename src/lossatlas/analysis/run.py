@@ -1,0 +1,202 @@
+"""One notebook's runs: tables and figures from their run folders, for ``notebooks/train.ipynb``.
+
+Nothing here trains: a figure shows what ``run.json``, ``curves.parquet`` and ``predictions.npz`` say.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib.colors import ListedColormap
+from matplotlib.figure import Figure
+
+from lossatlas.analysis.style import loss_style, set_theme
+
+__all__ = [
+    "Run",
+    "class_table",
+    "finding",
+    "load_run",
+    "metrics_table",
+    "plot_classes",
+    "plot_curves",
+    "plot_predictions",
+    "set_theme",
+]
+
+_COLUMNS = {
+    "foreground_dice": "Dice",
+    "foreground_iou": "IoU",
+    "mean_precision": "precision",
+    "mean_recall": "recall",
+    "pixel_accuracy": "pixel accuracy",
+    "constant_dice": "Dice of the best constant",
+}
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run folder's content: ``record`` is its run.json."""
+
+    folder: Path
+    record: dict[str, Any]
+    curves: pd.DataFrame
+
+    @property
+    def seed(self) -> int:
+        """The seed of the run."""
+        return int(self.record["config"]["seed"])
+
+    @property
+    def loss(self) -> str:
+        """The registry name of the run's loss."""
+        return str(self.record["config"]["loss"])
+
+
+def load_run(folder: str | Path) -> Run:
+    """Read a run folder; the predictions stay on disk until they are drawn."""
+    folder = Path(folder)
+    record = json.loads((folder / "run.json").read_text())
+    return Run(folder, record, pd.read_parquet(folder / "curves.parquet"))
+
+
+def class_table(datasets: Mapping[str, Any]) -> pd.DataFrame:
+    """Per cent of the labelled pixels that each class has, one column a split, and the number of images.
+
+    Args:
+        datasets: by split; each has ``classes`` and ``image_counts()`` (images, classes).
+    """
+    columns = {}
+    for split, dataset in datasets.items():
+        counts = np.asarray(dataset.image_counts()).sum(0)
+        columns[f"{split} ({len(dataset)} images)"] = pd.Series(
+            100 * counts / max(counts.sum(), 1), index=list(dataset.classes)
+        )
+    table = pd.DataFrame(columns).round(3)
+    table.index.name = "class (% of pixels)"
+    return table
+
+
+def metrics_table(runs: Sequence[Run]) -> pd.DataFrame:
+    """Test metrics, one row a seed and their mean; Dice and IoU are means over the foreground classes."""
+    rows = {
+        f"seed {run.seed}": {title: run.record["metrics"][key] for key, title in _COLUMNS.items()}
+        for run in runs
+    }
+    table = pd.DataFrame(rows).T
+    if len(runs) > 1:
+        table.loc[f"mean of {len(runs)}"] = table.mean()
+    return table.round(4)
+
+
+def plot_curves(runs: Sequence[Run]) -> Figure:
+    """Loss, gradient norm and validation Dice against the step, one thin line a seed."""
+    figure, axes = plt.subplots(1, 3, figsize=(10, 3), constrained_layout=True)
+    colour = loss_style(runs[0].loss)["color"]
+    for run in runs:
+        smooth = run.curves.rolling(max(1, len(run.curves) // 20), min_periods=1).mean()
+        axes[0].plot(run.curves.step, smooth.loss_value, color=colour, lw=1.2, alpha=0.8)
+        axes[1].plot(run.curves.step, smooth.grad_norm, color=colour, lw=1.2, alpha=0.8)
+        validated = run.curves.dropna(subset="val_mean_dice")
+        axes[2].plot(
+            validated.step, validated.val_mean_dice, color=colour, lw=1.2, marker="o", ms=3, alpha=0.8
+        )
+    axes[1].set_yscale("log")
+    axes[2].set_ylim(0, None)
+    titles = ("training loss", "norm of the gradient", "validation Dice (mean over classes)")
+    for axis, title in zip(axes, titles, strict=True):
+        axis.set_title(title, loc="left", fontsize="medium")
+        axis.set_xlabel("step")
+    return figure
+
+
+def plot_classes(runs: Sequence[Run]) -> Figure:
+    """Test Dice of each class from the most to the least frequent: a dot a seed, a bar for their mean."""
+    tables = [pd.DataFrame(run.record["per_class"]).set_index("class_name") for run in runs]
+    order = tables[0].sort_values("target_fraction", ascending=False).index
+    dice = pd.concat([table.dice.rename(i) for i, table in enumerate(tables)], axis=1).loc[order]
+    figure, axis = plt.subplots(figsize=(8, 3.2), constrained_layout=True)
+    places = np.arange(len(order))
+    axis.bar(places, dice.mean(axis=1), color=loss_style(runs[0].loss)["color"], alpha=0.6, width=0.7)
+    for column in dice:
+        axis.plot(places, dice[column], "o", ms=3, color="black", alpha=0.7)
+    fractions = tables[0].target_fraction.loc[order]
+    names = [f"{name}\n{100 * fraction:.2g} %" for name, fraction in zip(order, fractions, strict=True)]
+    axis.set_xticks(places, names, fontsize="small")
+    axis.set(ylabel="test Dice", ylim=(0, 1))
+    axis.set_title("from the most to the least frequent class (% of the pixels)", loc="left", fontsize="medium")
+    return figure
+
+
+def plot_predictions(run: Run, dataset: Any, count: int = 4) -> Figure:
+    """Image, truth and prediction: the images with the lowest, two middle and the highest Dice of the run.
+
+    Args:
+        run: whose predictions are shown.
+        dataset: the test split, with ``images``, ``labels``, ``ids``, ``classes`` and ``ignore_index``.
+        count: number of images, evenly spaced from the worst to the best.
+    """
+    with np.load(run.folder / "predictions.npz") as saved:
+        predictions = saved["predictions"]
+    scores = _image_scores(run, dataset)
+    ranked = np.argsort(scores, kind="stable")
+    chosen = ranked[np.unique(np.linspace(0, len(ranked) - 1, count).round().astype(int))]
+    colours = _class_colours(len(dataset.classes), dataset.classes[0] == "background")
+    figure, axes = plt.subplots(
+        3, len(chosen), figsize=(2 * len(chosen), 6), squeeze=False, constrained_layout=True
+    )
+    for column, index in enumerate(chosen):
+        image = np.asarray(dataset.images[index])
+        void = dataset.labels[index] == dataset.ignore_index if dataset.ignore_index is not None else None
+        axes[0, column].imshow(image.squeeze(-1) if image.shape[-1] == 1 else image, cmap="gray")
+        axes[0, column].set_title(f"{dataset.ids[index]}\nDice {scores[index]:.2f}", fontsize="small")
+        for row, labels in ((1, dataset.labels[index]), (2, predictions[index])):
+            shown = np.ma.masked_array(labels, mask=void)
+            axes[row, column].imshow(
+                shown, cmap=colours, vmin=0, vmax=len(dataset.classes) - 1, interpolation="nearest"
+            )
+    for row, title in enumerate(("image", "truth", "prediction")):
+        axes[row, 0].set_ylabel(title)
+    for axis in axes.flat:
+        axis.set(xticks=[], yticks=[])
+    return figure
+
+
+def finding(runs: Sequence[Run]) -> str:
+    """One sentence on the runs, from their records."""
+    dice = np.array([run.record["metrics"]["foreground_dice"] for run in runs])
+    constant = runs[0].record["metrics"]["constant_dice"]
+    config = runs[0].record["config"]
+    spread = f", from {dice.min():.3f} to {dice.max():.3f} over {len(dice)} seeds" if len(dice) > 1 else " (one seed)"
+    sentence = (
+        f"`{config['model']}` under `{config['loss']}` on `{config['dataset']}` reaches a mean test Dice of "
+        f"**{dice.mean():.3f}**{spread}; the best constant prediction has {constant:.3f}."
+    )
+    ended = [f"seed {run.seed} {run.record['status']}" for run in runs if run.record["status"] != "completed"]
+    return sentence + (f" Not every run was completed: {', '.join(ended)}." if ended else "")
+
+
+def _image_scores(run: Run, dataset: Any) -> np.ndarray:
+    """(N,) mean Dice over the classes of each image; 0 where an image has none to score."""
+    table = pd.read_parquet(run.folder / "per_image.parquet")
+    if dataset.classes[0] == "background":
+        table = table[table.class_index > 0]
+    size = 2 * table.tp + table.fp + table.fn
+    dice = (2 * table.tp / size).where(size > 0)
+    return dice.groupby(table.image_id).mean().reindex(dataset.ids).fillna(0.0).to_numpy()
+
+
+def _class_colours(count: int, background: bool) -> ListedColormap:
+    """Distinct colours for the classes, black for a background; void is left white."""
+    palette = plt.get_cmap("tab20")(np.linspace(0, 1, 20))[[*range(0, 20, 2), *range(1, 20, 2)]]
+    first = [(0.0, 0.0, 0.0, 1.0)] if background else []
+    colours = ListedColormap([*first, *palette][:count])
+    colours.set_bad("white")
+    return colours

@@ -1,0 +1,96 @@
+"""The parameters of a notebook are checked before any work."""
+
+from __future__ import annotations
+
+import pytest
+
+from lossatlas.experiments import ConfigError, RunConfig, TrainParameters
+
+
+def parse(**values):
+    return TrainParameters.parse(values)
+
+
+def test_the_defaults_are_valid():
+    assert [run.seed for run in parse().runs()] == [0]
+
+
+def test_one_run_is_made_for_each_seed_and_nothing_else_differs():
+    runs = parse(seeds=[3, 1]).runs()
+    assert [run.seed for run in runs] == [3, 1]
+    assert runs[0].model_copy(update={"seed": 1}) == runs[1]
+
+
+def test_a_list_or_a_mapping_may_come_as_text_because_papermill_hands_over_text():
+    parameters = parse(seeds="[0, 1, 2]", loss="focal", loss_params="{gamma: 1.0}", augment="[flip]")
+    assert parameters.seeds == [0, 1, 2]
+    assert parameters.loss_params == {"gamma": 1.0}
+    assert parameters.augment == ["flip"]
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ({"los": "ce"}, ["unknown parameter 'los'", "did you mean loss"]),
+        ({"steps": "many"}, ["steps", "integer", "'many' (str)"]),
+        ({"steps": True}, ["steps", "integer", "True (bool)"]),
+        ({"steps": 0}, ["steps", "greater than or equal to 1", "0 (int)"]),
+        ({"lr": -1.0}, ["lr", "greater than 0"]),
+        ({"seeds": []}, ["seeds", "at least 1 item"]),
+        ({"seeds": "[]"}, ["seeds", "at least 1 item"]),
+        ({"seeds": 3}, ["seeds", "list", "3 (int)"]),
+        ({"seeds": [0, 0]}, ["seeds", "each seed once"]),
+        ({"seeds": [-1]}, ["seed", "greater than or equal to 0"]),
+        ({"loss": "lovasz_sofmax"}, ["unknown loss 'lovasz_sofmax'", "lovasz_softmax"]),
+        ({"model": "unett"}, ["unknown model 'unett'", "unet"]),
+        ({"dataset": "digit"}, ["unknown data set 'digit'", "digits"]),
+        ({"loss_params": {"gamma": 2.0}}, ["'ce' reads no parameter 'gamma'"]),
+        ({"model": "segnet", "model_params": {"encoder": "resnet18"}}, ["'segnet' reads no", "'encoder'"]),
+        ({"dataset_params": {"height": 5}}, ["'digits' reads no parameter 'height'"]),
+        ({"loss": "focal", "loss_params": {"gamma": -1.0}}, ["loss_params of 'focal'", "gamma"]),
+        ({"loss": "weighted_ce", "loss_params": {"class_weights": "inverse"}}, ["inverse_frequency"]),
+        ({"augment": ["shift", "turn"]}, ["augment", "'shift', 'flip' or 'jitter'"]),
+        ({"precision": "fp8"}, ["precision", "32-true"]),
+    ],
+)
+def test_a_wrong_value_is_named_with_what_was_expected(values, words):
+    with pytest.raises(ConfigError) as caught:
+        parse(**values)
+    for word in words:
+        assert word in str(caught.value)
+
+
+def test_every_problem_is_reported_at_once():
+    with pytest.raises(ConfigError) as caught:
+        parse(steps=0, lr=0.0, colour="red")
+    assert len(str(caught.value).splitlines()) == 3
+
+
+def test_a_notebook_s_namespace_gives_its_plain_names_alone():
+    namespace = {"loss": "dice", "_i": "x", "In": [], "TrainParameters": TrainParameters, "print": print}
+    assert TrainParameters.from_notebook(namespace).loss == "dice"
+    with pytest.raises(ConfigError, match="unknown parameter 'colour'"):
+        TrainParameters.from_notebook(namespace | {"colour": "red"})
+
+
+def test_a_run_s_id_changes_with_every_field_and_with_nothing_else():
+    config = RunConfig()
+    assert RunConfig().run_id == config.run_id
+    changed = [
+        config.model_copy(update=update)
+        for update in (
+            {"dataset": "camvid"}, {"dataset_params": {"a": 1}}, {"model": "segnet"},
+            {"model_params": {"a": 1}}, {"loss": "dice"}, {"loss_params": {"a": 1}}, {"seed": 1},
+            {"steps": 3}, {"batch_size": 3}, {"lr": 0.1}, {"weight_decay": 0.1}, {"warmup_fraction": 0.2},
+            {"augment": []}, {"evaluations": 2}, {"precision": "bf16-mixed"},
+        )
+    ]  # fmt: skip
+    assert len(changed) == len(RunConfig.model_fields)
+    assert len({config.run_id} | {c.run_id for c in changed}) == len(changed) + 1
+
+
+def test_the_two_classes_agree_on_their_shared_defaults():
+    shared = set(RunConfig.model_fields) & set(TrainParameters.model_fields)
+    run, train = RunConfig(), TrainParameters()
+    assert shared == set(RunConfig.model_fields) - {"seed"}
+    assert {name: getattr(run, name) for name in shared} == {name: getattr(train, name) for name in shared}

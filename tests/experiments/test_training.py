@@ -1,0 +1,248 @@
+"""The training loop: paired, deterministic, recorded whole or not at all."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from lossatlas import losses
+from lossatlas.experiments import RunConfig, TrainParameters, training
+from lossatlas.experiments.components import CLASS_WEIGHTS, build_loss_for, build_model_for, load_datasets
+from lossatlas.experiments.evaluation import constant_dice, evaluate, predicted_classes
+from lossatlas.experiments.record import is_complete, new_run_folder, read_run, run_path
+from lossatlas.experiments.training import batch_indices, learning_rate_factor, train_cell, train_run
+
+SMALL_DIGITS = {"image_size": 32, "train_size": 24, "val_size": 6, "test_size": 6}
+QUICK = {
+    "dataset_params": SMALL_DIGITS,
+    "model_params": {"width": 4, "depth": 2},
+    "steps": 4,
+    "batch_size": 4,
+    "evaluations": 2,
+}
+
+
+@pytest.fixture(scope="module")
+def datasets():
+    return load_datasets(RunConfig(**QUICK))
+
+
+def file_hashes(folder):
+    return {
+        name: hashlib.sha256((folder / name).read_bytes()).hexdigest()
+        for name in ("curves.parquet", "per_image.parquet", "predictions.npz")
+    }
+
+
+class Spy(torch.nn.Module):
+    """Notes what a loss is shown: the digest of the batch, and of the model's first logits."""
+
+    def __init__(self, inner):
+        super().__init__()
+        self.inner, self.targets, self.first_logits = inner, [], None
+
+    def forward(self, logits, target):
+        self.targets.append(hashlib.sha256(target.numpy().tobytes()).hexdigest())
+        if self.first_logits is None:
+            self.first_logits = hashlib.sha256(logits.detach().numpy().tobytes()).hexdigest()
+        return self.inner(logits, target)
+
+
+def test_for_a_seed_every_loss_sees_the_same_weights_and_the_same_batches(datasets, tmp_path, monkeypatch):
+    seen = {}
+    for name in ("ce", "dice", "lovasz_softmax"):
+        spies = []
+
+        def spied(*args, spies=spies, **kwargs):
+            spies.append(Spy(build_loss_for(*args, **kwargs)))
+            return spies[0]
+
+        monkeypatch.setattr(training, "build_loss_for", spied)
+        torch.rand(3)  # whatever was drawn before must not matter
+        train_run(RunConfig(**QUICK, loss=name, seed=5), datasets, runs_dir=tmp_path, accelerator="cpu")
+        seen[name] = (spies[0].targets, spies[0].first_logits)
+    assert seen["ce"] == seen["dice"] == seen["lovasz_softmax"]
+    assert len(set(seen["ce"][0])) == QUICK["steps"]
+
+
+def test_another_seed_sees_other_weights_and_batches(datasets):
+    weights = [
+        next(build_model_for(RunConfig(**QUICK, seed=seed), datasets["train"]).parameters()) for seed in (0, 1)
+    ]
+    assert not torch.equal(*weights)
+    orders = [np.concatenate(list(itertools.islice(batch_indices(24, 4, seed), 6))) for seed in (0, 1)]
+    assert not np.array_equal(*orders)
+
+
+def test_every_image_comes_once_an_epoch_also_where_batches_straddle_epochs():
+    drawn = np.concatenate(list(itertools.islice(batch_indices(10, 4, seed=0), 5)))
+    assert sorted(drawn[:10]) == sorted(drawn[10:]) == list(range(10))
+
+
+@pytest.mark.parametrize("model", ["unet", "segnet"])
+def test_the_same_run_twice_is_identical_to_the_bit(datasets, tmp_path, model):
+    config = RunConfig(**{**QUICK, "model": model}, loss="dice")
+    folders = [
+        train_run(config, datasets, runs_dir=tmp_path / str(k), accelerator="cpu") for k in range(2)
+    ]
+    assert file_hashes(folders[0]) == file_hashes(folders[1])
+    states = [torch.load(f / "last.ckpt", weights_only=True)["model"] for f in folders]
+    assert all(torch.equal(states[0][key], states[1][key]) for key in states[0])
+
+
+def test_a_run_folder_holds_all_that_the_run_is(datasets, tmp_path):
+    config = RunConfig(**QUICK)
+    folder = train_run(config, datasets, runs_dir=tmp_path, accelerator="cpu")
+    assert folder.name == config.run_id
+    record = read_run(folder)
+    assert record["config"] == config.model_dump()
+    assert record["status"] == "completed"
+    assert record["data_checksums"] == {split: d.checksum for split, d in datasets.items()}
+    assert {"metrics", "per_class", "wall_s", "peak_memory_mb", "packages", "hardware", "code_version"} <= set(record)
+    curves = pd.read_parquet(folder / "curves.parquet")
+    assert list(curves.step) == [1, 2, 3, 4]
+    assert (curves.grad_norm > 0).all()
+    assert list(curves.val_mean_dice.notna()) == [False, True, False, True]
+    assert sorted(p.name for p in tmp_path.iterdir()) == [".progress", config.run_id]
+    assert list((tmp_path / ".progress").iterdir()) == []
+
+
+def test_a_run_that_is_there_is_not_trained_again(datasets, tmp_path):
+    config = RunConfig(**QUICK)
+    folder = train_run(config, datasets, runs_dir=tmp_path, accelerator="cpu")
+    before = (folder / "run.json").stat().st_mtime_ns
+    train_run(config, datasets, runs_dir=tmp_path, accelerator="cpu")
+    assert (folder / "run.json").stat().st_mtime_ns == before
+
+
+def test_a_run_that_fails_leaves_nothing_that_could_be_taken_for_a_run(datasets, tmp_path):
+    config = RunConfig(**QUICK)
+    broken = {**datasets, "test": None}
+    with pytest.raises(AttributeError):
+        train_run(config, broken, runs_dir=tmp_path, accelerator="cpu")
+    assert not is_complete(tmp_path, config)
+    assert [p.name for p in tmp_path.iterdir()] == [".progress"]
+
+
+def test_a_folder_appears_under_its_name_only_when_the_block_has_ended(tmp_path):
+    config = RunConfig()
+    with new_run_folder(tmp_path, config) as folder:
+        (folder / "run.json").write_text("{}")
+        assert not is_complete(tmp_path, config)
+    assert is_complete(tmp_path, config)
+    with pytest.raises(ValueError, match="expected schema 1"):
+        read_run(run_path(tmp_path, config))
+
+
+def test_a_loss_that_becomes_nan_is_a_recorded_outcome(datasets, tmp_path, monkeypatch):
+    def exploding(*args, **kwargs):
+        inner, calls = build_loss_for(*args, **kwargs), itertools.count(1)
+
+        class Exploding(torch.nn.Module):
+            def forward(self, logits, target):
+                return inner(logits, target) * (float("nan") if next(calls) == 3 else 1.0)
+
+        return Exploding()
+
+    monkeypatch.setattr(training, "build_loss_for", exploding)
+    folder = train_run(RunConfig(**QUICK), datasets, runs_dir=tmp_path, accelerator="cpu")
+    record = read_run(folder)
+    assert record["status"] == "diverged at step 3"
+    assert np.isfinite(record["metrics"]["mean_iou"])
+    assert len(pd.read_parquet(folder / "curves.parquet")) == 2
+
+
+def test_training_lowers_the_loss(datasets, tmp_path):
+    config = RunConfig(**{**QUICK, "steps": 40, "lr": 0.02})
+    folder = train_run(config, datasets, runs_dir=tmp_path, accelerator="cpu")
+    curve = pd.read_parquet(folder / "curves.parquet").loss_value
+    assert curve.tail(5).mean() < 0.5 * curve.head(5).mean()
+
+
+@pytest.mark.parametrize("loss", ["ce", "dice", "lovasz_hinge", "lovasz_softmax", "focal"])
+def test_a_binary_set_trains_with_one_channel(tmp_path, loss):
+    config = RunConfig(**{**QUICK, "dataset_params": {**SMALL_DIGITS, "task": "binary"}, "steps": 2, "loss": loss})
+    datasets = load_datasets(config)
+    assert datasets["train"].out_channels == 1
+    folder = train_run(config, datasets, runs_dir=tmp_path, accelerator="cpu")
+    assert read_run(folder)["classes"] == list(datasets["test"].classes)
+
+
+def test_a_cell_trains_all_its_seeds(datasets, tmp_path, capsys):
+    parameters = TrainParameters(**QUICK, seeds=[0, 1], runs_dir=str(tmp_path), accelerator="cpu")
+    folders = train_cell(parameters, datasets)
+    assert [json.loads((f / "run.json").read_text())["config"]["seed"] for f in folders] == [0, 1]
+    assert capsys.readouterr().out.count("trained") == 2
+
+
+def test_the_learning_rate_warms_up_and_falls_to_zero():
+    factors = [learning_rate_factor(step, 100, 0.1) for step in range(100)]
+    assert factors[0] == pytest.approx(0.1)
+    assert factors[9] == factors[10] == 1.0
+    # half-way between the end of the warm-up and the last step the cosine is at one half
+    assert factors[55] == pytest.approx(0.5)
+    assert factors[99] < 0.001
+    assert learning_rate_factor(0, 100, 0.0) == 1.0
+
+
+def test_evaluation_does_not_depend_on_the_batch_size(datasets):
+    model = build_model_for(RunConfig(**QUICK), datasets["train"])
+    results = [
+        evaluate(model, datasets["test"], torch.device("cpu"), batch_size=size, keep_predictions=True)
+        for size in (1, 4)
+    ]
+    assert np.array_equal(results[0].per_image, results[1].per_image)
+    assert np.array_equal(results[0].predictions, results[1].predictions)
+    # the table of images and the pooled matrix count the same pixels
+    pooled = results[0].per_image.sum(0)
+    iou = pooled[:, 0] / np.maximum(pooled.sum(1), 1)
+    assert np.allclose(np.nan_to_num(np.asarray(results[0].confusion.iou())), iou)
+
+
+def test_one_channel_predicts_by_its_sign_and_several_by_the_largest():
+    logits = torch.tensor([[[[-1.0, 0.5]]]])
+    assert predicted_classes(logits).tolist() == [[[0, 1]]]
+    two = torch.tensor([[[[1.0, 0.0]], [[0.0, 2.0]]]])
+    assert predicted_classes(two).tolist() == [[[0, 1]]]
+
+
+def test_the_best_constant_prediction_by_hand():
+    # foreground classes with 10 % and 5 %: predicting the first everywhere gives (2·0.1/1.1 + 0) / 2
+    assert constant_dice(np.array([0.85, 0.1, 0.05]), foreground_only=True) == pytest.approx(0.2 / 1.1 / 2)
+    assert constant_dice(np.array([0.5, 0.5, 0.0]), foreground_only=False) == pytest.approx(1 / 1.5 / 2)
+
+
+def test_class_weights_come_from_the_training_set_s_counts():
+    counts = np.array([[90, 10, 0], [80, 10, 10]])
+    config = RunConfig(loss="weighted_ce")
+    loss = build_loss_for(config, mode="multiclass", ignore_index=None, image_counts=counts)
+    expected = losses.weights.inverse_frequency(torch.tensor([170, 20, 10]))
+    torch.testing.assert_close(loss.weight, expected.float())
+    for scheme in CLASS_WEIGHTS:
+        other = build_loss_for(
+            RunConfig(loss="ce", loss_params={"class_weights": scheme}),
+            mode="multiclass", ignore_index=None, image_counts=counts,
+        )  # fmt: skip
+        assert other.weight.shape == (3,)
+        assert torch.isfinite(other.weight).all()
+
+
+def test_camvid_trains_where_it_is_at_hand(tmp_path):
+    from lossatlas import data
+
+    params = {"height": 45, "width": 60, "train_size": 8, "val_size": 2, "test_size": 2}
+    if not data.is_available("camvid"):
+        pytest.skip("CamVid is not on this machine: set LOSSATLAS_MIRROR")
+    config = RunConfig(
+        dataset="camvid", dataset_params=params, loss="weighted_ce", augment=["flip", "jitter"],
+        model_params={"width": 4, "depth": 2}, steps=2, batch_size=2, evaluations=1,
+    )  # fmt: skip
+    record = read_run(train_run(config, load_datasets(config), runs_dir=tmp_path, accelerator="cpu"))
+    assert len(record["per_class"]) == 11
+    assert record["status"] == "completed"

@@ -1,0 +1,129 @@
+"""A study from its file to its records, through Snakemake and papermill."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+import pytest
+import yaml
+
+from lossatlas import pipeline
+from lossatlas.experiments import load_study
+from lossatlas.experiments.record import is_complete
+
+ROOT = Path(__file__).resolve().parents[2]
+
+STUDY = {
+    "study": "tiny",
+    "question": "does the workflow run?",
+    "datasets": [
+        {"name": "digits", "params": {"image_size": 32, "train_size": 12, "val_size": 4, "test_size": 4}}
+    ],
+    "models": [{"name": "unet", "params": {"width": 4, "depth": 2}}],
+    "losses": ["ce", "dice"],
+    "seeds": [0],
+    "training": {"steps": 2, "batch_size": 4, "evaluations": 1},
+}
+
+
+def checkout(tmp_path):
+    """The parts of a checkout that the workflow reads, with room for its own runs and results."""
+    for name in ("notebooks", "workflow"):
+        (tmp_path / name).symlink_to(ROOT / name)
+    (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(STUDY))
+    return tmp_path
+
+
+def lossatlas(folder, *arguments):
+    return subprocess.run(
+        [sys.executable, "-m", "lossatlas.cli", *arguments], cwd=folder, capture_output=True, text=True
+    )
+
+
+def test_one_failed_notebook_stops_no_other_and_is_listed_and_a_second_run_mends_it(tmp_path):
+    folder = checkout(tmp_path)
+    study = load_study(str(folder / "tiny.yaml"))
+    runs = {cell.loss: cell.runs()[0] for cell in study.cells()}
+    # a file where the run folder must go: the training of dice fails at its end
+    blocked = folder / "runs" / runs["dice"].run_id
+    blocked.parent.mkdir()
+    blocked.write_text("in the way")
+
+    first = lossatlas(folder, "run", "tiny.yaml", "--jobs", "2")
+    assert first.returncode == 1, first.stdout + first.stderr
+    assert "1 of 2 notebooks failed" in first.stdout
+    assert "runs/cells/tiny/digits-unet-dice.ipynb: NotADirectoryError" in first.stdout
+    assert is_complete(folder / "runs", runs["ce"])
+    assert (folder / "runs" / runs["ce"].run_id / "train.ipynb").is_file()
+    assert json.loads((folder / "results/tiny/study.json").read_text())["missing_runs"] == 1
+    assert "\r" not in first.stdout + first.stderr, "no progress line where there is no terminal"
+
+    blocked.unlink()
+    ce_record = folder / "runs" / runs["ce"].run_id / "run.json"
+    trained_at = ce_record.stat().st_mtime_ns
+    second = lossatlas(folder, "run", "tiny.yaml")
+    assert second.returncode == 0, second.stdout + second.stderr
+    assert "2 runs, 1 already there" in second.stdout
+    assert ce_record.stat().st_mtime_ns == trained_at
+    assert json.loads((folder / "results/tiny/study.json").read_text())["missing_runs"] == 0
+    executed = nbformat.read(folder / "runs/cells/tiny/digits-unet-ce.ipynb", as_version=4)
+    assert executed.metadata.kernelspec.name == "python3"
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"loses": ["ce"]}, "unknown key 'loses': did you mean losses"),
+        ({"losses": ["dise"]}, "unknown loss 'dise': did you mean dice"),
+        ({"datasets": [{"name": "camvid", "params": {"root": "nowhere"}}]}, "nowhere"),
+    ],
+)
+def test_a_wrong_study_is_one_line_and_leaves_nothing(tmp_path, change, words):
+    folder = checkout(tmp_path)
+    (folder / "tiny.yaml").write_text(yaml.safe_dump({**STUDY, **change}))
+    done = lossatlas(folder, "run", "tiny.yaml")
+    assert done.returncode == 1
+    assert words in done.stderr
+    assert "Traceback" not in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+    assert not (folder / "runs").exists() or not list((folder / "runs").glob("*/run.json"))
+    assert not (folder / "results").exists()
+
+
+def test_outside_a_checkout_the_error_says_where_to_go(tmp_path):
+    done = lossatlas(tmp_path, "run", "quick")
+    assert done.returncode == 1
+    assert "expected the root of a Loss Atlas checkout" in done.stderr
+
+
+def test_the_progress_line_says_which_run_of_how_many_the_loss_and_the_time_left():
+    beat = {"label": "digits · unet · ce · seed 1", "step": 50, "steps": 100, "loss": 0.4321}
+    line = pipeline.progress_line(done=7, before=5, total=10, elapsed_s=250, under_way=[beat])
+    # 2.5 runs took 250 s, 2.5 are left
+    assert line == "7/10 runs · digits · unet · ce · seed 1: step 50/100, loss 0.432 · about 4 min left"
+    assert pipeline.progress_line(0, 0, 10, 3.0, []) == "0/10 runs"
+
+
+def test_a_study_of_one_s_own_gets_a_page_in_the_contents(tmp_path, monkeypatch):
+    monkeypatch.setattr(pipeline, "GENERATED", tmp_path)
+    monkeypatch.chdir(ROOT)
+    contents = pipeline.make_contents("mine").read_text()
+    assert "generated/compare_mine" in contents
+    assert "generated/compare_quick" in contents
+    assert contents.count("generated/compare_mine") == 1
+    assert "compare_mine" not in pipeline.make_contents("quick").read_text()
+
+
+def test_a_page_that_cannot_be_made_names_the_command_that_makes_it(tmp_path, monkeypatch):
+    monkeypatch.setattr(pipeline, "GENERATED", tmp_path)
+    page = pipeline.make_missing_page("quick_camvid", "Not here.", "make data book")
+    assert "make data book" in page.read_text()
+    written = page.stat().st_mtime_ns
+    os.utime(page, ns=(written, written))
+    pipeline.make_missing_page("quick_camvid", "Not here.", "make data book")
+    assert page.stat().st_mtime_ns == written, "an unchanged page is not written again"
