@@ -1,0 +1,165 @@
+"""What the tests of the losses run over: names, oracles, modes, target kinds, options, and random inputs."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import oracles
+import torch
+
+from lossatlas import losses
+
+VOID = 255
+MODES = ("multiclass", "binary", "multilabel")
+CLASSES = 4
+WEIGHT = {
+    "multiclass": torch.tensor([0.5, 1.0, 2.0, 3.5], dtype=torch.float64),
+    "multilabel": torch.tensor([0.5, 1.0, 2.0, 3.5], dtype=torch.float64),
+    "binary": torch.tensor([2.5], dtype=torch.float64),
+}
+
+
+@dataclass(frozen=True)
+class Spec:
+    """One registered name beside its oracle."""
+
+    name: str
+    oracle: Callable[..., Any]
+    family: str  # "pixel", "region", "sort", "ratio", "distance" or "compound"
+    variants: tuple[dict[str, Any], ...] = ({},)  # parameters of its own, default first
+    modes: tuple[str, ...] = MODES
+    soft: bool = True
+    weighted: bool = False  # the name needs class weights
+
+    def complete(self, mode: str, params: dict[str, Any]) -> dict[str, Any]:
+        """The parameters with the class weights that a weighted name needs."""
+        if self.weighted and params.get("weight") is None:
+            return {**params, "weight": WEIGHT[mode]}
+        return params
+
+    def build(self, mode: str, **params: Any) -> losses.SegmentationLoss:
+        """The library's module."""
+        return losses.build(self.name, mode=mode, **self.complete(mode, params))
+
+    def expect(self, logits: torch.Tensor, target: torch.Tensor, mode: str, **params: Any) -> Any:
+        """The oracle's value."""
+        merged = dict(self.complete(mode, params))
+        if isinstance(merged.get("weight"), torch.Tensor):
+            merged["weight"] = merged["weight"].numpy()
+        return self.oracle(logits.detach().double().numpy(), target.detach().numpy(), mode=mode, **merged)
+
+    @property
+    def is_region(self) -> bool:
+        """Whether ``per_image`` and ``classes`` apply."""
+        return self.family in ("region", "sort")
+
+
+def have(*names: str) -> list[str]:
+    """Those of the names that are registered (that all are is tested once, in test_registry)."""
+    return [name for name in names if name in losses.names()]
+
+
+def seed_of(*parts: Any) -> int:
+    """A seed that depends on the names alone."""
+    return zlib.crc32(repr(parts).encode())
+
+
+def example(
+    mode: str,
+    kind: str = "hard",
+    *,
+    seed: int = 0,
+    images: int = 2,
+    channels: int | None = None,
+    shape: tuple[int, ...] = (3, 2),
+    void: float = 0.0,
+    scale: float = 1.5,
+    dtype: torch.dtype = torch.float64,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Random logits and a target with unequal classes; ``void`` is the fraction of ignored entries.
+
+    kind: "hard" labels, "soft" probabilities, "onehot" (the hard labels as floats).
+    """
+    rng = np.random.default_rng(seed)
+    channels = channels or (1 if mode == "binary" else CLASSES)
+    logits = torch.tensor(rng.normal(0, scale, (images, channels, *shape)))
+    if mode == "multiclass":
+        odds = 0.5 ** np.arange(channels)
+        labels = torch.tensor(rng.choice(channels, (images, *shape), p=odds / odds.sum()))
+        if kind == "hard":
+            target = labels
+        elif kind == "onehot":
+            target = torch.nn.functional.one_hot(labels, channels).movedim(-1, 1).double()
+        else:
+            target = torch.tensor(np.moveaxis(rng.dirichlet(odds, (images, *shape)), -1, 1).copy())
+        where = torch.tensor(rng.random((images, *shape)) < void)
+        if void:
+            target = target.masked_fill(where if kind == "hard" else where[:, None], VOID)
+    else:
+        full = (images, *shape) if mode == "binary" and kind == "hard" else (images, channels, *shape)
+        hard = torch.tensor(rng.random(full) < 0.35)
+        target = hard.long() if kind == "hard" else hard.double()
+        if kind == "soft":
+            target = torch.tensor(rng.beta(0.6, 1.0, full))
+        if void:
+            target = target.masked_fill(torch.tensor(rng.random(full) < void), VOID)
+    if target.is_floating_point():
+        target = target.to(dtype)
+    return logits.to(dtype), target
+
+
+def void_mask(logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+    """Which logits belong to ignored entries."""
+    where = target == VOID
+    if where.ndim < logits.ndim:
+        where = where.unsqueeze(1)
+    return where.expand_as(logits)
+
+
+def gradient(loss: torch.nn.Module, logits: torch.Tensor, target: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Value and logit gradient."""
+    z = logits.detach().clone().requires_grad_()
+    value = loss(z, target)
+    return value.detach(), torch.autograd.grad(value.sum(), z)[0]
+
+
+def combinations(specs: dict[str, Spec], *, variants: bool = True) -> Iterator[tuple[Spec, dict[str, Any], str, str]]:
+    """(spec, own parameters, mode, target kind) for everything that is defined."""
+    for spec in specs.values():
+        for params in spec.variants if variants else spec.variants[:1]:
+            for mode in spec.modes:
+                for kind in ("hard", "soft") if spec.soft else ("hard",):
+                    yield spec, params, mode, kind
+
+
+def label(spec: Spec, params: dict[str, Any], *rest: str) -> str:
+    """A readable test id."""
+    own = ",".join(f"{k}={v:.3g}" if isinstance(v, float) else f"{k}={v}" for k, v in params.items())
+    return "-".join([f"{spec.name}({own})" if own else spec.name, *rest])
+
+
+SPECS: dict[str, Spec] = {
+    s.name: s
+    for s in (
+        Spec("ce", oracles.cross_entropy, "pixel", ({}, {"label_smoothing": 0.1})),
+        Spec("weighted_ce", oracles.cross_entropy, "pixel", weighted=True),
+        Spec("focal", oracles.focal, "pixel",
+             ({}, {"gamma": 0.0}, {"gamma": 0.5, "alpha": 0.25}, {"gamma": 2.0, "normalizer": "positives"})),
+        Spec("poly1", oracles.poly1, "pixel", ({}, {"epsilon": -0.5})),
+        Spec("dice", oracles.dice, "region", ({}, {"smooth": 1.0})),
+        Spec("dice_squared", lambda z, t, **k: oracles.dice(z, t, squared=True, **k), "region",
+             ({}, {"smooth": 0.5})),
+        Spec("log_cosh_dice", oracles.log_cosh_dice, "region", ({}, {"smooth": 1.0})),
+        Spec("jaccard", oracles.jaccard, "region", ({}, {"smooth": 1.0})),
+        Spec("tversky", oracles.tversky, "region", ({}, {"alpha": 0.8, "beta": 0.4, "smooth": 1.0})),
+        Spec("focal_tversky", oracles.focal_tversky, "region", ({}, {"gamma": 2.0, "alpha": 0.5, "smooth": 1.0})),
+        Spec("dice_semimetric", oracles.dice_semimetric, "region", ({}, {"smooth": 1.0})),
+        Spec("lovasz_softmax", oracles.lovasz_softmax, "sort"),
+        Spec("lovasz_hinge", oracles.lovasz_hinge, "sort"),
+    )
+    if s.name in losses.names()
+}

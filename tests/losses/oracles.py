@@ -1,0 +1,518 @@
+"""Slow, loop-based NumPy versions of every loss, written from the definitions in the literature.
+
+They exist to be believed at a glance, not to be fast: every sum is a Python loop over pixels, everything is
+float64, and nothing here is shared with the library. The order of work is always the same: :func:`flatten` turns
+logits and target into plain arrays (N, C, P) of probabilities, log-probabilities, targets and a validity flag;
+a loss loops over those; :func:`reduce_pixels` or :func:`reduce_regions` forms the result.
+
+Conventions (design of the library, restated here because an oracle has to be exact):
+
+- an ignored pixel leaves every sum, count and sort;
+- the mean of a pixel loss divides by the summed class weights of the pixels that count;
+- region losses average over the classes that occur in the target ("present"), weighted by ``weight``;
+- a batch with nothing left to look at has the loss 0.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+Array = np.ndarray
+
+
+# ----------------------------------------------------------------------------------------------------------------------
+# From logits and target to plain (N, C, P) arrays
+# ----------------------------------------------------------------------------------------------------------------------
+@dataclass
+class Flat:
+    """Everything a loss looks at, with the spatial axes flattened to P pixels."""
+
+    mode: str
+    z: Array  # logits (N, C, P)
+    p: Array  # probabilities (N, C, P)
+    log_p: Array  # log p, exact also where p underflows
+    log_q: Array  # log(1 - p), likewise
+    t: Array  # target probabilities (N, C, P); a hard label is a one-hot column
+    valid: Array  # bool (N, C, P); all channels alike except in multilabel mode
+    shape: tuple[int, ...]  # the spatial shape
+
+    @property
+    def sizes(self) -> tuple[int, int, int]:
+        """(N, C, P)."""
+        n, c, p = self.p.shape
+        return n, c, p
+
+
+def log_sum_exp(values: Sequence[float]) -> float:
+    """log(sum(exp(values))) without overflow."""
+    top = max(values)
+    return top + math.log(sum(math.exp(v - top) for v in values))
+
+
+def softplus(x: float) -> float:
+    """log(1 + exp(x)) without overflow."""
+    return max(x, 0.0) + math.log1p(math.exp(-abs(x)))
+
+
+def flatten(logits: Array, target: Array, mode: str, ignore_index: int | None = None) -> Flat:
+    """Probabilities, targets and validity of every (image, channel, pixel)."""
+    z = np.asarray(logits, dtype=np.float64)
+    n_images, n_classes = z.shape[:2]
+    shape = z.shape[2:]
+    n_pixels = int(np.prod(shape)) if shape else 1
+    z = z.reshape(n_images, n_classes, n_pixels)
+    target = np.asarray(target)
+    hard = not np.issubdtype(target.dtype, np.floating)
+    dense = target.size == z.size and (mode != "multiclass" or not hard)
+    given = target.reshape(n_images, n_classes if dense else 1, n_pixels)
+
+    p, log_p, log_q = np.zeros_like(z), np.zeros_like(z), np.zeros_like(z)
+    t, valid = np.zeros_like(z), np.ones(z.shape, dtype=bool)
+    for n in range(n_images):
+        for i in range(n_pixels):
+            if mode == "multiclass":
+                total = log_sum_exp(list(z[n, :, i]))
+                for c in range(n_classes):
+                    others = [z[n, k, i] for k in range(n_classes) if k != c]
+                    log_p[n, c, i] = z[n, c, i] - total
+                    log_q[n, c, i] = log_sum_exp(others) - total
+            else:
+                for c in range(n_classes):
+                    log_p[n, c, i] = -softplus(-z[n, c, i])
+                    log_q[n, c, i] = -softplus(z[n, c, i])
+            for c in range(n_classes):
+                p[n, c, i] = math.exp(log_p[n, c, i])
+            if mode == "multiclass" and hard:
+                label = int(given[n, 0, i])
+                if ignore_index is not None and label == ignore_index:
+                    valid[n, :, i] = False
+                else:
+                    t[n, label, i] = 1.0
+            else:
+                ignored = [ignore_index is not None and float(given[n, c, i]) == ignore_index for c in range(n_classes)]
+                if mode == "multiclass":  # soft labels: a void pixel carries the ignored value in every channel
+                    ignored = [all(ignored)] * n_classes
+                for c in range(n_classes):
+                    valid[n, c, i] = not ignored[c]
+                    t[n, c, i] = 0.0 if ignored[c] else float(given[n, c, i])
+    return Flat(mode, z, p, log_p, log_q, t, valid, tuple(shape))
+
+
+# ----------------------------------------------------------------------------------------------------------------------
+# Reductions
+# ----------------------------------------------------------------------------------------------------------------------
+def reduce_pixels(flat: Flat, value: Array, weight_sum: Array, reduction: str) -> Any:
+    """Reduce per-pixel losses; ``weight_sum`` is what each pixel adds to the denominator of the mean."""
+    n_images, channels, _ = value.shape
+    if reduction == "none":
+        lead = (n_images,) if flat.mode != "multilabel" else (n_images, channels)
+        return value.reshape(*lead, *flat.shape)
+    total, count = 0.0, 0.0
+    for v, w in zip(value.ravel(), weight_sum.ravel(), strict=True):
+        total += v
+        count += w
+    if reduction == "sum":
+        return total
+    return total / count if count > 0 else 0.0
+
+
+def reduce_regions(
+    losses: Array, included: Array, weight: Array | None, reduction: str, per_image: bool
+) -> Any:
+    """Reduce (G, C) losses of G groups: the images, or the one batch.
+
+    ``included`` marks the (group, class) pairs that count. The mean is over the classes of a group, then over the
+    groups in which anything counts.
+    """
+    n_groups, n_classes = losses.shape
+    w = np.ones(n_classes) if weight is None else np.asarray(weight, dtype=np.float64)[-n_classes:]
+    weighted = np.zeros((n_groups, n_classes))
+    group_means = []
+    for g in range(n_groups):
+        denominator = 0.0
+        for c in range(n_classes):
+            if included[g, c]:
+                weighted[g, c] = w[c] * losses[g, c]
+                denominator += w[c]
+        if denominator > 0:
+            group_means.append(sum(weighted[g]) / denominator)
+    if reduction == "none":
+        return weighted if per_image else weighted[0]
+    if reduction == "sum":
+        return float(weighted.sum())
+    return sum(group_means) / len(group_means) if group_means else 0.0
+
+
+# ----------------------------------------------------------------------------------------------------------------------
+# Pixel losses: t phi(p_t) summed over the classes
+# ----------------------------------------------------------------------------------------------------------------------
+Phi = Callable[[float, float], float]  # (log p_t, log(1 - p_t)) -> loss of a pixel whose label has probability p_t
+
+
+def weight_table(weight: Array | None, mode: str, n_classes: int) -> tuple[Array, Array]:
+    """(w of a positive, w of a negative) per class; binary takes (foreground,) or (background, foreground)."""
+    if weight is None:
+        return np.ones(n_classes), np.ones(n_classes)
+    w = np.asarray(weight, dtype=np.float64)
+    if mode == "binary":
+        return w[-1:], (w[:1] if len(w) == 2 else np.ones(1))
+    return w, w
+
+
+def pixel_maps(
+    flat: Flat,
+    phi: Phi,
+    weight: Array | None = None,
+    label_smoothing: float = 0.0,
+    negative: Phi | None = None,
+    alpha: Callable[[int, bool], float] = lambda c, positive: 1.0,
+) -> tuple[Array, Array]:
+    """Per-pixel losses and per-pixel weights, (N, 1, P), or (N, C, P) with a sigmoid per channel.
+
+    Multiclass: sum_c w_c t'_c phi(p_c), t' smoothed towards 1/C. Sigmoids: w1 t' phi(p) + w0 (1-t') phi(1-p), t'
+    smoothed towards 1/2. The weight of a pixel is that of its label before smoothing.
+    """
+    n_images, n_classes, n_pixels = flat.sizes
+    softmax = flat.mode == "multiclass"
+    w1, w0 = weight_table(weight, flat.mode, n_classes)
+    s = label_smoothing
+    value = np.zeros((n_images, 1 if softmax else n_classes, n_pixels))
+    weights = np.zeros_like(value)
+    for n in range(n_images):
+        for i in range(n_pixels):
+            for c in range(n_classes):
+                if not flat.valid[n, c, i]:
+                    continue
+                t = flat.t[n, c, i]
+                log_p, log_q = flat.log_p[n, c, i], flat.log_q[n, c, i]
+                if softmax:
+                    smoothed = (1 - s) * t + s / n_classes
+                    if smoothed:
+                        value[n, 0, i] += alpha(c, True) * w1[c] * smoothed * phi(log_p, log_q)
+                    weights[n, 0, i] += w1[c] * t
+                else:
+                    smoothed = (1 - s) * t + s / 2
+                    value[n, c, i] += alpha(c, True) * w1[c] * smoothed * phi(log_p, log_q)
+                    value[n, c, i] += alpha(c, False) * w0[c] * (1 - smoothed) * (negative or phi)(log_q, log_p)
+                    weights[n, c, i] += w1[c] * t + w0[c] * (1 - t)
+    return value, weights
+
+
+def cross_entropy(
+    logits: Array,
+    target: Array,
+    *,
+    mode: str = "multiclass",
+    weight: Array | None = None,
+    ignore_index: int | None = None,
+    reduction: str = "mean",
+    label_smoothing: float = 0.0,
+) -> Any:
+    """-sum_c w_c t'_c log p_c with t' = (1 - s) t + s / C (sigmoids: s / 2)."""
+    flat = flatten(logits, target, mode, ignore_index)
+    maps = pixel_maps(flat, lambda log_p, log_q: -log_p, weight, label_smoothing)
+    return reduce_pixels(flat, *maps, reduction)
+
+
+def focal(
+    logits: Array,
+    target: Array,
+    *,
+    mode: str = "multiclass",
+    gamma: float = 2.0,
+    alpha: float | None = None,
+    normalizer: str = "pixels",
+    weight: Array | None = None,
+    ignore_index: int | None = None,
+    reduction: str = "mean",
+) -> Any:
+    """-alpha_t (1 - p_t)^gamma log p_t (Lin et al. 2017, eq. 5).
+
+    ``normalizer="positives"`` divides by the number of positives (multiclass: of pixels that are not class 0), at
+    least 1.
+    """
+    flat = flatten(logits, target, mode, ignore_index)
+
+    def phi(log_p: float, log_q: float) -> float:
+        return -(1.0 if gamma == 0 else math.exp(gamma * log_q)) * log_p
+
+    def balance(c: int, positive: bool) -> float:
+        if alpha is None:
+            return 1.0
+        foreground = c > 0 if mode == "multiclass" else positive
+        return alpha if foreground else 1 - alpha
+
+    value, weights = pixel_maps(flat, phi, weight, alpha=balance)
+    if normalizer == "positives" and reduction == "mean":
+        positives = 0.0
+        n_images, n_classes, n_pixels = flat.sizes
+        for n in range(n_images):
+            for c in range(n_classes):
+                for i in range(n_pixels):
+                    if flat.valid[n, c, i] and (mode != "multiclass" or c > 0):
+                        positives += flat.t[n, c, i]
+        return float(value.sum()) / max(positives, 1.0)
+    return reduce_pixels(flat, value, weights, reduction)
+
+
+def poly1(
+    logits: Array,
+    target: Array,
+    *,
+    mode: str = "multiclass",
+    epsilon: float = 1.0,
+    weight: Array | None = None,
+    ignore_index: int | None = None,
+    reduction: str = "mean",
+) -> Any:
+    """-log p_t + epsilon (1 - p_t) (Leng et al. 2022, eq. 6)."""
+    flat = flatten(logits, target, mode, ignore_index)
+    maps = pixel_maps(flat, lambda log_p, log_q: -log_p + epsilon * math.exp(log_q), weight)
+    return reduce_pixels(flat, *maps, reduction)
+
+
+def kept(
+    logits: Array,
+    target: Array,
+    *,
+    select: Callable[[list[tuple[float, float]]], list[bool]],
+    mode: str = "multiclass",
+    weight: Array | None = None,
+    ignore_index: int | None = None,
+    reduction: str = "mean",
+) -> Any:
+    """Cross-entropy of the pixels that ``select`` keeps; it sees (weighted loss, plain loss) of every valid pixel."""
+    flat = flatten(logits, target, mode, ignore_index)
+    value, weights = pixel_maps(flat, lambda log_p, log_q: -log_p, weight)
+    plain, _ = pixel_maps(flat, lambda log_p, log_q: -log_p)
+    valid = flat.valid[:, : value.shape[1]]
+    places = [tuple(k) for k in np.argwhere(valid)]
+    keep = select([(value[k], plain[k]) for k in places])
+    out_value, out_weight = np.zeros_like(value), np.zeros_like(value)
+    for k, yes in zip(places, keep, strict=True):
+        if yes:
+            out_value[k], out_weight[k] = value[k], weights[k]
+    return reduce_pixels(flat, out_value, out_weight, reduction)
+
+
+# ----------------------------------------------------------------------------------------------------------------------
+# Region losses
+# ----------------------------------------------------------------------------------------------------------------------
+@dataclass
+class Region:
+    """Sums over the valid pixels of one class in one group."""
+
+    inter: float = 0.0  # sum p t
+    pred: float = 0.0  # sum p
+    pred_sq: float = 0.0  # sum p^2
+    truth: float = 0.0  # sum t
+    truth_sq: float = 0.0  # sum t^2
+    l1: float = 0.0  # sum |p - t|
+    pixels: int = 0
+
+
+def regions(flat: Flat, per_image: bool, complement: bool = False) -> list[list[Region]]:
+    """[group][class] sums; the groups are the images, or the whole batch as one. ``complement`` takes 1-p, 1-t."""
+    n_images, n_classes, n_pixels = flat.sizes
+    out = [[Region() for _ in range(n_classes)] for _ in range(n_images if per_image else 1)]
+    for n in range(n_images):
+        for c in range(n_classes):
+            r = out[n if per_image else 0][c]
+            for i in range(n_pixels):
+                if not flat.valid[n, c, i]:
+                    continue
+                p, t = flat.p[n, c, i], flat.t[n, c, i]
+                if complement:
+                    p, t = math.exp(flat.log_q[n, c, i]), 1 - t
+                r.inter += p * t
+                r.pred += p
+                r.pred_sq += p * p
+                r.truth += t
+                r.truth_sq += t * t
+                r.l1 += abs(p - t)
+                r.pixels += 1
+    return out
+
+
+def divide(numerator: float, denominator: float, empty: float = 1.0) -> float:
+    """A ratio that counts as perfect where there is neither truth nor prediction."""
+    return numerator / denominator if denominator > 0 else empty
+
+
+def included_classes(table: list[list[Region]], classes: Any, mode: str) -> Array:
+    """Which (group, class) pairs enter the mean; None means "present", in binary mode "all"."""
+    if classes is None:
+        classes = "all" if mode == "binary" else "present"
+    out = np.zeros((len(table), len(table[0])), dtype=bool)
+    for g, row in enumerate(table):
+        for c, r in enumerate(row):
+            wanted = r.truth > 0 if classes == "present" else classes == "all" or c in classes
+            out[g, c] = r.pixels > 0 and wanted
+    return out
+
+
+def region_loss(
+    per_class: Callable[[Region], float],
+    logits: Array,
+    target: Array,
+    *,
+    mode: str = "multiclass",
+    weight: Array | None = None,
+    ignore_index: int | None = None,
+    reduction: str = "mean",
+    per_image: bool = False,
+    classes: Any = None,
+) -> Any:
+    """Average ``per_class`` over the included classes."""
+    flat = flatten(logits, target, mode, ignore_index)
+    table = regions(flat, per_image)
+    included = included_classes(table, classes, mode)
+    losses = np.array([[per_class(r) for r in row] for row in table])
+    return reduce_regions(losses, included, weight, reduction, per_image)
+
+
+def dice(logits: Array, target: Array, *, smooth: float = 0.0, squared: bool = False, **common: Any) -> Any:
+    """1 - (2 I + s) / (S + T + s); squared (V-Net): sums of p^2 and t^2 below."""
+
+    def per_class(r: Region) -> float:
+        below = r.pred_sq + r.truth_sq if squared else r.pred + r.truth
+        return 1 - divide(2 * r.inter + smooth, below + smooth)
+
+    return region_loss(per_class, logits, target, **common)
+
+
+def log_cosh_dice(logits: Array, target: Array, *, smooth: float = 0.0, **common: Any) -> Any:
+    """log cosh(1 - D) (Jadon 2020), of each class's Dice loss."""
+    return region_loss(
+        lambda r: math.log(math.cosh(1 - divide(2 * r.inter + smooth, r.pred + r.truth + smooth))),
+        logits,
+        target,
+        **common,
+    )
+
+
+def jaccard(logits: Array, target: Array, *, smooth: float = 0.0, **common: Any) -> Any:
+    """1 - (I + s) / (S + T - I + s)."""
+    return region_loss(
+        lambda r: 1 - divide(r.inter + smooth, r.pred + r.truth - r.inter + smooth), logits, target, **common
+    )
+
+
+def tversky_index(r: Region, alpha: float, beta: float, smooth: float) -> float:
+    """TP / (TP + alpha FP + beta FN) with TP = I, FP = S - I, FN = T - I."""
+    fp, fn = r.pred - r.inter, r.truth - r.inter
+    return divide(r.inter + smooth, r.inter + alpha * fp + beta * fn + smooth)
+
+
+def tversky(
+    logits: Array, target: Array, *, alpha: float = 0.3, beta: float = 0.7, smooth: float = 0.0, **common: Any
+) -> Any:
+    """1 - TI (Salehi et al. 2017); alpha multiplies the false positives."""
+    return region_loss(lambda r: 1 - tversky_index(r, alpha, beta, smooth), logits, target, **common)
+
+
+def focal_tversky(
+    logits: Array,
+    target: Array,
+    *,
+    alpha: float = 0.3,
+    beta: float = 0.7,
+    gamma: float = 4 / 3,
+    smooth: float = 0.0,
+    **common: Any,
+) -> Any:
+    """(1 - TI)^(1/gamma) (Abraham & Khan 2019, the authors' code)."""
+    return region_loss(
+        lambda r: max(0.0, 1 - tversky_index(r, alpha, beta, smooth)) ** (1 / gamma), logits, target, **common
+    )
+
+
+def dice_semimetric(logits: Array, target: Array, *, smooth: float = 0.0, **common: Any) -> Any:
+    """Dice with TP = (S + T - |p - t|_1) / 2 (Wang et al. 2023): zero at p = t for soft labels too."""
+
+    def per_class(r: Region) -> float:
+        tp = (r.pred + r.truth - r.l1) / 2
+        return 1 - divide(2 * tp + smooth, r.pred + r.truth + smooth)
+
+    return region_loss(per_class, logits, target, **common)
+
+
+# ----------------------------------------------------------------------------------------------------------------------
+# Lovasz: the discrete definition, set by set
+# ----------------------------------------------------------------------------------------------------------------------
+def jaccard_of_mistakes(mistakes: set[int], t: Sequence[float]) -> float:
+    """1 - IoU of the prediction that differs from the truth exactly in the pixels ``mistakes``.
+
+    Hard labels: sets. Soft labels: the same with each pixel a foreground of size t and a background of size 1 - t.
+    """
+    if all(x in (0, 1) for x in t):
+        truth = {i for i, x in enumerate(t) if x}
+        prediction = truth ^ mistakes
+        union = truth | prediction
+        return 1 - len(truth & prediction) / len(union) if union else 0.0
+    inter = sum(x for i, x in enumerate(t) if i not in mistakes)
+    size = sum(t) + sum(1 - t[i] for i in mistakes)
+    return 1 - inter / size if size else 0.0
+
+
+def lovasz_extension(errors: Sequence[float], t: Sequence[float]) -> float:
+    """sum_k e_(k) [J({1..k}) - J({1..k-1})] over the errors in decreasing order (Berman et al. 2018, eq. 8-9)."""
+    order = sorted(range(len(errors)), key=lambda i: -errors[i])
+    value, previous, mistakes = 0.0, 0.0, set()
+    for i in order:
+        mistakes.add(i)
+        current = jaccard_of_mistakes(mistakes, t)
+        value += errors[i] * (current - previous)
+        previous = current
+    return value
+
+
+def lovasz(
+    kind: str,
+    logits: Array,
+    target: Array,
+    *,
+    mode: str,
+    weight: Array | None = None,
+    ignore_index: int | None = None,
+    reduction: str = "mean",
+    per_image: bool = False,
+    classes: Any = None,
+) -> Any:
+    """Lovasz extension of the Jaccard loss at errors |t - p| ("softmax") or the hinge max(0, 1 - (2t-1) z)."""
+    flat = flatten(logits, target, mode, ignore_index)
+    n_images, n_classes, n_pixels = flat.sizes
+    table = regions(flat, per_image)
+    losses = np.zeros((len(table), n_classes))
+    for g in range(len(table)):
+        images = [g] if per_image else range(n_images)
+        for c in range(n_classes):
+            errors, truth = [], []
+            for n in images:
+                for i in range(n_pixels):
+                    if not flat.valid[n, c, i]:
+                        continue
+                    t = flat.t[n, c, i]
+                    truth.append(t)
+                    if kind == "hinge":
+                        errors.append(max(0.0, 1 - (2 * t - 1) * flat.z[n, c, i]))
+                    else:
+                        errors.append(abs(t - flat.p[n, c, i]))
+            losses[g, c] = lovasz_extension(errors, truth)
+    included = included_classes(table, classes, mode)
+    return reduce_regions(losses, included, weight, reduction, per_image)
+
+
+def lovasz_softmax(logits: Array, target: Array, **common: Any) -> Any:
+    """Lovasz-Softmax (sigmoid errors in binary and multilabel mode)."""
+    return lovasz("softmax", logits, target, **{"mode": "multiclass", **common})
+
+
+def lovasz_hinge(logits: Array, target: Array, **common: Any) -> Any:
+    """Lovasz hinge."""
+    return lovasz("hinge", logits, target, **{"mode": "binary", "per_image": True, **common})
