@@ -1,0 +1,408 @@
+"""A study's records, read and checked: the only thing that reports know of the experiments.
+
+A folder of records holds ``study.json`` (what was asked, and where the numbers come from),
+``runs.parquet`` (a row a run), ``per_class.parquet``, ``per_image.parquet`` and ``curves.parquet``
+(each row with its run's key), and ``predictions.npz``.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import types
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from lossatlas.analysis import style
+from lossatlas.analysis.counts import pooled_metric
+
+#: Version of the records that this code reads.
+SCHEMA = 1
+
+_KEY = ["run_id", "dataset", "model", "loss", "seed"]
+_COLUMNS = {
+    "runs": [
+        *_KEY,
+        *("loss_name", "status", "steps", "wall_s", "train_s", "peak_memory_mb", "parameters"),
+        *("mean_iou", "mean_dice", "foreground_iou", "foreground_dice", "pixel_accuracy"),
+        *("mean_precision", "mean_recall", "mean_dice_per_image", "constant_dice", "final_loss"),
+        "config",
+    ],
+    "per_class": [
+        *_KEY,
+        *("class_index", "class_name", "iou", "dice", "precision", "recall", "target_fraction"),
+    ],
+    "per_image": [*_KEY, "image_id", "group", "class_index", "tp", "fp", "fn"],
+    "curves": [
+        *_KEY,
+        *("step", "epoch", "loss_value", "grad_norm", "lr", "val_mean_dice", "val_mean_iou"),
+    ],
+}
+_STUDY_KEYS = (
+    *("schema", "study", "question", "datasets", "models", "losses", "seeds", "steps"),
+    *("provenance", "classes", "mode", "command"),
+)
+_IPYTHON_NAMES = frozenset({"In", "Out", "exit", "quit", "get_ipython", "open"})
+
+
+class RecordsError(ValueError):
+    """Records that cannot be read: says what was expected, what is there, and what to do."""
+
+    def _render_traceback_(self) -> list[str]:
+        # IPython's hook: a notebook shows this line in place of a traceback through our own code.
+        return [f"RecordsError: {self}"]
+
+
+@dataclass(frozen=True)
+class Part:
+    """One data set and one model of a study, under every loss that has a finished run.
+
+    Attributes
+    ----------
+    losses
+        Labels of the losses, in the book's order.
+    seeds
+        For each loss its seeds, ascending.
+    classes
+        Names of the classes; class 0 is "background" where there is one.
+    image_ids, groups
+        Test images and the group (video, patient) of each.
+    counts
+        For each loss true positives, false positives and false negatives,
+        shape (seeds, images, classes, 3).
+    runs, curves
+        The rows of the tables that belong to this part.
+    images, targets, shown_ids, predictions
+        Contested test images: uint8 (K, H, W, C) and (K, H, W), their ids, and each loss's
+        predicted classes (K, H, W); empty where there are none.
+    styles
+        Line style of each loss.
+    """
+
+    dataset: str
+    model: str
+    losses: list[str]
+    seeds: dict[str, list[int]]
+    classes: list[str]
+    image_ids: list[str]
+    groups: list[str]
+    counts: dict[str, np.ndarray]
+    runs: pd.DataFrame
+    curves: pd.DataFrame
+    styles: dict[str, dict[str, Any]]
+    images: np.ndarray = field(repr=False, default_factory=lambda: np.zeros((0, 1, 1, 1), np.uint8))
+    targets: np.ndarray = field(repr=False, default_factory=lambda: np.zeros((0, 1, 1), np.uint8))
+    shown_ids: list[str] = field(default_factory=list)
+    predictions: dict[str, np.ndarray] = field(repr=False, default_factory=dict)
+
+    @property
+    def foreground(self) -> list[int]:
+        """Indices of the classes that means are over: all but a background."""
+        return list(range(1 if self.classes[0] == "background" else 0, len(self.classes)))
+
+    @property
+    def fractions(self) -> np.ndarray:
+        """(C,) part of the test set's labelled pixels that each class has."""
+        counts = next(iter(self.counts.values()))[0]
+        pixels = counts[..., [0, 2]].sum((0, 2)).astype(float)
+        return pixels / max(pixels.sum(), 1.0)
+
+    @property
+    def by_rarity(self) -> list[int]:
+        """Foreground classes from the most to the least frequent."""
+        fractions = self.fractions
+        return sorted(self.foreground, key=lambda index: (-fractions[index], index))
+
+    @property
+    def constant_dice(self) -> float:
+        """Mean Dice of the best constant prediction."""
+        return float(self.runs.constant_dice.mean())
+
+    @property
+    def title(self) -> str:
+        """Markdown words for headings and captions."""
+        return f"`{self.model}` on `{self.dataset}`"
+
+    def run(self, loss: str, seed: int) -> pd.Series:
+        """The row of one run."""
+        return self.runs[(self.runs.loss == loss) & (self.runs.seed == seed)].iloc[0]
+
+
+@dataclass(frozen=True)
+class Records:
+    """A study's records, checked."""
+
+    folder: Path
+    study: dict[str, Any]
+    runs: pd.DataFrame
+    per_class: pd.DataFrame
+    per_image: pd.DataFrame
+    curves: pd.DataFrame
+    parts: list[Part]
+
+    @property
+    def name(self) -> str:
+        """Name of the study."""
+        return str(self.study["study"])
+
+    @property
+    def losses(self) -> list[str]:
+        """Labels of the study's losses in the book's order, those without a run included."""
+        return _ordered({loss["label"]: loss["name"] for loss in self.study["losses"]})
+
+    @property
+    def missing_runs(self) -> int:
+        """Runs that the study asks for and that are not here."""
+        asked = (
+            len(self.study["datasets"])
+            * len(self.study["models"])
+            * len(self.study["losses"])
+            * len(self.study["seeds"])
+        )
+        return int(self.study.get("missing_runs", asked - len(self.runs)))
+
+
+def check_parameters(namespace: Mapping[str, Any]) -> None:
+    """Stop a report whose parameters are not exactly ``study`` and ``records``, both text.
+
+    Papermill only warns at a name that the notebook does not have. Call this with the notebook's
+    ``globals()`` in the cell after the parameters.
+
+    Raises RecordsError with the near matches.
+    """
+    known = ("study", "records")
+    for name, value in namespace.items():
+        if (
+            name.startswith("_")
+            or name in _IPYTHON_NAMES
+            or callable(value)
+            or isinstance(value, types.ModuleType)
+        ):
+            continue
+        if name not in known:
+            close = difflib.get_close_matches(name, known, n=1)
+            hint = f"did you mean {close[0]!r}?" if close else f"known: {', '.join(known)}"
+            raise RecordsError(f"unknown parameter {name!r}; {hint}")
+        if not isinstance(value, str) or not value:
+            raise RecordsError(f"{name}: expected text, got {value!r}")
+
+
+def load(folder: str | Path, study: str | None = None) -> Records:
+    """Read and check the records in `folder`.
+
+    Parameters
+    ----------
+    folder
+        ``results/<study>``.
+    study
+        The study that they must be of; None takes any.
+
+    Raises
+    ------
+    RecordsError
+        A file or a column is missing, the schema's version is another, the tables do not belong
+        together, or the pooled counts contradict the metrics of a run.
+    """
+    folder = Path(folder)
+    description = _read_study(folder, study)
+    tables = {name: _read_table(folder, name) for name in _COLUMNS}
+    _check_tables(folder, description, tables)
+    predictions = _read_predictions(folder)
+    parts = []
+    for dataset in description["datasets"]:
+        for model in description["models"]:
+            runs = tables["runs"]
+            if ((runs.dataset == dataset) & (runs.model == model)).any():
+                parts.append(_part(dataset, model, description, tables, predictions, folder))
+    return Records(folder, description, parts=parts, **tables)
+
+
+def _read_study(folder: Path, study: str | None) -> dict[str, Any]:
+    path = folder / "study.json"
+    if not path.is_file():
+        raise RecordsError(
+            f"expected a study's records in {folder} (study.json and four tables), found none: "
+            f"run `make book STUDY={study or folder.name}`, or correct the parameter records"
+        )
+    try:
+        description = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise RecordsError(
+            f"{path}: expected JSON, got {error}; collect the records anew"
+        ) from None
+    schema = description.get("schema") if isinstance(description, dict) else None
+    if schema != SCHEMA:
+        raise RecordsError(
+            f"{path}: expected records of schema {SCHEMA}, got {schema!r}: collect them again with "
+            f"this version of lossatlas"
+        )
+    absent = [key for key in _STUDY_KEYS if key not in description]
+    if absent:
+        raise RecordsError(
+            f"{path}: expected the keys {', '.join(_STUDY_KEYS)}; missing: {', '.join(absent)}"
+        )
+    if study is not None and description["study"] != study:
+        raise RecordsError(
+            f"{path}: expected the study {study!r}, got {description['study']!r}: "
+            f"correct the parameter study or records"
+        )
+    return description
+
+
+def _read_table(folder: Path, name: str) -> pd.DataFrame:
+    path = folder / f"{name}.parquet"
+    if not path.is_file():
+        raise RecordsError(f"{path}: expected a table, found no file; collect the records anew")
+    table = pd.read_parquet(path)
+    absent = [column for column in _COLUMNS[name] if column not in table.columns]
+    if absent:
+        raise RecordsError(
+            f"{path}: expected the columns {', '.join(_COLUMNS[name])}; missing: "
+            f"{', '.join(absent)}; collect the records anew"
+        )
+    if table.empty:
+        raise RecordsError(f"{path}: expected at least one row, got none; run the study first")
+    return table
+
+
+def _check_tables(
+    folder: Path, description: dict[str, Any], tables: dict[str, pd.DataFrame]
+) -> None:
+    """The tables speak of the same runs, and the runs of what study.json announces."""
+    runs = tables["runs"]
+    twice = runs.run_id[runs.duplicated(["dataset", "model", "loss", "seed"])].tolist()
+    if twice:
+        raise RecordsError(
+            f"{folder}/runs.parquet: expected one run for each data set, model, loss and seed, got "
+            f"two for run {twice[0]}; collect the records anew"
+        )
+    announced = {
+        "dataset": description["datasets"],
+        "model": description["models"],
+        "loss": [loss["label"] for loss in description["losses"]],
+        "seed": description["seeds"],
+    }
+    for column, known in announced.items():
+        strange = sorted(set(runs[column]) - set(known), key=str)
+        if strange:
+            raise RecordsError(
+                f"{folder}/runs.parquet: {column} {strange[0]!r} is not in study.json "
+                f"({', '.join(map(str, known))}); collect the records anew"
+            )
+    ids = set(runs.run_id)
+    for name in ("per_class", "per_image"):
+        others = set(tables[name].run_id) ^ ids
+        if others:
+            raise RecordsError(
+                f"{folder}/{name}.parquet: expected the runs of runs.parquet, but run "
+                f"{min(others)} is in one of them only; collect the records anew"
+            )
+
+
+def _read_predictions(folder: Path) -> dict[str, np.ndarray]:
+    path = folder / "predictions.npz"
+    if not path.is_file():
+        raise RecordsError(f"{path}: expected predictions, found no file; collect the records anew")
+    with np.load(path, allow_pickle=False) as saved:
+        return {name: saved[name] for name in saved.files}
+
+
+def _ordered(losses: Mapping[str, str]) -> list[str]:
+    """Labels by the book's order of their registry names, then in the study's order."""
+    names = style.in_order(set(losses.values()))
+    labels = list(losses)
+    return sorted(labels, key=lambda label: (names.index(losses[label]), labels.index(label)))
+
+
+def _part(
+    dataset: str,
+    model: str,
+    description: dict[str, Any],
+    tables: dict[str, pd.DataFrame],
+    saved: dict[str, np.ndarray],
+    folder: Path,
+) -> Part:
+    def mine(table: pd.DataFrame) -> pd.DataFrame:
+        return table[(table.dataset == dataset) & (table.model == model)]
+
+    runs = mine(tables["runs"])
+    names = {
+        loss["label"]: loss["name"]
+        for loss in description["losses"]
+        if (runs.loss == loss["label"]).any()
+    }
+    labels = _ordered(names)
+    classes = list(description["classes"].get(dataset, []))
+    per_image = mine(tables["per_image"])
+    first = per_image[per_image.run_id == runs.run_id.iloc[0]].drop_duplicates("image_id")
+    image_ids = first.image_id.astype(str).tolist()
+    seeds, counts = {}, {}
+    for label in labels:
+        of_loss = runs[runs.loss == label].sort_values("seed")
+        seeds[label] = [int(seed) for seed in of_loss.seed]
+        counts[label] = np.stack(
+            [
+                _counts(per_image[per_image.run_id == run_id], image_ids, len(classes), folder)
+                for run_id in of_loss.run_id
+            ]
+        )
+    prefix = f"{dataset}/{model}/"
+    shown = {}
+    if f"{prefix}images" in saved:
+        shown = {
+            "images": saved[f"{prefix}images"],
+            "targets": saved[f"{prefix}targets"],
+            "shown_ids": [str(name) for name in saved[f"{prefix}ids"]],
+            "predictions": {
+                label: saved[prefix + label] for label in labels if prefix + label in saved
+            },
+        }
+    part = Part(
+        dataset=dataset,
+        model=model,
+        losses=labels,
+        seeds=seeds,
+        classes=classes,
+        image_ids=image_ids,
+        groups=first.group.astype(str).tolist(),
+        counts=counts,
+        runs=runs,
+        curves=mine(tables["curves"]),
+        styles=style.study_styles(names),
+        **shown,
+    )
+    _check_metrics(part, folder)
+    return part
+
+
+def _counts(rows: pd.DataFrame, image_ids: list[str], classes: int, folder: Path) -> np.ndarray:
+    """(images, classes, 3) counts of one run, images in the order of `image_ids`."""
+    rows = rows.assign(image_id=rows.image_id.astype(str)).set_index(["image_id", "class_index"])
+    wanted = pd.MultiIndex.from_product([image_ids, range(classes)])
+    if len(rows) != len(wanted) or not rows.index.isin(wanted).all() or rows.index.has_duplicates:
+        raise RecordsError(
+            f"{folder}/per_image.parquet: expected a row for each of {len(image_ids)} images and "
+            f"{classes} classes in every run, got {len(rows)} in run {rows.run_id.iloc[0]}; "
+            f"collect the records anew"
+        )
+    values = rows.loc[wanted, ["tp", "fp", "fn"]].to_numpy(np.int64)
+    return values.reshape(len(image_ids), classes, 3)
+
+
+def _check_metrics(part: Part, folder: Path) -> None:
+    """The runs' Dice follows from the counts: what is drawn and what is tabulated are one thing."""
+    for loss in part.losses:
+        recomputed = pooled_metric(part.counts[loss].sum(1), "foreground_dice", part.foreground)
+        for seed, value in zip(part.seeds[loss], recomputed, strict=True):
+            run = part.run(loss, seed)
+            if not np.isclose(value, run.foreground_dice, atol=1e-6, equal_nan=True):
+                raise RecordsError(
+                    f"{folder}: the counts of run {run.run_id} give a foreground Dice of "
+                    f"{value:.6f}, runs.parquet has {run.foreground_dice:.6f}; "
+                    f"collect the records anew"
+                )

@@ -1,0 +1,216 @@
+"""Records are read whole, or refused with one clear line."""
+
+from __future__ import annotations
+
+import ast
+import json
+import shutil
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import lossatlas.analysis
+from lossatlas.analysis import records
+from lossatlas.analysis.records import RecordsError
+
+
+@pytest.fixture
+def spoilt(folder, tmp_path):
+    """A copy of the records to spoil."""
+    return Path(shutil.copytree(folder, tmp_path / "quick"))
+
+
+def edit_study(folder, **changes):
+    path = folder / "study.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+def edit_table(folder, name, change):
+    path = folder / f"{name}.parquet"
+    change(pd.read_parquet(path)).to_parquet(path, index=False)
+
+
+def test_every_pair_of_data_set_and_model_becomes_a_part(study):
+    assert [(p.dataset, p.model) for p in study.parts] == [("digits", "unet"), ("digits", "segnet")]
+    assert study.name == "quick"
+    assert study.missing_runs == 0
+
+
+def test_a_part_has_every_losss_counts_seeds_and_predictions(part):
+    assert part.losses == [
+        *("ce", "weighted_ce", "focal", "dice", "lovasz_softmax", "lovasz_hinge")
+    ]
+    assert part.seeds["dice"] == [0, 1, 2]
+    assert part.counts["dice"].shape == (3, 24, 11, 3)
+    assert part.predictions["dice"].shape == part.targets.shape == (6, 32, 32)
+    assert part.foreground == list(range(1, 11))
+
+
+def test_counts_are_where_their_run_image_and_class_say(folder, part):
+    table = pd.read_parquet(folder / "per_image.parquet")
+    row = table[
+        (table.run_id == "unet-dice-2") & (table.image_id == "test-005") & (table.class_index == 1)
+    ].iloc[0]
+    assert part.counts["dice"][2, 5, 1].tolist() == [row.tp, row.fp, row.fn]
+
+
+def test_the_order_of_a_tables_rows_does_not_matter(spoilt, part):
+    edit_table(spoilt, "per_image", lambda t: t.sample(frac=1, random_state=0))
+    shuffled = records.load(spoilt).parts[0]
+    place = [shuffled.image_ids.index(name) for name in part.image_ids]
+    assert np.array_equal(shuffled.counts["focal"][:, place], part.counts["focal"])
+
+
+def test_classes_run_from_the_most_to_the_least_frequent(part):
+    fractions = [part.fractions[c] for c in part.by_rarity]
+    assert fractions == sorted(fractions, reverse=True)
+    assert 0 not in part.by_rarity
+    assert part.fractions.sum() == pytest.approx(1)
+
+
+def test_losses_come_in_the_books_order_whatever_the_study_has(make_records, tmp_path):
+    made = make_records(tmp_path / "s", losses=("dice", "mine", "ce"), models=("unet",), images=4)
+    assert records.load(made).parts[0].losses == ["ce", "dice", "mine"]
+    assert records.load(made).losses == ["ce", "dice", "mine"]
+
+
+def test_runs_that_did_not_finish_leave_the_others(spoilt):
+    gone = "unet-dice-1"
+    for name in ("runs", "per_class", "per_image", "curves"):
+        edit_table(spoilt, name, lambda t: t[t.run_id != gone])
+    edit_study(spoilt, missing_runs=1)
+    study = records.load(spoilt)
+    assert study.parts[0].seeds["dice"] == [0, 2]
+    assert study.missing_runs == 1
+
+
+def test_a_folder_without_records_names_the_command_that_makes_them(tmp_path):
+    with pytest.raises(RecordsError, match=r"expected a study's records.*make book STUDY=quick"):
+        records.load(tmp_path / "nowhere", "quick")
+
+
+def test_another_schema_is_refused(spoilt):
+    edit_study(spoilt, schema=2)
+    with pytest.raises(RecordsError, match="expected records of schema 1, got 2"):
+        records.load(spoilt)
+
+
+def test_a_missing_key_of_the_study_is_named(spoilt):
+    path = spoilt / "study.json"
+    described = json.loads(path.read_text())
+    del described["classes"]
+    path.write_text(json.dumps(described))
+    with pytest.raises(RecordsError, match=r"missing: classes"):
+        records.load(spoilt)
+
+
+def test_another_studys_records_are_refused(spoilt):
+    with pytest.raises(RecordsError, match="expected the study 'quick_camvid', got 'quick'"):
+        records.load(spoilt, "quick_camvid")
+
+
+def test_a_study_file_that_is_no_json_is_refused(spoilt):
+    (spoilt / "study.json").write_text("{")
+    with pytest.raises(RecordsError, match="expected JSON"):
+        records.load(spoilt)
+
+
+@pytest.mark.parametrize(
+    ("table", "column"),
+    [("runs", "foreground_dice"), ("per_class", "dice"), ("per_image", "fn"), ("curves", "step")],
+)
+def test_a_missing_column_is_named(spoilt, table, column):
+    edit_table(spoilt, table, lambda t: t.drop(columns=column))
+    with pytest.raises(RecordsError, match=rf"{table}\.parquet.*missing: {column}"):
+        records.load(spoilt)
+
+
+@pytest.mark.parametrize("name", ["curves.parquet", "predictions.npz"])
+def test_a_missing_file_is_named(spoilt, name):
+    (spoilt / name).unlink()
+    with pytest.raises(RecordsError, match=rf"{name}.*found no file"):
+        records.load(spoilt)
+
+
+def test_an_empty_table_is_refused(spoilt):
+    edit_table(spoilt, "curves", lambda t: t.iloc[:0])
+    with pytest.raises(RecordsError, match="expected at least one row"):
+        records.load(spoilt)
+
+
+def test_the_same_run_twice_is_refused(spoilt):
+    edit_table(spoilt, "runs", lambda t: pd.concat([t, t.iloc[:1]]))
+    with pytest.raises(RecordsError, match="expected one run for each"):
+        records.load(spoilt)
+
+
+def test_a_loss_that_the_study_does_not_announce_is_refused(spoilt):
+    described = json.loads((spoilt / "study.json").read_text())
+    edit_study(spoilt, losses=described["losses"][1:])
+    with pytest.raises(RecordsError, match=r"loss 'ce' is not in study\.json"):
+        records.load(spoilt)
+
+
+def test_tables_that_speak_of_different_runs_are_refused(spoilt):
+    edit_table(spoilt, "per_class", lambda t: t[t.run_id != "unet-ce-0"])
+    with pytest.raises(RecordsError, match="unet-ce-0 is in one of them only"):
+        records.load(spoilt)
+
+
+def test_an_image_missing_from_one_run_is_refused(spoilt):
+    edit_table(
+        spoilt,
+        "per_image",
+        lambda t: t[~((t.run_id == "unet-dice-0") & (t.image_id == "test-003"))],
+    )
+    with pytest.raises(RecordsError, match="expected a row for each of 24 images and 11 classes"):
+        records.load(spoilt)
+
+
+def test_counts_that_contradict_a_runs_dice_are_refused(spoilt):
+    edit_table(spoilt, "runs", lambda t: t.assign(foreground_dice=t.foreground_dice + 1e-3))
+    with pytest.raises(RecordsError, match=r"the counts of run .* give a foreground Dice of"):
+        records.load(spoilt)
+
+
+# The notebook's parameters
+
+
+def test_the_reports_own_parameters_pass():
+    namespace = {"study": "quick", "records": "results/quick", "_private": 1, "In": [], "sys": sys}
+    records.check_parameters(namespace)
+
+
+def test_an_unknown_parameter_stops_the_report_with_the_near_match():
+    with pytest.raises(RecordsError, match="unknown parameter 'studdy'; did you mean 'study'"):
+        records.check_parameters({"study": "a", "records": "b", "studdy": "c"})
+    with pytest.raises(RecordsError, match="known: study, records"):
+        records.check_parameters({"xyz": 1})
+
+
+@pytest.mark.parametrize("value", [3, "", None, ["quick"]])
+def test_a_parameter_that_is_no_text_stops_the_report(value):
+    with pytest.raises(RecordsError, match="study: expected text"):
+        records.check_parameters({"study": value, "records": "b"})
+
+
+def test_a_notebook_shows_the_error_as_one_line():
+    assert RecordsError("what")._render_traceback_() == ["RecordsError: what"]
+
+
+def test_the_analysis_imports_no_torch_and_no_other_room():
+    allowed = {"lossatlas.analysis"}
+    for path in Path(lossatlas.analysis.__file__).parent.glob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            names = []
+            if isinstance(node, ast.Import):
+                names = [alias.name for alias in node.names]
+            elif isinstance(node, ast.ImportFrom):
+                names = [node.module]
+            for name in names:
+                assert name.split(".")[0] not in {"torch", "segmentation_models_pytorch"}
+                if name.startswith("lossatlas"):
+                    assert ".".join(name.split(".")[:2]) in allowed, (path.name, name)
