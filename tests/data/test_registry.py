@@ -30,7 +30,7 @@ def test_every_set_states_its_facts(name):
     source = SOURCES[name]
     assert source.name == name
     for fact in ("title", "licence", "citation", "source"):
-        assert len(getattr(source, fact)) > 5, fact
+        assert len(getattr(source, fact)) > 4, fact
     assert source.void is None or source.void >= len(source.classes)
     assert len(source.mean) == len(source.std)
 

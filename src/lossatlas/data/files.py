@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import abc
 import inspect
+import json
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,6 +38,8 @@ class Sample:
     group: str
     image: str
     label: str
+    page: int | None = None
+    """Page of a stack that holds many images in one file."""
 
 
 def evenly_spaced(count: int, size: int | None) -> list[int]:
@@ -48,6 +51,35 @@ def evenly_spaced(count: int, size: int | None) -> list[int]:
     if size is None or size >= count:
         return list(range(count))
     return [(2 * i + 1) * count // (2 * size) for i in range(size)]
+
+
+def common_parameters(
+    *,
+    root: str | None = None,
+    height: int | None = None,
+    width: int | None = None,
+    train_size: int | None = None,
+    val_size: int | None = None,
+    test_size: int | None = None,
+    positive: str | None = None,
+    verify: bool = True,
+    cache: bool = True,
+) -> None:
+    """Parameters that every data set on disk takes.
+
+    Args:
+        root: folder of the data; by default downloads, else the mirror.
+        height, width: size in pixels to resize to (images bilinear with the support of the area,
+            labels nearest); by default the size of the files. One alone keeps the ratio (of the
+            largest height and width, where sizes differ).
+        train_size, val_size, test_size: take that many images of a split, evenly spaced.
+        positive: a class name: the binary task of that class against all others.
+        verify: check the SHA-256 of every file against the registry.
+        cache: keep the decoded arrays in the cache folder and read them as a memory map.
+    """
+
+
+_COMMON = checks.keyword_parameters(common_parameters)
 
 
 class FileDataset(abc.ABC):
@@ -69,6 +101,10 @@ class FileDataset(abc.ABC):
     """Folder of the download that holds the data; paths of the registry begin with it."""
     markers: ClassVar[tuple[str, ...]]
     """Names of which at least one lies in that folder: how the data set is recognised."""
+    registered: ClassVar[bool] = True
+    """Whether the registry knows the digests of the files; if not, they are read as they are."""
+    pads: ClassVar[bool] = False
+    """Whether images of several sizes are padded to the largest, with void in the labels."""
 
     # -- what a subclass says ------------------------------------------------------------------
 
@@ -84,19 +120,28 @@ class FileDataset(abc.ABC):
         """Files besides images and masks that shape a split, relative to the base: verified too."""
         return []
 
-    def read_image(self, path: Path) -> UInt8Array:
+    def read_image(self, base: Path, sample: Sample) -> UInt8Array:
         """Decode an image to (H, W, C) uint8."""
-        return imageio.read_rgb(path)
+        return imageio.read_rgb(base / sample.image)
 
-    def read_label(self, path: Path) -> UInt8Array:
+    def read_label(self, base: Path, sample: Sample) -> UInt8Array:
         """Decode a mask to (H, W) uint8 of class indices and void."""
+        path = base / sample.label
         return imageio.check_mask(imageio.read_index_mask(path), len(self.classes), self.void, path)
+
+    def label_files(self, base: Path, sample: Sample) -> list[str]:
+        """Files that a mask is made of, relative to ``base``."""
+        return [sample.label]
+
+    def image_size(self, base: Path, sample: Sample) -> tuple[int, int]:
+        """(height, width) of an image from its header."""
+        return imageio.image_size(base / sample.image)
 
     # -- where the data are --------------------------------------------------------------------
 
     def _base_in(self, root: Path) -> Path | None:
         for folder in (root / self.inner, root, root / self.name / self.inner, root / self.name):
-            if any((folder / marker).exists() for marker in self.markers):
+            if any(next(folder.glob(marker), None) for marker in self.markers):
                 return folder.resolve()
         return None
 
@@ -142,52 +187,36 @@ class FileDataset(abc.ABC):
     # -- loading -------------------------------------------------------------------------------
 
     def parameters(self) -> dict[str, inspect.Parameter]:
-        """Keyword parameters that :meth:`load` takes."""
-        return checks.keyword_parameters(self.load)
+        """Keyword parameters that :meth:`load` takes: the set's own, then those of every set."""
+        return {**checks.keyword_parameters(type(self).__init__), **_COMMON}
+
+    def _configured(self, params: Mapping[str, Any]) -> tuple[FileDataset, dict[str, Any]]:
+        """Return (this set with its own parameters in force, the value of every parameter)."""
+        known = self.parameters()
+        checks.known_parameters(self.name, params, known)
+        values = {key: params.get(key, parameter.default) for key, parameter in known.items()}
+        own = {key: value for key, value in values.items() if key not in _COMMON}
+        return type(self)(**own), values
 
     def is_available(self, *, root: str | os.PathLike[str] | None = None, **_: Any) -> bool:
         """Whether the data are at hand; opens no image."""
         return self.find(root) is not None
 
-    def load(
-        self,
-        split: str,
-        *,
-        root: str | None = None,
-        height: int | None = None,
-        width: int | None = None,
-        train_size: int | None = None,
-        val_size: int | None = None,
-        test_size: int | None = None,
-        positive: str | None = None,
-        verify: bool = True,
-        cache: bool = True,
-    ) -> SegmentationDataset:
-        """Load a split.
-
-        Args:
-            split: "train", "val" or "test".
-            root: folder of the data; by default downloads, else the mirror.
-            height, width: size in pixels to resize to (images bilinear with the support of the
-                area, labels nearest); by default the size of the files. One alone keeps the ratio.
-            train_size, val_size, test_size: take that many images of a split, evenly spaced.
-            positive: a class name: the binary task of that class against all others.
-            verify: check the SHA-256 of every file against the registry.
-            cache: keep the decoded arrays in the cache folder and read them as a memory map.
+    def load(self, split: str, **params: Any) -> SegmentationDataset:
+        """Load a split; :func:`common_parameters` documents what every set takes.
 
         Raises:
             DataError: see the message.
         """
-        return self._load(split, locals(), want_images=True)
+        configured, values = self._configured(params)
+        return configured._load(split, values, want_images=True)
 
     def load_labels(self, split: str, **params: Any) -> SegmentationDataset:
         """Like :meth:`load`, but decode no image: for statistics of the labels."""
-        checks.known_parameters(self.name, params, self.parameters())
-        defaults = {k: p.default for k, p in self.parameters().items()}
-        return self._load(split, {**defaults, **params}, want_images=False)
+        configured, values = self._configured(params)
+        return configured._load(split, values, want_images=False)
 
-    def _load(self, split: str, given: dict[str, Any], want_images: bool) -> SegmentationDataset:
-        params = {key: given[key] for key in self.parameters()}
+    def _load(self, split: str, params: dict[str, Any], want_images: bool) -> SegmentationDataset:
         height = checks.optional_integer("height", params["height"], 1, 16384)
         width = checks.optional_integer("width", params["width"], 1, 16384)
         for key in ("train_size", "val_size", "test_size"):
@@ -201,22 +230,27 @@ class FileDataset(abc.ABC):
         if not samples:
             raise DataError(f"{self.name}: expected images in split {split!r} of {base}, got none")
         self._check_pairs(base, samples)
-        wanted = self.split_files(split) + [s.label for s in samples]
+        masks = {s.id: self.label_files(base, s) for s in samples}
+        wanted = self.split_files(split) + [file for s in samples for file in masks[s.id]]
         if want_images:
             wanted += [s.image for s in samples]
+        wanted = list(dict.fromkeys(wanted))
         digests = self._digests(base, wanted, params["verify"])
-        size = self._size(base, samples, height, width)
+        size, padded = self._size(base, samples, height, width)
         shape = (len(samples), *size)
         channels = len(self.mean)
 
         def decode(images: UInt8Array | None, labels: UInt8Array) -> None:
             def one(index: int) -> None:
                 image, label = self._pair(base, samples[index], images is not None)
+                if padded and self.void is not None:
+                    label = imageio.pad_mask(label, *size, self.void)
                 label = imageio.resize_mask(label, *size)
                 if positive is not None:
                     label = np.where(label == self.void, label, label == positive).astype(np.uint8)
                 labels[index] = label
                 if images is not None and image is not None:
+                    image = imageio.pad_image(image, *size) if padded else image
                     images[index] = imageio.resize_image(image, *size)
 
             _in_threads(one, len(samples))
@@ -231,7 +265,12 @@ class FileDataset(abc.ABC):
                 "positive": positive,
                 "void": self.void,
                 "loader": self.loader_version,
-                "files": [[s.image, digests[s.image], digests[s.label]] for s in samples],
+                "padded": padded,
+                "options": {k: v for k, v in params.items() if k not in _COMMON},
+                "files": [
+                    [s.id, s.page, digests[s.image], *(digests[file] for file in masks[s.id])]
+                    for s in samples
+                ],
             }
             key = arrays.cache_key(description)
             entry = arrays.find(key) or arrays.make(
@@ -280,7 +319,7 @@ class FileDataset(abc.ABC):
 
     def _check_pairs(self, base: Path, samples: Sequence[Sample]) -> None:
         for field, other in (("image", "label"), ("label", "image")):
-            missing = [s for s in samples if not (base / getattr(s, field)).is_file()]
+            missing = [s for s in samples if not (base / getattr(s, field)).exists()]
             if missing:
                 what = "image" if field == "image" else "mask"
                 raise DataError(
@@ -290,38 +329,48 @@ class FileDataset(abc.ABC):
                 )
 
     def _digests(self, base: Path, files: Sequence[str], verify: bool) -> dict[str, str]:
-        if not verify:
+        if not (verify and self.registered):
             return integrity.digests(self.name, base, files)
-        prefix = "" if self.inner == "." else f"{self.inner}/"
+        return integrity.verify(self.name, base, files, self.expected_digests(base, files))
+
+    def expected_digests(self, base: Path, files: Iterable[str]) -> dict[str, set[str]]:
+        """What the registry, or the manifest that a download left, says of these files."""
         known = integrity.registered(self.name)
-        expected = {file: known[prefix + file] for file in files if prefix + file in known}
-        return integrity.verify(self.name, base, files, expected)
+        for file, found in integrity.manifest(base).items():
+            known.setdefault(self.registry_path(file), set()).update(found)
+        keys = {file: self.registry_path(file) for file in files}
+        return {file: known[key] for file, key in keys.items() if key in known}
+
+    def registry_path(self, file: str) -> str:
+        """Path in the registry of a file given relative to the data set's folder."""
+        return file if self.inner == "." else f"{self.inner}/{file}"
 
     def _size(
         self, base: Path, samples: Sequence[Sample], height: int | None, width: int | None
-    ) -> tuple[int, int]:
+    ) -> tuple[tuple[int, int], bool]:
+        """Return ((height, width), whether images are padded to it)."""
         if height is not None and width is not None:
-            return height, width
-        sizes = {imageio.image_size(base / s.label): s for s in samples}
-        if len(sizes) > 1:
+            return (height, width), False
+        sizes = {self.image_size(base, s) for s in samples}
+        native = max(h for h, _ in sizes), max(w for _, w in sizes)
+        if height is not None:
+            return (height, max(1, round(native[1] * height / native[0]))), False
+        if width is not None:
+            return (max(1, round(native[0] * width / native[1])), width), False
+        if len(sizes) > 1 and not (self.pads and self.void is not None):
             small, large = min(sizes), max(sizes)
             raise DataError(
                 f"{self.name}: expected images of one size, got {len(sizes)} sizes from "
                 f"{small[0]}×{small[1]} to {large[0]}×{large[1]}; give height and width"
             )
-        native = next(iter(sizes))
-        if height is not None:
-            return height, max(1, round(native[1] * height / native[0]))
-        if width is not None:
-            return max(1, round(native[0] * width / native[1])), width
-        return native
+        return native, len(sizes) > 1
 
     def _pair(
         self, base: Path, sample: Sample, want_image: bool
     ) -> tuple[UInt8Array | None, UInt8Array]:
-        label = self.read_label(base / sample.label)
-        image = self.read_image(base / sample.image) if want_image else None
-        size = imageio.image_size(base / sample.image) if image is None else image.shape[:2]
+        label = self.read_label(base, sample)
+        image = self.read_image(base, sample) if want_image else None
+        size = self.image_size(base, sample) if image is None else image.shape[:2]
         if size != label.shape:
             raise DataError(
                 f"{self.name}: expected image and mask of one size, got {size[0]}×{size[1]} of "
@@ -345,6 +394,19 @@ def _in_threads(work: Callable[[int], None], count: int) -> None:
         except BaseException:
             pool.shutdown(wait=True, cancel_futures=True)
             raise
+
+
+def listed_split(name: str) -> dict[str, list[str]]:
+    """Our split of a set that has no official one: ``data/registry/splits.json``."""
+    file = paths.registry_dir() / "splits.json"
+    try:
+        splits: dict[str, list[str]] = json.loads(file.read_text(encoding="utf-8"))[name]
+    except (OSError, ValueError, KeyError) as error:
+        raise DataError(
+            f"{name}: expected its split in {file}, got {error!r}; restore data/registry from "
+            "version control"
+        ) from None
+    return splits
 
 
 def read_lines(path: Path, name: str) -> list[str]:

@@ -96,6 +96,42 @@ def resize_mask(mask: UInt8Array, height: int, width: int) -> UInt8Array:
     return np.asarray(Image.fromarray(mask).resize((width, height), Image.Resampling.NEAREST))
 
 
+def pad_image(image: UInt8Array, height: int, width: int) -> UInt8Array:
+    """Extend (H, W, C) to the size at the bottom and the right, repeating the last pixels."""
+    rows, columns = height - image.shape[0], width - image.shape[1]
+    return np.pad(image, ((0, rows), (0, columns), (0, 0)), mode="edge")
+
+
+def pad_mask(mask: UInt8Array, height: int, width: int, void: int) -> UInt8Array:
+    """Extend (H, W) to the size at the bottom and the right with void."""
+    rows, columns = height - mask.shape[0], width - mask.shape[1]
+    return np.pad(mask, ((0, rows), (0, columns)), constant_values=void)
+
+
+def recode(
+    mask: npt.NDArray[Any], codes: dict[int, int], path: Path, what: str = "mask values"
+) -> UInt8Array:
+    """Replace the codes of a file by class indices.
+
+    Raises:
+        DataError: a value that is no code, with how many pixels have it.
+    """
+    values, counts = np.unique(mask, return_counts=True)
+    stray = [
+        (v, n) for v, n in zip(values.tolist(), counts.tolist(), strict=True) if v not in codes
+    ]
+    if stray:
+        listed = ", ".join(f"{v} ({n} px)" for v, n in stray[:3])
+        raise DataError(
+            f"{path}: expected {what} {', '.join(str(c) for c in sorted(codes))}, got {listed}; "
+            "the file is damaged or another version: fetch it again"
+        )
+    table = np.zeros(256, dtype=np.uint8)
+    for code, index in codes.items():
+        table[code] = index
+    return table[mask.astype(np.uint8)]
+
+
 def check_mask(
     mask: npt.NDArray[Any], num_classes: int, void: int | None, path: Path
 ) -> UInt8Array:

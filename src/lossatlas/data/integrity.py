@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 from lossatlas.data import paths
@@ -31,9 +31,9 @@ def sha256_of(path: Path) -> str:
     return digest.hexdigest()
 
 
-def parse_sums(text: str, source: str) -> dict[str, str]:
-    """Parse the lines of a ``sha256sum`` file into {path: digest}; ``#`` starts a comment."""
-    sums: dict[str, str] = {}
+def parse_sums(text: str, source: str) -> dict[str, set[str]]:
+    """Parse the lines of a ``sha256sum`` file into {path: digests}; ``#`` starts a comment."""
+    sums: dict[str, set[str]] = {}
     for number, line in enumerate(text.splitlines(), start=1):
         if not line.strip() or line.startswith("#"):
             continue
@@ -41,24 +41,37 @@ def parse_sums(text: str, source: str) -> dict[str, str]:
         if len(digest) != 64 or not name or set(digest) - set("0123456789abcdef"):
             raise DataError(
                 f"{source}, line {number}: expected '<64 hex digits>  <path>', got {line[:60]!r}; "
-                "restore the file from version control"
+                "restore the file"
             )
-        sums[name] = digest
+        sums.setdefault(name, set()).add(digest)
     return sums
 
 
-def registered(name: str) -> dict[str, str]:
-    """All digests that the registry holds for a data set, {path: digest}."""
+def registered(name: str) -> dict[str, set[str]]:
+    """All digests that the registry holds for a data set, {path: digests}."""
     folder = paths.registry_dir()
-    sums: dict[str, str] = {}
+    sums: dict[str, set[str]] = {}
     for file in [folder / f"{name}.sha256", *sorted(folder.glob(f"{name}.*.sha256"))]:
         if not file.is_file():
             raise DataError(
                 f"{name}: expected its checksums in {file}, found none; restore data/registry "
                 "from version control, or pass verify=False"
             )
-        sums.update(parse_sums(file.read_text(encoding="utf-8"), file.name))
+        for path, digests_ in parse_sums(file.read_text(encoding="utf-8"), file.name).items():
+            sums.setdefault(path, set()).update(digests_)
     return sums
+
+
+MANIFEST = ".lossatlas.sha256"
+"""What an extraction leaves beside the files of an archive whose checksum was right."""
+
+
+def manifest(base: Path) -> dict[str, set[str]]:
+    """Digests of the files as they came out of a verified archive; {} where there was none."""
+    file = base / MANIFEST
+    if not file.is_file():
+        return {}
+    return parse_sums(file.read_text(encoding="utf-8"), str(file))
 
 
 def _stamp_file(name: str, root: Path) -> Path:
@@ -109,7 +122,7 @@ def verify(
     name: str,
     root: Path,
     files: Sequence[str],
-    expected: Mapping[str, str],
+    expected: Mapping[str, Collection[str]],
     *,
     recheck: bool = False,
 ) -> dict[str, str]:
@@ -125,13 +138,13 @@ def verify(
             f"{root}; remove them, or pass verify=False to use a set of your own"
         )
     found = digests(name, root, files, recheck=recheck)
-    wrong = [key for key in files if found[key] != expected[key]]
+    wrong = [key for key in files if found[key] not in expected[key]]
     if wrong:
         key = wrong[0]
         more = f" ({len(wrong)} files differ)" if len(wrong) > 1 else ""
+        known = " or ".join(f"{digest[:12]}…" for digest in sorted(expected[key]))
         raise DataError(
-            f"{name}: wrong checksum of {root / key}{more}: expected SHA-256 "
-            f"{expected[key][:12]}…, got {found[key][:12]}…; fetch the file again, it is damaged "
-            "or another version"
+            f"{name}: wrong checksum of {root / key}{more}: expected SHA-256 {known}, got "
+            f"{found[key][:12]}…; fetch the file again, it is damaged or another version"
         )
     return found

@@ -10,6 +10,10 @@ from lossatlas.data.camvid import CamVid
 from lossatlas.data.dataset import SPLITS, SegmentationDataset
 from lossatlas.data.digits import Digits
 from lossatlas.data.errors import DataError, near_matches
+from lossatlas.data.microscopy import Dsb2018, Isbi2012, VncSstem
+from lossatlas.data.retina import ChaseDB1, Drive, Stare
+from lossatlas.data.surfaces import CrackForest, KolektorSDD
+from lossatlas.data.targets import Sirst
 
 
 class Source(Protocol):
@@ -30,7 +34,21 @@ class Source(Protocol):
         """Load a split without its images."""
 
 
-SOURCES: dict[str, Any] = {source.name: source() for source in (Digits, CamVid)}
+_CLASSES: tuple[Any, ...] = (
+    Digits,
+    CamVid,
+    ChaseDB1,
+    CrackForest,
+    KolektorSDD,
+    VncSstem,
+    Drive,
+    Stare,
+    Sirst,
+    Isbi2012,
+    Dsb2018,
+)
+
+SOURCES: dict[str, Any] = {cls.name: cls() for cls in _CLASSES}
 """Every data set by name; a further one is a class in this list."""
 
 

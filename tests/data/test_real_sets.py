@@ -1,0 +1,388 @@
+"""The other real sets: mirror figures, original layouts drawn by the tests, and their traps."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from scipy.io import savemat
+
+from lossatlas import data
+from lossatlas.data import integrity
+from lossatlas.data.registry import SOURCES, source
+
+RNG = np.random.default_rng(0)
+FREE = {"verify": False}
+
+# Per cent of the labelled pixels and number of images, from each PROVENANCE.md of the mirror.
+PROVENANCE = [
+    ("chase_db1", "train", {}, 16, [92.429, 7.571]),
+    ("chase_db1", "val", {}, 4, [94.349, 5.651]),
+    ("chase_db1", "test", {}, 8, [93.698, 6.302]),
+    ("chase_db1", "train", {"whole_training": True}, 20, [92.813, 7.187]),
+    ("crackforest", "train", {}, 60, [98.365, 1.635]),
+    ("crackforest", "val", {}, 12, [98.043, 1.957]),
+    ("crackforest", "test", {}, 46, [98.498, 1.502]),
+    ("kolektorsdd", "train", {}, 20, [99.481, 0.519]),
+    ("kolektorsdd", "val", {}, 6, [99.609, 0.391]),
+    ("kolektorsdd", "test", {}, 9, [99.334, 0.666]),
+    ("kolektorsdd", "train", {"defect_free": "some"}, 31, [99.665, 0.335]),
+    ("kolektorsdd", "val", {"defect_free": "some"}, 8, [99.707, 0.293]),
+    ("kolektorsdd", "test", {"defect_free": "some"}, 12, [99.500, 0.500]),
+    ("vnc_sstem", "train", {}, 12, [73.791, 17.141, 3.169, 5.209, 0.690]),
+    ("vnc_sstem", "val", {}, 4, [73.945, 17.479, 2.695, 5.415, 0.467]),
+    ("vnc_sstem", "test", {}, 4, [74.972, 16.892, 2.038, 5.844, 0.255]),
+]
+
+
+@pytest.mark.parametrize(("name", "split", "params", "count", "shares"), PROVENANCE)
+def test_class_fractions_of_the_mirror_equal_its_provenance(
+    mirror, name, split, params, count, shares
+):
+    labels = data.load_labels(name, split, **params)
+    assert len(labels) == count
+    np.testing.assert_allclose(100 * data.class_fractions(labels), shares, atol=0.0051)
+
+
+@pytest.mark.parametrize("name", ["chase_db1", "crackforest", "kolektorsdd", "vnc_sstem"])
+def test_the_mirror_loads_small_with_images(mirror, name):
+    train = data.load(name, "train", height=64, width=48, train_size=3)
+    channels = {"chase_db1": 3, "crackforest": 3}.get(name, 1)
+    assert train.images.shape == (3, 64, 48, channels)
+    assert len(set(train.groups)) >= 2
+    images, target = train.batch(range(3))
+    assert images.shape == (3, channels, 64, 48)
+    assert abs(float(images.mean())) < 2.5
+    known = set(range(len(train.classes))) | {train.ignore_index}
+    assert set(np.unique(target).tolist()) <= known
+
+
+@pytest.mark.parametrize("name", ["chase_db1", "crackforest", "kolektorsdd", "vnc_sstem", "camvid"])
+def test_no_image_and_no_group_of_related_images_is_in_two_splits(mirror, name):
+    loaded = {s: SOURCES[name] for s in ("train", "val", "test")}
+    base = source(name).locate()
+    ids, groups = {}, {}
+    for split, loader in loaded.items():
+        samples = loader.samples(base, split)
+        ids[split] = {s.id for s in samples}
+        groups[split] = {s.group for s in samples}
+    for a, b in (("train", "val"), ("train", "test"), ("val", "test")):
+        assert not ids[a] & ids[b]
+        if name != "camvid":  # CamVid's official split divides its videos
+            assert not groups[a] & groups[b]
+
+
+# ---- CHASE_DB1 --------------------------------------------------------------------------------
+
+
+def test_the_two_observers_of_chase_agree_as_published_and_the_view_is_an_option(mirror):
+    first = [data.load_labels("chase_db1", s).labels for s in ("train", "val", "test")]
+    second = [data.load_labels("chase_db1", s, observer=2).labels for s in ("train", "val", "test")]
+    pairs = zip(np.concatenate(first), np.concatenate(second), strict=True)
+    dice = [2 * (a & b).sum() / (a.sum() + b.sum()) for a, b in pairs]
+    assert np.mean(dice) == pytest.approx(0.7765, abs=5e-5)  # PROVENANCE.md
+    shares = [
+        data.load_labels("chase_db1", s, field_of_view=True).image_counts().sum(axis=0)
+        for s in ("train", "val", "test")
+    ]
+    total = np.sum(shares, axis=0)
+    assert 100 * total[1] / total.sum() == pytest.approx(10.065, abs=0.05)
+
+
+def test_chase_is_read_from_a_flat_folder_too(mirror, tmp_path):
+    flat = tmp_path / "flat"
+    flat.mkdir()
+    for name in ("Image_09L", "Image_09R", "Image_10L", "Image_10R"):
+        for ending in (".jpg", "_1stHO.png"):
+            shutil.copy(mirror / "chase_db1" / "CHASEDB1" / f"{name}{ending}", flat)
+    shutil.copy(flat / "Image_09L.jpg", flat / "Image_01L.jpg")  # how the folder is recognised
+    val = data.load("chase_db1", "val", root=str(flat), height=32, width=32)
+    assert val.checksum == data.load("chase_db1", "val", height=32, width=32).checksum
+    with pytest.raises(data.DataError, match=r"field of view .*fov_masks.*found none"):
+        data.load("chase_db1", "val", root=str(flat), field_of_view=True)
+    with pytest.raises(data.DataError, match="observer: expected an integer from 1 to 2"):
+        data.load("chase_db1", "val", observer=3)
+
+
+# ---- CrackForest ------------------------------------------------------------------------------
+
+
+def draw_crackforest(root: Path, codes=(1, 2, 3, 4)) -> np.ndarray:
+    """The validation images in the original layout; returns the codes of the first."""
+    (root / "image").mkdir(parents=True)
+    (root / "groundTruth").mkdir()
+    segmentation = RNG.choice(np.array(codes, np.uint8), size=(10, 12))
+    from lossatlas.data.files import listed_split
+
+    for name in listed_split("crackforest")["val"]:
+        Image.fromarray(RNG.integers(0, 256, (10, 12, 3), np.uint8)).save(
+            root / "image" / f"{name}.jpg"
+        )
+        field = np.empty((1, 1), dtype=[("Segmentation", "O"), ("Boundaries", "O")])
+        field[0, 0] = (segmentation, segmentation)
+        savemat(root / "groundTruth" / f"{name}.mat", {"groundTruth": field})
+    return segmentation
+
+
+def test_crack_codes_3_and_4_are_background_and_void(tmp_path):
+    codes = draw_crackforest(tmp_path / "cfd")
+    val = data.load("crackforest", "val", root=str(tmp_path / "cfd"), **FREE)
+    assert val.ignore_index == 255 and val.mode == "binary"
+    for code, expected in {1: 0, 2: 1, 3: 0, 4: 255}.items():
+        assert (val.labels[0][codes == code] == expected).all()
+
+
+def test_both_encodings_of_the_crack_masks_give_the_same_labels(mirror, tmp_path):
+    png = tmp_path / "png"
+    for folder in ("image", "labels"):
+        shutil.copytree(mirror / "crackforest" / folder, png / folder)
+    from_png = data.load_labels("crackforest", "test", root=str(png))
+    assert np.array_equal(from_png.labels, data.load_labels("crackforest", "test").labels)
+
+
+def test_an_unknown_crack_code_and_a_damaged_matlab_file_are_named(tmp_path):
+    draw_crackforest(tmp_path / "cfd", codes=(1, 2, 7))
+    with pytest.raises(data.DataError, match=r"\.mat: expected codes 1, 2, 3, 4, got 7 \("):
+        data.load("crackforest", "val", root=str(tmp_path / "cfd"), **FREE)
+    for path in (tmp_path / "cfd" / "groundTruth").iterdir():
+        path.write_bytes(path.read_bytes()[:150])
+    with pytest.raises(data.DataError, match=r"expected a MATLAB file .* fetch it again"):
+        data.load("crackforest", "val", root=str(tmp_path / "cfd"), **FREE)
+
+
+# ---- KolektorSDD ------------------------------------------------------------------------------
+
+
+def draw_kolektor(root: Path) -> None:
+    """The validation items with BMP labels as in the archive, plus one more defect-free part."""
+    from lossatlas.data.files import listed_split
+
+    for index, name in enumerate(listed_split("kolektorsdd")["val"]):
+        size = (20 + index, 8)
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.full(size, 100, np.uint8)).save(root / f"{name}.jpg")
+        mask = np.zeros(size, np.uint8)
+        mask[2, 1:3] = (1, 2)  # one real mask holds 0, 1 and 2
+        Image.fromarray(mask).save(root / f"{name}_label.bmp")
+    extra = (root / name).parent / "Part9"
+    Image.fromarray(np.full(size, 100, np.uint8)).save(f"{extra}.jpg")
+    Image.fromarray(np.zeros(size, np.uint8)).save(f"{extra}_label.bmp")
+    # An item without labels, as those of the mirror's test folder.
+    (root / "kos50").mkdir()
+    Image.fromarray(np.full(size, 100, np.uint8)).save(root / "kos50" / "Part0.jpg")
+
+
+def test_kolektor_masks_above_zero_are_defects_and_images_are_padded_with_void(tmp_path):
+    draw_kolektor(tmp_path / "ksdd")
+    val = data.load("kolektorsdd", "val", root=str(tmp_path / "ksdd"), **FREE)
+    assert val.labels.shape == (6, 25, 8)
+    assert (val.labels == 1).sum(axis=(1, 2)).tolist() == [2] * 6
+    assert (val.labels == 255).sum(axis=(1, 2)).tolist() == [40, 32, 24, 16, 8, 0]
+    assert (val.images == 100).all()  # padded with the last row, not with black
+    sized = data.load("kolektorsdd", "val", root=str(tmp_path / "ksdd"), height=20, width=8, **FREE)
+    assert not (sized.labels == 255).any()
+
+
+def test_defect_free_images_are_an_option_and_unlabelled_items_stay_out(tmp_path):
+    draw_kolektor(tmp_path / "ksdd")
+    _add_defect_free(tmp_path / "ksdd")
+    root = str(tmp_path / "ksdd")
+    some = data.load("kolektorsdd", "val", root=root, defect_free="some", **FREE)
+    everything = data.load("kolektorsdd", "val", root=root, defect_free="all", **FREE)
+    assert (len(some), len(everything)) == (8, 9)
+    assert sum((label == 1).any() for label in everything.labels) == 6
+    assert not any(i.startswith("kos50") for i in everything.ids)
+    with pytest.raises(data.DataError, match="expected one of none, some, all"):
+        data.load("kolektorsdd", "val", defect_free="yes")
+
+
+def _add_defect_free(root: Path) -> None:
+    """Add the defect-free parts that the list names."""
+    from lossatlas.data.files import listed_split
+
+    for name in listed_split("kolektorsdd_with_defect_free")["val"]:
+        if not (root / f"{name}.jpg").exists():
+            (root / name).parent.mkdir(exist_ok=True)
+            Image.fromarray(np.full((20, 8), 90, np.uint8)).save(root / f"{name}.jpg")
+            Image.fromarray(np.zeros((20, 8), np.uint8)).save(root / f"{name}_label.bmp")
+
+
+# ---- Drosophila VNC ---------------------------------------------------------------------------
+
+
+def draw_vnc(root: Path, stray: int | None = None) -> np.ndarray:
+    """Sections 12 to 15 as TIFF with their grey codes; returns the codes."""
+    codes = RNG.choice(np.array([255, 0, 32, 64, 96, 128, 159, 191, 223], np.uint8), size=(9, 9))
+    if stray is not None:
+        codes[4, 4] = stray
+    (root / "stack1" / "raw").mkdir(parents=True)
+    (root / "stack1" / "labels").mkdir()
+    for i in range(12, 16):
+        Image.fromarray(RNG.integers(0, 256, (9, 9), np.uint8)).save(
+            root / "stack1" / "raw" / f"{i:02d}.tif"
+        )
+        Image.fromarray(codes).save(root / "stack1" / "labels" / f"labels{i:08d}.png")
+    return codes
+
+
+def test_the_grey_codes_of_the_nerve_cord_become_five_classes(tmp_path):
+    codes = draw_vnc(tmp_path / "vnc")
+    val = data.load("vnc_sstem", "val", root=str(tmp_path / "vnc"), **FREE)
+    assert val.images.shape == (4, 9, 9, 1) and len(val.classes) == 5
+    assert np.array_equal(val.labels[0] == 1, codes <= 128)
+    for code, index in {255: 0, 159: 2, 191: 3, 223: 4}.items():
+        assert np.array_equal(val.labels[0] == index, codes == code)
+    synapse = data.load("vnc_sstem", "val", root=str(tmp_path / "vnc"), positive="synapse", **FREE)
+    assert np.array_equal(synapse.labels == 1, val.labels == 4)
+
+
+def test_a_stray_grey_value_of_the_nerve_cord_is_named(tmp_path):
+    draw_vnc(tmp_path / "vnc", stray=77)
+    with pytest.raises(data.DataError, match=r"labels00000012.*got 77 \(1 px\)"):
+        data.load("vnc_sstem", "val", root=str(tmp_path / "vnc"), **FREE)
+
+
+# ---- sets that the user brings ----------------------------------------------------------------
+
+
+def test_drive_is_read_in_its_original_layout(tmp_path):
+    for folder, first, kind in (("training", 21, "training"), ("test", 1, "test")):
+        base = tmp_path / "drive" / folder
+        for part in ("images", "1st_manual", "mask"):
+            (base / part).mkdir(parents=True)
+        for i in range(first, first + 6):
+            Image.fromarray(RNG.integers(0, 256, (8, 7, 3), np.uint8)).save(
+                base / "images" / f"{i:02d}_{kind}.tif"
+            )
+            vessel = np.zeros((8, 7), np.uint8)
+            vessel[3] = 255
+            Image.fromarray(vessel).save(base / "1st_manual" / f"{i:02d}_manual1.gif")
+            view = np.full((8, 7), 255, np.uint8)
+            view[:, 0] = 0
+            Image.fromarray(view).save(base / "mask" / f"{i:02d}_{kind}_mask.gif")
+    root = str(tmp_path / "drive")
+    train, val, test = (data.load("drive", s, root=root) for s in ("train", "val", "test"))
+    assert train.ids == ["21_training", "22_training"]
+    assert [len(train), len(val), len(test)] == [2, 4, 6]
+    assert (test.labels == 1).sum(axis=(1, 2)).tolist() == [7] * 6
+    seen = data.load("drive", "test", root=root, field_of_view=True)
+    assert (seen.labels[:, :, 0] == 255).all() and (seen.labels[0] == 1).sum() == 6
+    with pytest.raises(data.DataError, match="2nd_manual"):
+        data.load("drive", "test", root=root, observer=2)
+    shutil.rmtree(tmp_path / "drive" / "test" / "1st_manual")
+    with pytest.raises(data.DataError, match="recent downloads leave"):
+        data.load("drive", "test", root=root)
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_stare_is_read_plain_or_gzipped(tmp_path, packed):
+    root = tmp_path / "stare"
+    for folder in ("stare-images", "labels-ah", "labels-vk"):
+        (root / folder).mkdir(parents=True)
+
+    def write(path: Path, array: np.ndarray) -> None:
+        buffer = io.BytesIO()
+        Image.fromarray(array).save(buffer, format="PPM")
+        content = buffer.getvalue()
+        if packed:
+            path.with_name(path.name + ".gz").write_bytes(gzip.compress(content))
+        else:
+            path.write_bytes(content)
+
+    for i in range(10):
+        write(root / "stare-images" / f"im{i:04d}.ppm", RNG.integers(0, 256, (6, 5, 3), np.uint8))
+        vessel = np.zeros((6, 5), np.uint8)
+        vessel[2] = 255
+        write(root / "labels-ah" / f"im{i:04d}.ah.ppm", vessel)
+        write(root / "labels-vk" / f"im{i:04d}.vk.ppm", vessel.T[:, :5].repeat(2, 0)[:6])
+    sets = [data.load("stare", s, root=str(root)) for s in ("train", "val", "test")]
+    assert [len(d) for d in sets] == [4, 1, 5]
+    assert (sets[0].labels == 1).sum(axis=(1, 2)).tolist() == [5] * 4
+    other = data.load("stare", "train", root=str(root), observer=2)
+    assert not np.array_equal(other.labels, sets[0].labels)
+    if packed:
+        path = root / "stare-images" / "im0000.ppm.gz"
+        path.write_bytes(path.read_bytes()[:40])
+        with pytest.raises(data.DataError, match=r"im0000\.ppm\.gz: expected a whole"):
+            data.load("stare", "train", root=str(root))
+
+
+def test_sirst_follows_its_lists(tmp_path):
+    root = tmp_path / "sirst"
+    for folder in ("images", "masks", "idx_427"):
+        (root / folder).mkdir(parents=True)
+    names = [f"Misc_{i}" for i in range(12)]
+    for i, name in enumerate(names):
+        size = (10, 10 + i % 2)
+        Image.fromarray(RNG.integers(0, 256, size, np.uint8)).save(root / "images" / f"{name}.png")
+        mask = np.zeros(size, np.uint8)
+        mask[5, 5] = 255
+        Image.fromarray(mask).save(root / "masks" / f"{name}_pixels0.png")
+    (root / "idx_427" / "trainval.txt").write_text("\n".join(names[:10]))
+    (root / "idx_427" / "test.txt").write_text("\n".join(names[10:]))
+    sets = {s: data.load("sirst", s, root=str(root)) for s in ("train", "val", "test")}
+    assert [len(d) for d in sets.values()] == [8, 2, 2]
+    assert sorted(sets["train"].ids + sets["val"].ids) == sorted(names[:10])
+    assert sets["test"].ids == names[10:]
+    assert (sets["train"].labels == 1).sum() == 8
+    assert sets["train"].images.shape == (8, 10, 11, 1)
+
+
+def test_isbi2012_is_read_page_by_page(tmp_path):
+    root = tmp_path / "isbi"
+    root.mkdir()
+    volume = [RNG.integers(0, 256, (8, 8), np.uint8) for _ in range(6)]
+    labels = [np.where(RNG.random((8, 8)) < 0.2, 0, 255).astype(np.uint8) for _ in range(6)]
+    for name, pages in (("train-volume.tif", volume), ("train-labels.tif", labels)):
+        images = [Image.fromarray(p) for p in pages]
+        images[0].save(root / name, save_all=True, append_images=images[1:])
+    sets = [data.load("isbi2012", s, root=str(root)) for s in ("train", "val", "test")]
+    assert [len(d) for d in sets] == [4, 1, 1]
+    assert np.array_equal(sets[2].images[0, ..., 0], volume[5])
+    assert np.array_equal(sets[1].labels[0], (labels[4] == 0).astype(np.uint8))
+    images[0].save(root / "train-labels.tif", save_all=True, append_images=images[1:4])
+    with pytest.raises(data.DataError, match="6 and 4 pages"):
+        data.load("isbi2012", "train", root=str(root))
+
+
+def test_dsb2018_joins_the_nuclei_and_splits_by_id(tmp_path):
+    root = tmp_path / "dsb"
+    names = [f"{i:064x}" for i in range(30)]
+    for name in names:
+        (root / "stage1_train" / name / "images").mkdir(parents=True)
+        (root / "stage1_train" / name / "masks").mkdir()
+        Image.fromarray(RNG.integers(0, 256, (6, 7, 4), np.uint8)).save(
+            root / "stage1_train" / name / "images" / f"{name}.png"
+        )
+        for k in range(2):
+            mask = np.zeros((6, 7), np.uint8)
+            mask[k * 2, k : k + 3] = 255
+            Image.fromarray(mask).save(root / "stage1_train" / name / "masks" / f"{k}.png")
+    sets = [data.load("dsb2018", s, root=str(root)) for s in ("train", "val", "test")]
+    assert sorted(i for d in sets for i in d.ids) == names
+    assert len(sets[0]) > len(sets[2]) > 0
+    assert all((label == 1).sum() == 6 for d in sets for label in d.labels)
+    assert sets[0].images.shape[1:] == (6, 7, 3)
+    for path in (root / "stage1_train" / sets[0].ids[0] / "masks").iterdir():
+        path.unlink()
+    with pytest.raises(data.DataError, match="a mask a nucleus"):
+        data.load("dsb2018", "train", root=str(root))
+
+
+@pytest.mark.parametrize("name", [n for n in SOURCES if n not in ("digits",)])
+def test_a_missing_set_says_where_it_was_looked_for_and_how_to_get_it(name):
+    assert not data.is_available(name)
+    with pytest.raises(data.DataError, match="LOSSATLAS_MIRROR") as caught:
+        data.load(name, "train")
+    assert source(name).source in str(caught.value) or "data get" in str(caught.value)
+
+
+def test_every_registered_set_has_its_checksums_and_they_are_small():
+    for name, loader in SOURCES.items():
+        if getattr(loader, "registered", False):
+            assert len(integrity.registered(name)) > 20
