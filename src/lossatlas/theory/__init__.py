@@ -1,0 +1,34 @@
+"""Derivations, closed-form gradients and the ledger of claims.
+
+Everything here checks itself: a formula that differs from its derivative by computer algebra,
+from autograd of :mod:`lossatlas.losses`, or from finite differences raises
+:class:`ClosedFormError`.
+"""
+
+from lossatlas.theory.calculus import (
+    ClosedFormError,
+    by_logit,
+    by_probability,
+    prove_equal,
+    sigmoid_slope,
+)
+from lossatlas.theory.check import check
+from lossatlas.theory.forms import FORMS, ClosedForm, check_form, check_softmax
+from lossatlas.theory.printing import equation, latex, show, tables
+
+__all__ = [
+    "FORMS",
+    "ClosedForm",
+    "ClosedFormError",
+    "by_logit",
+    "by_probability",
+    "check",
+    "check_form",
+    "check_softmax",
+    "equation",
+    "latex",
+    "prove_equal",
+    "show",
+    "sigmoid_slope",
+    "tables",
+]

@@ -1,0 +1,62 @@
+"""Derivatives by computer algebra, and the proof that a stated formula equals them."""
+
+from __future__ import annotations
+
+import random
+from functools import cache
+
+import sympy as sp
+
+from lossatlas.theory.symbols import p, z
+
+
+class ClosedFormError(AssertionError):
+    """A stated formula differs from what it claims to be."""
+
+
+@cache
+def sigmoid_slope() -> sp.Expr:
+    """The derivative of p = 1/(1+e^{-z}) with respect to z, expressed in p: p(1−p)."""
+    slope = sp.diff(1 / (1 + sp.exp(-z)), z).subs(z, sp.log(p / (1 - p)))
+    stated = p * (1 - p)
+    if sp.simplify(slope - stated) != 0:
+        raise ClosedFormError(f"the sigmoid's slope is {slope}, not {stated}.")
+    return stated
+
+
+def by_probability(loss: sp.Expr) -> sp.Expr:
+    """∂loss/∂p, for a loss written in p."""
+    return sp.diff(loss, p)
+
+
+def by_logit(loss: sp.Expr) -> sp.Expr:
+    """∂loss/∂z, for a loss written in p: the chain rule through the sigmoid."""
+    return by_probability(loss) * sigmoid_slope()
+
+
+def prove_equal(stated: sp.Expr, derived: sp.Expr, what: str, points: int = 12) -> str:
+    """Proves that two expressions are the same function, or raises.
+
+    First SymPy simplifies their difference to 0. Where it cannot (powers with a symbol as
+    exponent), the difference is evaluated to 50 digits at random rational points between 0 and 1.
+
+    Returns:
+        How it was proved: ``"symbolic"`` or ``"50 digits"``.
+
+    Raises:
+        ClosedFormError: they differ; the message shows both.
+    """
+    difference = sp.simplify(stated - derived)
+    if difference == 0:
+        return "symbolic"
+    draw = random.Random(0)
+    symbols = sorted(stated.free_symbols | derived.free_symbols, key=str)
+    for _ in range(points):
+        at = {symbol: sp.Rational(draw.randint(1, 96), 97) for symbol in symbols}
+        scale = 1 + abs(stated.subs(at).evalf(50))
+        if abs(difference.subs(at).evalf(50)) > 1e-40 * scale:
+            raise ClosedFormError(
+                f"{what}: the stated formula {stated} is not the derivative {derived}; "
+                f"they differ by {sp.N(difference.subs(at), 6)} at {at}."
+            )
+    return "50 digits"

@@ -1,0 +1,235 @@
+"""The two gradients people quote, and what they are in one and the same coordinate.
+
+Cross-entropy is quoted by its derivative at the logit, p − t; Dice by the derivative of the
+*coefficient* of a *single pixel* at the *probability*. This module has both losses in both
+coordinates, the bound on the set-level gradient, and numbers taken from :mod:`lossatlas.losses`.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import sympy as sp
+import torch
+
+from lossatlas import losses
+from lossatlas.theory.calculus import ClosedFormError, by_logit, by_probability, prove_equal
+from lossatlas.theory.check import Array, autograd
+from lossatlas.theory.symbols import I, S, T, p, t
+
+#: The Dice coefficient of one pixel, in the two forms that are quoted.
+one_pixel_squared = 2 * p * t / (p**2 + t**2)
+one_pixel_linear = 2 * p * t / (p + t)
+
+#: Their derivatives at p as people quote them.
+quoted_squared = 2 * t * (t**2 - p**2) / (p**2 + t**2) ** 2
+quoted_linear = 2 * t**2 / (p + t) ** 2
+
+cross_entropy = -(t * sp.log(p) + (1 - t) * sp.log(1 - p))
+
+#: The largest gradient of 1 − D at one logit, hard labels, an object of T pixels.
+bound = 1 / (2 * (T + 1))
+#: Where it is attained: the probability of one foreground pixel, all others 0.
+bound_at = T / (2 * T + 1)
+
+
+def prove_quoted() -> dict[str, str]:
+    """The quoted derivatives are right for what they are: one pixel's coefficient, at p."""
+    return {
+        "squared": prove_equal(quoted_squared, by_probability(one_pixel_squared), "squared form"),
+        "linear": prove_equal(quoted_linear, by_probability(one_pixel_linear), "linear form"),
+    }
+
+
+def scaling_degrees() -> dict[str, sp.Expr]:
+    """The power of λ that (p, t) → (λp, λt) multiplies each quoted derivative by.
+
+    −1 means that it grows without limit as p and t shrink together; 0 that it does not.
+    """
+    scale = sp.Symbol("lambda", positive=True)
+    degrees = {}
+    for name, quoted in (("squared", quoted_squared), ("linear", quoted_linear)):
+        ratio = sp.simplify(quoted.subs({p: scale * p, t: scale * t}, simultaneous=True) / quoted)
+        degrees[name] = sp.simplify(sp.log(ratio) / sp.log(scale))
+    return degrees
+
+
+def softmax_gradient(classes: int = 3) -> tuple[sp.Matrix, sp.Matrix]:
+    """∂CE/∂z of a softmax over some classes, for a target that sums to 1, and p − t.
+
+    Raises:
+        ClosedFormError: the two differ.
+    """
+    logits = sp.symbols(f"z1:{classes + 1}", real=True)
+    # A target that sums to 1: its last entry is what the others leave.
+    free = sp.symbols(f"t1:{classes}", nonnegative=True)
+    target = [*free, 1 - sum(free)]
+    total = sum(sp.exp(logit) for logit in logits)
+    probs = [sp.exp(logit) / total for logit in logits]
+    loss = -sum(
+        label * (logit - sp.log(total)) for label, logit in zip(target, logits, strict=True)
+    )
+    derived = sp.Matrix([sp.diff(loss, logit) for logit in logits])
+    stated = sp.Matrix([prob - label for prob, label in zip(probs, target, strict=True)])
+    if sp.simplify(derived - stated) != sp.zeros(classes, 1):
+        raise ClosedFormError(f"softmax: p − t is {stated}, the derivative is {derived}.")
+    names = sp.symbols(f"p1:{classes + 1}"), sp.symbols(f"t1:{classes + 1}")
+    return derived, sp.Matrix([a - b for a, b in zip(*names, strict=True)])
+
+
+def prove_bound() -> pd.DataFrame:
+    """Proves sup |∂(1−D)/∂z| = 1/(2(T+1)) for hard labels, step by step.
+
+    B is the background's share of S, so S = B + I, with I ≤ T and B ≥ 0. The gradient at a
+    foreground pixel is −p(1−p)·2(B+T)/(B+I+T)², at a background pixel p(1−p)·2I/(B+I+T)².
+
+    Returns:
+        One row a step: what is claimed, and the expression that shows it.
+
+    Raises:
+        ClosedFormError: a step fails.
+    """
+    background = sp.Symbol("B", nonnegative=True)
+    slack = sp.Symbol("T - I", nonnegative=True)
+    dice = 2 * I / (S + T)
+    whole = {S: background + I}
+    foreground = ((2 - dice) / (S + T)).subs(whole)
+    on_background = (dice / (S + T)).subs(whole)
+    steps = []
+
+    def step(claim: str, difference: sp.Expr, holds: bool) -> None:
+        if not holds:
+            raise ClosedFormError(f"the bound's proof fails at: {claim}; got {difference}.")
+        steps.append({"step": claim, "shown by": difference})
+
+    slope = sp.factor(sp.diff(foreground, background))
+    # With T = I + slack the numerator is −2(B + slack): never positive.
+    sign = sp.simplify(sp.numer(sp.together(slope)).subs(T, I + slack).expand())
+    step("foreground: falls as B grows, so B = 0", slope, bool(sp.simplify(-sign).is_nonnegative))
+    slope = sp.factor(sp.diff(foreground.subs(background, 0), I))
+    step("foreground: falls as I grows, so I = p", slope, bool(slope.is_nonpositive))
+
+    alone = sp.factor((p * (1 - p) * foreground).subs({background: 0, I: p}))
+    best = sp.solve(sp.Eq(sp.diff(alone, p), 0), p)
+    step("foreground: one stationary point", sp.FiniteSet(*best), best == [bound_at])
+    highest = sp.simplify(alone.subs(p, bound_at))
+    step("foreground: its value", highest, sp.simplify(highest - bound) == 0)
+
+    slope = sp.factor(sp.diff(on_background, I))
+    rising = sp.simplify(sp.numer(sp.together(slope)).subs(T, I + slack).expand())
+    step("background: grows with I, so I = T", slope, bool(rising.is_nonnegative))
+    slope = sp.factor(sp.diff(on_background, background))
+    step("background: falls as B grows, so B = p", slope, bool(slope.is_nonpositive))
+    lone = sp.factor((p * (1 - p) * on_background).subs({I: T, background: p}))
+    best = sp.solve(sp.Eq(sp.diff(lone, p), 0), p)
+    value = sp.factor(sp.simplify(lone.subs(p, best[0])))
+    step("background: its largest value", value, len(best) == 1)
+    gap = sp.factor(bound - value)
+    step("and that is smaller", gap, bool(gap.is_positive))
+    return pd.DataFrame(steps)
+
+
+def largest_observed(objects: tuple[int, ...], pixels: int = 64, seed: int = 0) -> pd.DataFrame:
+    """The largest |∂(1−D)/∂z| found by gradient ascent on the logits, beside the bound.
+
+    The value comes from ``lossatlas.losses`` and autograd; the search starts at random logits.
+    """
+    loss = losses.build("dice", mode="binary")
+    rows = []
+    for size in objects:
+        torch.manual_seed(seed)
+        target = torch.zeros(1, 1, pixels, dtype=torch.float64)
+        target[..., :size] = 1.0
+        logits = torch.randn(1, 1, pixels, dtype=torch.float64).requires_grad_()
+        search = torch.optim.Adam([logits], lr=1.0)
+        highest = 0.0
+        for _ in range(60):
+            (gradient,) = torch.autograd.grad(loss(logits, target), logits, create_graph=True)
+            largest = gradient.abs().max()
+            highest = max(highest, largest.item())
+            search.zero_grad()
+            (-largest).backward()
+            search.step()
+        limit = float(bound.subs(T, size))
+        rows.append(
+            {"T": size, "largest found": highest, "bound": limit, "found / bound": highest / limit}
+        )
+    return pd.DataFrame(rows)
+
+
+def vanishing(logit: float, fraction: float, pixels: int) -> pd.DataFrame:
+    """The gradient on one foreground pixel when every pixel has the same, very low logit.
+
+    Args:
+        logit: the logit everywhere, for example −10: the network has ruled the object out.
+        fraction: foreground fraction π.
+        pixels: number of pixels N; losses are means or sets over them.
+    """
+    size = round(fraction * pixels)
+    target = np.zeros((1, 1, pixels))
+    target[..., :size] = 1.0
+    logits = np.full((1, 1, pixels), float(logit))
+    rows = []
+    for name in ("ce", "dice"):
+        gradient = autograd(losses.build(name, mode="binary"), logits, target)
+        rows.append(
+            {
+                "loss": name,
+                "on a foreground pixel": abs(gradient[0, 0, 0]),
+                "on a background pixel": abs(gradient[0, 0, -1]),
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def curves(probs: Array, soft_target: float, object_size: float) -> pd.DataFrame:
+    """|gradient| against p in both coordinates, for the curves of the chapter's figure.
+
+    Four losses at a pixel that is foreground: cross-entropy; the coefficient of a single pixel,
+    squared form, with a hard label and with a soft one; Dice of an object of ``object_size``
+    pixels of which the others are missed (where its gradient is largest).
+
+    Returns:
+        Columns ``loss``, ``label``, ``p``, ``by p``, ``by z``.
+    """
+    set_level = 1 - 2 * p / (p + T)
+    wanted = [
+        ("ce", "cross-entropy, t = 1", cross_entropy.subs(t, 1)),
+        ("dice", "Dice of one pixel, t = 1", 1 - one_pixel_squared.subs(t, 1)),
+        (
+            "dice",
+            f"Dice of one pixel, t = {soft_target:g}",
+            1 - one_pixel_squared.subs(t, soft_target),
+        ),
+        ("dice", f"Dice of {object_size:g} pixels", set_level.subs(T, object_size)),
+    ]
+    parts = []
+    for name, label, loss in wanted:
+        in_p = sp.lambdify(p, by_probability(loss), "numpy")(probs)
+        in_z = sp.lambdify(p, by_logit(loss), "numpy")(probs)
+        parts.append(
+            pd.DataFrame(
+                {
+                    "loss": name,
+                    "label": label,
+                    "p": probs,
+                    "by p": np.abs(in_p) + 0 * probs,
+                    "by z": np.abs(in_z) + 0 * probs,
+                }
+            )
+        )
+    return pd.concat(parts, ignore_index=True)
+
+
+def finding(object_size: int, logit: float, fraction: float, pixels: int) -> str:
+    """The chapter's answer, with its numbers computed from the code."""
+    limit = float(bound.subs(T, object_size))
+    rows = vanishing(logit, fraction, pixels).set_index("loss")["on a foreground pixel"]
+    return (
+        f"**Finding.** With respect to the logits, no pixel of an object of {object_size} pixels "
+        f"ever gets more than {limit:.3g} from Dice. The gradient that explodes is that of a soft "
+        "label in one pixel with respect to its probability, and by that measure cross-entropy "
+        f"explodes too. At $z = {logit:g}$ everywhere and a foreground fraction of {fraction:.3g}, "
+        f"a missed pixel gets {rows['ce'] / rows['dice']:.0f} times less from Dice than from "
+        "cross-entropy: the real danger is a gradient that vanishes."
+    )
