@@ -1,24 +1,58 @@
 """Segmentation losses under class imbalance: one contract, PyTorch alone."""
 
 from . import functional, weights
-from ._base import CompoundLoss, SegmentationLoss
+from ._base import CompoundLoss, PixelLoss, RegionLoss, SegmentationLoss
 from ._registry import build, names, parameters
-from .cross_entropy import CrossEntropyLoss
-from .focal import FocalLoss
+from .cross_entropy import (
+    BalancedCrossEntropyLoss,
+    CrossEntropyLoss,
+    OHEMCrossEntropyLoss,
+    OneVsAllCrossEntropyLoss,
+    TopKCrossEntropyLoss,
+)
+from .distance import BoundaryLoss, HausdorffLoss, signed_distance
+from .focal import FocalLoss, Poly1Loss, UnifiedFocalLoss
 from .lovasz import LovaszHingeLoss, LovaszSoftmaxLoss
-from .region import DiceLoss
+from .region import (
+    DiceLoss,
+    DiceSemimetricLoss,
+    FocalTverskyLoss,
+    GeneralizedDiceLoss,
+    InverseDiceLoss,
+    JaccardLoss,
+    LogCoshDiceLoss,
+    TverskyLoss,
+)
 
 __all__ = [
+    "BalancedCrossEntropyLoss",
+    "BoundaryLoss",
     "CompoundLoss",
     "CrossEntropyLoss",
     "DiceLoss",
+    "DiceSemimetricLoss",
     "FocalLoss",
+    "FocalTverskyLoss",
+    "GeneralizedDiceLoss",
+    "HausdorffLoss",
+    "InverseDiceLoss",
+    "JaccardLoss",
+    "LogCoshDiceLoss",
     "LovaszHingeLoss",
     "LovaszSoftmaxLoss",
+    "OHEMCrossEntropyLoss",
+    "OneVsAllCrossEntropyLoss",
+    "PixelLoss",
+    "Poly1Loss",
+    "RegionLoss",
     "SegmentationLoss",
+    "TopKCrossEntropyLoss",
+    "TverskyLoss",
+    "UnifiedFocalLoss",
     "build",
     "functional",
     "names",
     "parameters",
+    "signed_distance",
     "weights",
 ]

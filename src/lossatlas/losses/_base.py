@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from . import _check
 from ._processes import sum_over_processes
-from ._sample import Phi, Regions, Sample, class_table, sample
+from ._sample import Regions, Sample, class_table, sample
 
 
 def ratio(numerator: Tensor, denominator: Tensor, empty: float = 0.0) -> Tensor:
@@ -27,6 +27,26 @@ def power(base: Tensor, exponent: float) -> Tensor:
     # The root of the smallest normal number: its power and slope are finite, and below it all is 0.
     tiny = torch.finfo(base.dtype).tiny ** 0.5
     return torch.where(base > tiny, base.clamp_min(tiny) ** exponent, 0.0)
+
+
+def product(a: Tensor | None, b: Tensor | None) -> Tensor | None:
+    """Product of two class tables, where None is 1."""
+    if a is None or b is None:
+        return b if a is None else a
+    return a * b
+
+
+def balance_table(alpha: Tensor | float | None, s: Sample) -> Tensor | None:
+    """α as a class table: a float is α for positives and 1-α for negatives."""
+    if alpha is None:
+        return None
+    if isinstance(alpha, Tensor):
+        return class_table(alpha, s, name="alpha")
+    size = s.channels if s.softmax else 2
+    pair = torch.full((size,), alpha, dtype=s.logits.dtype, device=s.logits.device)
+    first = torch.arange(size, device=pair.device) == 0
+    values = torch.where(first, 1 - pair, pair)
+    return values[:, None] if s.softmax else values[:, None, None]
 
 
 class SegmentationLoss(nn.Module):
@@ -125,9 +145,7 @@ class PixelLoss(SegmentationLoss):
         reduction: str = "mean",
         process_group: Any = None,
     ) -> None:
-        super().__init__(
-            mode=mode, weight=weight, ignore_index=ignore_index, reduction=reduction
-        )
+        super().__init__(mode=mode, weight=weight, ignore_index=ignore_index, reduction=reduction)
         self.process_group = process_group
 
     def phi(self, u: Tensor, q: Tensor) -> Tensor:
@@ -141,13 +159,22 @@ class PixelLoss(SegmentationLoss):
     def of(self, s: Sample) -> Tensor:
         """Weighted mean (or sum, or map) of φ(u)."""
         table = class_table(self.weight, s)
-        value = s.pixels(self.phi, table)
+        return self.mean(s, table, table)
+
+    def mean(self, s: Sample, table: Tensor | None, divisor: Tensor | None) -> Tensor:
+        """Mean of φ(u) times `table`, over the weights that the table `divisor` gives."""
+        if self.reduction == "none":
+            return s.shaped(s.pixels(self.phi, table))
+        return self.reduced(s.pixel_sum(self.phi, self.dphi, table), s, divisor)
+
+    def reduced(self, value: Tensor, s: Sample, divisor: Tensor | None) -> Tensor:
+        """Map, or sum, or mean of a map of weighted losses (or of its sum)."""
         if self.reduction == "none":
             return s.shaped(value)
         total = sum_over_processes(value.sum(), self.process_group)
         if self.reduction == "sum":
             return total
-        return ratio(total, sum_over_processes(s.weights(table).sum(), self.process_group))
+        return ratio(total, sum_over_processes(s.weight_sum(divisor), self.process_group))
 
 
 class RegionLoss(SegmentationLoss):
@@ -168,8 +195,9 @@ class RegionLoss(SegmentationLoss):
         whole batch. The gradient with respect to a process's own logits is that of the sum of the
         processes' (equal) losses: what DistributedDataParallel averages to the whole batch's.
 
-    Reductions: "none" gives each class's loss, (C,), or (N, C) with `per_image`, times `weight`, and
-    0 for classes that do not count; "mean" is their weighted mean, over classes, then over images.
+    Reductions: "none" gives each class's loss, (C,), or (N, C) with `per_image`, times `weight`,
+    and 0 for classes that do not count; "mean" is their weighted mean, over classes, then over
+    images.
     """
 
     squared = False
@@ -187,9 +215,7 @@ class RegionLoss(SegmentationLoss):
         smooth: float = 0.0,
         process_group: Any = None,
     ) -> None:
-        super().__init__(
-            mode=mode, weight=weight, ignore_index=ignore_index, reduction=reduction
-        )
+        super().__init__(mode=mode, weight=weight, ignore_index=ignore_index, reduction=reduction)
         self.per_image = _check.flag("per_image", per_image)
         self.classes = _check.class_list(classes)
         if mode == "binary" and isinstance(self.classes, tuple):
@@ -223,8 +249,8 @@ class RegionLoss(SegmentationLoss):
         classes = self.classes or ("all" if s.mode == "binary" else "present")
         if classes == "present":
             counted = counted & r.present
-        elif classes != "all":
-            if max(classes) >= s.channels:  # type: ignore[type-var,operator]
+        elif isinstance(classes, tuple):
+            if max(classes) >= s.channels:
                 raise ValueError(
                     f"classes={list(classes)} must be indices below the number of channels "
                     f"C={s.channels}; leave out the others."
@@ -304,25 +330,29 @@ class CompoundLoss(SegmentationLoss):
                 )
         scales = [1.0] * len(parts) if scales is None else list(scales)
         if len(scales) != len(parts):
-            raise ValueError(f"scales must have one number per part: expected {len(parts)}, "
-                             f"got {len(scales)}.")
+            raise ValueError(
+                f"scales must have one number per part: expected {len(parts)}, got {len(scales)}."
+            )
         super().__init__(mode=parts[0].mode, ignore_index=parts[0].ignore_index)
         flat: list[tuple[SegmentationLoss, float]] = []
         for part, scale in zip(parts, scales, strict=True):
             scale = _check.number("a scale", scale)
             if isinstance(part, CompoundLoss):
-                inner = zip(part.parts, part.scales, strict=True)
-                flat += [(p, scale * s) for p, s in inner]  # type: ignore[misc]
+                flat += [(p, scale * s) for p, s in part.terms()]
             else:
                 flat.append((part, scale))
         self.parts = nn.ModuleList(p for p, _ in flat)
-        self.scales = tuple(s for _, s in flat)
+        self.scales: tuple[float, ...] = tuple(s for _, s in flat)
+
+    def terms(self) -> list[tuple[SegmentationLoss, float]]:
+        """Parts with their scales."""
+        return list(zip(self.parts, self.scales, strict=True))  # type: ignore[arg-type]
 
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
         """Weighted sum of the parts' losses of `logits` against `target`."""
         samples: dict[tuple[str, int | None], Sample] = {}
         total: Tensor | None = None
-        for part, scale in zip(self.parts, self.scales, strict=True):
+        for part, scale in self.terms():
             key = (part.mode, part.ignore_index)
             if key not in samples:
                 samples[key] = sample(logits, target, mode=key[0], ignore_index=key[1])
@@ -333,7 +363,7 @@ class CompoundLoss(SegmentationLoss):
 
     def of(self, s: Sample) -> Tensor:
         """Weighted sum of the parts' losses of one sample."""
-        values = [k * part.of(s) for part, k in zip(self.parts, self.scales, strict=True)]
+        values = [scale * part.of(s) for part, scale in self.terms()]
         return torch.stack(values).sum()
 
     def extra_repr(self) -> str:

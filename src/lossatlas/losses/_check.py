@@ -38,8 +38,9 @@ def choice(name: str, value: object, allowed: Sequence[str]) -> str:
             f"{name} must be one of {list(allowed)}, got {value!r} of type {type(value).__name__}."
         )
     if value not in allowed:
-        raise ValueError(f"{name} must be one of {list(allowed)}, got {value!r}; "
-                         + near(value, allowed))
+        raise ValueError(
+            f"{name} must be one of {list(allowed)}, got {value!r}; " + near(value, allowed)
+        )
     return value
 
 
@@ -124,7 +125,7 @@ def vector_length(name: str, vector: Tensor, lengths: tuple[int, ...], mode: str
 def class_list(classes: object) -> str | tuple[int, ...] | None:
     """Return `classes` as None, "present", "all" or a tuple of distinct class indices."""
     if classes is None or classes in ("present", "all"):
-        return classes  # type: ignore[return-value]
+        return classes
     if isinstance(classes, str) or not isinstance(classes, Iterable):
         raise ValueError(
             f'classes must be "present", "all" or a list of class indices, got {classes!r}.'
@@ -245,15 +246,17 @@ def values(
     if target.numel() == 0:
         return
     low_seen, high_seen = (v.item() for v in torch.aminmax(target.detach()))
-    if 0 <= low_seen and high_seen <= high:
+    if low_seen >= 0 and high_seen <= high:
         return
     stray = ~((target >= 0) & (target <= high))
     if ignore_index is not None:
         stray &= target != ignore_index
     if bool(stray.any()):
         found = target.detach()[stray].unique()[:5].tolist()
-        raise ValueError(f"{_value_message(soft, high, ignore_index)} Got {found} in "
-                         f"{int(stray.sum())} of {target.numel()} entries.")
+        raise ValueError(
+            f"{_value_message(soft, high, ignore_index)} Got {found} in "
+            f"{int(stray.sum())} of {target.numel()} entries."
+        )
 
 
 def _value_message(soft: bool, high: int, ignore_index: int | None) -> str:

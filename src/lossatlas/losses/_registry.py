@@ -8,19 +8,60 @@ from typing import Any
 
 from . import _check
 from ._base import SegmentationLoss
-from .cross_entropy import CrossEntropyLoss
-from .focal import FocalLoss
+from .compound import ce_lovasz, dice_ce, dice_focal, dice_topk
+from .cross_entropy import (
+    BalancedCrossEntropyLoss,
+    CrossEntropyLoss,
+    OHEMCrossEntropyLoss,
+    OneVsAllCrossEntropyLoss,
+    TopKCrossEntropyLoss,
+)
+from .distance import BoundaryLoss, HausdorffLoss
+from .focal import FocalLoss, Poly1Loss, UnifiedFocalLoss
 from .lovasz import LovaszHingeLoss, LovaszSoftmaxLoss
-from .region import DiceLoss
+from .region import (
+    DiceLoss,
+    DiceSemimetricLoss,
+    FocalTverskyLoss,
+    GeneralizedDiceLoss,
+    InverseDiceLoss,
+    JaccardLoss,
+    LogCoshDiceLoss,
+    TverskyLoss,
+)
 
 _BUILDERS: dict[str, Callable[..., SegmentationLoss]] = {
     "ce": CrossEntropyLoss,
     "weighted_ce": CrossEntropyLoss,
+    "one_vs_all_ce": OneVsAllCrossEntropyLoss,
+    "balanced_ce": BalancedCrossEntropyLoss,
+    "ohem_ce": OHEMCrossEntropyLoss,
+    "topk_ce": TopKCrossEntropyLoss,
     "focal": FocalLoss,
+    "poly1": Poly1Loss,
     "dice": DiceLoss,
+    "dice_squared": DiceLoss,
+    "weighted_dice": DiceLoss,
+    "inverse_dice": InverseDiceLoss,
+    "generalized_dice": GeneralizedDiceLoss,
+    "log_cosh_dice": LogCoshDiceLoss,
+    "jaccard": JaccardLoss,
+    "tversky": TverskyLoss,
+    "focal_tversky": FocalTverskyLoss,
+    "dice_semimetric": DiceSemimetricLoss,
     "lovasz_softmax": LovaszSoftmaxLoss,
     "lovasz_hinge": LovaszHingeLoss,
+    "unified_focal": UnifiedFocalLoss,
+    "boundary": BoundaryLoss,
+    "hausdorff": HausdorffLoss,
+    "dice_ce": dice_ce,
+    "dice_focal": dice_focal,
+    "dice_topk": dice_topk,
+    "ce_lovasz": ce_lovasz,
 }
+
+#: What a name fixes of its class's parameters.
+_FIXED: dict[str, dict[str, Any]] = {"dice_squared": {"squared": True}}
 
 #: Names that make no sense without class weights.
 _WEIGHTED = ("weighted_ce", "weighted_dice")
@@ -42,6 +83,8 @@ def parameters(name: str) -> dict[str, inspect.Parameter]:
     2.0
     """
     found = dict(inspect.signature(_builder(name)).parameters)
+    for fixed in _FIXED.get(name, {}):
+        del found[fixed]
     if name in _WEIGHTED:
         found["weight"] = found["weight"].replace(default=inspect.Parameter.empty)
     return found
@@ -67,7 +110,7 @@ def build(name: str, **params: Any) -> SegmentationLoss:
                 f"{name!r} needs {param}=..., one number per class; lossatlas.losses.weights "
                 "computes it from pixel counts."
             )
-    return builder(**params)
+    return builder(**_FIXED.get(name, {}), **params)
 
 
 def _builder(name: str) -> Callable[..., SegmentationLoss]:

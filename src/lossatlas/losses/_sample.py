@@ -143,6 +143,23 @@ class Sample:
                 value = weight[label, 0] * value
         return value if self.valid is None else torch.where(self.valid, value, 0.0)
 
+    def surprisal(self) -> Tensor:
+        """Map of the target's surprisal -log p_t, soft targets' cross-entropy."""
+        return self.pixels(lambda u, q: u)
+
+    def sigmoid_surprisals(self) -> tuple[Tensor, Tensor]:
+        """-log p and -log(1-p) of every channel's sigmoid."""
+        z = self.clean_logits()
+        return -F.logsigmoid(z), -F.logsigmoid(-z)
+
+    def pixel_sum(self, phi: Phi, dphi: Phi, weight: Tensor | None = None) -> Tensor:
+        """Sum of the map `pixels`; `dphi` is the derivative of `phi` by u."""
+        return self.pixels(phi, weight).sum()
+
+    def weight_sum(self, weight: Tensor | None = None) -> Tensor:
+        """Sum of the map `weights`."""
+        return self.weights(weight).sum()
+
     def weights(self, weight: Tensor | None = None) -> Tensor:
         """Map of Σ_c w_c t_c, the weight each pixel carries; 0 at ignored pixels."""
         if not self.softmax:
@@ -171,19 +188,31 @@ class Sample:
         """Statistics per image and class, (N, C)."""
         p, t = self.probs(), self.truth()
         wide = wide_dtype(self.logits)
-        total = (lambda x: x.sum(-1, dtype=wide))
+
+        def total(x: Tensor) -> Tensor:
+            return x.sum(-1, dtype=wide)
+
         intersection = total(p * t)
         predicted, target = total(p), total(t)
-        if distance:
-            apart = total((p - t).abs())
-        else:
-            apart = predicted + target - 2 * intersection
-        count = total(self.valid_pixels()).expand(predicted.shape) if not self.softmax else (
-            total(self.valid_pixels())[:, None].expand(predicted.shape)
+        # For hard targets |p - t| is p + t - 2 p t.
+        apart = total((p - t).abs()) if distance else predicted + target - 2 * intersection
+        count = (
+            total(self.valid_pixels()).expand(predicted.shape)
+            if not self.softmax
+            else (total(self.valid_pixels())[:, None].expand(predicted.shape))
         )
         if squared:
             predicted, target = total(p * p), total(t * t)
         return Regions(intersection, predicted, target, count, apart)
+
+
+def eager_cpu(tensor: Tensor) -> bool:
+    """Whether values may be looked at for free: on the CPU, untraced, outside of torch.func."""
+    return not torch.compiler.is_compiling() and (
+        tensor.device.type == "cpu"
+        and type(tensor) in (Tensor, torch.nn.Parameter)
+        and not _check.is_functorch(tensor)
+    )
 
 
 def wide_dtype(logits: Tensor) -> torch.dtype:
@@ -191,9 +220,7 @@ def wide_dtype(logits: Tensor) -> torch.dtype:
     return torch.float64 if logits.device.type == "cpu" else logits.dtype
 
 
-def class_table(
-    weight: Tensor | None, sample: Sample, *, name: str = "weight"
-) -> Tensor | None:
+def class_table(weight: Tensor | None, sample: Sample, *, name: str = "weight") -> Tensor | None:
     """Per-class numbers in the form `pixels` takes.
 
     Exclusive classes: (C, 1). Sigmoids: (2, C, 1), for negatives and positives; one number per

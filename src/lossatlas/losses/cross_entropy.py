@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,9 +10,9 @@ import torch
 from torch import Tensor
 
 from . import _check
-from ._base import PixelLoss, ratio
+from ._base import PixelLoss, SegmentationLoss, balance_table, product, ratio
 from ._processes import sum_over_processes
-from ._sample import Sample, class_table
+from ._sample import Sample, class_table, eager_cpu
 
 
 class CrossEntropyLoss(PixelLoss):
@@ -31,8 +32,9 @@ class CrossEntropyLoss(PixelLoss):
     mode, weight, ignore_index, reduction, process_group
         See :class:`PixelLoss`. "none" gives (N, *S), for multilabel (N, C, *S).
 
-    Limits: logit gradient w (p - t) per pixel. An absent class adds nothing; an empty or all-ignored
-    batch gives 0 with zero gradient. L(t, t) is the entropy of t: 0 for hard targets only.
+    Limits: logit gradient w (p - t) per pixel. An absent class adds nothing; an empty or
+    all-ignored batch gives 0 with zero gradient. L(t, t) is the entropy of t: 0 for hard targets
+    only.
 
     Differs from ``torch.nn.functional.cross_entropy`` where every pixel is ignored (0, not NaN),
     and for weighted soft targets, where torch divides by the number of pixels, so that a one-hot
@@ -83,12 +85,322 @@ class CrossEntropyLoss(PixelLoss):
         table = class_table(self.weight, s)
         value = (1 - self.label_smoothing) * s.pixels(self.phi, table)
         value = value + self.label_smoothing * uniform_cross_entropy(s, table)
+        return self.reduced(value, s, table)
+
+
+class OneVsAllCrossEntropyLoss(PixelLoss):
+    r"""One-vs-all cross-entropy: every class is a yes-or-no question, so that negatives count too.
+
+    .. math:: \ell_i = -\log p_{i,y_i} - \lambda \sum_{c \ne y_i} \log(1 - p_{i,c})
+
+    Summed over the classes, averaged over the valid pixels with weights w_{y_i}. p is the softmax
+    in multiclass mode and each channel's own sigmoid otherwise, where the loss is C times the
+    weighted mean of the C N entries. Soft targets t: Σ_c -t_c log p_c - λ (1-t_c) log(1-p_c).
+
+    Parameters
+    ----------
+    negative_weight : float >= 0
+        λ; 0 gives cross-entropy in multiclass mode.
+    mode, weight, ignore_index, reduction, process_group
+        See :class:`PixelLoss`. "none" gives (N, *S), for multilabel (N, C, *S).
+
+    Limits: finite for any finite logits, since 1 - p comes from the other classes' log-sum-exp.
+    Strictly proper: same minimiser as cross-entropy, another gradient. An absent class still pushes
+    its probability down; an empty or all-ignored batch gives 0 with zero gradient. In binary mode
+    with λ = 1 it is binary cross-entropy.
+
+    Source: one-vs-all reduction (Rifkin & Klautau 2004) with the log loss.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from lossatlas import losses
+    >>> p = torch.tensor([[0.1, 0.5, 0.1, 0.1, 0.2]])
+    >>> loss = losses.OneVsAllCrossEntropyLoss()(p.log(), torch.tensor([0]))
+    >>> round(loss.item(), 4)  # -ln .1 - ln .5 - ln .9 - ln .9 - ln .8
+    3.4296
+    """
+
+    def __init__(
+        self,
+        *,
+        negative_weight: float = 1.0,
+        mode: str = "multiclass",
+        weight: Tensor | Sequence[float] | None = None,
+        ignore_index: int | None = None,
+        reduction: str = "mean",
+        process_group: Any = None,
+    ) -> None:
+        super().__init__(
+            mode=mode,
+            weight=weight,
+            ignore_index=ignore_index,
+            reduction=reduction,
+            process_group=process_group,
+        )
+        self.negative_weight = _check.number("negative_weight", negative_weight, low=0)
+
+    def of(self, s: Sample) -> Tensor:
+        """Σ_c of the yes-or-no losses; mean, sum or map over pixels."""
+        table, truth = class_table(self.weight, s), s.truth()
+        weights = s.weights(table)
+        if s.softmax:
+            log_p = s.log_probs()
+            negative = ((1 - truth) * -log_one_minus(log_p)).sum(1)
+            value = (truth * -log_p).sum(1) + self.negative_weight * negative
+            if table is not None:
+                value = weights * value
+            if s.valid is not None:
+                value = torch.where(s.valid, value, 0.0)
+        else:
+            positive, negative = s.sigmoid_surprisals()
+            value = truth * positive + self.negative_weight * (1 - truth) * negative
+            value = weights * value
+        loss = self.reduced(value, s, table)
+        # The mean runs over all entries, the definition sums over a pixel's C channels.
+        return s.channels * loss if not s.softmax and self.reduction == "mean" else loss
+
+
+def log_one_minus(log_p: Tensor) -> Tensor:
+    """Return log(1 - p_c) for log-probabilities over axis 1, finite even where p_c rounds to 1.
+
+    Only the likeliest class can have p > 1/2; for it 1 - p is the sum of the others.
+    """
+    top = torch.arange(log_p.shape[1], device=log_p.device)
+    top = top.view(-1, *[1] * (log_p.ndim - 2)) == log_p.argmax(1, keepdim=True)
+    others = torch.where(top, -torch.inf, log_p).logsumexp(1, keepdim=True)
+    small = torch.where(top, -1.0, log_p)  # any number below 0 where it is not used
+    return torch.where(top, others, torch.log1p(-small.exp()))
+
+
+class BalancedCrossEntropyLoss(PixelLoss):
+    r"""Class-balanced cross-entropy: each class weighs as much as the pixels that are *not* it.
+
+    .. math:: L = \frac1n \sum_i \alpha_{y_i} (-\log p_{i,y_i}), \qquad \alpha_c = 1 - n_c / n
+
+    n_c counts the pixels of class c among the n valid ones of the batch. For two classes the
+    positive weight is β = n₋/n and the negative one 1-β. Multilabel channels are balanced each on
+    its own. `weight` multiplies the terms and enters the divisor, as in cross-entropy.
+
+    Parameters
+    ----------
+    alpha : "batch" or float in [0, 1]
+        "batch": the batch's own ratio, above. A float: α for positives and 1-α for negatives; among
+        exclusive classes class 0 counts as negative.
+    mode, weight, ignore_index, reduction, process_group
+        See :class:`PixelLoss`. "none" gives (N, *S), for multilabel (N, C, *S).
+
+    Limits: α = ½ is half of cross-entropy. An absent class adds nothing; a batch of one class only
+    has loss 0 with "batch". An empty or all-ignored batch gives 0 with zero gradient.
+
+    Source: Xie & Tu 2015 (HED), eq. 2, per batch instead of per image, and as a mean where they
+    sum.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from lossatlas import losses
+    >>> logits, target = torch.zeros(1, 1, 4), torch.tensor([[1, 0, 0, 0]])
+    >>> loss = losses.BalancedCrossEntropyLoss(mode="binary")(logits, target)
+    >>> round(loss.item(), 4)  # (3/4 + 3 * 1/4) ln 2 / 4
+    0.2599
+    """
+
+    def __init__(
+        self,
+        *,
+        alpha: float | str = "batch",
+        mode: str = "multiclass",
+        weight: Tensor | Sequence[float] | None = None,
+        ignore_index: int | None = None,
+        reduction: str = "mean",
+        process_group: Any = None,
+    ) -> None:
+        super().__init__(
+            mode=mode,
+            weight=weight,
+            ignore_index=ignore_index,
+            reduction=reduction,
+            process_group=process_group,
+        )
+        if isinstance(alpha, str) and alpha != "batch":
+            raise ValueError(f'alpha must be "batch" or a number in [0, 1], got {alpha!r}.')
+        self.alpha = alpha if alpha == "batch" else _check.number("alpha", alpha, low=0, high=1)
+
+    def phi(self, u: Tensor, q: Tensor) -> Tensor:
+        """Surprisal itself."""
+        return u
+
+    def dphi(self, u: Tensor, q: Tensor) -> Tensor:
+        """One."""
+        return torch.ones_like(u)
+
+    def of(self, s: Sample) -> Tensor:
+        """Mean (or sum, or map) of α u."""
+        weight = class_table(self.weight, s)
+        if isinstance(self.alpha, float):
+            balance = balance_table(self.alpha, s)
+        else:
+            balance = self.batch_balance(s)
+        return self.mean(s, product(weight, balance), weight)
+
+    def batch_balance(self, s: Sample) -> Tensor:
+        """Table of 1 - n_c/n: (C, 1), or (2, C, 1) under a sigmoid."""
+        n_class = s.truth().sum((0, 2))
+        n = s.valid_pixels().sum() if s.softmax else s.valid_pixels().sum((0, 2))
+        both = torch.stack([n_class, n.expand_as(n_class)]).detach()
+        n_class, n = sum_over_processes(both, self.process_group).unbind(0)
+        fraction = ratio(n_class, n)
+        if s.softmax:
+            return (1 - fraction)[:, None]
+        return torch.stack([fraction, 1 - fraction])[..., None]
+
+
+class _HardPixels(SegmentationLoss):
+    """What OHEM and top-k share: a mean over the pixels of largest loss."""
+
+    def keep(self, u: Tensor, n: Tensor) -> Tensor:
+        """Which of the losses `u` (all pixels, flat; -1 where void) are kept; `n` are valid."""
+        raise TypeError(f"{type(self).__name__} defines no choice: override `keep`.")
+
+    def of(self, s: Sample) -> Tensor:
+        """Weighted mean (or sum, or map) of the surprisal over the pixels kept."""
+        table = class_table(self.weight, s)
+        u = s.surprisal()
+        weights = s.weights(table)
+        valid = torch.ones_like(u, dtype=torch.bool) if s.valid is None else s.valid
+        key = torch.where(valid, u.detach(), -1.0)
+        kept = self.keep(key.reshape(-1), valid.sum()).reshape(u.shape) & valid
+        weights = torch.where(kept, weights, 0.0)
         if self.reduction == "none":
-            return s.shaped(value)
-        total = sum_over_processes(value.sum(), self.process_group)
-        if self.reduction == "sum":
-            return total
-        return ratio(total, sum_over_processes(s.weights(table).sum(), self.process_group))
+            return s.shaped(weights * u)
+        total = (weights * u).sum()
+        return total if self.reduction == "sum" else ratio(total, weights.sum())
+
+
+class OHEMCrossEntropyLoss(_HardPixels):
+    r"""Cross-entropy with online hard example mining: the mean over the pixels classified badly.
+
+    .. math:: L = \frac{\sum_{i \in K} w_{y_i} (-\log p_{i,y_i})}{\sum_{i \in K} w_{y_i}},
+              \qquad K = \{i : p_{i,y_i} < \theta\}
+
+    or the `min_kept` pixels of smallest p where K has fewer than that.
+
+    Parameters
+    ----------
+    threshold : float in (0, 1]
+        θ. Pixels whose target has less probability are kept.
+    min_kept : int >= 0 or float in [0, 1]
+        The fewest pixels kept: a count, or a fraction of the batch's valid pixels (rounded).
+        1/16 of the pixels by default.
+    mode, weight, ignore_index, reduction
+        See :class:`SegmentationLoss`. "none" gives (N, *S), multilabel (N, C, *S); 0 if not kept.
+
+    Limits: ``min_kept=1.0`` keeps all: cross-entropy. The choice itself has no gradient. Soft
+    targets are ranked by their cross-entropy. Weights do not change the ranking. An empty or
+    all-ignored batch gives 0 with zero gradient. Pixels are ranked within one process.
+
+    Source: Shrivastava et al. 2016 for regions; for pixels as in HRNet's code (threshold 0.7 and a
+    smallest number kept) and, for the fraction 1/16, BiSeNet's.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from lossatlas import losses
+    >>> logits = torch.tensor([[0.0, 4.0], [0.0, 0.0]])
+    >>> loss = losses.OHEMCrossEntropyLoss()(logits, torch.tensor([1, 1]))
+    >>> round(loss.item(), 4)  # p = .982 is left out, p = 1/2 kept: ln 2
+    0.6931
+    """
+
+    def __init__(
+        self,
+        *,
+        threshold: float = 0.7,
+        min_kept: int | float = 1 / 16,
+        mode: str = "multiclass",
+        weight: Tensor | Sequence[float] | None = None,
+        ignore_index: int | None = None,
+        reduction: str = "mean",
+    ) -> None:
+        super().__init__(mode=mode, weight=weight, ignore_index=ignore_index, reduction=reduction)
+        self.threshold = _check.number("threshold", threshold, low=0, high=1, open_low=True)
+        if isinstance(min_kept, int) and not isinstance(min_kept, bool):
+            self.min_kept: int | float = _check.integer("min_kept", min_kept, low=0)
+        else:
+            self.min_kept = _check.number("min_kept", min_kept, low=0, high=1)
+
+    def keep(self, u: Tensor, n: Tensor) -> Tensor:
+        """Return u > -log θ, or the min_kept largest."""
+        hard = u > -math.log(self.threshold)
+        fewest = self.min_kept * n if isinstance(self.min_kept, float) else self.min_kept + 0 * n
+        fewest = torch.minimum(fewest.round().long(), n)
+        if eager_cpu(u):
+            if int(hard.sum()) >= int(fewest):
+                return hard
+            return largest(u, fewest)
+        return torch.where(hard.sum() >= fewest, hard, largest(u, fewest))
+
+
+class TopKCrossEntropyLoss(_HardPixels):
+    r"""Top-k cross-entropy: the mean over the fraction k of the pixels with the largest loss.
+
+    .. math:: L = \frac{\sum_{i \in K} w_{y_i} (-\log p_{i,y_i})}{\sum_{i \in K} w_{y_i}}
+
+    K holds the round(k n) pixels, at least one, of largest -log p among the n valid ones of the
+    batch.
+
+    Parameters
+    ----------
+    k : float in (0, 1]
+        Fraction kept.
+    mode, weight, ignore_index, reduction
+        See :class:`SegmentationLoss`. "none" gives (N, *S), multilabel (N, C, *S); 0 if not kept.
+
+    Limits: k = 1 is cross-entropy. Exactly round(k n) pixels are kept: which of equal ones is left
+    open. The choice has no gradient. Weights do not change the ranking. An empty or all-ignored
+    batch gives 0 with zero gradient. Pixels are ranked within one process.
+
+    Source: Wu et al. 2016, "Bridging category-level and instance-level semantic image
+    segmentation", section 2.2 (bootstrapping); as a fraction in nnU-Net.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from lossatlas import losses
+    >>> logits = torch.tensor([[0.0, 4.0], [0.0, 0.0]])
+    >>> loss = losses.TopKCrossEntropyLoss(k=0.5)(logits, torch.tensor([1, 1]))
+    >>> round(loss.item(), 4)  # the worse of the two: ln 2
+    0.6931
+    """
+
+    def __init__(
+        self,
+        *,
+        k: float = 0.1,
+        mode: str = "multiclass",
+        weight: Tensor | Sequence[float] | None = None,
+        ignore_index: int | None = None,
+        reduction: str = "mean",
+    ) -> None:
+        super().__init__(mode=mode, weight=weight, ignore_index=ignore_index, reduction=reduction)
+        self.k = _check.number("k", k, low=0, high=1, open_low=True)
+
+    def keep(self, u: Tensor, n: Tensor) -> Tensor:
+        """Return the round(k n) largest, at least one."""
+        return largest(u, (self.k * n).round().long().clamp_min(1))
+
+
+def largest(u: Tensor, count: Tensor) -> Tensor:
+    """Mask of the `count` largest of a flat tensor."""
+    if eager_cpu(u):
+        k = min(int(count), u.numel())
+        chosen = u.topk(k, sorted=False).indices
+        return torch.zeros_like(u, dtype=torch.bool).index_fill_(0, chosen, True)
+    # A rank for every pixel: no host needs to know how many are kept.
+    order = u.argsort(descending=True)
+    rank = torch.arange(u.shape[0], device=u.device)
+    return torch.zeros_like(order).scatter(0, order, rank) < count
 
 
 def uniform_cross_entropy(s: Sample, table: Tensor | None) -> Tensor:
@@ -97,9 +409,7 @@ def uniform_cross_entropy(s: Sample, table: Tensor | None) -> Tensor:
         u = -s.log_probs()
         value = (u if table is None else table * u).mean(1)
     else:
-        z = s.clean_logits()
-        positive = -torch.nn.functional.logsigmoid(z)
-        negative = positive + z
+        positive, negative = s.sigmoid_surprisals()
         if table is not None:
             positive, negative = table[1] * positive, table[0] * negative
         value = (positive + negative) / 2

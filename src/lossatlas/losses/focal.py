@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from . import _check
-from ._base import PixelLoss, ratio
+from ._base import PixelLoss, RegionLoss, balance_table, power, product, ratio
 from ._processes import sum_over_processes
-from ._sample import Sample, class_table
+from ._sample import Regions, Sample, class_table
 
 
 class FocalLoss(PixelLoss):
@@ -31,12 +31,12 @@ class FocalLoss(PixelLoss):
         class 0 counts as negative. A sequence gives α of each class (binary: background,
         foreground). Unlike `weight` it does not enter the divisor.
     normalizer : {"pixels", "positives"}
-        Divisor M: the (weighted) number of valid pixels, or of positive ones, at least 1 (the paper's).
+        Divisor M: Σ w over the valid pixels, or the number of positives, at least 1 (the paper's).
     mode, weight, ignore_index, reduction, process_group
         See :class:`PixelLoss`. "none" gives (N, *S), for multilabel (N, C, *S).
 
-    Limits: for any γ >= 0, γ < 1 included, value and gradient are finite and 0 at p_t = 1. An absent
-    class adds nothing; an empty or all-ignored batch gives 0 with zero gradient.
+    Limits: for any γ >= 0, γ < 1 included, value and gradient are finite and 0 at p_t = 1. An
+    absent class adds nothing; an empty or all-ignored batch gives 0 with zero gradient.
     Not strictly proper: the minimiser under label noise is drawn towards ½.
 
     Source: Lin et al. 2017, "Focal loss for dense object detection", eq. 5. They divide by the
@@ -92,16 +92,13 @@ class FocalLoss(PixelLoss):
         """Mean over pixels, or over positives, of α (1 - p_t)^γ (-log p_t)."""
         weight = class_table(self.weight, s)
         alpha = balance_table(self.alpha, s)
-        value = s.pixels(self.phi, product(weight, alpha))
-        if self.reduction == "none":
-            return s.shaped(value)
-        total = sum_over_processes(value.sum(), self.process_group)
-        if self.reduction == "sum":
-            return total
-        if self.normalizer == "pixels":
-            return ratio(total, sum_over_processes(s.weights(weight).sum(), self.process_group))
-        positives = s.truth()[:, 1:].sum() if s.softmax else s.truth().sum()
-        return total / sum_over_processes(positives, self.process_group).clamp_min(1)
+        table = product(weight, alpha)
+        if self.normalizer == "pixels" or self.reduction != "mean":
+            return self.mean(s, table, weight)
+        total = s.pixel_sum(self.phi, self.dphi, table).sum()
+        positives = s.weight_sum(positive_table(s))
+        total, positives = (sum_over_processes(x, self.process_group) for x in (total, positives))
+        return total / positives.clamp_min(1)
 
 
 def _positive(q: Tensor) -> Tensor:
@@ -109,21 +106,184 @@ def _positive(q: Tensor) -> Tensor:
     return q.clamp_min(torch.finfo(q.dtype).tiny)
 
 
-def product(a: Tensor | None, b: Tensor | None) -> Tensor | None:
-    """Product of two class tables, where None is 1."""
-    if a is None or b is None:
-        return b if a is None else a
-    return a * b
+def positive_table(s: Sample) -> Tensor:
+    """Class table that is 1 for positives (every class but 0) and 0 for negatives."""
+    table = balance_table(1.0, s)
+    assert table is not None
+    return table
 
 
-def balance_table(alpha: Tensor | float | None, s: Sample) -> Tensor | None:
-    """α as a class table: a float is α for positives and 1-α for negatives."""
-    if alpha is None:
-        return None
-    if isinstance(alpha, Tensor):
-        return class_table(alpha, s, name="alpha")
-    size = s.channels if s.softmax else 2
-    pair = torch.full((size,), alpha, dtype=s.logits.dtype, device=s.logits.device)
-    first = torch.arange(size, device=pair.device) == 0
-    values = torch.where(first, 1 - pair, pair)
-    return values[:, None] if s.softmax else values[:, None, None]
+class Poly1Loss(PixelLoss):
+    r"""Poly-1 loss: cross-entropy with its first polynomial coefficient changed.
+
+    .. math:: L = \frac{\sum_i w_{y_i} \left[-\log p_{i,y_i} + \epsilon (1 - p_{i,y_i})\right]}
+                       {\sum_i w_{y_i}}
+
+    Symbols as in :class:`CrossEntropyLoss`. Soft targets: Σ_c t_c of the same terms.
+
+    Parameters
+    ----------
+    epsilon : float >= -1
+        ε, the change of the coefficient of (1 - p); 1 by default, 0 is cross-entropy.
+    mode, weight, ignore_index, reduction, process_group
+        See :class:`PixelLoss`. "none" gives (N, *S), for multilabel (N, C, *S).
+
+    Limits: 0 at p_t = 1. An absent class adds nothing; an empty or all-ignored batch gives 0 with
+    zero gradient. L(t, t) > 0 for a soft target t.
+
+    Source: Leng et al. 2022 (PolyLoss), eq. 3 and section 4.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from lossatlas import losses
+    >>> logits, target = torch.tensor([[0.0, 0.0]]), torch.tensor([1])
+    >>> round(losses.Poly1Loss()(logits, target).item(), 4)  # ln 2 + 1/2
+    1.1931
+    """
+
+    def __init__(
+        self,
+        *,
+        epsilon: float = 1.0,
+        mode: str = "multiclass",
+        weight: Tensor | Sequence[float] | None = None,
+        ignore_index: int | None = None,
+        reduction: str = "mean",
+        process_group: Any = None,
+    ) -> None:
+        super().__init__(
+            mode=mode,
+            weight=weight,
+            ignore_index=ignore_index,
+            reduction=reduction,
+            process_group=process_group,
+        )
+        self.epsilon = _check.number("epsilon", epsilon, low=-1)
+
+    def phi(self, u: Tensor, q: Tensor) -> Tensor:
+        """-log p_t + ε (1 - p_t)."""
+        return u + self.epsilon * q
+
+    def dphi(self, u: Tensor, q: Tensor) -> Tensor:
+        """1 + ε p_t."""
+        return 1 + self.epsilon * (1 - q)
+
+
+class UnifiedFocalLoss(RegionLoss):
+    r"""Unified focal loss: modified focal cross-entropy plus modified focal Tversky.
+
+    .. math::
+        L &= \lambda L_{mF} + (1-\lambda) L_{mFT} \\
+        L_{mF} &= \frac1n \sum_i \begin{cases}
+            \delta\,(-\log p_{i,y_i}) & y_i \ne 0\\
+            (1-\delta)(1-p_{i,y_i})^\gamma (-\log p_{i,y_i}) & y_i = 0 \end{cases} \\
+        L_{mFT} &= \operatorname{mean}_c \begin{cases}
+            (1-\mathrm{mTI}_c)^{1-\gamma} & c \ne 0\\ 1-\mathrm{mTI}_c & c = 0 \end{cases},
+        \quad \mathrm{mTI} = \frac{TP}{TP + \delta FN + (1-\delta) FP}
+
+    This is the asymmetric form; the symmetric one focuses foreground and background alike: the
+    factor (1-p)^γ and the exponent 1-γ everywhere. Class 0 is the background; under a sigmoid it is
+    the negative, and the region half looks at the foreground only.
+
+    Parameters
+    ----------
+    weight_lambda : float in [0, 1]
+        λ, the share of the pixel half.
+    delta : float in [0, 1]
+        δ, weight of foreground pixels and of false negatives.
+    gamma : float in [0, 1]
+        γ: suppresses easy background, enhances rare foreground; 0 focuses nothing.
+    asymmetric : bool
+        Which form.
+    mode, weight, ignore_index, reduction, per_image, classes, smooth, process_group
+        See :class:`RegionLoss`; `weight` acts on both halves. `reduction` is "mean" only, since a
+        pixel's and a class's losses do not add. ``per_image`` and ``classes`` act on the region
+        half.
+
+    Limits: 0 for a perfect hard prediction; the slope of (1-mTI)^(1-γ) is unbounded towards 0 and
+    taken as 0 there. An absent class leaves the region half's mean; an empty or all-ignored batch
+    gives 0 with zero gradient.
+
+    Source: Yeung et al. 2022, "Unified focal loss", eqs. 17 to 22, with γ where their code has it
+    (the paper's background exponent of the pixel half reads γ, of the region half 1-γ).
+
+    Examples
+    --------
+    >>> import torch
+    >>> from lossatlas import losses
+    >>> logits, target = torch.zeros(1, 2, 2), torch.tensor([[0, 1]])
+    >>> loss = losses.UnifiedFocalLoss(gamma=0.0, delta=0.5)(logits, target)
+    >>> round(loss.item(), 4)  # 0.5 * (0.5 ln 2) + 0.5 * 0.5
+    0.4233
+    """
+
+    def __init__(
+        self,
+        *,
+        weight_lambda: float = 0.5,
+        delta: float = 0.6,
+        gamma: float = 0.5,
+        asymmetric: bool = True,
+        mode: str = "multiclass",
+        weight: Tensor | Sequence[float] | None = None,
+        ignore_index: int | None = None,
+        reduction: str = "mean",
+        per_image: bool = False,
+        classes: str | Sequence[int] | None = None,
+        smooth: float = 0.0,
+        process_group: Any = None,
+    ) -> None:
+        super().__init__(
+            mode=mode,
+            weight=weight,
+            ignore_index=ignore_index,
+            reduction=reduction,
+            per_image=per_image,
+            classes=classes,
+            smooth=smooth,
+            process_group=process_group,
+        )
+        if reduction != "mean":
+            raise ValueError(
+                f'UnifiedFocalLoss has reduction="mean" only, got {reduction!r}: it adds a loss '
+                "per pixel and a loss per class; build the halves from FocalLoss and "
+                "FocalTverskyLoss to see them apart."
+            )
+        self.weight_lambda = _check.number("weight_lambda", weight_lambda, low=0, high=1)
+        self.delta = _check.number("delta", delta, low=0, high=1)
+        self.gamma = _check.number("gamma", gamma, low=0, high=1)
+        self.asymmetric = _check.flag("asymmetric", asymmetric)
+
+    def of(self, s: Sample) -> Tensor:
+        """Return λ times the pixel half plus 1-λ times the region half."""
+        return self.weight_lambda * self.pixel_half(s) + (1 - self.weight_lambda) * super().of(s)
+
+    def pixel_half(self, s: Sample) -> Tensor:
+        """Mean over pixels of the modified focal loss."""
+        weight, positive = class_table(self.weight, s), positive_table(s)
+        background = s.pixels(self.focal, product(weight, (1 - self.delta) * (1 - positive)))
+        foreground = s.pixels(
+            self.plain if self.asymmetric else self.focal, product(weight, self.delta * positive)
+        )
+        total = sum_over_processes((background + foreground).sum(), self.process_group)
+        return ratio(total, sum_over_processes(s.weight_sum(weight), self.process_group))
+
+    def focal(self, u: Tensor, q: Tensor) -> Tensor:
+        """(1 - p_t)^γ (-log p_t)."""
+        return _positive(q) ** self.gamma * u
+
+    def plain(self, u: Tensor, q: Tensor) -> Tensor:
+        """-log p_t."""
+        return u
+
+    def formula(self, r: Regions) -> Tensor:
+        """(1 - mTI)^(1-γ), and 1 - mTI for the background of the asymmetric form."""
+        tp, fp, fn = r.intersection, r.predicted - r.intersection, r.target - r.intersection
+        numerator = tp + self.smooth
+        index = ratio(numerator, numerator + self.delta * fn + (1 - self.delta) * fp, empty=1.0)
+        focused = power(1 - index, 1 - self.gamma)
+        if not self.asymmetric or self.mode != "multiclass":
+            return focused
+        background = torch.arange(index.shape[-1], device=index.device) == 0
+        return torch.where(background, 1 - index, focused)

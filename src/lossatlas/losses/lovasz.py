@@ -108,9 +108,9 @@ def binned_lovasz_extension(
     ½(1/U + 1/U') and each background pixel ½(I + I')/(U U'), the mean of the two extreme orders
     (foreground first, background first). Together they are I/U - I'/U', the exact increment.
 
-    Error bound. Exact and binned sums give a bin the same total increment δ, spread differently over
-    errors that lie within the bin's width h = largest/bins, so they differ by at most h δ there. The
-    δ sum to at most 1, and the exact form is the maximum over all orders, so
+    Error bound. Exact and binned sums give a bin the same total increment δ, spread differently
+    over errors that lie within the bin's width h = largest/bins, so they differ by at most h δ
+    there. The δ sum to at most 1, and the exact form is the maximum over all orders, so
 
     .. math:: 0 \le L_\mathrm{exact} - L_\mathrm{binned} \le \mathrm{largest} / \mathrm{bins}.
     """
@@ -140,9 +140,9 @@ class LovaszSoftmaxLoss(_LovaszLoss):
 
     .. math:: L_c = \sum_k e_{(k)} \Delta_k, \qquad e_i = |t_i - p_i|
 
-    e_(1) >= e_(2) >= ... are class c's sorted errors, Δ_k the growth of the Jaccard loss as the k-th
-    pixel joins the error set (:func:`jaccard_increments`); p is the softmax, or the sigmoid. Soft
-    targets count as foreground to the degree t.
+    e_(1) >= e_(2) >= ... are class c's sorted errors, Δ_k the growth of the Jaccard loss as the
+    k-th pixel joins the error set (:func:`jaccard_increments`); p is the softmax, or the sigmoid.
+    Soft targets count as foreground to the degree t.
 
     Parameters
     ----------
@@ -152,12 +152,12 @@ class LovaszSoftmaxLoss(_LovaszLoss):
         See :class:`RegionLoss`; `smooth` and `process_group` do not exist here.
 
     Limits: on hard predictions L equals 1 - mean IoU of the classes that count. L = 0 for a perfect
-    hard prediction; L(t, t) = 0 fails for soft t only through t's own errors being 0: it is 0. A class
-    absent from the target leaves the mean; counted through `classes`, its loss is the largest p.
-    An empty or all-ignored batch gives 0 with zero gradient.
+    hard prediction; L(t, t) = 0 fails for soft t only through t's own errors being 0: it is 0. A
+    class absent from the target leaves the mean; counted through `classes`, its loss is the largest
+    p. An empty or all-ignored batch gives 0 with zero gradient.
 
-    Source: Berman et al. 2018, "The Lovász-softmax loss", eqs. 8, 11 and 12; over the batch, classes
-    present, as their defaults. Unlike theirs the increments are in closed form.
+    Source: Berman et al. 2018, "The Lovász-softmax loss", eqs. 8, 11 and 12; over the batch,
+    classes present, as their defaults. Unlike theirs the increments are in closed form.
 
     Examples
     --------
@@ -197,8 +197,9 @@ class LovaszHingeLoss(_LovaszLoss):
         See :class:`RegionLoss`; `smooth` and `process_group` do not exist here.
 
     Limits: L = 0 where every margin is at least 1; L is at least the Jaccard loss of the prediction
-    z > 0, with equality where all |z| -> errors in {0, 1}. In binary mode an image without foreground
-    costs its largest positive error. An empty or all-ignored batch gives 0 with zero gradient.
+    z > 0, with equality where all |z| -> errors in {0, 1}. In binary mode an image without
+    foreground costs its largest positive error. An empty or all-ignored batch gives 0 with zero
+    gradient.
 
     Source: Yu & Blaschko 2015; Berman et al. 2018, eq. 7 (hinge, per image).
 

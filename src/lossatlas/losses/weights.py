@@ -1,7 +1,8 @@
 r"""Class weights from pixel counts.
 
-Every function takes counts and returns a float64 tensor (C,): finite and never negative. Counts come
-from anywhere, for instance from :func:`image_counts` over a data set or a sample of n of its images::
+Every function takes counts and returns a float64 tensor (C,): finite and never negative. Counts
+come from anywhere, for instance from :func:`image_counts` over a data set or a sample of n of its
+images::
 
     counts = image_counts(targets, num_classes=11, ignore_index=255)   # (N, C)
     loss = CrossEntropyLoss(weight=median_frequency(counts))
@@ -37,9 +38,9 @@ def image_counts(
 ) -> Tensor:
     """Pixel counts of every class in every image, (N, C) int64.
 
-    `targets` is an iterable of label maps, integer, each one image of any shape (a tensor (N, *S) is
-    such an iterable); with `max_images` only its first n are looked at, so that a shuffled data set
-    gives a sample. Ignored pixels count for no class.
+    `targets` is an iterable of label maps, integer, each one image of any shape (a tensor (N, *S)
+    is such an iterable); with `max_images` only its first n are looked at, so that a shuffled data
+    set gives a sample. Ignored pixels count for no class.
 
     >>> image_counts([torch.tensor([0, 0, 1]), torch.tensor([1, 255, 255])], 3, ignore_index=255)
     tensor([[2, 1, 0],
@@ -94,8 +95,8 @@ def median_frequency(
 
     `image_counts` is (N, C). Two published definitions of f_c:
 
-    * "present" (Eigen & Fergus 2015, section 4): pixels of c over all valid pixels of the *images where c
-      is present*;
+    * "present" (Eigen & Fergus 2015, section 4): pixels of c over all valid pixels of the *images
+      where c is present*;
     * "dataset" (as SegNet's section 3.2 is worded): over all valid pixels of the whole set.
 
     They differ where a class is in few images only.
@@ -128,8 +129,8 @@ def enet_log(
 ) -> Tensor:
     r"""Logarithmic weights of ENet, w_c = 1 / ln(c + f_c), f_c = n_c / Σ n.
 
-    For c = 1.02 they range from 1.42 (f = 1) to 50.5 (f = 0); the last is also the default weight of
-    an absent class. Source: Paszke et al. 2016 (ENet), section 5.2.
+    For c = 1.02 they range from 1.42 (f = 1) to 50.5 (f = 0); the last is also the default weight
+    of an absent class. Source: Paszke et al. 2016 (ENet), section 5.2.
 
     >>> enet_log([1, 0])
     tensor([ 1.4223, 50.4983], dtype=torch.float64)
