@@ -16,8 +16,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="lossatlas", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
-    book = commands.add_parser("book", help="run a study and build the book (what `make book` does)")
-    book.add_argument("--study", default="quick", help="a study of workflow/studies (default: quick)")
+    book = commands.add_parser(
+        "book", help="run a study and build the book (what `make book` does)"
+    )
+    book.add_argument(
+        "--study", default="quick", help="a study of workflow/studies (default: quick)"
+    )
     book.add_argument("--jobs", type=int, help="notebooks at a time (default: one for each core)")
     book.set_defaults(run=_book)
 
@@ -26,7 +30,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     run.add_argument("--jobs", type=int, help="notebooks at a time (default: one for each core)")
     run.set_defaults(run=_run)
 
-    collect = commands.add_parser("collect", help="gather a study's finished runs into results/STUDY")
+    collect = commands.add_parser(
+        "collect", help="gather a study's finished runs into results/STUDY"
+    )
     collect.add_argument("study")
     collect.set_defaults(run=_collect)
 
@@ -64,7 +70,9 @@ def _reported(given: argparse.Namespace) -> int:
         print(f"lossatlas: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("lossatlas: stopped; what is finished stays, the same command goes on", file=sys.stderr)
+        print(
+            "lossatlas: stopped; what is finished stays, the same command goes on", file=sys.stderr
+        )
         return 130
 
 
@@ -104,7 +112,9 @@ def _file_notebook(given: argparse.Namespace) -> None:
     executed = nbformat.read(given.notebook, as_version=4)
     values = executed.metadata.get("papermill", {}).get("parameters")
     if values is None:
-        raise ConfigError(f"{given.notebook}: expected a notebook that papermill executed, got another one")
+        raise ConfigError(
+            f"{given.notebook}: expected a notebook that papermill executed, got another one"
+        )
     parameters = TrainParameters.parse(values)
     folders = [run_path(parameters.runs_dir, run) for run in parameters.runs()]
     file_notebook(given.notebook, folders)

@@ -50,7 +50,7 @@ def say(text: str) -> None:
     print(text, flush=True)
 
 
-# --- the study -------------------------------------------------------------------------------------------------
+# --- the study
 
 
 def run_study(name: str, *, jobs: int | None = None, runs_dir: str = "runs") -> list[Path]:
@@ -74,14 +74,24 @@ def run_study(name: str, *, jobs: int | None = None, runs_dir: str = "runs") -> 
     file = name
     study = load_study(file, check=check_components)
     name = study.study
-    waiting = [run for cell in study.cells() for run in cell.runs() if not is_complete(runs_dir, run)]
+    waiting = [
+        run for cell in study.cells() for run in cell.runs() if not is_complete(runs_dir, run)
+    ]
     total = sum(len(cell.runs()) for cell in study.cells())
     say(f"study {name}: {total} runs, {total - len(waiting)} already there")
     if waiting:
         _require_data(study)
     command = [
         *_tool("snakemake"),
-        *("-s", "workflow/Snakefile", "--keep-going", "--rerun-triggers", "mtime", "params", "input"),
+        *(
+            "-s",
+            "workflow/Snakefile",
+            "--keep-going",
+            "--rerun-triggers",
+            "mtime",
+            "params",
+            "input",
+        ),
         *("--cores", str(jobs or "all"), "--nolock", "--quiet", "all"),
         *("--config", f"study={file}", f"runs_dir={runs_dir}"),
     ]
@@ -102,7 +112,9 @@ def run_study(name: str, *, jobs: int | None = None, runs_dir: str = "runs") -> 
         for notebook in failed:
             say(f"  {notebook}: {_last_error(notebook)}")
     elif status != 0:
-        raise StageError(f"the workflow of study {name} failed (status {status}); its output is in {log}")
+        raise StageError(
+            f"the workflow of study {name} failed (status {status}); its output is in {log}"
+        )
     return failed
 
 
@@ -127,12 +139,16 @@ def _watched(command: list[str], log: Path, study: Study, runs_dir: str) -> int:
     terminal = sys.stderr.isatty()
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("w") as output:
-        process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, env=_environment())
+        process = subprocess.Popen(
+            command, stdout=output, stderr=subprocess.STDOUT, env=_environment()
+        )
         try:
             while process.poll() is None:
                 if terminal:
                     done = sum(is_complete(runs_dir, run) for run in runs)
-                    line = progress_line(done, before, len(runs), time.monotonic() - started, list(beats(runs_dir)))
+                    line = progress_line(
+                        done, before, len(runs), time.monotonic() - started, list(beats(runs_dir))
+                    )
                     width = shutil.get_terminal_size().columns - 1
                     sys.stderr.write("\r\x1b[K" + line[:width])
                     sys.stderr.flush()
@@ -147,7 +163,9 @@ def _watched(command: list[str], log: Path, study: Study, runs_dir: str) -> int:
     return process.returncode
 
 
-def progress_line(done: int, before: int, total: int, elapsed_s: float, under_way: Sequence[dict]) -> str:
+def progress_line(
+    done: int, before: int, total: int, elapsed_s: float, under_way: Sequence[dict]
+) -> str:
     """``7/36 runs · digits · unet · dice · seed 1: step 80/150, loss 0.43 · about 3 min left``.
 
     Args:
@@ -159,12 +177,15 @@ def progress_line(done: int, before: int, total: int, elapsed_s: float, under_wa
     """
     parts = [f"{done}/{total} runs"]
     parts += [
-        f"{beat['label']}: step {beat['step']}/{beat['steps']}, loss {beat['loss']:.3f}" for beat in under_way
+        f"{beat['label']}: step {beat['step']}/{beat['steps']}, loss {beat['loss']:.3f}"
+        for beat in under_way
     ]
     finished = done - before + sum(beat["step"] / beat["steps"] for beat in under_way)
     if finished > 0:
         left_s = elapsed_s / finished * (total - before - finished)
-        parts.append(f"about {left_s / 60:.0f} min left" if left_s > 90 else f"about {left_s:.0f} s left")
+        parts.append(
+            f"about {left_s / 60:.0f} min left" if left_s > 90 else f"about {left_s:.0f} s left"
+        )
     return " · ".join(parts)
 
 
@@ -185,13 +206,18 @@ def _last_error(notebook: Path) -> str:
     return lines[-1] if lines else "stopped without an error in a cell"
 
 
-# --- the pages -------------------------------------------------------------------------------------------------
+# --- the pages
 
 
 def make_derivation_pages() -> list[Path]:
     """Execute the derivations; a formula that its checks refute stops the build."""
     return [
-        _execute(notebook, GENERATED / notebook.name, {}, newer_than=_sources("theory", "losses", "analysis"))
+        _execute(
+            notebook,
+            GENERATED / notebook.name,
+            {},
+            newer_than=_sources("theory", "losses", "analysis"),
+        )
         for notebook in sorted(DERIVATIONS.glob("*.ipynb"))
     ]
 
@@ -255,14 +281,18 @@ def build_html(contents: Path) -> Path:
     """Build the HTML; a warning is an error."""
     log = LOGS / "book.log"
     command = [
-        *_tool("jupyter-book"), "build", str(BOOK),
+        *_tool("jupyter-book"),
+        "build",
+        str(BOOK),
         *("-W", "-n", "--keep-going", "--toc", str(contents)),
     ]
     _run_stage(command, log, "the book")
     return BOOK / "_build" / "html" / "index.html"
 
 
-def _execute(notebook: Path, page: Path, parameters: dict[str, str], newer_than: list[Path]) -> Path:
+def _execute(
+    notebook: Path, page: Path, parameters: dict[str, str], newer_than: list[Path]
+) -> Path:
     """Run ``notebook`` through papermill to ``page``, unless the page is newer than all that it depends on."""
     if page.is_file() and all(
         source.stat().st_mtime <= page.stat().st_mtime for source in [notebook, *newer_than]
@@ -270,7 +300,14 @@ def _execute(notebook: Path, page: Path, parameters: dict[str, str], newer_than:
         return page
     page.parent.mkdir(parents=True, exist_ok=True)
     temporary = page.with_name(f".{page.name}")
-    command = [*_tool("papermill"), str(notebook), str(temporary), "-k", "python3", "--no-progress-bar"]
+    command = [
+        *_tool("papermill"),
+        str(notebook),
+        str(temporary),
+        "-k",
+        "python3",
+        "--no-progress-bar",
+    ]
     for name, value in parameters.items():
         command += ["-p", name, value]
     say(f"  {notebook} → {page}")
@@ -288,7 +325,10 @@ def _execute(notebook: Path, page: Path, parameters: dict[str, str], newer_than:
 def _sources(*parts: str) -> list[Path]:
     root = Path(__file__).resolve().parent
     return [
-        path for part in parts for path in (root / part).rglob("*") if path.suffix in {".py", ".yaml", ".json"}
+        path
+        for part in parts
+        for path in (root / part).rglob("*")
+        if path.suffix in {".py", ".yaml", ".json"}
     ]
 
 
@@ -313,7 +353,10 @@ def _tool(name: str) -> list[str]:
 def _environment() -> dict[str, str]:
     """The environment with this Python's programs first on the PATH: the workflow's shell lines name them."""
     folder = str(Path(sys.executable).parent)
-    return os.environ | {"PATH": folder + os.pathsep + os.environ.get("PATH", ""), "PYDEVD_DISABLE_FILE_VALIDATION": "1"}
+    return os.environ | {
+        "PATH": folder + os.pathsep + os.environ.get("PATH", ""),
+        "PYDEVD_DISABLE_FILE_VALIDATION": "1",
+    }
 
 
 def _forget(path: Path) -> None:
@@ -327,11 +370,11 @@ def _write_if_changed(path: Path, text: str) -> None:
         path.write_text(text, encoding="utf-8")
 
 
-# --- all of it -------------------------------------------------------------------------------------------------
+# --- all of it
 
 
 def make_book(study: str = BOOK_STUDIES[0], *, jobs: int | None = None) -> Path:
-    """Run the study (a name or a file), its small companion on real scenes where the data is at hand, and build the book.
+    """Run the study (a name or a file), the small one on real scenes where it can be, and build the book.
 
     Returns:
         the path of ``index.html``.
@@ -371,7 +414,9 @@ def make_book(study: str = BOOK_STUDIES[0], *, jobs: int | None = None) -> Path:
             if (Path("results") / BOOK_STUDIES[0] / "study.json").is_file():
                 make_study_page(BOOK_STUDIES[0])
             else:
-                make_missing_page(BOOK_STUDIES[0], "This book was built for another study.", "make book")
+                make_missing_page(
+                    BOOK_STUDIES[0], "This book was built for another study.", "make book"
+                )
     with _timed("derivations", times):
         make_derivation_pages()
     make_example_page()

@@ -20,7 +20,10 @@ STUDY = Study.model_validate(
         "study": "tiny",
         "question": "does it collect?",
         "datasets": [
-            {"name": "digits", "params": {"image_size": 32, "train_size": 12, "val_size": 4, "test_size": 8}}
+            {
+                "name": "digits",
+                "params": {"image_size": 32, "train_size": 12, "val_size": 4, "test_size": 8},
+            }
         ],
         "models": [{"name": "unet", "params": {"width": 4, "depth": 2}}],
         "losses": ["ce", {"name": "dice", "label": "dice_again"}],

@@ -22,7 +22,9 @@ def test_one_run_is_made_for_each_seed_and_nothing_else_differs():
 
 
 def test_a_list_or_a_mapping_may_come_as_text_because_papermill_hands_over_text():
-    parameters = parse(seeds="[0, 1, 2]", loss="focal", loss_params="{gamma: 1.0}", augment="[flip]")
+    parameters = parse(
+        seeds="[0, 1, 2]", loss="focal", loss_params="{gamma: 1.0}", augment="[flip]"
+    )
     assert parameters.seeds == [0, 1, 2]
     assert parameters.loss_params == {"gamma": 1.0}
     assert parameters.augment == ["flip"]
@@ -45,10 +47,16 @@ def test_a_list_or_a_mapping_may_come_as_text_because_papermill_hands_over_text(
         ({"model": "unett"}, ["unknown model 'unett'", "unet"]),
         ({"dataset": "digit"}, ["unknown data set 'digit'", "digits"]),
         ({"loss_params": {"gamma": 2.0}}, ["'ce' reads no parameter 'gamma'"]),
-        ({"model": "segnet", "model_params": {"encoder": "resnet18"}}, ["'segnet' reads no", "'encoder'"]),
+        (
+            {"model": "segnet", "model_params": {"encoder": "resnet18"}},
+            ["'segnet' reads no", "'encoder'"],
+        ),
         ({"dataset_params": {"height": 5}}, ["'digits' reads no parameter 'height'"]),
         ({"loss": "focal", "loss_params": {"gamma": -1.0}}, ["loss_params of 'focal'", "gamma"]),
-        ({"loss": "weighted_ce", "loss_params": {"class_weights": "inverse"}}, ["inverse_frequency"]),
+        (
+            {"loss": "weighted_ce", "loss_params": {"class_weights": "inverse"}},
+            ["inverse_frequency"],
+        ),
         ({"augment": ["shift", "turn"]}, ["augment", "'shift', 'flip' or 'jitter'"]),
         ({"precision": "fp8"}, ["precision", "32-true"]),
     ],
@@ -67,7 +75,13 @@ def test_every_problem_is_reported_at_once():
 
 
 def test_a_notebook_s_namespace_gives_its_plain_names_alone():
-    namespace = {"loss": "dice", "_i": "x", "In": [], "TrainParameters": TrainParameters, "print": print}
+    namespace = {
+        "loss": "dice",
+        "_i": "x",
+        "In": [],
+        "TrainParameters": TrainParameters,
+        "print": print,
+    }
     assert TrainParameters.from_notebook(namespace).loss == "dice"
     with pytest.raises(ConfigError, match="unknown parameter 'colour'"):
         TrainParameters.from_notebook(namespace | {"colour": "red"})
@@ -93,4 +107,6 @@ def test_the_two_classes_agree_on_their_shared_defaults():
     shared = set(RunConfig.model_fields) & set(TrainParameters.model_fields)
     run, train = RunConfig(), TrainParameters()
     assert shared == set(RunConfig.model_fields) - {"seed"}
-    assert {name: getattr(run, name) for name in shared} == {name: getattr(train, name) for name in shared}
+    assert {name: getattr(run, name) for name in shared} == {
+        name: getattr(train, name) for name in shared
+    }

@@ -13,10 +13,20 @@ import torch
 
 from lossatlas import losses
 from lossatlas.experiments import RunConfig, TrainParameters, training
-from lossatlas.experiments.components import CLASS_WEIGHTS, build_loss_for, build_model_for, load_datasets
+from lossatlas.experiments.components import (
+    CLASS_WEIGHTS,
+    build_loss_for,
+    build_model_for,
+    load_datasets,
+)
 from lossatlas.experiments.evaluation import constant_dice, evaluate, predicted_classes
 from lossatlas.experiments.record import is_complete, new_run_folder, read_run, run_path
-from lossatlas.experiments.training import batch_indices, learning_rate_factor, train_cell, train_run
+from lossatlas.experiments.training import (
+    batch_indices,
+    learning_rate_factor,
+    train_cell,
+    train_run,
+)
 
 SMALL_DIGITS = {"image_size": 32, "train_size": 24, "val_size": 6, "test_size": 6}
 QUICK = {
@@ -54,7 +64,9 @@ class Spy(torch.nn.Module):
         return self.inner(logits, target)
 
 
-def test_for_a_seed_every_loss_sees_the_same_weights_and_the_same_batches(datasets, tmp_path, monkeypatch):
+def test_for_a_seed_every_loss_sees_the_same_weights_and_the_same_batches(
+    datasets, tmp_path, monkeypatch
+):
     seen = {}
     for name in ("ce", "dice", "lovasz_softmax"):
         spies = []
@@ -65,7 +77,9 @@ def test_for_a_seed_every_loss_sees_the_same_weights_and_the_same_batches(datase
 
         monkeypatch.setattr(training, "build_loss_for", spied)
         torch.rand(3)  # whatever was drawn before must not matter
-        train_run(RunConfig(**QUICK, loss=name, seed=5), datasets, runs_dir=tmp_path, accelerator="cpu")
+        train_run(
+            RunConfig(**QUICK, loss=name, seed=5), datasets, runs_dir=tmp_path, accelerator="cpu"
+        )
         seen[name] = (spies[0].targets, spies[0].first_logits)
     assert seen["ce"] == seen["dice"] == seen["lovasz_softmax"]
     assert len(set(seen["ce"][0])) == QUICK["steps"]
@@ -73,10 +87,13 @@ def test_for_a_seed_every_loss_sees_the_same_weights_and_the_same_batches(datase
 
 def test_another_seed_sees_other_weights_and_batches(datasets):
     weights = [
-        next(build_model_for(RunConfig(**QUICK, seed=seed), datasets["train"]).parameters()) for seed in (0, 1)
+        next(build_model_for(RunConfig(**QUICK, seed=seed), datasets["train"]).parameters())
+        for seed in (0, 1)
     ]
     assert not torch.equal(*weights)
-    orders = [np.concatenate(list(itertools.islice(batch_indices(24, 4, seed), 6))) for seed in (0, 1)]
+    orders = [
+        np.concatenate(list(itertools.islice(batch_indices(24, 4, seed), 6))) for seed in (0, 1)
+    ]
     assert not np.array_equal(*orders)
 
 
@@ -104,7 +121,15 @@ def test_a_run_folder_holds_all_that_the_run_is(datasets, tmp_path):
     assert record["config"] == config.model_dump()
     assert record["status"] == "completed"
     assert record["data_checksums"] == {split: d.checksum for split, d in datasets.items()}
-    assert {"metrics", "per_class", "wall_s", "peak_memory_mb", "packages", "hardware", "code_version"} <= set(record)
+    assert {
+        "metrics",
+        "per_class",
+        "wall_s",
+        "peak_memory_mb",
+        "packages",
+        "hardware",
+        "code_version",
+    } <= set(record)
     curves = pd.read_parquet(folder / "curves.parquet")
     assert list(curves.step) == [1, 2, 3, 4]
     assert (curves.grad_norm > 0).all()
@@ -167,7 +192,9 @@ def test_training_lowers_the_loss(datasets, tmp_path):
 
 @pytest.mark.parametrize("loss", ["ce", "dice", "lovasz_hinge", "lovasz_softmax", "focal"])
 def test_a_binary_set_trains_with_one_channel(tmp_path, loss):
-    config = RunConfig(**{**QUICK, "dataset_params": {**SMALL_DIGITS, "task": "binary"}, "steps": 2, "loss": loss})
+    config = RunConfig(
+        **{**QUICK, "dataset_params": {**SMALL_DIGITS, "task": "binary"}, "steps": 2, "loss": loss}
+    )
     datasets = load_datasets(config)
     assert datasets["train"].out_channels == 1
     folder = train_run(config, datasets, runs_dir=tmp_path, accelerator="cpu")
@@ -194,7 +221,9 @@ def test_the_learning_rate_warms_up_and_falls_to_zero():
 def test_evaluation_does_not_depend_on_the_batch_size(datasets):
     model = build_model_for(RunConfig(**QUICK), datasets["train"])
     results = [
-        evaluate(model, datasets["test"], torch.device("cpu"), batch_size=size, keep_predictions=True)
+        evaluate(
+            model, datasets["test"], torch.device("cpu"), batch_size=size, keep_predictions=True
+        )
         for size in (1, 4)
     ]
     assert np.array_equal(results[0].per_image, results[1].per_image)
@@ -214,8 +243,12 @@ def test_one_channel_predicts_by_its_sign_and_several_by_the_largest():
 
 def test_the_best_constant_prediction_by_hand():
     # foreground classes with 10 % and 5 %: predicting the first everywhere gives (2·0.1/1.1 + 0) / 2
-    assert constant_dice(np.array([0.85, 0.1, 0.05]), foreground_only=True) == pytest.approx(0.2 / 1.1 / 2)
-    assert constant_dice(np.array([0.5, 0.5, 0.0]), foreground_only=False) == pytest.approx(1 / 1.5 / 2)
+    assert constant_dice(np.array([0.85, 0.1, 0.05]), foreground_only=True) == pytest.approx(
+        0.2 / 1.1 / 2
+    )
+    assert constant_dice(np.array([0.5, 0.5, 0.0]), foreground_only=False) == pytest.approx(
+        1 / 1.5 / 2
+    )
 
 
 def test_class_weights_come_from_the_training_set_s_counts():
@@ -243,6 +276,8 @@ def test_camvid_trains_where_it_is_at_hand(tmp_path):
         dataset="camvid", dataset_params=params, loss="weighted_ce", augment=["flip", "jitter"],
         model_params={"width": 4, "depth": 2}, steps=2, batch_size=2, evaluations=1,
     )  # fmt: skip
-    record = read_run(train_run(config, load_datasets(config), runs_dir=tmp_path, accelerator="cpu"))
+    record = read_run(
+        train_run(config, load_datasets(config), runs_dir=tmp_path, accelerator="cpu")
+    )
     assert len(record["per_class"]) == 11
     assert record["status"] == "completed"

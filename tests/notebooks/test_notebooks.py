@@ -51,7 +51,15 @@ def test_the_training_notebook_s_defaults_are_those_of_the_configuration():
 
 
 def run_papermill(tmp_path, *arguments):
-    command = [sys.executable, "-m", "papermill", str(TRAIN), str(tmp_path / "out.ipynb"), "-k", "python3"]
+    command = [
+        sys.executable,
+        "-m",
+        "papermill",
+        str(TRAIN),
+        str(tmp_path / "out.ipynb"),
+        "-k",
+        "python3",
+    ]
     return subprocess.run(
         [*command, "--no-progress-bar", *arguments], cwd=tmp_path, capture_output=True, text=True
     )
@@ -61,7 +69,20 @@ def test_papermill_trains_every_seed_and_the_notebook_shows_the_runs(tmp_path):
     done = run_papermill(
         tmp_path,
         *("-p", "dataset", "digits", "-p", "model", "segnet", "-p", "loss", "lovasz_softmax"),
-        *("-p", "seeds", "[0,1]", "-p", "steps", "2", "-p", "batch_size", "4", "-p", "evaluations", "1"),
+        *(
+            "-p",
+            "seeds",
+            "[0,1]",
+            "-p",
+            "steps",
+            "2",
+            "-p",
+            "batch_size",
+            "4",
+            "-p",
+            "evaluations",
+            "1",
+        ),
         *("-p", "dataset_params", "{image_size: 32, train_size: 12, val_size: 4, test_size: 4}"),
         *("-p", "model_params", "{width: 4, depth: 2}"),
     )
@@ -79,5 +100,5 @@ def test_papermill_trains_every_seed_and_the_notebook_shows_the_runs(tmp_path):
 def test_a_wrong_parameter_stops_papermill_before_any_training(tmp_path):
     done = run_papermill(tmp_path, "-p", "los", "dice")
     assert done.returncode != 0
-    assert "ConfigError: unknown parameter 'los': did you mean loss" in done.stderr
+    assert "ConfigError: unknown parameter 'los' (got 'dice'): did you mean loss" in done.stderr
     assert not (tmp_path / "runs").exists()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 import subprocess
@@ -45,8 +46,10 @@ def test_every_locked_version_has_hashes_and_no_registry_is_named():
 
 def test_the_lock_has_every_package_that_the_project_asks_for():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    locked = set(re.findall(r"^([A-Za-z0-9._-]+)==", (ROOT / "requirements.lock").read_text(), re.M))
-    asked = [*project["dependencies"], *sum(project["optional-dependencies"].values(), [])]
+    locked = set(
+        re.findall(r"^([A-Za-z0-9._-]+)==", (ROOT / "requirements.lock").read_text(), re.M)
+    )
+    asked = [*project["dependencies"], *itertools.chain(*project["optional-dependencies"].values())]
     missing = {re.split(r"[<>=!~ ]", r)[0].lower().replace("_", "-") for r in asked} - locked
     assert not missing, f"run `make lock`: {missing}"
 

@@ -22,7 +22,10 @@ STUDY = {
     "study": "tiny",
     "question": "does the workflow run?",
     "datasets": [
-        {"name": "digits", "params": {"image_size": 32, "train_size": 12, "val_size": 4, "test_size": 4}}
+        {
+            "name": "digits",
+            "params": {"image_size": 32, "train_size": 12, "val_size": 4, "test_size": 4},
+        }
     ],
     "models": [{"name": "unet", "params": {"width": 4, "depth": 2}}],
     "losses": ["ce", "dice"],
@@ -41,7 +44,10 @@ def checkout(tmp_path):
 
 def lossatlas(folder, *arguments):
     return subprocess.run(
-        [sys.executable, "-m", "lossatlas.cli", *arguments], cwd=folder, capture_output=True, text=True
+        [sys.executable, "-m", "lossatlas.cli", *arguments],
+        cwd=folder,
+        capture_output=True,
+        text=True,
     )
 
 
@@ -78,7 +84,7 @@ def test_one_failed_notebook_stops_no_other_and_is_listed_and_a_second_run_mends
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"loses": ["ce"]}, "unknown key 'loses': did you mean losses"),
+        ({"loses": ["ce"]}, "unknown key 'loses' (got ['ce']): did you mean losses"),
         ({"losses": ["dise"]}, "unknown loss 'dise': did you mean dice"),
         ({"datasets": [{"name": "camvid", "params": {"root": "nowhere"}}]}, "nowhere"),
     ],
@@ -105,7 +111,10 @@ def test_the_progress_line_says_which_run_of_how_many_the_loss_and_the_time_left
     beat = {"label": "digits · unet · ce · seed 1", "step": 50, "steps": 100, "loss": 0.4321}
     line = pipeline.progress_line(done=7, before=5, total=10, elapsed_s=250, under_way=[beat])
     # 2.5 runs took 250 s, 2.5 are left
-    assert line == "7/10 runs · digits · unet · ce · seed 1: step 50/100, loss 0.432 · about 4 min left"
+    assert (
+        line
+        == "7/10 runs · digits · unet · ce · seed 1: step 50/100, loss 0.432 · about 4 min left"
+    )
     assert pipeline.progress_line(0, 0, 10, 3.0, []) == "0/10 runs"
 
 

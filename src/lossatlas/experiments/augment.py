@@ -47,7 +47,9 @@ AUGMENTATIONS: dict[str, Callable[[Tensor, Tensor, torch.Generator], Batch]] = {
 }
 
 
-def apply(names: Sequence[str], images: Tensor, target: Tensor, generator: torch.Generator) -> Batch:
+def apply(
+    names: Sequence[str], images: Tensor, target: Tensor, generator: torch.Generator
+) -> Batch:
     """Apply the augmentations in the order of ``names``, each drawing from ``generator``."""
     for name in names:
         images, target = AUGMENTATIONS[name](images, target, generator)

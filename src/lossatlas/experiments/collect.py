@@ -25,7 +25,9 @@ SCHEMA = 1
 SHOWN_IMAGES = 6
 
 
-def collect(study: Study, *, runs_dir: str | Path = "runs", results_dir: str | Path = "results") -> Path:
+def collect(
+    study: Study, *, runs_dir: str | Path = "runs", results_dir: str | Path = "results"
+) -> Path:
     """Gather the study's finished runs into ``results_dir/<study>/``.
 
     Runs that are missing are left out and counted in ``study.json``. The records are replaced as a whole, and

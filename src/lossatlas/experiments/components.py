@@ -16,7 +16,9 @@ from lossatlas.experiments.config import ConfigError, RunConfig, check_name
 #: Schemes of class weights, each from the (images, classes) table of pixel counts of the training set.
 CLASS_WEIGHTS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
     "inverse_frequency": lambda counts: losses.weights.inverse_frequency(counts.sum(0)),
-    "median_frequency": lambda counts: losses.weights.median_frequency(counts, definition="present"),
+    "median_frequency": lambda counts: losses.weights.median_frequency(
+        counts, definition="present"
+    ),
     "median_frequency_dataset": lambda counts: losses.weights.median_frequency(
         counts, definition="dataset"
     ),
@@ -75,7 +77,9 @@ def build_loss_for(
     return losses.build(config.loss, **params, **{k: v for k, v in context.items() if k in own})
 
 
-def load_datasets(config: RunConfig, splits: tuple[str, ...] = ("train", "val", "test")) -> dict[str, Any]:
+def load_datasets(
+    config: RunConfig, splits: tuple[str, ...] = ("train", "val", "test")
+) -> dict[str, Any]:
     """The data sets of ``config`` by split.
 
     Raises:

@@ -41,7 +41,7 @@ class Training(_Strict):
     lr: float = Field(default=3e-3, gt=0)
     weight_decay: float = Field(default=1e-4, ge=0)
     warmup_fraction: float = Field(default=0.1, ge=0, lt=1)
-    augment: list[Augmentation] = Field(default_factory=lambda: ["shift"])
+    augment: list[Augmentation] = Field(default=["shift"])
     evaluations: int = Field(default=5, ge=1)
     precision: Precision = "32-true"
 
@@ -121,7 +121,9 @@ class TrainParameters(Training, _What):
     def runs(self) -> list[RunConfig]:
         """One configuration a seed."""
         shared = self.model_dump(exclude={"seeds", "accelerator", "runs_dir"})
-        return [validated(RunConfig, {**shared, "seed": seed}, what="parameter") for seed in self.seeds]
+        return [
+            validated(RunConfig, {**shared, "seed": seed}, what="parameter") for seed in self.seeds
+        ]
 
 
 _Model = TypeVar("_Model", bound=BaseModel)
@@ -136,7 +138,13 @@ def _from_text(value: Any, field: Any) -> Any:
     """Read ``"[0, 1]"`` as a list where a list or a mapping is due: papermill's ``-p`` hands over text."""
     if field is None or not isinstance(value, str):
         return value
-    container = list if "list[" in str(field.annotation) else dict if "dict[" in str(field.annotation) else None
+    container = (
+        list
+        if "list[" in str(field.annotation)
+        else dict
+        if "dict[" in str(field.annotation)
+        else None
+    )
     if container is None:
         return value
     try:
@@ -162,7 +170,9 @@ def validated(cls: type[_Model], values: Any, *, what: str) -> _Model:
     try:
         return cls.model_validate(values)
     except ValidationError as error:
-        raise ConfigError("\n".join(_line(cls, problem, what) for problem in error.errors())) from None
+        raise ConfigError(
+            "\n".join(_line(cls, problem, what) for problem in error.errors())
+        ) from None
 
 
 def _line(cls: type[BaseModel], problem: Any, what: str) -> str:
@@ -178,7 +188,9 @@ def _line(cls: type[BaseModel], problem: Any, what: str) -> str:
     return f"{what} {where!r}: expected {expected}, got {got}"
 
 
-def check_params(kind: str, name: str, given: Mapping[str, Any], known: Mapping[str, inspect.Parameter]) -> None:
+def check_params(
+    kind: str, name: str, given: Mapping[str, Any], known: Mapping[str, inspect.Parameter]
+) -> None:
     """Raise ``ConfigError`` for a parameter that ``name`` does not read, or one it needs and did not get."""
     for key in given:
         if key not in known:

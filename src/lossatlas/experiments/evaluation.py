@@ -34,7 +34,12 @@ def predicted_classes(logits: Tensor) -> Tensor:
 
 @torch.inference_mode()
 def evaluate(
-    model: nn.Module, dataset: Any, device: torch.device, *, batch_size: int = 32, keep_predictions: bool = False
+    model: nn.Module,
+    dataset: Any,
+    device: torch.device,
+    *,
+    batch_size: int = 32,
+    keep_predictions: bool = False,
 ) -> Evaluation:
     """Run ``model`` over ``dataset`` in evaluation mode, batch by batch.
 

@@ -14,8 +14,8 @@ from pydantic import BeforeValidator, Field, model_validator
 from lossatlas.experiments.config import (
     ConfigError,
     RunConfig,
-    TrainParameters,
     Training,
+    TrainParameters,
     _Strict,
     near_matches,
     validated,
@@ -46,7 +46,9 @@ def _distinct(components: Any) -> Any:
     labels = [c.get("label", c.get("name")) if isinstance(c, dict) else c for c in components or []]
     for label in labels:
         if labels.count(label) > 1:
-            raise ValueError(f"distinct labels ({label!r} stands there twice: give one a label of its own)")
+            raise ValueError(
+                f"distinct labels ({label!r} stands there twice: give one a label of its own)"
+            )
     return components
 
 
@@ -109,7 +111,9 @@ def study_names(folder: Path = STUDIES) -> list[str]:
     return sorted(path.stem for path in folder.glob("*.yaml"))
 
 
-def load_study(name: str, folder: Path = STUDIES, check: Callable[[RunConfig], None] | None = None) -> Study:
+def load_study(
+    name: str, folder: Path = STUDIES, check: Callable[[RunConfig], None] | None = None
+) -> Study:
     """Read and validate ``folder/name.yaml``, or the file itself where ``name`` ends in ``.yaml``.
 
     Args:
@@ -132,7 +136,9 @@ def load_study(name: str, folder: Path = STUDIES, check: Callable[[RunConfig], N
     except yaml.YAMLError as error:
         raise ConfigError(f"{path}: expected YAML, got {str(error).splitlines()[0]}") from None
     if not isinstance(content, dict):
-        raise ConfigError(f"{path}: expected keys such as study, datasets, losses; got {type(content).__name__}")
+        raise ConfigError(
+            f"{path}: expected keys such as study, datasets, losses; got {type(content).__name__}"
+        )
     try:
         study = validated(Study, content, what="key")
         if study.study != path.stem:

@@ -87,10 +87,14 @@ def fit(
         curves, and a status: ``"completed"``, or ``"diverged at step k"`` if the loss became infinite or NaN; then
         the weights are those before that step.
     """
-    optimizer = torch.optim.AdamW(model.parameters(), lr=config.lr, weight_decay=config.weight_decay)
+    optimizer = torch.optim.AdamW(
+        model.parameters(), lr=config.lr, weight_decay=config.weight_decay
+    )
     model, optimizer = fabric.setup(model, optimizer)
     augment_generator = torch.Generator().manual_seed(config.seed * 1_000_003 + _AUGMENT_STREAM)
-    evaluated = {round(config.steps * (k + 1) / config.evaluations) for k in range(config.evaluations)}
+    evaluated = {
+        round(config.steps * (k + 1) / config.evaluations) for k in range(config.evaluations)
+    }
     rows: list[dict[str, float]] = []
     status, train_s, since = "completed", 0.0, time.perf_counter()
     batches = batch_indices(len(train_set), config.batch_size, config.seed)
@@ -137,7 +141,11 @@ def fit(
 
 
 def train_run(
-    config: RunConfig, datasets: dict[str, Any], *, runs_dir: str | Path = "runs", accelerator: str = "auto"
+    config: RunConfig,
+    datasets: dict[str, Any],
+    *,
+    runs_dir: str | Path = "runs",
+    accelerator: str = "auto",
 ) -> Path:
     """Train and evaluate one run, and leave its run folder behind.
 
@@ -182,7 +190,9 @@ def train_run(
     ):
         trained = fit(fabric, model, criterion, config, train_set, validate, heartbeat.beat)
         evaluation = evaluate(model, test_set, fabric.device, keep_predictions=True)
-        fabric.save(folder / "last.ckpt", {"model": model.state_dict(), "config": config.model_dump()})
+        fabric.save(
+            folder / "last.ckpt", {"model": model.state_dict(), "config": config.model_dump()}
+        )
         record = {
             "run_id": config.run_id,
             "config": config.model_dump(),
@@ -225,7 +235,10 @@ def train_cell(parameters: TrainParameters, datasets: dict[str, Any] | None = No
         folder = train_run(
             config, datasets, runs_dir=parameters.runs_dir, accelerator=parameters.accelerator
         )
-        print(f"seed {config.seed}: run {config.run_id} {'was there' if done else 'trained'}", flush=True)
+        print(
+            f"seed {config.seed}: run {config.run_id} {'was there' if done else 'trained'}",
+            flush=True,
+        )
         folders.append(folder)
     return folders
 
