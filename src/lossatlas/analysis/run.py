@@ -106,7 +106,13 @@ def plot_curves(runs: Sequence[Run]) -> Figure:
         axes[1].plot(run.curves.step, smooth.grad_norm, color=colour, lw=1.2, alpha=0.8)
         validated = run.curves.dropna(subset="val_mean_dice")
         axes[2].plot(
-            validated.step, validated.val_mean_dice, color=colour, lw=1.2, marker="o", ms=3, alpha=0.8
+            validated.step,
+            validated.val_mean_dice,
+            color=colour,
+            lw=1.2,
+            marker="o",
+            ms=3,
+            alpha=0.8,
         )
     axes[1].set_yscale("log")
     axes[2].set_ylim(0, None)
@@ -124,14 +130,20 @@ def plot_classes(runs: Sequence[Run]) -> Figure:
     dice = pd.concat([table.dice.rename(i) for i, table in enumerate(tables)], axis=1).loc[order]
     figure, axis = plt.subplots(figsize=(8, 3.2), constrained_layout=True)
     places = np.arange(len(order))
-    axis.bar(places, dice.mean(axis=1), color=loss_style(runs[0].loss)["color"], alpha=0.6, width=0.7)
+    axis.bar(
+        places, dice.mean(axis=1), color=loss_style(runs[0].loss)["color"], alpha=0.6, width=0.7
+    )
     for column in dice:
         axis.plot(places, dice[column], "o", ms=3, color="black", alpha=0.7)
     fractions = tables[0].target_fraction.loc[order]
-    names = [f"{name}\n{100 * fraction:.2g} %" for name, fraction in zip(order, fractions, strict=True)]
+    names = [
+        f"{name}\n{100 * fraction:.2g} %" for name, fraction in zip(order, fractions, strict=True)
+    ]
     axis.set_xticks(places, names, fontsize="small")
     axis.set(ylabel="test Dice", ylim=(0, 1))
-    axis.set_title("from the most to the least frequent class (% of the pixels)", loc="left", fontsize="medium")
+    axis.set_title(
+        "from the most to the least frequent class (% of the pixels)", loc="left", fontsize="medium"
+    )
     return figure
 
 
@@ -154,9 +166,13 @@ def plot_predictions(run: Run, dataset: Any, count: int = 4) -> Figure:
     )
     for column, index in enumerate(chosen):
         image = np.asarray(dataset.images[index])
-        void = dataset.labels[index] == dataset.ignore_index if dataset.ignore_index is not None else None
+        void = np.zeros(dataset.labels[index].shape, dtype=bool)
+        if dataset.ignore_index is not None:
+            void = np.asarray(dataset.labels[index] == dataset.ignore_index)
         axes[0, column].imshow(image.squeeze(-1) if image.shape[-1] == 1 else image, cmap="gray")
-        axes[0, column].set_title(f"{dataset.ids[index]}\nDice {scores[index]:.2f}", fontsize="small")
+        axes[0, column].set_title(
+            f"{dataset.ids[index]}\nDice {scores[index]:.2f}", fontsize="small"
+        )
         for row, labels in ((1, dataset.labels[index]), (2, predictions[index])):
             shown = np.ma.masked_array(labels, mask=void)
             axes[row, column].imshow(
@@ -174,12 +190,20 @@ def finding(runs: Sequence[Run]) -> str:
     dice = np.array([run.record["metrics"]["foreground_dice"] for run in runs])
     constant = runs[0].record["metrics"]["constant_dice"]
     config = runs[0].record["config"]
-    spread = f", from {dice.min():.3f} to {dice.max():.3f} over {len(dice)} seeds" if len(dice) > 1 else " (one seed)"
+    spread = (
+        f", from {dice.min():.3f} to {dice.max():.3f} over {len(dice)} seeds"
+        if len(dice) > 1
+        else " (one seed)"
+    )
     sentence = (
         f"`{config['model']}` under `{config['loss']}` on `{config['dataset']}` reaches a mean test Dice of "
         f"**{dice.mean():.3f}**{spread}; the best constant prediction has {constant:.3f}."
     )
-    ended = [f"seed {run.seed} {run.record['status']}" for run in runs if run.record["status"] != "completed"]
+    ended = [
+        f"seed {run.seed} {run.record['status']}"
+        for run in runs
+        if run.record["status"] != "completed"
+    ]
     return sentence + (f" Not every run was completed: {', '.join(ended)}." if ended else "")
 
 
@@ -197,6 +221,4 @@ def _class_colours(count: int, background: bool) -> ListedColormap:
     """Distinct colours for the classes, black for a background; void is left white."""
     palette = plt.get_cmap("tab20")(np.linspace(0, 1, 20))[[*range(0, 20, 2), *range(1, 20, 2)]]
     first = [(0.0, 0.0, 0.0, 1.0)] if background else []
-    colours = ListedColormap([*first, *palette][:count])
-    colours.set_bad("white")
-    return colours
+    return ListedColormap([*first, *palette][:count], bad="white")

@@ -161,9 +161,9 @@ def _predictions(
     there: list[tuple[Cell, RunConfig]],
     per_image: pd.DataFrame,
     runs_dir: str | Path,
-) -> dict[str, np.ndarray]:
+) -> dict[str, Any]:
     """Images, truth and every loss's prediction (first seed) where the losses disagree most."""
-    arrays: dict[str, np.ndarray] = {}
+    arrays: dict[str, Any] = {}
     datasets: dict[str, Any] = {}
     first_seed = study.seeds[0]
     for dataset in labels(study.datasets):
