@@ -31,6 +31,7 @@ def scratch(tmp_path, monkeypatch):
     """No test reads or writes the user's downloads, cache or mirror."""
     monkeypatch.setenv("LOSSATLAS_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("LOSSATLAS_DATA", str(tmp_path / "raw"))
+    monkeypatch.setenv("LOSSATLAS_DOWNLOAD", "0")
     monkeypatch.delenv("LOSSATLAS_MIRROR", raising=False)
 
 

@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lossatlas.data import cache as arrays
-from lossatlas.data import checks, imageio, integrity, paths
+from lossatlas.data import checks, fetch, imageio, integrity, paths
 from lossatlas.data.dataset import Mode, SegmentationDataset
 from lossatlas.data.errors import DataError, near_matches, shorten
 
@@ -139,7 +139,8 @@ class FileDataset(abc.ABC):
 
     # -- where the data are --------------------------------------------------------------------
 
-    def _base_in(self, root: Path) -> Path | None:
+    def base_in(self, root: Path) -> Path | None:
+        """Folder below ``root`` that holds the data, or None."""
         for folder in (root / self.inner, root, root / self.name / self.inner, root / self.name):
             if any(next(folder.glob(marker), None) for marker in self.markers):
                 return folder.resolve()
@@ -148,10 +149,10 @@ class FileDataset(abc.ABC):
     def find(self, root: str | os.PathLike[str] | None = None) -> Path | None:
         """Folder that holds the data: of ``root``, else downloads, else the mirror; or None."""
         if root is not None:
-            return self._base_in(Path(root).expanduser())
+            return self.base_in(Path(root).expanduser())
         mirror = paths.mirror_dir()
         for folder in (paths.raw_dir() / self.name, mirror / self.name if mirror else None):
-            if folder is not None and (base := self._base_in(folder)) is not None:
+            if folder is not None and (base := self.base_in(folder)) is not None:
                 return base
         return None
 
@@ -164,6 +165,11 @@ class FileDataset(abc.ABC):
         base = self.find(root)
         if base is not None:
             return base
+        if root is None and fetch.automatic(self.name):
+            fetch.get(self)
+            base = self.find()
+            if base is not None:
+                return base
         wanted = f"a folder with {' or '.join(self.markers[:2])}"
         if root is not None:
             raise DataError(
@@ -179,6 +185,11 @@ class FileDataset(abc.ABC):
 
     def how_to_get(self) -> str:
         """The command or variable that brings the data."""
+        if fetch.fetchable(self.name):
+            return (
+                f"run `lossatlas data get {self.name}`, or set LOSSATLAS_MIRROR to a folder that "
+                f"holds {self.name}/"
+            )
         return (
             f"set LOSSATLAS_MIRROR to a folder that holds {self.name}/, or unpack {self.source} "
             f"into {paths.raw_dir() / self.name}"

@@ -1,0 +1,109 @@
+"""``lossatlas data …``: fetch, list, verify, find, check and describe data sets."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from typing import Any
+
+from lossatlas.data import fetch
+from lossatlas.data.errors import DataError
+from lossatlas.data.registry import SOURCES, source
+
+
+def add_parser(subparsers: Any) -> argparse.ArgumentParser:
+    """Add the command ``data`` to a parser's subcommands; ``run(namespace)`` gives the exit status.
+
+    A :class:`lossatlas.data.DataError` of a command is left to the caller to print as one line.
+    """
+    parser: argparse.ArgumentParser = subparsers.add_parser("data", help=__doc__)
+    commands = parser.add_subparsers(dest="data_command", required=True, metavar="COMMAND")
+
+    listing = commands.add_parser("list", help="every data set: classes, licence, whether at hand")
+    listing.add_argument("--json", action="store_true", help="machine-readable")
+    listing.set_defaults(run=_list)
+
+    get = commands.add_parser("get", help="download a data set, verified, into data/raw")
+    get.add_argument("name", nargs="+")
+    get.add_argument("--force", action="store_true", help="fetch again and replace what is there")
+    get.set_defaults(run=_get)
+
+    verify = commands.add_parser(
+        "verify", help="hash every file of a set again and list what is wrong"
+    )
+    verify.add_argument("name", nargs="+")
+    verify.set_defaults(run=_verify)
+
+    path = commands.add_parser("path", help="print the folder that holds a data set")
+    path.add_argument("name")
+    path.set_defaults(run=_path)
+    return parser
+
+
+def facts(name: str) -> dict[str, Any]:
+    """What the registry knows of a data set, as JSON-able values."""
+    known = source(name)
+    base = known.find() if hasattr(known, "find") else None
+    return {
+        "name": name,
+        "title": known.title,
+        "classes": list(known.classes),
+        "void": known.void,
+        "licence": known.licence,
+        "citation": known.citation,
+        "source": known.source,
+        "available": bool(known.is_available()),
+        "path": str(base) if base else None,
+        "fetchable": fetch.fetchable(name),
+    }
+
+
+def _list(given: argparse.Namespace) -> int:
+    rows = [facts(name) for name in SOURCES]
+    if given.json:
+        print(json.dumps(rows, indent=1, ensure_ascii=False))
+        return 0
+    for row in rows:
+        how = "`data get`" if row["fetchable"] else "bring the files"
+        where = row["path"] or ("built in" if row["available"] else f"not here ({how})")
+        classes = f"{len(row['classes'])} classes"
+        print(f"{row['name']:<12} {classes:<11} {row['title']}; {row['licence']}\n{'':<12} {where}")
+    return 0
+
+
+def _fetched(name: str) -> Any:
+    known = source(name)
+    if not hasattr(known, "find"):
+        raise DataError(
+            f"{name}: expected a set on disk, got one that needs no file; use it as it is"
+        )
+    return known
+
+
+def _get(given: argparse.Namespace) -> int:
+    for name in given.name:
+        known = _fetched(name)
+        before = known.find()
+        base = fetch.get(known, force=given.force)
+        if before is not None and not given.force:
+            print(f"{name}: at hand in {base}; --force fetches it again")
+    return 0
+
+
+def _verify(given: argparse.Namespace) -> int:
+    wrong = 0
+    for name in given.name:
+        known = _fetched(name)
+        problems = fetch.verify(known)
+        for problem in problems:
+            print(f"{name}: {problem}")
+        if not problems:
+            state = "every checksum is right" if known.registered else "no checksum is known"
+            print(f"{name}: {state} in {known.find()}")
+        wrong += len(problems)
+    return 1 if wrong else 0
+
+
+def _path(given: argparse.Namespace) -> int:
+    print(_fetched(given.name).locate())
+    return 0
