@@ -45,6 +45,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     readme = commands.add_parser("readme", help="write the README's results from results/quick")
     readme.set_defaults(run=_readme)
 
+    from lossatlas.data.cli import add_parser as add_data_parser
+
+    add_data_parser(commands)
+
     losses = commands.add_parser("losses", help="list the losses and their parameters")
     losses.set_defaults(run=_losses)
 

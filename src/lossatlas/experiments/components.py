@@ -29,7 +29,7 @@ CLASS_WEIGHTS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
 #: What a loss takes here in place of numbers of its own: the weights come from the training set.
 _DEFAULT_CLASS_WEIGHTS = {"weighted_ce": "inverse_frequency", "weighted_dice": "inverse_frequency"}
 #: Set from the data set, never by hand: a run whose mode disagrees with its data means nothing.
-_FROM_DATASET = {"mode", "ignore_index", "weight"}
+_FROM_DATASET = {"mode", "ignore_index", "weight", "process_group"}
 
 
 def loss_parameters(name: str) -> dict[str, inspect.Parameter]:
