@@ -8,6 +8,7 @@ from typing import Any
 
 from lossatlas.data import fetch
 from lossatlas.data.errors import DataError
+from lossatlas.data.folder import check_folder
 from lossatlas.data.registry import SOURCES, source
 
 
@@ -37,6 +38,13 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
     path = commands.add_parser("path", help="print the folder that holds a data set")
     path.add_argument("name")
     path.set_defaults(run=_path)
+
+    check = commands.add_parser("check", help="report everything that is wrong in your own folder")
+    check.add_argument("root", help="folder with images/ and masks/")
+    check.add_argument("--ignore-index", type=int, help="value of void pixels in the masks")
+    check.add_argument("--seed", type=int, default=0, help="of the splits, without split files")
+    check.add_argument("--json", action="store_true", help="machine-readable, every name")
+    check.set_defaults(run=_check)
     return parser
 
 
@@ -73,7 +81,7 @@ def _list(given: argparse.Namespace) -> int:
 
 def _fetched(name: str) -> Any:
     known = source(name)
-    if not hasattr(known, "find"):
+    if not hasattr(known, "find") or name == "folder":
         raise DataError(
             f"{name}: expected a set on disk, got one that needs no file; use it as it is"
         )
@@ -107,3 +115,15 @@ def _verify(given: argparse.Namespace) -> int:
 def _path(given: argparse.Namespace) -> int:
     print(_fetched(given.name).locate())
     return 0
+
+
+def _check(given: argparse.Namespace) -> int:
+    findings = check_folder(given.root, ignore_index=given.ignore_index, seed=given.seed)
+    if given.json:
+        print(json.dumps([vars(f) for f in findings], indent=1, ensure_ascii=False))
+    else:
+        for finding in findings:
+            print(finding)
+        errors = sum(f.severity == "error" for f in findings)
+        print(f"{given.root}: {errors} kinds of error, {len(findings) - errors} of note")
+    return 1 if any(f.severity == "error" for f in findings) else 0

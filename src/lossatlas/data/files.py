@@ -277,6 +277,7 @@ class FileDataset(abc.ABC):
                 "void": self.void,
                 "loader": self.loader_version,
                 "padded": padded,
+                "facts": self.cache_facts(),
                 "options": {k: v for k, v in params.items() if k not in _COMMON},
                 "files": [
                     [s.id, s.page, digests[s.image], *(digests[file] for file in masks[s.id])]
@@ -308,6 +309,10 @@ class FileDataset(abc.ABC):
             params=params,
             checksum=checksum,
         )
+
+    def cache_facts(self) -> dict[str, Any]:
+        """What else shapes the arrays, JSON-able: part of the cache key."""
+        return {}
 
     loader_version: ClassVar[int] = 1
     """Part of the cache key: raise it when :meth:`read_image` or :meth:`read_label` changes."""

@@ -10,6 +10,7 @@ from lossatlas.data.camvid import CamVid
 from lossatlas.data.dataset import SPLITS, SegmentationDataset
 from lossatlas.data.digits import Digits
 from lossatlas.data.errors import DataError, near_matches
+from lossatlas.data.folder import FolderDataset
 from lossatlas.data.microscopy import Dsb2018, Isbi2012, VncSstem
 from lossatlas.data.retina import ChaseDB1, Drive, Stare
 from lossatlas.data.surfaces import CrackForest, KolektorSDD
@@ -46,6 +47,7 @@ _CLASSES: tuple[Any, ...] = (
     Sirst,
     Isbi2012,
     Dsb2018,
+    FolderDataset,
 )
 
 SOURCES: dict[str, Any] = {cls.name: cls() for cls in _CLASSES}

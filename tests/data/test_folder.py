@@ -1,0 +1,372 @@
+"""A folder of one's own: every kind of file, every kind of mask, and everything that goes wrong."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from PIL import Image
+
+from lossatlas import data
+from lossatlas.data import cli, paths
+from lossatlas.data.folder import check_folder, split_of
+
+RNG = np.random.default_rng(1)
+
+
+def draw(
+    root: Path,
+    names=("a", "b", "c", "d"),
+    size=(8, 10),
+    values=(0, 1, 2),
+    settings: dict | None = None,
+    splits: dict[str, str] | None = None,
+) -> Path:
+    """A folder of colour PNGs with index masks; splits as lists, a and b in "train"."""
+    (root / "images").mkdir(parents=True)
+    (root / "masks").mkdir()
+    for name in names:
+        Image.fromarray(RNG.integers(0, 256, (*size, 3), np.uint8)).save(
+            root / "images" / f"{name}.png"
+        )
+        mask = RNG.choice(np.array(values, np.uint8), size)
+        mask.flat[: len(values)] = values
+        Image.fromarray(mask).save(root / "masks" / f"{name}.png")
+    if splits is None:
+        splits = {"train": "\n".join(names[:-2]), "val": names[-2], "test": names[-1]}
+    for split, text in splits.items():
+        (root / f"{split}.txt").write_text(text, encoding="utf-8")
+    if settings is not None:
+        (root / "classes.yaml").write_text(yaml.safe_dump(settings), encoding="utf-8")
+    return root
+
+
+def load(root: Path, split: str = "train", **params):
+    return data.load("folder", split, root=str(root), **params)
+
+
+def error(root: Path, split: str = "train", **params) -> str:
+    with pytest.raises(data.DataError) as caught:
+        load(root, split, **params)
+    message = str(caught.value)
+    assert "\n" not in message and "expected" in message
+    assert not list((paths.cache_dir() / "arrays").glob("*"))
+    return message
+
+
+# -- what works ----------------------------------------------------------------------------------
+
+
+def test_a_folder_with_named_classes_is_loaded_by_its_lists(tmp_path):
+    root = draw(tmp_path / "set", settings={"classes": ["sky", "tree", "car"]})
+    train = load(root)
+    assert train.ids == ["a", "b"] and train.classes == ("sky", "tree", "car")
+    assert train.images.shape == (2, 8, 10, 3) and train.mode == "multiclass"
+    assert np.array_equal(train.images[0], np.asarray(Image.open(root / "images" / "a.png")))
+    assert np.array_equal(train.labels[1], np.asarray(Image.open(root / "masks" / "b.png")))
+    assert load(root, "val").ids == ["c"] and load(root, "test").ids == ["d"]
+    images, target = train.batch([0])
+    expected = (train.images[0] / 255 - 0.5) / 0.25
+    np.testing.assert_allclose(images[0].permute(1, 2, 0).numpy(), expected, atol=1e-5)
+    assert int(target.max()) == 2
+
+
+def test_classes_are_inferred_and_printed(tmp_path, capsys):
+    root = draw(tmp_path / "set", values=(0, 1, 3, 255))
+    train = load(root)
+    assert train.classes == ("background", "class_1", "class_2", "class_3")
+    assert train.ignore_index == 255
+    assert "class_3; void: 255" in capsys.readouterr().out
+    two = load(draw(tmp_path / "two", values=(0, 1)))
+    assert (two.mode, two.out_channels, two.ignore_index) == ("binary", 1, None)
+
+
+@pytest.mark.parametrize(
+    "suffix", [".png", ".jpg", ".jpeg", ".tif", ".tiff", ".webp", ".bmp", ".npy", ".PNG"]
+)
+def test_every_kind_of_image_file_is_read(tmp_path, suffix):
+    root = draw(tmp_path / "set")
+    flat = np.full((8, 10, 3), 200, np.uint8)
+    (root / "images" / "a.png").unlink()
+    path = root / "images" / f"a{suffix}"
+    if suffix == ".npy":
+        np.save(path, flat)
+    else:
+        Image.fromarray(flat).save(path)
+    assert abs(load(root).images[0].astype(int) - 200).max() <= 1
+
+
+@pytest.mark.parametrize("suffix", [".tif", ".bmp", ".npy", ".webp"])
+def test_every_lossless_kind_of_mask_file_is_read(tmp_path, suffix):
+    settings = {"classes": ["x", "y"], "palette": {"x": [0, 0, 0], "y": [255, 255, 255]}}
+    root = draw(tmp_path / "set", values=(0, 255), settings=settings)
+    (root / "masks" / "a.png").unlink()
+    mask = np.zeros((8, 10), np.uint8)
+    mask[2] = 255
+    if suffix == ".npy":
+        np.save(root / "masks" / "a.npy", mask)
+    else:
+        options = {"lossless": True} if suffix == ".webp" else {}
+        Image.fromarray(mask).save(root / "masks" / f"a{suffix}", **options)
+    assert (load(root).labels[0] == 1).sum() == 10
+
+
+def test_grey_and_multi_channel_images_are_read(tmp_path):
+    grey = draw(tmp_path / "grey")
+    for path in (grey / "images").iterdir():
+        Image.open(path).convert("L").save(path)
+    assert load(grey).in_channels == 1
+    many = draw(tmp_path / "many")
+    for path in (many / "images").iterdir():
+        np.save(path.with_suffix(".npy"), RNG.integers(0, 256, (8, 10, 7), np.uint8))
+        path.unlink()
+    train = load(many, height=4, width=5)
+    assert train.images.shape == (2, 4, 5, 7)
+    assert train.batch([0, 1])[0].shape == (2, 7, 4, 5)
+
+
+def test_images_of_16_bits_are_scaled_by_the_range_of_the_training_images(tmp_path):
+    root = draw(tmp_path / "deep")
+    levels = {"a": 1000, "b": 3000, "c": 2000, "d": 60000}
+    for name, level in levels.items():
+        Image.fromarray(np.full((8, 10), level, np.uint16)).save(root / "images" / f"{name}.png")
+    assert [int(i.max()) for i in load(root).images] == [0, 255]
+    assert int(load(root, "val").images.max()) == 128
+    assert int(load(root, "test").images.max()) == 255  # clipped: brighter than any in training
+    (root / "classes.yaml").write_text("intensity: [0, 65535]")
+    assert [int(i.max()) for i in load(root).images] == [4, 12]
+    assert int(load(root, "test").images.max()) == 233
+
+
+def test_colour_coded_masks_are_read_by_their_palette(tmp_path):
+    settings = {
+        "classes": ["road", "car"],
+        "palette": {"road": [128, 64, 128], "car": [0, 0, 142], "void": [0, 0, 0]},
+    }
+    root = draw(tmp_path / "colour", settings=settings)
+    colours = np.array([[128, 64, 128], [0, 0, 142], [0, 0, 0]], np.uint8)
+    index = RNG.integers(0, 3, (8, 10))
+    for name in "abcd":
+        Image.fromarray(colours[index]).save(root / "masks" / f"{name}.png")
+    train = load(root)
+    assert train.ignore_index == 255 and train.mode == "binary"
+    assert np.array_equal(train.labels[0], np.array([0, 1, 255])[index])
+    odd = colours[index]
+    odd[0, :3] = (1, 2, 3)
+    Image.fromarray(odd).save(root / "masks" / "b.png")
+    with pytest.raises(data.DataError, match=r"got \[1, 2, 3\] \(3 px\)"):
+        load(root)
+
+
+def test_splits_are_dealt_out_by_seed_and_stay_when_images_are_added(tmp_path):
+    names = tuple(f"image {i}" for i in range(60))
+    root = draw(tmp_path / "set", names=names, splits={})
+    first = {s: load(root, s).ids for s in ("train", "val", "test")}
+    assert sorted(name for ids in first.values() for name in ids) == sorted(names)
+    assert 30 < len(first["train"]) < 54 and min(map(len, first.values())) > 2
+    assert load(root, seed=1).ids != first["train"]
+    assert all(split_of(n, 0) == s for s, ids in first.items() for n in ids)
+
+
+def test_names_with_spaces_and_foreign_letters_work(tmp_path):
+    names = ("ein Bild", "größe", "画像", "l'été 2")
+    root = draw(tmp_path / "mein Ordner ñ", names=names)
+    assert load(root).ids == ["ein Bild", "größe"]
+    assert load(root, "val").ids == ["画像"]
+    assert load(root, "test", height=4).images.shape == (1, 4, 5, 3)
+
+
+def test_split_files_may_name_files_or_paths(tmp_path):
+    splits = {"train": "a.png\nimages/b.png\n\n", "val": "c", "test": "d"}
+    assert load(draw(tmp_path / "set", splits=splits)).ids == ["a", "b"]
+
+
+def test_a_changed_setting_is_another_cache_entry(tmp_path):
+    root = draw(tmp_path / "set", values=(0, 1), settings={"classes": ["x", "y"]})
+    first = load(root).labels.copy()
+    palette = {"x": [1, 1, 1], "y": [0, 0, 0]}
+    (root / "classes.yaml").write_text(yaml.safe_dump({"classes": ["x", "y"], "palette": palette}))
+    assert np.array_equal(load(root).labels, 1 - first)
+
+
+# -- what is wrong -------------------------------------------------------------------------------
+
+
+def test_missing_folders_and_no_images_are_named(tmp_path):
+    assert "found none" in error(tmp_path / "nowhere")
+    (tmp_path / "x" / "images").mkdir(parents=True)
+    assert "no masks/" in error(tmp_path / "x")
+    (tmp_path / "x" / "masks").mkdir()
+    assert "got none of .png" in error(tmp_path / "x")
+    with pytest.raises(data.DataError, match="expected root="):
+        data.load("folder", "train")
+    assert not data.is_available("folder", root=str(tmp_path / "nowhere"))
+    assert data.is_available("folder", root=str(draw(tmp_path / "y")))
+
+
+def test_pairs_that_do_not_match_are_named(tmp_path):
+    root = draw(tmp_path / "set")
+    (root / "masks" / "b.png").unlink()
+    assert "a mask for each image" in error(root) and "(b)" in error(root)
+    (root / "masks" / "b.png").write_bytes((root / "masks" / "a.png").read_bytes())
+    (root / "images" / "a.png").unlink()
+    assert "an image for each mask" in error(root)
+    other = draw(tmp_path / "double")
+    Image.open(other / "images" / "a.png").save(other / "images" / "a.bmp")
+    assert "one file a stem" in error(other)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("classes: [a", "expected YAML"),
+        ("- a\n- a", "different names"),
+        ("classes: [a]", "two or more"),
+        ("clases: [a, b]", "did you mean classes"),
+        ("3", "expected keys"),
+        ("palette: {a: [0, 0, 0]}", "classes beside palette"),
+        ("classes: [a, b]\npalette: {a: [0, 0, 0], c: [1, 1, 1]}", "got 'c'"),
+        ("classes: [a, b]\npalette: {a: [0, 0, 0], b: [1, 1, 999]}", "three integers"),
+        ("classes: [a, b]\npalette: {a: [0, 0, 0], b: [0, 0, 0]}", "one twice"),
+        ("classes: [a, b]\npalette: {a: [0, 0, 0]}", "got none for 'b'"),
+        ("classes: [a, b, c]\nmean: [0.5]", "mean of 3 channels"),
+        ("std: [0, 1, 1]", "std to be a list"),
+        ("intensity: [5, 5]", r"intensity as [low, high]"),
+    ],
+)
+def test_a_faulty_classes_file_is_one_clear_line(tmp_path, text, message):
+    root = draw(tmp_path / "set")
+    (root / "classes.yaml").write_text(text)
+    assert message in error(root)
+
+
+def test_a_yaml_file_cannot_run_code(tmp_path):
+    root = draw(tmp_path / "set")
+    flag = tmp_path / "ran"
+    (root / "classes.yaml").write_text(f"classes: !!python/object/apply:os.mkdir ['{flag}']")
+    assert "expected YAML" in error(root)
+    assert not flag.exists()
+
+
+def test_a_pickled_array_is_refused(tmp_path):
+    root = draw(tmp_path / "set")
+    (root / "images" / "a.png").unlink()
+    np.save(root / "images" / "a.npy", np.array([{"x": 1}], dtype=object), allow_pickle=True)
+    assert "expected a NumPy array of numbers" in error(root)
+
+
+def test_masks_of_other_kinds_are_named(tmp_path):
+    names = {"classes": ["a", "b", "c"]}
+    root = draw(tmp_path / "stray", values=(0, 1, 9), settings=names)
+    assert "expected mask values 0…2, got 9" in error(root)
+    rgb = draw(tmp_path / "rgb", settings=names)
+    Image.open(rgb / "masks" / "b.png").convert("RGB").save(rgb / "masks" / "b.png")
+    assert "one channel" in error(rgb) and "palette" in error(rgb)
+    ambiguous = draw(tmp_path / "black and white", values=(0, 255))
+    assert "0 and 255 alone" in error(ambiguous)
+    fractions = draw(tmp_path / "soft", settings=names)
+    (fractions / "masks" / "a.png").unlink()
+    np.save(fractions / "masks" / "a.npy", np.full((8, 10), 0.5))
+    assert "got fractions" in error(fractions)
+
+
+def test_split_lists_that_overlap_or_name_nothing_are_named(tmp_path):
+    both = draw(tmp_path / "both", splits={"train": "a\nb", "val": "b\nc", "test": "d"})
+    assert "in one split, got b" in error(both)
+    none = draw(tmp_path / "none", splits={"train": "a\nzebra", "val": "c", "test": "d"})
+    assert "zebra" in error(none)
+    less = draw(tmp_path / "less", splits={"train": "a", "val": "b"})
+    assert "test.txt" in error(less, "test")
+
+
+def test_a_truncated_image_and_channels_that_differ_are_named(tmp_path):
+    root = draw(tmp_path / "set", settings={"classes": ["a", "b", "c"]})
+    Image.open(root / "images" / "b.png").convert("L").save(root / "images" / "b.png")
+    assert "expected 3 channels" in error(root)
+    path = root / "images" / "b.png"
+    path.write_bytes(path.read_bytes()[:60])
+    assert "truncated" in error(root)
+
+
+# -- check ---------------------------------------------------------------------------------------
+
+
+def run(*arguments: str) -> int:
+    parser = argparse.ArgumentParser()
+    cli.add_parser(parser.add_subparsers())
+    given = parser.parse_args(["data", "check", *arguments])
+    return given.run(given)
+
+
+def test_check_finds_nothing_in_a_sound_folder(tmp_path, capsys):
+    root = draw(tmp_path / "set", settings={"classes": ["a", "b", "c"]})
+    assert check_folder(root) == []
+    assert run(str(root)) == 0
+    assert "0 kinds of error" in capsys.readouterr().out
+
+
+def test_check_reports_everything_that_is_wrong_at_once(tmp_path, capsys):
+    names = tuple("abcdefghij")
+    settings = {"classes": ["x", "y", "z"]}
+    splits = {"train": "a\nb\nc\nd\ne", "val": "f\ng\na", "test": "h\nnobody"}
+    root = draw(tmp_path / "set", names=names, settings=settings, splits=splits)
+    images, masks = root / "images", root / "masks"
+    (masks / "b.png").unlink()  # image without mask
+    (images / "c.png").unlink()  # mask without image
+    Image.open(images / "d.png").resize((4, 4)).save(images / "d.png")  # another size
+    (images / "e.png").write_bytes((images / "e.png").read_bytes()[:80])  # truncated
+    stray = np.zeros((8, 10), np.uint8)
+    stray[0, 0] = 77
+    Image.fromarray(stray).save(masks / "f.png")
+    Image.fromarray(np.zeros((8, 10), np.uint8)).save(masks / "g.png")  # empty
+    (images / "h.png").write_bytes((images / "a.png").read_bytes())  # duplicate across splits
+    Image.open(images / "i.png").convert("L").save(images / "i.png")  # other channels
+    Image.fromarray(np.full((8, 10), 255, np.uint8)).save(masks / "j.png")  # void alone
+    found = {f.what: f for f in check_folder(root)}
+    expected = {
+        "image without mask": ["images/b.png"],
+        "mask without image": ["masks/c.png"],
+        "image and mask of different size": ["d"],
+        "file that does not decode (truncated, damaged or no image)": ["images/e.png"],
+        "faulty mask, expected mask values 0…2 or void 255, got 77 (1 px)": ["masks/f.png"],
+        "empty mask (background alone)": ["masks/g.png"],
+        "the same picture in two splits": ["images/a.png [train] = images/h.png [test]"],
+        "image of 1 channels where most have 3": ["images/i.png"],
+        "mask of void alone": ["masks/j.png"],
+        "image in two split files": ["a (train, val)"],
+        "name in a split file without an image": ["train.txt: c", "test.txt: nobody"],
+        "image in no split file": ["images/i.png", "images/j.png"],
+    }
+    assert {what: f.names for what, f in found.items()} == expected
+    assert found["empty mask (background alone)"].severity == "note"
+    assert run(str(root)) == 1
+    text = capsys.readouterr().out
+    assert "error: image without mask: 1 (images/b.png)" in text
+    assert run(str(root), "--json") == 1
+    assert len(json.loads(capsys.readouterr().out)) == len(expected)
+
+
+def test_check_of_faulty_or_missing_folders_is_one_clear_line(tmp_path):
+    with pytest.raises(data.DataError, match="expected a folder"):
+        check_folder(tmp_path / "nowhere")
+    empty = tmp_path / "empty"
+    (empty / "images").mkdir(parents=True)
+    (empty / "masks").mkdir()
+    assert [f.what for f in check_folder(empty) if "pair" in f.what]
+
+
+def test_check_suspects_values_that_are_no_class_indices(tmp_path):
+    root = draw(tmp_path / "set", values=(0, 255))
+    findings = check_folder(root)
+    assert [f.what for f in findings if f.severity == "error"] == [
+        "mask values 0 and 255 alone, a class or void: list the classes"
+    ]
+    assert not any("alone, a class" in f.what for f in check_folder(root, ignore_index=255))
+    wild = draw(tmp_path / "wild", values=(0, 130, 200))
+    assert any("no class indices" in f.what for f in check_folder(wild))
+    many = draw(tmp_path / "gaps", values=(0, 1, 5))
+    assert any("class index that no mask has" in f.what for f in check_folder(many))
