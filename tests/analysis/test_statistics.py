@@ -148,6 +148,7 @@ def test_a_handful_of_groups_is_not_resampled_and_the_caption_says_so(part):
 
 def test_the_caption_names_resamples_images_and_seeds(resampling, part):
     text = resampling.meaning()
+    text = text.replace("\N{NO-BREAK SPACE}", " ")
     assert "95 % percentile interval of 300 resamples of the 24 test images" in text
     assert "of the 3 seeds; so few seeds" in text
     one = small_part(part, {"a": with_dice([0.5], 20)})

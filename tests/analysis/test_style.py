@@ -158,9 +158,9 @@ def test_class_colours_differ_noticeably_for_every_viewer(vision):
     assert min(np.linalg.norm(a - b) for a, b in itertools.combinations(seen, 2)) > 5
 
 
-def test_type_is_at_least_eight_and_a_half_points_in_every_figure():
+def test_type_is_at_least_nine_and_a_half_points_in_every_figure():
     with mpl.rc_context():
         style.set_theme()
         sizes = ("font.size", "axes.labelsize", "xtick.labelsize", "legend.fontsize")
-        assert min(mpl.rcParams[key] for key in sizes) >= 8.5
+        assert min(mpl.rcParams[key] for key in sizes) >= 9.5
         assert mpl.rcParams["figure.figsize"][0] == style.FIGURE_WIDTH

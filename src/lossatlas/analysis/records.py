@@ -352,7 +352,7 @@ def _part(
             ]
         )
     prefix = f"{dataset}/{model}/"
-    shown = {}
+    shown: dict[str, Any] = {}
     if f"{prefix}images" in saved:
         shown = {
             "images": saved[f"{prefix}images"],

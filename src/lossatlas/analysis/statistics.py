@@ -9,7 +9,8 @@ covers both the choice of test images and the seeds, and a difference between tw
 within each resample: what the two share cancels.
 
 With few seeds the interval knows little of the seeds: three can only be drawn in ten ways, and the
-percentiles of so few are too narrow. Pages therefore show every seed beside the interval.
+percentiles of so few are too narrow. Pages therefore show every seed beside the interval. A rare
+class can be missing from a resample; there the mean is over the classes that are left.
 """
 
 from __future__ import annotations
@@ -20,7 +21,8 @@ from functools import cache
 import numpy as np
 
 from lossatlas.analysis.counts import METRICS, class_metric, nanmean, pooled_metric
-from lossatlas.analysis.records import Part
+from lossatlas.analysis.records import Part, Records
+from lossatlas.analysis.style import per_cent
 
 #: Fewer groups than this are too few to resample: their images are resampled one by one.
 MIN_GROUPS = 6
@@ -174,7 +176,7 @@ class Resampling:
         else:
             drawn = f"{images} test images"
         text = (
-            f"Brackets: {100 * self.level:.0f} % percentile interval of {self.draws} resamples of "
+            f"Brackets: {per_cent(self.level)} percentile interval of {self.draws} resamples of "
             f"the {drawn}"
         )
         if counts[-1] == 1:
@@ -188,3 +190,11 @@ class Resampling:
                 f"which narrows it too"
             )
         return text + "."
+
+
+def resample(records: Records) -> dict[str, list[Resampling]]:
+    """Bootstrap of every part of a study, by data set, models in the study's order."""
+    by_dataset: dict[str, list[Resampling]] = {}
+    for part in records.parts:
+        by_dataset.setdefault(part.dataset, []).append(Resampling(part))
+    return by_dataset

@@ -1,0 +1,281 @@
+"""Figures of a page. Each is a `Drawing`: the picture, its caption, and words for who cannot see it.
+
+Everything is five inches wide with type of 9.5 points or more, so that a page 400 pixels wide
+still shows it legibly. No figure trains or samples: it draws what the records say.
+"""
+
+from __future__ import annotations
+
+import base64
+import html
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+
+from lossatlas.analysis.counts import class_metric
+from lossatlas.analysis.records import Part
+from lossatlas.analysis.statistics import Resampling, number
+from lossatlas.analysis.style import (
+    CAPTION_STYLE,
+    FIGURE_WIDTH,
+    class_colourmap,
+    class_colours,
+    per_cent,
+)
+
+#: Images shown with the predictions.
+SHOWN = 4
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """A figure with its caption and its alternative text."""
+
+    figure: Figure
+    caption: str
+    alt: str
+
+    def png(self) -> bytes:
+        """The picture."""
+        buffer = io.BytesIO()
+        self.figure.savefig(buffer, format="png", metadata={"Software": None})
+        return buffer.getvalue()
+
+    def save(self, path: str | Path) -> None:
+        """Write the picture as PNG."""
+        Path(path).write_bytes(self.png())
+
+    def _repr_html_(self) -> str:
+        picture = base64.b64encode(self.png()).decode()
+        return (
+            '<figure style="margin:1rem 0;padding:0;max-width:none">'
+            f'<img src="data:image/png;base64,{picture}" alt="{html.escape(self.alt)}" '
+            'style="max-width:100%;height:auto;background:#fff">'
+            f'<figcaption style="{CAPTION_STYLE}">{html.escape(self.caption)}</figcaption></figure>'
+        )
+
+
+@dataclass(frozen=True)
+class Missing:
+    """What stands in a figure's place when the records do not have it."""
+
+    text: str
+
+    def _repr_html_(self) -> str:
+        return f"<p>{html.escape(self.text)}</p>"
+
+
+def _figure(height: float) -> Figure:
+    """An empty figure of the book's width that no global state holds on to."""
+    figure = Figure(figsize=(FIGURE_WIDTH, height), layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def intervals(resamplings: Sequence[Resampling]) -> Drawing:
+    """Mean Dice of every loss with its interval, a small dot a seed; a panel a model."""
+    losses = list(dict.fromkeys(loss for r in resamplings for loss in r.part.losses))
+    figure = _figure(0.7 + len(resamplings) * (0.55 + 0.24 * len(losses)))
+    axes = figure.subplots(len(resamplings), 1, sharex=True, squeeze=False)[:, 0]
+    words = []
+    for axis, resampling in zip(axes, resamplings, strict=True):
+        part = resampling.part
+        for row, loss in enumerate(part.losses):
+            interval = resampling.interval(loss)
+            colour = part.styles[loss]["color"]
+            axis.plot([interval.low, interval.high], [row, row], color=colour, lw=2.5, alpha=0.6)
+            axis.plot(
+                resampling.per_seed(loss), [row] * interval.seeds, "|", color=colour, ms=8, mew=1.2
+            )
+            axis.plot(
+                interval.estimate, row, color=colour, marker=part.styles[loss]["marker"], ms=6
+            )
+            words.append(f"{part.model}, {loss} {interval.text()}")
+        axis.axvline(part.constant_dice, color="0.35", lw=1, ls=":")
+        axis.set_yticks(range(len(part.losses)), part.losses)
+        axis.set_ylim(len(part.losses) - 0.4, -0.6)
+        axis.set_title(f"{part.model}, {part.dataset}")
+        axis.grid(axis="x")
+        axis.grid(visible=False, axis="y")
+    axes[-1].set_xlabel("test Dice, mean over the foreground classes")
+    axes[-1].set_xlim(left=0)
+    caption = (
+        "Mean over the seeds (marker), its interval (band) and each seed (stroke). Dotted: the best "
+        f"constant prediction. {resamplings[0].meaning()}"
+    )
+    return Drawing(figure, caption, f"Intervals of the mean test Dice: {'; '.join(words)}.")
+
+
+def training_curves(part: Part) -> Drawing:
+    """Loss, gradient norm and validation Dice against the step; the band spans the seeds.
+
+    The losses have different units: each is divided by the mean of its own first steps, over all
+    seeds, so that the curves begin at about 1.
+    """
+    figure = _figure(6.4)
+    axes = figure.subplots(3, 1, sharex=True)
+    ends = []
+    for loss in part.losses:
+        curves = part.curves[part.curves.loss == loss]
+        if curves.empty:
+            continue
+        style = part.styles[loss]
+        line = {"color": style["color"], "linestyle": style["linestyle"]}
+        window = max(1, int(curves.step.max()) // 20)
+        for axis, column in ((axes[0], "loss_value"), (axes[1], "grad_norm")):
+            table = curves.pivot(index="step", columns="seed", values=column)
+            if column == "loss_value":
+                table = table / abs(table.iloc[:window].to_numpy()).mean()
+            _band(axis, table.rolling(window, min_periods=1).mean(), line)
+        validated = curves.dropna(subset=["val_mean_dice"])
+        if not validated.empty:
+            table = validated.pivot(index="step", columns="seed", values="val_mean_dice")
+            _band(axes[2], table, {**line, "marker": style["marker"]})
+            ends.append(f"{loss} {number(table.iloc[-1].mean())}")
+    axes[0].set_title("training loss, divided by its first values")
+    axes[0].set_ylim(bottom=0)
+    axes[1].set_title("norm of the gradient (logarithmic)")
+    axes[1].set_yscale("log")
+    axes[2].set_title("validation Dice, mean over the foreground classes")
+    axes[2].set_ylim(bottom=0)
+    axes[2].set_xlabel("step")
+    _loss_legend(figure, part, markers=True)
+    seeds = max(len(s) for s in part.seeds.values())
+    caption = (
+        f"{part.model} on {part.dataset}: mean over the seeds (line) and their range (band), "
+        f"n = {seeds}; loss and gradient are running means over a twentieth of the steps."
+    )
+    alt = f"Training curves. Last validation Dice, mean over the seeds: {', '.join(ends)}."
+    return Drawing(figure, caption, alt)
+
+
+def _band(axis: Axes, table: pd.DataFrame, line: dict) -> None:
+    """Mean over the columns as a line, their range as a band."""
+    axis.plot(table.index, table.mean(axis=1), **line)
+    if table.shape[1] > 1:
+        axis.fill_between(
+            table.index, table.min(axis=1), table.max(axis=1), color=line["color"], alpha=0.15, lw=0
+        )
+
+
+def _loss_legend(figure: Figure, part: Part, *, markers: bool) -> None:
+    handles = [
+        Line2D(
+            [],
+            [],
+            label=loss,
+            color=part.styles[loss]["color"],
+            linestyle=part.styles[loss]["linestyle"],
+            marker=part.styles[loss]["marker"] if markers else None,
+        )
+        for loss in part.losses
+    ]
+    figure.legend(
+        handles=handles, loc="outside lower center", ncols=3, handlelength=2.8, columnspacing=1.2
+    )
+
+
+def class_bars(part: Part) -> Drawing:
+    """Test Dice of each class, a row of bars a loss, from the most to the least frequent class."""
+    order = part.by_rarity
+    names = [f"{part.classes[c]} · {per_cent(part.fractions[c])}" for c in order]
+    figure = _figure(1.5 + 0.76 * len(part.losses))
+    axes = figure.subplots(len(part.losses), 1, sharex=True, sharey=True, squeeze=False)[:, 0]
+    words = []
+    for axis, loss in zip(axes, part.losses, strict=True):
+        dice = class_metric(part.counts[loss].sum(1), "dice")[:, order]  # (seeds, classes)
+        known = ~np.isnan(dice)
+        mean = np.where(known, dice, 0).sum(0) / np.maximum(known.sum(0), 1)
+        colour = part.styles[loss]["color"]
+        axis.bar(range(len(order)), mean, color=colour, alpha=0.65, width=0.75)
+        for values in dice:
+            axis.plot(range(len(order)), values, "_", color="black", ms=6, mew=1)
+        axis.set_title(loss, color="black", pad=2)
+        axis.set_ylim(0, 1.03)
+        axis.set_yticks([0, 0.5, 1])
+        words.append(f"{loss} {', '.join(number(m) for m in mean)}")
+    axes[-1].set_xticks(range(len(order)), names, rotation=55, ha="right", rotation_mode="anchor")
+    figure.supylabel("test Dice", fontsize="medium")
+    seeds = max(len(s) for s in part.seeds.values())
+    caption = (
+        f"{part.model} on {part.dataset}: Dice of each class, pooled over the test set; bar: mean "
+        f"over the seeds, stroke: each seed (n = {seeds}). Below: the class and its part of the "
+        f"test pixels, from the most to the least frequent."
+    )
+    alt = f"Dice per class, in the order {', '.join(names)}: {'; '.join(words)}."
+    return Drawing(figure, caption, alt)
+
+
+def predictions(part: Part) -> Drawing | Missing:
+    """Contested test images, the truth, and what each loss's network says."""
+    shown = min(SHOWN, len(part.images))
+    losses = [loss for loss in part.losses if loss in part.predictions]
+    if not shown or not losses:
+        return Missing(f"The records have no predictions of {part.model} on {part.dataset}.")
+    rows = ["image", "truth", *losses]
+    height, width = part.images.shape[1:3]
+    label_width = 1.05
+    side = (FIGURE_WIDTH - label_width) / shown
+    present = set(np.unique(part.targets[:shown]))
+    present |= {int(c) for loss in losses for c in np.unique(part.predictions[loss][:shown])}
+    legend = [c for c in range(len(part.classes)) if c in present]
+    void = part.targets[:shown] >= len(part.classes)
+    legend_height = 0.3 + 0.21 * -(-(len(legend) + void.any()) // 3)
+    figure = _figure(side * height / width * len(rows) * 1.02 + legend_height + 0.1)
+    axes = figure.subplots(len(rows), shown, squeeze=False)
+    colours = class_colourmap(part.classes)
+    for column in range(shown):
+        image = part.images[column]
+        grey = image.shape[-1] == 1
+        axes[0, column].imshow(image[..., 0] if grey else image, cmap="gray" if grey else None)
+        for row, name in enumerate(rows[1:], start=1):
+            labels = part.targets if name == "truth" else part.predictions[name]
+            axes[row, column].imshow(
+                np.ma.masked_array(labels[column], mask=void[column]),
+                cmap=colours,
+                vmin=-0.5,
+                vmax=len(part.classes) - 0.5,
+                interpolation="nearest",
+            )
+    for row, name in enumerate(rows):
+        axes[row, 0].set_ylabel(
+            name.replace("_", "_\n"), rotation=0, ha="right", va="center", labelpad=4
+        )
+    for axis in axes.flat:
+        axis.set(xticks=[], yticks=[])
+        axis.grid(visible=False)
+        for spine in axis.spines.values():
+            spine.set(visible=True, color="0.6", linewidth=0.5)
+    figure.get_layout_engine().set(w_pad=0.015, h_pad=0.015, wspace=0.01, hspace=0.01)
+    palette = class_colours(part.classes)
+    handles = [Patch(facecolor=palette[c], edgecolor="0.6", label=part.classes[c]) for c in legend]
+    if void.any():
+        handles.append(Patch(facecolor="white", edgecolor="0.6", label="no label"))
+    figure.legend(handles=handles, loc="outside lower center", ncols=3, handlelength=1.2)
+    names = ", ".join(part.shown_ids[:shown])
+    caption = (
+        f"{part.model} on {part.dataset}, first seed: the {shown} test images whose Dice differs "
+        f"most between the losses ({names})."
+    )
+    return Drawing(figure, caption, f"{caption} {_agreement(part, losses, shown)}")
+
+
+def _agreement(part: Part, losses: list[str], shown: int) -> str:
+    """How much of the foreground of the shown images each loss has right, in words."""
+    target = part.targets[:shown]
+    labelled = target < len(part.classes)
+    inside = labelled & (target >= part.foreground[0])
+    parts = [
+        f"{loss} {per_cent((part.predictions[loss][:shown] == target)[inside].mean())}"
+        for loss in losses
+    ]
+    return f"Foreground pixels of these images with the right class: {', '.join(parts)}."

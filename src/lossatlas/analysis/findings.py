@@ -1,0 +1,337 @@
+"""Sentences that the records support, as Markdown: every number in them is computed here.
+
+A sentence gives a difference, its interval and its n; none calls a loss better without them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from lossatlas.analysis.records import Part, Records
+from lossatlas.analysis.statistics import Interval, Resampling, number
+from lossatlas.analysis.style import per_cent
+
+
+def part_findings(resampling: Resampling, baseline: str = "ce") -> str:
+    """What one model on one data set shows, as a Markdown list."""
+    sentences = [
+        leader(resampling, baseline),
+        *constant(resampling),
+        separating_classes(resampling),
+        precision_recall(resampling),
+        *stopped(resampling.part),
+    ]
+    return "\n".join(f"- {sentence}" for sentence in sentences if sentence)
+
+
+def leader(resampling: Resampling, baseline: str = "ce") -> str:
+    """Which loss has the highest mean, by how much over `baseline`, and who is level with it."""
+    part = resampling.part
+    first = resampling.leader()
+    interval = resampling.interval(first)
+    text = f"**`{first}` has the highest mean Dice, {interval.text()}** ({_n(interval, part)})"
+    if first != baseline and baseline in part.losses:
+        difference = resampling.difference(first, baseline)
+        if difference is not None:
+            text += f"; over `{baseline}` the paired difference is {difference.text(sign=True)}"
+            if not difference.excludes(0.0):
+                text += ", which does not exclude zero"
+    level = [loss for loss in level_with_leader(resampling) if loss != first]
+    if level:
+        names = _names(level)
+        text += f". Not told apart from it (paired interval includes zero): {names}"
+    elif len(part.losses) > 1:
+        text += ". Its paired interval against every other loss excludes zero"
+    return text + "."
+
+
+def level_with_leader(resampling: Resampling) -> list[str]:
+    """The leader, and the losses whose paired difference from it does not exclude zero."""
+    first = resampling.leader()
+    level = []
+    for loss in resampling.part.losses:
+        difference = resampling.difference(first, loss)
+        if difference is not None and not difference.excludes(0.0):
+            level.append(loss)
+    return level
+
+
+def constant(resampling: Resampling) -> list[str]:
+    """For each loss that does not exceed the best constant prediction: so, and what the runs show."""
+    part = resampling.part
+    sentences = []
+    for loss in part.losses:
+        interval = resampling.interval(loss)
+        if np.isfinite(interval.low) and interval.low > part.constant_dice:
+            continue
+        verdict = (
+            "is not told apart from"
+            if interval.estimate > part.constant_dice
+            else "does not exceed"
+        )
+        sentences.append(
+            f"`{loss}` {verdict} the best constant prediction ({number(part.constant_dice)}): its "
+            f"mean Dice is {interval.text()}. {symptoms(part, loss)}"
+        )
+    if not sentences:
+        sentences.append(
+            "Every loss's interval lies above the best constant prediction "
+            f"({number(part.constant_dice)})."
+        )
+    return sentences
+
+
+def symptoms(part: Part, loss: str) -> str:
+    """What the records of a loss that did not learn show: predictions, loss and gradient."""
+    pooled = part.counts[loss].sum(1).astype(float)[:, part.foreground]  # (S, C, 3)
+    total = max(part.counts[loss][:, :, :, [0, 2]].sum() / len(part.counts[loss]), 1.0)
+    predicted = pooled[..., [0, 1]].sum((1, 2)).mean() / total
+    truth = pooled[..., [0, 2]].sum((1, 2)).mean() / total
+    never = int((pooled[..., [0, 1]].sum(-1) == 0).all(0).sum())
+    text = (
+        f"The records show: {per_cent(predicted)} of the pixels predicted as foreground, where the "
+        f"truth has {per_cent(truth)}, and {never} of {len(part.foreground)} foreground classes "
+        f"never predicted"
+    )
+    curves = part.curves[part.curves.loss == loss]
+    if not curves.empty:
+        steps = int(curves.step.max())
+        window = max(1, steps // 20)
+        early = curves[curves.step <= window]
+        late = curves[curves.step > steps - window]
+        text += (
+            f"; over {steps} steps the training loss went from {early.loss_value.mean():.3g} to "
+            f"{late.loss_value.mean():.3g} and the norm of the gradient from "
+            f"{early.grad_norm.mean():.2g} to {late.grad_norm.mean():.2g}"
+        )
+    return text + "."
+
+
+def separating_classes(resampling: Resampling, count: int = 2) -> str:
+    """The classes on which the losses' mean Dice differs most, and the rarer half as a whole."""
+    part = resampling.part
+    if len(part.losses) < 2 or len(part.foreground) < 2:
+        return ""
+    dice = np.array([resampling.class_means(loss) for loss in part.losses])  # (L, C)
+    known = [c for c in part.foreground if not np.isnan(dice[:, c]).any()]
+    spread = {c: np.ptp(dice[:, c]) for c in known}
+    words = []
+    for c in sorted(known, key=lambda c: (-spread[c], c))[:count]:
+        low, high = int(dice[:, c].argmin()), int(dice[:, c].argmax())
+        words.append(
+            f"{part.classes[c]} ({per_cent(part.fractions[c])} of the pixels; "
+            f"{number(dice[low, c])} under `{part.losses[low]}`, "
+            f"{number(dice[high, c])} under `{part.losses[high]}`)"
+        )
+    if not words:
+        return ""
+    order = [c for c in part.by_rarity if c in known]
+    halves = order[: -(-len(order) // 2)], order[-(-len(order) // 2) :]
+    text = f"The classes that separate the losses most are {' and '.join(words)}"
+    if all(halves):
+        frequent, rare = (np.ptp(dice[:, half].mean(1)) for half in halves)
+        text += (
+            f". Between the losses, the mean Dice differs by up to {number(frequent)} on the "
+            f"{len(halves[0])} more frequent classes and by up to {number(rare)} on the "
+            f"{len(halves[1])} rarer ones"
+        )
+    return text + "."
+
+
+def precision_recall(resampling: Resampling) -> str:
+    """The losses that lean most to recall and most to precision."""
+    part = resampling.part
+    if len(part.losses) < 2:
+        return ""
+    recall = {loss: resampling.interval(loss, "mean_recall").estimate for loss in part.losses}
+    precision = {loss: resampling.interval(loss, "mean_precision").estimate for loss in part.losses}
+    lean = {loss: recall[loss] - precision[loss] for loss in part.losses}
+    lean = {loss: value for loss, value in lean.items() if np.isfinite(value)}
+    if len(lean) < 2:
+        return ""
+    ends = [max(lean, key=lambda loss: lean[loss]), min(lean, key=lambda loss: lean[loss])]
+    words = [
+        f"`{loss}` (recall {number(recall[loss])}, precision {number(precision[loss])})"
+        for loss in ends
+    ]
+    return f"Of recall and precision, recall counts most for {words[0]} and least for {words[1]}."
+
+
+def stopped(part: Part) -> list[str]:
+    """Runs that ended before their last step."""
+    ended = part.runs[part.runs.status != "completed"]
+    return [
+        f"The run of `{run.loss}` with seed {run.seed} was not completed: {run.status}."
+        for run in ended.itertuples()
+    ]
+
+
+def heading(part: Part) -> str:
+    """The heading of a part's section, Markdown level 2."""
+    return f"## {part.model.replace('_', ' ')} on {part.dataset}: what each loss makes of it"
+
+
+def question(records: Records) -> str:
+    """The study's question in bold."""
+    return f"**{records.study['question'].strip()}**"
+
+
+def design(records: Records) -> str:
+    """What was run, in a Markdown list."""
+    study = records.study
+    training: dict[str, Any] = study.get("training", {})
+    seeds = len(study["seeds"])
+    lines = [
+        f"Data: {_names(study['datasets'])}; models: {_names(study['models'])}.",
+        f"Losses: {_names(records.losses)}.",
+        f"{seeds} seed{'s' if seeds != 1 else ''} for each, {study['steps']} steps. For a seed, "
+        f"the initial weights, the order of the batches and the augmentation are the same under "
+        f"every loss.",
+    ]
+    if {"batch_size", "lr"} <= set(training):
+        lines.append(
+            f"AdamW with a learning rate of {training['lr']:g} for every loss, "
+            f"batches of {training['batch_size']}."
+        )
+    for part in records.parts:
+        if part.model == records.parts[0].model:
+            foreground = part.fractions[part.foreground]
+            lines.append(
+                f"`{part.dataset}`: {len(part.image_ids)} test images, {len(part.foreground)} "
+                f"classes of interest, from {per_cent(foreground.max())} down to "
+                f"{per_cent(foreground.min())} of the test pixels."
+            )
+    if records.missing_runs:
+        lines.append(
+            f"**{records.missing_runs} of the study's runs are missing**; what follows is from the "
+            f"{len(records.runs)} that finished."
+        )
+    return "\n".join(f"- {line}" for line in lines)
+
+
+def answer(resamplings: Sequence[Resampling], baseline: str = "ce") -> str:
+    """The study's answer: who leads where, and whether that agrees, as Markdown."""
+    paragraphs = []
+    leaders = {}
+    for resampling in resamplings:
+        part = resampling.part
+        first = resampling.leader()
+        leaders[part.title] = first
+        means = [resampling.interval(loss).estimate for loss in part.losses]
+        text = (
+            f"With {part.title} the losses span a mean Dice from {number(np.nanmin(means))} to "
+            f"{number(np.nanmax(means))}, `{first}` highest"
+        )
+        if baseline in part.losses and first != baseline:
+            difference = resampling.difference(first, baseline)
+            if difference is not None:
+                text += f" ({difference.text(sign=True)} over `{baseline}`, {_n(difference, part)})"
+        paragraphs.append(text + ".")
+    if len(resamplings) > 1:
+        level = [set(level_with_leader(r)) for r in resamplings]
+        shared = [loss for loss in resamplings[0].part.losses if all(loss in s for s in level)]
+        if shared:
+            everywhere = (
+                f"highest, or not told apart from the highest, everywhere: {_names(shared)}."
+            )
+            paragraphs.append(everywhere.capitalize())
+        else:
+            paragraphs.append("No loss is level with the highest one everywhere.")
+    return " ".join(paragraphs)
+
+
+def limits(records: Records, resamplings: Sequence[Resampling]) -> str:
+    """What the study cannot say, from its own design, as a Markdown list."""
+    study = records.study
+    decision = (
+        "the sign of the logit"
+        if set(study["mode"].values()) == {"binary"}
+        else ("the class with the largest logit")
+    )
+    lines = [
+        resamplings[0].meaning(),
+        f"{study['steps']} steps measure how fast a loss learns as much as where it ends.",
+        "One learning rate for all losses: a loss may do otherwise at its own best one.",
+        f"The prediction is {decision}; no threshold was tuned for any loss.",
+    ]
+    rare = [
+        f"{part.classes[c]} in {images}"
+        for part in [r.part for r in resamplings[:1]]
+        for c, images in _images_with(part)
+        if images < 10
+    ]
+    if rare:
+        lines.append(
+            f"Some classes are in few test images ({', '.join(rare)}): their Dice rests on those."
+        )
+    return "\n".join(f"- {line}" for line in lines)
+
+
+def provenance(records: Records) -> str:
+    """Where the numbers come from: code, machine, time and the command, as Markdown."""
+    source = records.study["provenance"]
+    hardware = source.get("hardware", {})
+    packages = source.get("packages", {})
+    commit = source.get("commit") or "unknown"
+    state = " with uncommitted changes" if source.get("dirty") else ""
+    lines = [f"- Code: commit `{commit}`{state}."]
+    if source.get("code_versions"):
+        versions = ", ".join(f"`{v}`" for v in source["code_versions"])
+        lines.append(f"- Version of the sources that decide a run's result: {versions}.")
+    if hardware:
+        device = hardware.get("gpu") or hardware.get("cpu") or hardware.get("machine")
+        lines.append(
+            f"- Machine: {device}, {hardware.get('cores')} cores, {hardware.get('threads')} "
+            f"thread(s) a run, device `{hardware.get('device')}`."
+        )
+    if packages:
+        lines.append("- Packages: " + ", ".join(f"{k} {v}" for k, v in packages.items()) + ".")
+    lines.append(f"- Last run finished: {source.get('created_utc', 'unknown')}.")
+    lines.append(
+        f"- {len(records.runs)} runs, {records.runs.train_s.sum() / 60:.1f} minutes of training, "
+        f"{records.runs.wall_s.sum() / 60:.1f} minutes with evaluation."
+    )
+    lines.append(f"- Records: `results/{records.name}/`, made by `{records.study['command']}`.")
+    return "\n".join(lines)
+
+
+def _images_with(part: Part) -> list[tuple[int, int]]:
+    """Each foreground class with the number of test images that have it, rarest last."""
+    counts = next(iter(part.counts.values()))[0]
+    present = (counts[..., [0, 2]].sum(-1) > 0).sum(0)
+    return [(c, int(present[c])) for c in part.by_rarity]
+
+
+def _names(labels: Sequence[str]) -> str:
+    """``a``, ``b`` and ``c`` as Markdown code."""
+    words = [f"`{label}`" for label in labels]
+    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"
+
+
+def _n(interval: Interval, part: Part) -> str:
+    """``3 seeds, 100 test images``."""
+    return (
+        f"{interval.seeds} seed{'s' if interval.seeds != 1 else ''}, "
+        f"{len(part.image_ids)} test images"
+    )
+
+
+__all__ = [
+    "answer",
+    "constant",
+    "design",
+    "heading",
+    "leader",
+    "level_with_leader",
+    "limits",
+    "part_findings",
+    "precision_recall",
+    "provenance",
+    "question",
+    "separating_classes",
+    "stopped",
+    "symptoms",
+]

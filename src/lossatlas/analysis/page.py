@@ -1,0 +1,90 @@
+"""From an executed report to a page of the book.
+
+A report's sections depend on the study (one for each model and data set), but a heading that a code
+cell prints is no heading to Sphinx: only a Markdown cell's is. `finish` turns the one into the
+other, gives the page the study's name as its title, and folds the code away.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import nbformat
+from nbformat import NotebookNode
+
+_HEADING = re.compile(r"#{1,6} \S")
+#: Key of an output's metadata that holds the page's title.
+TITLE_KEY = "lossatlas_title"
+
+
+def title(name: str) -> dict[str, str]:
+    """Metadata for ``IPython.display.display``: the title of the page that `finish` writes."""
+    return {TITLE_KEY: f"The losses compared: the study {name}"}
+
+
+def finish(path: str | Path) -> None:
+    """Make an executed report, in place, what Jupyter Book takes for a well-formed page.
+
+    - The first Markdown cell's heading becomes the title that an output carries (see `title`).
+    - A Markdown output that begins with a heading becomes a Markdown cell; the outputs behind it
+      follow in a cell of their own.
+    - The cell that papermill injects is folded, as the cells tagged "hide-input" are.
+
+    A page that is finished already stays as it is. Raises ValueError for a notebook without a
+    level-1 heading in its first cell.
+    """
+    path = Path(path)
+    notebook = nbformat.read(path, as_version=4)
+    first = notebook.cells[0] if notebook.cells else None
+    if first is None or first.cell_type != "markdown" or not first.source.startswith("# "):
+        raise ValueError(f"{path}: expected a first cell that begins with a heading '# …'")
+    found = _title(notebook)
+    if found:
+        first.source = re.sub(r"\A# [^\n]*", lambda _: f"# {found}", first.source)
+    cells: list[NotebookNode] = []
+    for cell in notebook.cells:
+        if "injected-parameters" in cell.metadata.get("tags", []):
+            cell.metadata["tags"] = sorted({*cell.metadata["tags"], "hide-input"})
+        cells += _split(cell)
+    notebook.cells = cells
+    nbformat.validate(notebook)
+    nbformat.write(notebook, path)
+
+
+def _title(notebook: NotebookNode) -> str | None:
+    for cell in notebook.cells:
+        for output in cell.get("outputs", []):
+            if output.get("metadata", {}).get(TITLE_KEY):
+                return str(output.metadata[TITLE_KEY])
+    return None
+
+
+def _split(cell: NotebookNode) -> list[NotebookNode]:
+    """The cell, cut before and behind each output that is a heading."""
+    if not any(_is_heading(output) for output in cell.get("outputs", [])):
+        return [cell]
+    outputs, cell.outputs = cell.outputs, []
+    pieces = [cell]
+    for output in outputs:
+        place = f"{cell.get('id', 'cell')[:40]}-{len(pieces)}"
+        if _is_heading(output):
+            pieces.append(nbformat.v4.new_markdown_cell(_text(output), id=place))
+        elif pieces[-1].cell_type == "code":
+            pieces[-1].outputs.append(output)
+        else:
+            # Its code stands above; MyST-NB drops a cell without any source, output and all.
+            follower = nbformat.v4.new_code_cell("# continued", id=place, outputs=[output])
+            follower.metadata["tags"] = ["remove-input"]
+            follower.execution_count = cell.execution_count
+            pieces.append(follower)
+    return pieces
+
+
+def _is_heading(output: NotebookNode) -> bool:
+    return bool(_HEADING.match(_text(output)))
+
+
+def _text(output: Any) -> str:
+    return str(output.get("data", {}).get("text/markdown", ""))

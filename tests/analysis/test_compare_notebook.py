@@ -1,0 +1,173 @@
+"""The report runs on records, refuses bad parameters, and becomes a well-formed page."""
+
+from __future__ import annotations
+
+import re
+from itertools import pairwise
+from pathlib import Path
+
+import nbformat
+import papermill
+import pytest
+
+from lossatlas.analysis import page
+from lossatlas.analysis.records import RecordsError
+
+REPORT = Path(__file__).parents[2] / "notebooks" / "reports" / "compare.ipynb"
+
+
+def headings(notebook):
+    return [
+        line
+        for cell in notebook.cells
+        if cell.cell_type == "markdown"
+        for line in cell.source.splitlines()
+        if re.match(r"#+ ", line)
+    ]
+
+
+@pytest.fixture(scope="module")
+def small(make_records, tmp_path_factory):
+    """Records just large enough for every kind of output."""
+    folder = tmp_path_factory.mktemp("results") / "quick"
+    return make_records(folder, losses=("ce", "dice"), seeds=(0, 1), images=6, side=16, steps=10)
+
+
+@pytest.fixture(scope="module")
+def executed(small, tmp_path_factory):
+    path = tmp_path_factory.mktemp("page") / "compare_quick.ipynb"
+    papermill.execute_notebook(
+        REPORT,
+        path,
+        {"study": "quick", "records": str(small)},
+        kernel_name="python3",
+        progress_bar=False,
+    )
+    return path
+
+
+@pytest.fixture(scope="module")
+def finished(executed):
+    page.finish(executed)
+    return nbformat.read(executed, as_version=4)
+
+
+def test_the_source_has_no_outputs_and_no_cell_of_more_than_ten_lines():
+    notebook = nbformat.read(REPORT, as_version=4)
+    for cell in notebook.cells:
+        if cell.cell_type == "code":
+            assert not cell.outputs and cell.execution_count is None
+            assert len(cell.source.splitlines()) <= 10
+            assert "hide-input" in cell.metadata.tags
+
+
+def test_the_parameters_cell_has_typed_defaults_with_a_comment_each():
+    notebook = nbformat.read(REPORT, as_version=4)
+    (cell,) = [c for c in notebook.cells if "parameters" in c.metadata.get("tags", [])]
+    assert all(re.fullmatch(r"\w+: str = \".+\"  # .+", line) for line in cell.source.splitlines())
+
+
+def test_the_page_has_one_title_with_the_studys_name_and_consecutive_headings(finished):
+    found = headings(finished)
+    assert found[0] == "# The losses compared: the study quick"
+    levels = [len(line.split()[0]) for line in found]
+    assert levels.count(1) == 1
+    assert all(after - before <= 1 for before, after in pairwise(levels))
+
+
+def test_every_model_has_a_section_with_table_findings_and_three_figures(finished):
+    found = headings(finished)
+    assert "## unet on digits: what each loss makes of it" in found
+    assert "## segnet on digits: what each loss makes of it" in found
+    text = nbformat.writes(finished)
+    section = text[text.index("## unet on digits") : text.index("## segnet on digits")]
+    assert section.count("data:image/png;base64") == 3
+    assert section.count("<table") == 1
+    assert "has the highest mean Dice" in section
+
+
+def test_the_injected_cell_is_folded_and_no_output_is_an_error_or_a_bare_none(finished):
+    (injected,) = [c for c in finished.cells if "injected-parameters" in c.metadata.get("tags", [])]
+    assert "hide-input" in injected.metadata.tags
+    for cell in finished.cells:
+        for output in cell.get("outputs", []):
+            assert output.output_type in {"display_data", "execute_result"}
+            assert output.data.get("text/plain") != "None"
+
+
+def test_finishing_twice_changes_nothing(finished, executed):
+    before = executed.read_text()
+    page.finish(executed)
+    assert executed.read_text() == before
+
+
+def run_first_cells(**injected):
+    """The parameters cell, what papermill injects, and the cell after: as a kernel runs them."""
+    code = [c for c in nbformat.read(REPORT, as_version=4).cells if c.cell_type == "code"]
+    assert "parameters" in code[0].metadata.tags
+    namespace = {}
+    exec(code[0].source, namespace)
+    namespace.update(injected)
+    exec(code[1].source, namespace)
+    return namespace
+
+
+def test_the_cell_after_the_parameters_loads_the_records(small):
+    assert run_first_cells(records=str(small))["loaded"].name == "quick"
+
+
+@pytest.mark.parametrize(
+    ("injected", "message"),
+    [
+        ({"record": "results/quick"}, "unknown parameter 'record'; did you mean 'records'"),
+        ({"study": 3}, "study: expected text, got 3"),
+        ({"records": "nowhere"}, "expected a study's records in nowhere"),
+        ({"study": "other"}, "expected the study 'other', got 'quick'"),
+    ],
+)
+def test_bad_parameters_stop_the_report_in_the_cell_after_them(small, injected, message):
+    with pytest.raises(RecordsError, match=message):
+        run_first_cells(**({"records": str(small)} | injected))
+
+
+# page.finish alone
+
+
+def notebook_of(*cells):
+    return nbformat.v4.new_notebook(cells=list(cells))
+
+
+def output(text=None, html=None, **metadata):
+    data = {"text/markdown": text} if text else {"text/html": html}
+    return nbformat.v4.new_output("display_data", data=data, metadata=metadata)
+
+
+def test_outputs_stay_in_order_around_a_heading(tmp_path):
+    code = nbformat.v4.new_code_cell(
+        "f()",
+        outputs=[output(html="a"), output("## B"), output(html="c"), output("d"), output("## E")],
+    )
+    path = tmp_path / "n.ipynb"
+    nbformat.write(notebook_of(nbformat.v4.new_markdown_cell("# T"), code), path)
+    page.finish(path)
+    cells = nbformat.read(path, as_version=4).cells
+    kinds = [(cell.cell_type, len(cell.get("outputs", []))) for cell in cells]
+    assert kinds == [("markdown", 0), ("code", 1), ("markdown", 0), ("code", 2), ("markdown", 0)]
+    assert [cells[2].source, cells[4].source] == ["## B", "## E"]
+    assert cells[3].source and "remove-input" in cells[3].metadata.tags
+
+
+def test_a_notebook_without_a_title_is_refused(tmp_path):
+    path = tmp_path / "n.ipynb"
+    nbformat.write(notebook_of(nbformat.v4.new_markdown_cell("words")), path)
+    with pytest.raises(ValueError, match="expected a first cell that begins with a heading"):
+        page.finish(path)
+
+
+def test_the_title_replaces_the_first_heading_and_leaves_the_text(tmp_path):
+    code = nbformat.v4.new_code_cell("f()", outputs=[output("**Why?**", **page.title(r"a\1b"))])
+    path = tmp_path / "n.ipynb"
+    nbformat.write(notebook_of(nbformat.v4.new_markdown_cell("# T\n\nwords"), code), path)
+    page.finish(path)
+    first = nbformat.read(path, as_version=4).cells[0]
+    assert first.source == "# The losses compared: the study a\\1b\n\nwords"

@@ -1,0 +1,162 @@
+"""Sentences follow the records: change the records and the sentence changes."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+
+import numpy as np
+import pytest
+
+from lossatlas.analysis import findings
+from lossatlas.analysis.statistics import Resampling, number, resample
+
+
+@pytest.fixture(scope="module")
+def both(study):
+    return resample(study)["digits"]
+
+
+def with_counts(part, **counts):
+    """`part` with other counts for some losses, and only the losses named."""
+    return dataclasses.replace(
+        part,
+        losses=[loss for loss in part.losses if loss in counts],
+        seeds={loss: part.seeds[loss] for loss in counts},
+        counts=counts,
+    )
+
+
+def test_the_leader_comes_with_its_margin_over_cross_entropy_interval_and_n(resampling):
+    text = findings.leader(resampling)
+    assert text.startswith("**`lovasz_softmax` has the highest mean Dice, ")
+    assert resampling.interval("lovasz_softmax").text() in text
+    assert resampling.difference("lovasz_softmax", "ce").text(sign=True) in text
+    assert "(3 seeds, 24 test images)" in text
+
+
+def test_another_winner_makes_another_sentence(part):
+    swapped = with_counts(part, ce=part.counts["lovasz_softmax"], lovasz_softmax=part.counts["ce"])
+    text = findings.leader(Resampling(swapped, draws=50))
+    assert text.startswith("**`ce` has the highest")
+    assert "over `ce`" not in text
+
+
+def test_losses_with_the_same_predictions_are_not_told_apart(part):
+    same = with_counts(part, ce=part.counts["dice"], dice=part.counts["dice"])
+    text = findings.leader(Resampling(same, draws=50))
+    assert "Not told apart from it" in text
+    assert findings.level_with_leader(Resampling(same, draws=50)) == ["ce", "dice"]
+
+
+def test_a_loss_that_predicts_nothing_is_named_with_what_its_records_show(part):
+    nothing = part.counts["ce"].copy()
+    nothing[..., 2] += nothing[..., 0]
+    nothing[..., :2] = 0
+    some = Resampling(with_counts(part, ce=part.counts["ce"], lovasz_hinge=nothing), draws=50)
+    (sentence,) = findings.constant(some)
+    assert sentence.startswith("`lovasz_hinge` does not exceed the best constant prediction")
+    assert "0\N{NO-BREAK SPACE}% of the pixels predicted as foreground" in sentence
+    assert "10 of 10 foreground classes never predicted" in sentence
+    assert "the norm of the gradient from" in sentence
+
+
+def test_when_every_loss_learns_the_page_says_so(part):
+    good = with_counts(part, ce=part.counts["dice"], dice=part.counts["lovasz_softmax"])
+    (sentence,) = findings.constant(Resampling(good, draws=50))
+    assert sentence.startswith("Every loss's interval lies above the best constant prediction")
+    assert number(part.constant_dice) in sentence
+
+
+def test_the_separating_class_is_the_one_with_the_widest_range(part):
+    base = np.zeros((3, 24, 11, 3), np.int64)
+    base[..., 0], base[..., 2] = 5, 5
+    other = base.copy()
+    other[:, :, 7] = [10, 0, 0]
+    some = with_counts(part, ce=base, dice=other)
+    text = findings.separating_classes(Resampling(some, draws=10), count=1)
+    assert f"separate the losses most are {part.classes[7]} (" in text
+    assert "0.667 under `ce`, 1.000 under `dice`" in text
+
+
+def test_recall_without_precision_is_pointed_out(part):
+    base = np.zeros((3, 24, 11, 3), np.int64)
+    base[...] = [5, 5, 5]
+    swollen = base.copy()
+    swollen[...] = [10, 40, 0]
+    some = Resampling(with_counts(part, ce=base, weighted_ce=swollen), draws=10)
+    text = findings.precision_recall(some)
+    assert "most for `weighted_ce` (recall 1.000, precision 0.200)" in text
+    assert "least for `ce` (recall 0.500, precision 0.500)" in text
+
+
+def test_a_run_that_diverged_is_named(part):
+    runs = part.runs.copy()
+    runs.loc[runs.run_id == "unet-focal-1", "status"] = "diverged at step 9"
+    (sentence,) = findings.stopped(dataclasses.replace(part, runs=runs))
+    assert "`focal` with seed 1 was not completed: diverged at step 9" in sentence
+    assert findings.stopped(part) == []
+
+
+def test_the_answer_covers_every_model_and_says_whether_they_agree(both):
+    text = findings.answer(both)
+    assert "With `unet` on `digits`" in text and "With `segnet` on `digits`" in text
+    assert "`lovasz_softmax`" in text
+    first, second = both
+    flipped = Resampling(
+        with_counts(
+            second.part, ce=second.part.counts["lovasz_softmax"], dice=second.part.counts["ce"]
+        ),
+        draws=50,
+    )
+    only = Resampling(
+        with_counts(first.part, ce=first.part.counts["ce"], dice=first.part.counts["dice"]),
+        draws=50,
+    )
+    assert "No loss is level with the highest one everywhere" in findings.answer([only, flipped])
+
+
+def test_the_design_counts_what_was_run_and_what_is_missing(study):
+    text = findings.design(study)
+    assert "3 seeds for each, 60 steps" in text
+    assert "24 test images" in text
+    assert "missing" not in text
+    gone = dataclasses.replace(study, study=study.study | {"missing_runs": 2})
+    assert "**2 of the study's runs are missing**" in findings.design(gone)
+
+
+def test_limits_name_the_classes_that_few_images_have(study, both):
+    text = findings.limits(study, both)
+    part = both[0].part
+    present = (part.counts["ce"][0][..., [0, 2]].sum(-1) > 0).sum(0)
+    rarest = part.by_rarity[-1]
+    assert f"{part.classes[rarest]} in {present[rarest]}" in text
+    binary = dataclasses.replace(study, study=study.study | {"mode": {"digits": "binary"}})
+    assert "the sign of the logit" in findings.limits(binary, both)
+
+
+def test_provenance_has_commit_machine_packages_and_command(study):
+    text = findings.provenance(study)
+    for part in (
+        "0123456789abcdef",
+        "A processor, 2 cores",
+        "torch 2.8.0",
+        "make book STUDY=quick",
+    ):
+        assert part in text
+    assert "36 runs" in text and "uncommitted" not in text
+    dirty = study.study | {"provenance": study.study["provenance"] | {"dirty": True}}
+    changed = dataclasses.replace(study, study=dirty)
+    assert "with uncommitted changes" in findings.provenance(changed)
+
+
+def test_no_sentence_says_better(study, both):
+    text = findings.design(study) + findings.answer(both) + findings.limits(study, both)
+    text += "".join(findings.part_findings(resampling) for resampling in both)
+    assert not re.search(r"\bbetter\b", text)
+
+
+def test_each_finding_is_a_list_item(resampling):
+    lines = findings.part_findings(resampling).splitlines()
+    assert len(lines) >= 4
+    assert all(line.startswith("- ") for line in lines)
