@@ -82,6 +82,8 @@ class SegmentationLoss(nn.Module):
     """
 
     weight: Tensor | None
+    #: Which primitives the formula uses, "surprisal" or "regions": compounds share them.
+    needs: tuple[str, ...] = ()
 
     def __init__(
         self,
@@ -148,6 +150,8 @@ class PixelLoss(SegmentationLoss):
         super().__init__(mode=mode, weight=weight, ignore_index=ignore_index, reduction=reduction)
         self.process_group = process_group
 
+    needs: tuple[str, ...] = ("surprisal",)
+
     def phi(self, u: Tensor, q: Tensor) -> Tensor:
         """Loss of a pixel whose target has surprisal u = -log p_t; q = 1 - p_t."""
         raise TypeError(f"{type(self).__name__} defines no formula: override `phi`.")
@@ -165,10 +169,15 @@ class PixelLoss(SegmentationLoss):
         """Mean of φ(u) times `table`, over the weights that the table `divisor` gives."""
         if self.reduction == "none":
             return s.shaped(s.pixels(self.phi, table))
-        return self.reduced(s.pixel_sum(self.phi, self.dphi, table), s, divisor)
+        if self.reduction == "sum":
+            total = s.pixel_sum(self.phi, self.dphi, table)
+        else:
+            count = sum_over_processes(s.weight_sum(divisor), self.process_group)
+            total = s.pixel_sum(self.phi, self.dphi, table, ratio(torch.ones_like(count), count))
+        return sum_over_processes(total, self.process_group)
 
     def reduced(self, value: Tensor, s: Sample, divisor: Tensor | None) -> Tensor:
-        """Map, or sum, or mean of a map of weighted losses (or of its sum)."""
+        """Map, or sum, or mean of a map of weighted losses."""
         if self.reduction == "none":
             return s.shaped(value)
         total = sum_over_processes(value.sum(), self.process_group)
@@ -200,6 +209,7 @@ class RegionLoss(SegmentationLoss):
     images.
     """
 
+    needs: tuple[str, ...] = ("regions",)
     squared = False
     distance = False
 
@@ -351,11 +361,15 @@ class CompoundLoss(SegmentationLoss):
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
         """Weighted sum of the parts' losses of `logits` against `target`."""
         samples: dict[tuple[str, int | None], Sample] = {}
+        needs: dict[tuple[str, int | None], set[str]] = {}
+        for part, _ in self.terms():
+            needs.setdefault((part.mode, part.ignore_index), set()).update(part.needs)
         total: Tensor | None = None
         for part, scale in self.terms():
             key = (part.mode, part.ignore_index)
             if key not in samples:
                 samples[key] = sample(logits, target, mode=key[0], ignore_index=key[1])
+                samples[key].shared = needs[key] >= {"surprisal", "regions"}
             value = scale * part.of(samples[key])
             total = value if total is None else total + value
         assert total is not None

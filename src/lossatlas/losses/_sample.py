@@ -7,7 +7,9 @@ A :class:`Sample` is one checked pair of logits and target. It offers
 * `regions`: per class I = Σ p t, S = Σ p, T = Σ t and their relatives.
 
 The plain formulas live here, in differentiable PyTorch: they define the values, serve as double
-backward, and are what ``torch.compile``, ``torch.export`` and ``torch.func`` see.
+backward, and are what ``torch.compile``, ``torch.export``, ``torch.func`` and accelerators see.
+On the CPU, eager, ``_fast`` computes the same in chunks with closed-form backwards; which of the two
+runs is decided in `fast`.
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from . import _check
+from . import _check, _fast
 
 #: φ(u, q): a per-pixel loss as a function of u = -log p_t and q = 1 - p_t.
 Phi = Callable[[Tensor, Tensor], Tensor]
@@ -56,7 +58,21 @@ class Sample:
     mode: str
     soft: bool
     spatial: tuple[int, ...]
+    fast: bool = False  #: whether the chunked forms of ``_fast`` may be used
+    shared: bool = False  #: whether both surprisal and regions will be asked for
     _cache: dict[str, Tensor] = field(default_factory=dict)
+
+    def plainly(self) -> Callable[[Tensor], Sample]:
+        """Make this sample of other logits, with plain formulas (for double backward)."""
+        # Holds no reference to self, whose cache holds the graph that holds this.
+        target, valid, mode, soft, spatial = (
+            self.target,
+            self.valid,
+            self.mode,
+            self.soft,
+            self.spatial,
+        )
+        return lambda logits: Sample(logits, target, valid, mode, soft, spatial)
 
     @property
     def channels(self) -> int:
@@ -136,29 +152,71 @@ class Sample:
             value = phi(u, -torch.expm1(-u))
             value = ((value if weight is None else weight * value) * self.truth()).sum(1)
         else:
-            label = self.clean_target().long()
-            u = -self.log_probs().gather(1, label[:, None])[:, 0]
+            u = self.label_surprisal()
             value = phi(u, -torch.expm1(-u))
             if weight is not None:
-                value = weight[label, 0] * value
+                value = weight[self.clean_target().long(), 0] * value
         return value if self.valid is None else torch.where(self.valid, value, 0.0)
 
     def surprisal(self) -> Tensor:
         """Map of the target's surprisal -log p_t, soft targets' cross-entropy."""
         return self.pixels(lambda u, q: u)
 
+    def label_surprisal(self) -> Tensor:
+        """Surprisal of hard labels of exclusive classes, (N, P)."""
+        if self.fast:
+            return self._statistics(surprisal=True, regions=self.shared, squared=False)[0]
+        label = self.clean_target().long()
+        return -self.log_probs().gather(1, label[:, None])[:, 0]
+
     def sigmoid_surprisals(self) -> tuple[Tensor, Tensor]:
         """-log p and -log(1-p) of every channel's sigmoid."""
         z = self.clean_logits()
         return -F.logsigmoid(z), -F.logsigmoid(-z)
 
-    def pixel_sum(self, phi: Phi, dphi: Phi, weight: Tensor | None = None) -> Tensor:
-        """Sum of the map `pixels`; `dphi` is the derivative of `phi` by u."""
-        return self.pixels(phi, weight).sum()
+    def pixel_sum(
+        self, phi: Phi, dphi: Phi, weight: Tensor | None = None, scale: Tensor | None = None
+    ) -> Tensor:
+        """Sum of the map `pixels`, times `scale`; `dphi` is the derivative of `phi` by u."""
+        shared = self.shared and self.softmax
+        constant = not any(x is not None and x.requires_grad for x in (weight, scale))
+        if not self.fast or shared or not constant:
+            total = self.pixels(phi, weight).sum()
+            return total if scale is None else total * scale
+        again = self.plainly()
+        factor = self.logits.new_ones(()) if scale is None else scale.to(self.logits.dtype)
+        function = _fast.SoftmaxPixelSum if self.softmax else _fast.SigmoidPixelSum
+        result: Tensor = function.apply(
+            self.logits,
+            self.target,
+            self.valid,
+            weight,
+            factor,
+            phi,
+            dphi,
+            lambda z: (again(z).pixel_sum(phi, dphi, weight, factor),),
+        )
+        return result
 
     def weight_sum(self, weight: Tensor | None = None) -> Tensor:
         """Sum of the map `weights`."""
-        return self.weights(weight).sum()
+        if not self.fast:
+            return self.weights(weight).sum()
+        truth, count = self.class_totals()
+        if weight is None:
+            total = count[:, 0].sum() if self.softmax else count.sum()
+        elif self.softmax:
+            total = (truth * weight[:, 0]).sum()
+        else:
+            total = (truth * weight[1, :, 0] + (count - truth) * weight[0, :, 0]).sum()
+        return total.to(self.logits.dtype)
+
+    def class_totals(self) -> tuple[Tensor, Tensor]:
+        """T = Σ t and the number of valid pixels, per image and class, (N, C), float64."""
+        if "truth" not in self._cache:
+            truth, count = _fast.class_totals(self.logits.shape, self.target, self.valid)
+            self._cache["truth"], self._cache["count"] = truth, count
+        return self._cache["truth"], self._cache["count"]
 
     def weights(self, weight: Tensor | None = None) -> Tensor:
         """Map of Σ_c w_c t_c, the weight each pixel carries; 0 at ignored pixels."""
@@ -186,6 +244,8 @@ class Sample:
 
     def regions(self, *, squared: bool = False, distance: bool = False) -> Regions:
         """Statistics per image and class, (N, C)."""
+        if self.fast and not (distance and self.soft):
+            return self._fast_regions(squared)
         p, t = self.probs(), self.truth()
         wide = wide_dtype(self.logits)
 
@@ -205,6 +265,57 @@ class Sample:
             predicted, target = total(p * p), total(t * t)
         return Regions(intersection, predicted, target, count, apart)
 
+    def _fast_regions(self, squared: bool) -> Regions:
+        """Statistics by the chunked forms."""
+        target, count = self.class_totals()
+        if self.softmax:
+            stats = self._statistics(surprisal=self.shared, regions=True, squared=squared)[1]
+        else:
+            key, again = f"sigmoid {squared}", self.plainly()
+            if key not in self._cache:
+                self._cache[key] = _fast.SigmoidStatistics.apply(
+                    self.logits,
+                    self.target,
+                    self.valid,
+                    squared,
+                    lambda z: (_stacked(again(z).regions(squared=squared)),),
+                )
+            stats = self._cache[key]
+            if squared and self.soft:
+                target = _fast.class_totals(self.logits.shape, self.target**2, self.valid)[0]
+        intersection, predicted = stats.unbind(0)
+        apart = predicted + target - 2 * intersection
+        return Regions(intersection, predicted, target, count, apart)
+
+    def _statistics(
+        self, *, surprisal: bool, regions: bool, squared: bool
+    ) -> tuple[Tensor, Tensor]:
+        """Surprisal map and region statistics of hard labels in one pass, remembered."""
+        again = self.plainly()
+
+        def plain(z: Tensor) -> tuple[Tensor, ...]:
+            twin = again(z)
+            u = twin.pixels(lambda u, q: u)
+            return u, _stacked(twin.regions(squared=squared))
+
+        key = f"softmax {squared}"
+        have_u, have_stats = key + " u" in self._cache, key in self._cache
+        if (surprisal and not have_u) or (regions and not have_stats):
+            u, stats = _fast.SoftmaxStatistics.apply(
+                self.logits, self.target, self.valid, surprisal, regions, squared, plain
+            )
+            if surprisal:
+                self._cache[key + " u"] = u
+            if regions:
+                self._cache[key] = stats
+        empty = self.logits[:0]
+        return self._cache.get(key + " u", empty), self._cache.get(key, empty)
+
+
+def _forward_mode() -> bool:
+    """Whether forward-mode differentiation is on, which needs plain formulas."""
+    return torch.autograd.forward_ad._current_level >= 0
+
 
 def eager_cpu(tensor: Tensor) -> bool:
     """Whether values may be looked at for free: on the CPU, untraced, outside of torch.func."""
@@ -213,6 +324,11 @@ def eager_cpu(tensor: Tensor) -> bool:
         and type(tensor) in (Tensor, torch.nn.Parameter)
         and not _check.is_functorch(tensor)
     )
+
+
+def _stacked(r: Regions) -> Tensor:
+    """I and S as one tensor, as the chunked forms give them."""
+    return torch.stack([r.intersection, r.predicted])
 
 
 def wide_dtype(logits: Tensor) -> torch.dtype:
@@ -261,4 +377,11 @@ def sample(logits: Tensor, target: Tensor, *, mode: str, ignore_index: int | Non
         valid = labels != ignore_index
         if mode == "multiclass" and soft:
             valid = valid.any(1)  # a pixel is void where every channel holds ignore_index
-    return Sample(flat, labels, valid, mode, soft, spatial)
+    fast = (
+        (mode != "multiclass" or not soft)
+        and eager_cpu(flat)
+        and eager_cpu(labels)
+        and not labels.requires_grad
+        and not _forward_mode()
+    )
+    return Sample(flat, labels, valid, mode, soft, spatial, fast)

@@ -225,7 +225,9 @@ class BalancedCrossEntropyLoss(PixelLoss):
         )
         if isinstance(alpha, str) and alpha != "batch":
             raise ValueError(f'alpha must be "batch" or a number in [0, 1], got {alpha!r}.')
-        self.alpha = alpha if alpha == "batch" else _check.number("alpha", alpha, low=0, high=1)
+        self.alpha: float | None = None  # the batch's own ratio
+        if alpha != "batch":
+            self.alpha = _check.number("alpha", alpha, low=0, high=1)
 
     def phi(self, u: Tensor, q: Tensor) -> Tensor:
         """Surprisal itself."""
@@ -238,10 +240,8 @@ class BalancedCrossEntropyLoss(PixelLoss):
     def of(self, s: Sample) -> Tensor:
         """Mean (or sum, or map) of α u."""
         weight = class_table(self.weight, s)
-        if isinstance(self.alpha, float):
-            balance = balance_table(self.alpha, s)
-        else:
-            balance = self.batch_balance(s)
+        fixed = balance_table(self.alpha, s)
+        balance = self.batch_balance(s) if fixed is None else fixed
         return self.mean(s, product(weight, balance), weight)
 
     def batch_balance(self, s: Sample) -> Tensor:
@@ -258,6 +258,8 @@ class BalancedCrossEntropyLoss(PixelLoss):
 
 class _HardPixels(SegmentationLoss):
     """What OHEM and top-k share: a mean over the pixels of largest loss."""
+
+    needs = ("surprisal",)
 
     def keep(self, u: Tensor, n: Tensor) -> Tensor:
         """Which of the losses `u` (all pixels, flat; -1 where void) are kept; `n` are valid."""

@@ -108,6 +108,8 @@ torch.library.register_vmap(_signed_distance, _batched)
 class _DistanceLoss(RegionLoss):
     """What the losses over distance maps share."""
 
+    needs = ()
+
     def __init__(
         self,
         *,

@@ -95,7 +95,7 @@ class FocalLoss(PixelLoss):
         table = product(weight, alpha)
         if self.normalizer == "pixels" or self.reduction != "mean":
             return self.mean(s, table, weight)
-        total = s.pixel_sum(self.phi, self.dphi, table).sum()
+        total = s.pixel_sum(self.phi, self.dphi, table)
         positives = s.weight_sum(positive_table(s))
         total, positives = (sum_over_processes(x, self.process_group) for x in (total, positives))
         return total / positives.clamp_min(1)
@@ -255,8 +255,11 @@ class UnifiedFocalLoss(RegionLoss):
         self.gamma = _check.number("gamma", gamma, low=0, high=1)
         self.asymmetric = _check.flag("asymmetric", asymmetric)
 
+    needs = ("surprisal", "regions")
+
     def of(self, s: Sample) -> Tensor:
         """Return λ times the pixel half plus 1-λ times the region half."""
+        s.shared = True
         return self.weight_lambda * self.pixel_half(s) + (1 - self.weight_lambda) * super().of(s)
 
     def pixel_half(self, s: Sample) -> Tensor:

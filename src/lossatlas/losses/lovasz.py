@@ -39,6 +39,8 @@ def jaccard_increments(truth: Tensor) -> Tensor:
 class _LovaszLoss(RegionLoss):
     """What the two Lovász losses share: sort the errors, dot with the Jaccard increments."""
 
+    needs = ()
+
     def __init__(
         self,
         *,

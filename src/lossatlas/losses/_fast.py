@@ -1,0 +1,436 @@
+"""The same primitives on the CPU, in chunks, with closed-form backwards.
+
+Each :class:`torch.autograd.Function` here computes what a plain formula of ``_sample`` (or
+``lovasz``) computes, with these savings:
+
+* chunks of about a megabyte, so that temporaries stay in the cache;
+* one full-size buffer: the forward leaves the probabilities (or already the gradient) in it, the
+  first backward turns it into the gradient in place and gives it away. A second backward over a
+  retained graph recomputes it. Memory that is never allocated need not be touched either;
+* no one-hot, and statistics summed in float64.
+
+Differentiating a backward (``create_graph=True``) goes through the plain formula.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+Phi = Callable[[Tensor, Tensor], Tensor]
+Slices = tuple[slice, slice]
+
+#: Elements in a chunk: a megabyte of float32.
+_CHUNK = 1 << 18
+
+
+def chunks(shape: torch.Size) -> Iterator[Slices]:
+    """Slices over images and pixels of (N, C, P) in chunks of about `_CHUNK` elements."""
+    n, c, p = shape
+    if n == 0 or p == 0:
+        return
+    if c * p <= _CHUNK:
+        images = max(1, _CHUNK // (c * p))
+        for i in range(0, n, images):
+            yield slice(i, min(i + images, n)), slice(0, p)
+    else:
+        pixels = max(1, _CHUNK // c)
+        for i in range(n):
+            for j in range(0, p, pixels):
+                yield slice(i, i + 1), slice(j, min(j + pixels, p))
+
+
+def _cut(x: Tensor | None, at: Slices) -> Tensor | None:
+    """Chunk of a map (N, P) or (N, C, P)."""
+    if x is None:
+        return None
+    return x[at[0], at[1]] if x.ndim == 2 else x[at[0], :, at[1]]
+
+
+def _labels(target: Tensor, valid: Tensor | None) -> Tensor:
+    """Labels of a chunk as int64, 0 where void."""
+    labels = target.long()
+    return labels if valid is None else torch.where(valid, labels, 0)
+
+
+def _softmax(z: Tensor, labels: Tensor, valid: Tensor | None, out: Tensor) -> tuple[Tensor, Tensor]:
+    """Exponentials of a chunk into `out`; return surprisal u and 1/Σ (0 where void), (k, m)."""
+    if valid is not None:
+        z = torch.where(valid[:, None], z, 0.0)
+    top = z.amax(1, keepdim=True)
+    torch.sub(z, top, out=out)
+    target = out.gather(1, labels[:, None])[:, 0]
+    total = out.exp_().sum(1)
+    u = total.log().sub_(target)
+    inverse = total.reciprocal_()
+    if valid is not None:
+        u = torch.where(valid, u, 0.0)
+        inverse = torch.where(valid, inverse, 0.0)
+    return u, inverse
+
+
+def _take(ctx: Any) -> Tensor | None:
+    """The forward's buffer, once."""
+    buffer: Tensor | None = ctx.buffer
+    ctx.buffer = None
+    return buffer
+
+
+def _like(logits: Tensor) -> Tensor:
+    """A contiguous tensor of the logits' shape, not yet filled."""
+    return torch.empty_like(logits, memory_format=torch.contiguous_format)
+
+
+def _again(
+    ctx: Any, plain: Callable[[Tensor], tuple[Tensor, ...]], grads: tuple[Tensor | None, ...]
+) -> Tensor:
+    """Differentiable gradient of the plain formula, for a backward that is differentiated."""
+    logits: Tensor = ctx.saved_tensors[0]
+    with torch.enable_grad():
+        outputs = plain(logits)
+        pairs = [(o, g) for o, g in zip(outputs, grads, strict=True) if g is not None]
+        grad: Tensor = torch.autograd.grad(
+            [o for o, _ in pairs], logits, [g for _, g in pairs], create_graph=True
+        )[0]
+    return grad
+
+
+class SoftmaxStatistics(torch.autograd.Function):
+    """Surprisal (N, P) of hard labels and I, S (or Σ p²) of every class (2, N, C), in one pass."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        logits: Tensor,
+        target: Tensor,
+        valid: Tensor | None,
+        surprisal: bool,
+        regions: bool,
+        squared: bool,
+        plain: Callable[[Tensor], tuple[Tensor, ...]],
+    ) -> tuple[Tensor, Tensor]:
+        n, c, p = logits.shape
+        keep = ctx.needs_input_grad[0]
+        buffer = _like(logits) if keep else None
+        u_all = logits.new_empty((n, p) if surprisal else (0, 0))
+        stats = torch.zeros(2, n, c, dtype=torch.float64)
+        with torch.autocast("cpu", enabled=False):
+            for at in chunks(logits.shape):
+                z, v = logits[at[0], :, at[1]], _cut(valid, at)
+                labels = _labels(target[at], v)
+                out = torch.empty(z.shape, dtype=z.dtype) if buffer is None else _cut(buffer, at)
+                assert out is not None
+                u, inverse = _softmax(z, labels, v, out)
+                out.mul_(inverse[:, None])
+                if surprisal:
+                    u_all[at] = u
+                if regions:
+                    probs = out.gather(1, labels[:, None])[:, 0]
+                    rows = torch.arange(z.shape[0])[:, None] * c + labels
+                    stats[0, at[0]] += torch.bincount(
+                        rows.view(-1), probs.double().view(-1), minlength=z.shape[0] * c
+                    ).view(-1, c)
+                    predicted = torch.einsum("kcm,kcm->kc", out, out) if squared else out.sum(-1)
+                    stats[1, at[0]] += predicted
+        ctx.save_for_backward(logits, target, valid)
+        ctx.buffer, ctx.squared, ctx.plain, ctx.used = buffer, squared, plain, (surprisal, regions)
+        ctx.set_materialize_grads(False)
+        return u_all, stats
+
+    @staticmethod
+    def backward(ctx: Any, grad_u: Tensor | None, grad_stats: Tensor | None) -> Any:
+        none = (None,) * 6
+        grads = (grad_u if ctx.used[0] else None, grad_stats if ctx.used[1] else None)
+        if grads == (None, None):
+            return None, *none
+        if torch.is_grad_enabled():
+            return _again(ctx, ctx.plain, grads), *none
+        logits, target, valid = ctx.saved_tensors
+        buffer = _take(ctx)
+        fresh = buffer is None
+        grad = _like(logits) if buffer is None else buffer
+        by_i = by_s = None
+        if grads[1] is not None:
+            by_i, by_s = grads[1].to(logits.dtype).unbind(0)
+        with torch.autocast("cpu", enabled=False):
+            for at in chunks(logits.shape):
+                v = _cut(valid, at)
+                labels, p = _labels(target[at], v), grad[at[0], :, at[1]]
+                if fresh:
+                    _, inverse = _softmax(logits[at[0], :, at[1]], labels, v, p)
+                    p.mul_(inverse[:, None])
+                # dL/dz = p (b - s) + [c = t] p_t a, where dL/dp = b + [c = t] a, s = Σ p dL/dp;
+                # the surprisal adds g (p - [c = t]).
+                row = torch.zeros(p.shape[0], p.shape[2], dtype=p.dtype)
+                spike = torch.zeros_like(row)
+                if grads[0] is not None:
+                    g = grads[0][at] if v is None else torch.where(v, grads[0][at], 0.0)
+                    row, spike = g, -g
+                if by_s is None or by_i is None:
+                    p.mul_(row[:, None])
+                else:
+                    a = by_i[at[0]].gather(1, labels.flatten(1)).view_as(row)
+                    hit = p.gather(1, labels[:, None])[:, 0] * a
+                    b = by_s[at[0], None]
+                    if ctx.squared:
+                        slope = p * (2 * b.transpose(1, 2))
+                        mean = (p * slope).sum(1)
+                        coefficient = slope.add_((row - mean - hit)[:, None])
+                    else:
+                        mean = torch.bmm(b, p)[:, 0]
+                        coefficient = b.transpose(1, 2) + (row - mean - hit)[:, None]
+                    p.mul_(coefficient)
+                    spike = spike + hit
+                p.scatter_add_(1, labels[:, None], spike[:, None])
+        return grad, *none
+
+
+class SoftmaxPixelSum(torch.autograd.Function):
+    """Σ w φ(u) of hard labels, times `scale`; the gradient is made with the value."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        logits: Tensor,
+        target: Tensor,
+        valid: Tensor | None,
+        weight: Tensor | None,
+        scale: Tensor,
+        phi: Phi,
+        dphi: Phi,
+        plain: Callable[[Tensor], tuple[Tensor, ...]],
+    ) -> Tensor:
+        keep = ctx.needs_input_grad[0]
+        total, buffer = _softmax_pixel_sum(logits, target, valid, weight, scale, phi, dphi, keep)
+        ctx.save_for_backward(logits, target, valid, weight, scale)
+        ctx.buffer, ctx.phi, ctx.dphi, ctx.plain = buffer, phi, dphi, plain
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Any:
+        if torch.is_grad_enabled():
+            return _again(ctx, ctx.plain, (grad,)), *(None,) * 7
+        buffer = _take(ctx)
+        if buffer is None:
+            logits, target, valid, weight, scale = ctx.saved_tensors
+            buffer = _softmax_pixel_sum(
+                logits, target, valid, weight, scale, ctx.phi, ctx.dphi, True
+            )[1]
+        return _times(buffer, grad), *(None,) * 7
+
+
+def _times(buffer: Tensor | None, grad: Tensor) -> Tensor:
+    """The buffer times a scalar, in place; a factor of 1 costs nothing."""
+    assert buffer is not None
+    return buffer if grad.item() == 1 else buffer.mul_(grad)
+
+
+def _softmax_pixel_sum(
+    logits: Tensor,
+    target: Tensor,
+    valid: Tensor | None,
+    weight: Tensor | None,
+    scale: Tensor,
+    phi: Phi,
+    dphi: Phi,
+    keep: bool,
+) -> tuple[Tensor, Tensor | None]:
+    buffer = _like(logits) if keep else None
+    total = torch.zeros((), dtype=torch.float64)
+    for at in chunks(logits.shape):
+        z, v = logits[at[0], :, at[1]], _cut(valid, at)
+        labels = _labels(target[at], v)
+        out = torch.empty(z.shape, dtype=z.dtype) if buffer is None else _cut(buffer, at)
+        assert out is not None
+        u, inverse = _softmax(z, labels, v, out)
+        q = torch.expm1(-u).neg_()
+        value = phi(u, q)
+        slope = dphi(u, q) * scale if keep else u
+        if weight is not None:
+            w = weight[:, 0][labels]
+            value, slope = value * w, slope * w
+        if v is not None:
+            value, slope = torch.where(v, value, 0.0), torch.where(v, slope, 0.0)
+        total += value.sum(dtype=torch.float64)
+        if keep:
+            out.mul_((inverse * slope)[:, None])
+            out.scatter_add_(1, labels[:, None], slope.neg()[:, None])
+    return (total * scale).to(logits.dtype), buffer
+
+
+class SigmoidPixelSum(torch.autograd.Function):
+    """Σ w [t φ(u₁) + (1-t) φ(u₀)] of sigmoids, times `scale`, as :class:`SoftmaxPixelSum`."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        logits: Tensor,
+        target: Tensor,
+        valid: Tensor | None,
+        weight: Tensor | None,
+        scale: Tensor,
+        phi: Phi,
+        dphi: Phi,
+        plain: Callable[[Tensor], tuple[Tensor, ...]],
+    ) -> Tensor:
+        keep = ctx.needs_input_grad[0]
+        total, buffer = _sigmoid_pixel_sum(logits, target, valid, weight, scale, phi, dphi, keep)
+        ctx.save_for_backward(logits, target, valid, weight, scale)
+        ctx.buffer, ctx.phi, ctx.dphi, ctx.plain = buffer, phi, dphi, plain
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Any:
+        if torch.is_grad_enabled():
+            return _again(ctx, ctx.plain, (grad,)), *(None,) * 7
+        buffer = _take(ctx)
+        if buffer is None:
+            logits, target, valid, weight, scale = ctx.saved_tensors
+            buffer = _sigmoid_pixel_sum(
+                logits, target, valid, weight, scale, ctx.phi, ctx.dphi, True
+            )[1]
+        return _times(buffer, grad), *(None,) * 7
+
+
+def _sigmoid_pixel_sum(
+    logits: Tensor,
+    target: Tensor,
+    valid: Tensor | None,
+    weight: Tensor | None,
+    scale: Tensor,
+    phi: Phi,
+    dphi: Phi,
+    keep: bool,
+) -> tuple[Tensor, Tensor | None]:
+    buffer = _like(logits) if keep else None
+    total = torch.zeros((), dtype=torch.float64)
+    for at in chunks(logits.shape):
+        z, v = _cut(logits, at), _cut(valid, at)
+        t = _cut(target, at)
+        assert z is not None and t is not None
+        t = t.to(z.dtype)
+        if v is not None:
+            z, t = torch.where(v, z, 0.0), torch.where(v, t, 0.0)
+
+        def side(x: Tensor, w: Tensor | None, part: Tensor | None) -> tuple[Tensor, Tensor | None]:
+            """Weighted φ and its slope by x, where the target's logit is -x."""
+            u, q = F.logsigmoid(-x).neg_(), torch.sigmoid(x)
+            value, slope = phi(u, q), None
+            if keep:
+                slope = dphi(u, q).mul_(q)  # du/dx = q
+            for factor in (w, part):
+                if factor is not None:
+                    value = value * factor
+                    slope = None if slope is None else slope * factor
+            return value, slope
+
+        if torch.equal(t * t, t):  # every label is 0 or 1: one side each
+            sign = 1 - 2 * t
+            w = None if weight is None else weight[1] * t + weight[0] * (1 - t)
+            value, slope = side(sign * z, w, None)
+            slope = None if slope is None else slope.mul_(sign)
+        else:
+            w1, w0 = (None, None) if weight is None else (weight[1], weight[0])
+            value, slope = side(-z, w1, t)
+            negative, rise = side(z, w0, 1 - t)
+            value = value + negative
+            slope = None if slope is None or rise is None else rise - slope
+        if v is not None:
+            value = torch.where(v, value, 0.0)
+        total += value.sum(dtype=torch.float64)
+        if buffer is not None and slope is not None:
+            if v is not None:
+                slope = torch.where(v, slope, 0.0)
+            torch.mul(slope, scale, out=_cut(buffer, at))
+    return (total * scale).to(logits.dtype), buffer
+
+
+class SigmoidStatistics(torch.autograd.Function):
+    """I and S (or Σ p²) of every channel's sigmoid, (2, N, C)."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        logits: Tensor,
+        target: Tensor,
+        valid: Tensor | None,
+        squared: bool,
+        plain: Callable[[Tensor], tuple[Tensor, ...]],
+    ) -> Tensor:
+        n, c, _ = logits.shape
+        keep = ctx.needs_input_grad[0]
+        buffer = _like(logits) if keep else None
+        stats = torch.zeros(2, n, c, dtype=torch.float64)
+        for at in chunks(logits.shape):
+            z, t, v = _cut(logits, at), _cut(target, at), _cut(valid, at)
+            assert z is not None and t is not None
+            p = torch.empty(z.shape, dtype=z.dtype) if buffer is None else _cut(buffer, at)
+            assert p is not None
+            _sigmoid(z, v, p)
+            t = t.to(p.dtype)
+            if v is not None:
+                t = torch.where(v, t, 0.0)
+            stats[0, at[0]] += torch.mul(p, t).sum(-1)
+            stats[1, at[0]] += torch.mul(p, p).sum(-1) if squared else p.sum(-1)
+        ctx.save_for_backward(logits, target, valid)
+        ctx.buffer, ctx.squared, ctx.plain = buffer, squared, plain
+        return stats
+
+    @staticmethod
+    def backward(ctx: Any, grad_stats: Tensor) -> Any:
+        if torch.is_grad_enabled():
+            return _again(ctx, ctx.plain, (grad_stats,)), *(None,) * 4
+        logits, target, valid = ctx.saved_tensors
+        buffer = _take(ctx)
+        fresh = buffer is None
+        grad = _like(logits) if buffer is None else buffer
+        by_i, by_s = grad_stats.to(logits.dtype)[..., None].unbind(0)
+        for at in chunks(logits.shape):
+            p, t, v = _cut(grad, at), _cut(target, at), _cut(valid, at)
+            assert p is not None and t is not None
+            if fresh:
+                _sigmoid(logits[at[0], :, at[1]], v, p)
+            slope = t.to(p.dtype) * by_i[at[0]]
+            s = by_s[at[0]]
+            slope = slope.addcmul_(p, s, value=2) if ctx.squared else slope.add_(s)
+            if v is not None:
+                slope = torch.where(v, slope, 0.0)
+            p.addcmul_(p, p, value=-1).mul_(slope)  # p (1 - p) dL/dp
+        return grad, *(None,) * 4
+
+
+def _sigmoid(z: Tensor, valid: Tensor | None, out: Tensor) -> None:
+    """Sigmoid of a chunk into `out`, 0 where void."""
+    if valid is None:
+        torch.sigmoid(z, out=out)
+    else:
+        torch.sigmoid(torch.where(valid, z, 0.0), out=out).mul_(valid)
+
+
+def class_totals(shape: torch.Size, target: Tensor, valid: Tensor | None) -> tuple[Tensor, Tensor]:
+    """T = Σ t and the number of valid pixels, per image and class, (N, C), float64."""
+    n, c, p = shape
+    truth = torch.zeros(n, c, dtype=torch.float64)
+    if target.ndim == 2:  # hard labels; void ones are counted as a class C
+        for at in chunks(torch.Size((n, 1, p))):
+            labels, v = target[at], _cut(valid, at)
+            if v is not None:
+                labels = torch.where(v, labels.long(), c)
+            if labels.shape[0] > 1:
+                labels = labels.long() + (c + 1) * torch.arange(labels.shape[0])[:, None]
+            counts = torch.bincount(
+                labels.reshape(-1), minlength=(at[0].stop - at[0].start) * (c + 1)
+            )
+            truth[at[0]] += counts.view(-1, c + 1)[:, :c]
+    else:
+        for at in chunks(shape):
+            t, v = target[at[0], :, at[1]], _cut(valid, at)
+            truth[at[0]] += (t if v is None else torch.where(v, t, 0)).sum(-1)
+    if valid is None:
+        return truth, torch.full_like(truth, p)
+    count = valid.sum(-1).double()
+    return truth, count[:, None].expand(n, c) if count.ndim == 1 else count
