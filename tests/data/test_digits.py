@@ -7,9 +7,10 @@ import time
 import numpy as np
 import pytest
 import torch
+from scipy import ndimage
 
 from lossatlas import data
-from lossatlas.data.digits import _glyph_at, _glyphs, enlarge, glyph_indices
+from lossatlas.data.digits import _glyph_at, _glyphs, enlarge, glyph_indices, skeleton
 
 SMALL = {"train_size": 60, "val_size": 20, "test_size": 20}
 
@@ -206,3 +207,134 @@ def test_impossible_parameters_are_one_clear_line(params, message):
     with pytest.raises(data.DataError, match=message) as caught:
         data.load("digits", "train", **params)
     assert "\n" not in str(caught.value) and len(str(caught.value)) < 300
+
+
+# -- the laboratory: each factor alone ----------------------------------------------------------
+
+
+@pytest.mark.parametrize("fraction", [0.5, 0.2, 0.05, 0.01, 0.001, 0.0001])
+@pytest.mark.parametrize(
+    "factors",
+    [
+        {"object_size": 12},
+        {"object_size": 12, "size_spread": 1.0},
+        {"object_size": 8, "shape": "compact"},
+        {"object_size": 20, "shape": "thin"},
+        {"object_size": 12, "empty": 0.15, "contrast": 0.3, "zipf": 0},
+    ],
+    ids=["plain", "spread", "compact", "thin", "empty"],
+)
+def test_the_fraction_is_met_whatever_the_other_factors_are(fraction, factors):
+    asked = {"foreground": fraction, "objects": None, "train_size": 120, **factors}
+    train = data.load("digits", "train", **asked)
+    assert foreground(train) == pytest.approx(fraction, rel=0.02)
+
+
+def components(dataset):
+    """Number of connected objects over the whole split and the sides of their boxes."""
+    labelled = [ndimage.label(label > 0, np.ones((3, 3))) for label in dataset.labels]
+    boxes = [box for objects, _ in labelled for box in ndimage.find_objects(objects)]
+    sides = [max(b[0].stop - b[0].start, b[1].stop - b[1].start) for b in boxes]
+    return len(boxes), np.array(sides)
+
+
+def test_object_size_and_number_follow_their_parameters_at_one_fraction():
+    asked = {"foreground": 0.02, "objects": None, **SMALL}
+    counts, sides = zip(
+        *(components(data.load("digits", "train", object_size=s, **asked)) for s in (10, 20)),
+        strict=True,
+    )
+    # At one fraction, twice the side is a quarter of the objects.
+    assert counts[0] / counts[1] == pytest.approx(4, rel=0.25)
+    assert np.median(sides[1]) / np.median(sides[0]) == pytest.approx(2, rel=0.2)
+
+
+def test_the_spread_widens_the_sizes_and_keeps_the_fraction():
+    asked = {"foreground": 0.03, "objects": 2, **SMALL}
+    even = components(data.load("digits", "train", **asked))[1]
+    wide = components(data.load("digits", "train", size_spread=1.5, **asked))[1]
+    assert wide.std() > 2 * even.std()
+    assert wide.max() > 1.3 * even.max()
+
+
+def test_thin_shapes_have_more_edge_and_compact_ones_less_at_one_fraction():
+    edge = {}
+    for shape in ("thin", "natural", "compact"):
+        train = data.load("digits", "train", foreground=0.03, objects=2, shape=shape, **SMALL)
+        objects = train.labels > 0
+        inner = np.stack([ndimage.binary_erosion(m) for m in objects])
+        edge[shape] = 1 - inner.sum() / objects.sum()
+        assert foreground(train) == pytest.approx(0.03, rel=1e-4)
+    assert edge["thin"] > 0.85 > edge["natural"] > edge["compact"] + 0.2
+
+
+def test_the_asked_share_of_canvases_is_empty():
+    train = data.load("digits", "train", empty=0.4, foreground=0.02, objects=1.5, **SMALL)
+    blank = (train.labels > 0).sum(axis=(1, 2)) == 0
+    assert blank.sum() == 24
+    assert foreground(train) == pytest.approx(0.02, rel=1e-4)
+
+
+def test_contrast_lowers_the_digits_alone():
+    full, faint = (
+        data.load("digits", "train", contrast=c, distractors=0, noise=0, **SMALL) for c in (1, 0.25)
+    )
+    assert np.array_equal(full.labels, faint.labels)
+    truth = full.labels > 0
+    rise = [d.images[..., 0][truth].mean() - 70.0 for d in (full, faint)]
+    assert rise[1] / rise[0] == pytest.approx(0.25, abs=0.03)
+    assert np.median(full.images[..., 0][~truth]) == np.median(faint.images[..., 0][~truth])
+
+
+def test_each_kind_of_label_noise_does_its_own_thing_and_leaves_the_images():
+    asked = {"objects": 1, "foreground": 0.03, **SMALL}
+    clean = data.load("digits", "train", **asked)
+    pixels = (clean.labels > 0).sum(axis=(1, 2))
+
+    def noisy(**fault):
+        dataset = data.load("digits", "train", **asked, **fault)
+        assert np.array_equal(dataset.images, clean.images)
+        for split in ("val", "test"):
+            truth = data.load("digits", split, **asked).checksum
+            assert data.load("digits", split, **asked, **fault).checksum == truth
+        return dataset.labels
+
+    missed = noisy(missed_objects=0.25)
+    assert ((missed > 0).sum(axis=(1, 2)) == 0).sum() == 15
+    assert (missed[missed != clean.labels] == 0).all()
+
+    shaken = noisy(boundary_noise=0.5)
+    changed = (shaken != clean.labels).any(axis=(1, 2))
+    assert changed.sum() == 30
+    ratio = (shaken > 0).sum(axis=(1, 2))[changed] / pixels[changed]
+    assert 0.45 <= ratio.min() < 1 < ratio.max() <= 1.55
+
+    invented = noisy(false_objects=0.5)
+    assert np.array_equal(invented[clean.labels > 0], clean.labels[clean.labels > 0])
+    more = (invented > 0).sum() / (clean.labels > 0).sum()
+    assert more == pytest.approx(1.5, abs=0.03)
+
+
+def test_the_skeleton_of_a_bar_is_its_centre_line():
+    bar = np.zeros((9, 20), dtype=bool)
+    bar[2:7, 2:18] = True
+    line = skeleton(bar)
+    assert line.sum() < 18 and line[4, 6:14].all()
+    assert not (line & ~bar).any()
+
+
+@pytest.mark.parametrize(
+    ("params", "message"),
+    [
+        ({"shape": "thn"}, "did you mean thin"),
+        ({"empty": 1.0}, r"empty: expected a number in \[0, 1\)"),
+        ({"empty": 0.995}, "expected a canvas with a digit"),
+        ({"contrast": 0}, "contrast"),
+        ({"size_spread": -1}, "size_spread"),
+        ({"label_noise": 0.6, "missed_objects": 0.6}, "an object has one fault"),
+        ({"empty": 0.9, "foreground": 0.3, "objects": 40}, "at most 60 % foreground"),
+    ],
+)
+def test_impossible_factors_are_one_clear_line(params, message):
+    with pytest.raises(data.DataError, match=message):
+        data.load("digits", "train", **SMALL, **params)

@@ -34,9 +34,10 @@ from lossatlas.data.errors import DataError
 
 UInt8Array = npt.NDArray[np.uint8]
 Int64Array = npt.NDArray[np.int64]
+BoolArray = npt.NDArray[np.bool_]
 
-NATURAL_FILL = 0.3
-"""Share of its square that a handwritten digit covers with ink (mean grey value 4.9 of 16)."""
+FILL = {"natural": 0.3, "thin": 0.12, "compact": 0.6}
+"""Share of its square that an object covers, by shape. Handwriting itself: grey value 4.9 of 16."""
 
 MIN_OBJECT_PX = 4
 """Fewest pixels that an object may be left with."""
@@ -91,10 +92,85 @@ def enlarge(images: Int64Array, new: int) -> Int64Array:
     return result
 
 
+def _dilate(inside: BoolArray, diagonal: bool) -> BoolArray:
+    """Add the 4 (or 8) neighbours of a (H, W) set."""
+    grown = inside.copy()
+    grown[1:] |= inside[:-1]
+    grown[:-1] |= inside[1:]
+    if diagonal:  # rows first, then columns of the result: the corners as well
+        inside = grown.copy()
+    grown[:, 1:] |= inside[:, :-1]
+    grown[:, :-1] |= inside[:, 1:]
+    return grown
+
+
+def skeleton(mask: BoolArray) -> BoolArray:
+    """Centre lines of a (H, W) mask: Zhang and Suen's thinning (1984)."""
+    image = np.pad(mask, 1)
+    changed = True
+    while changed:
+        changed = False
+        for first in (True, False):
+            # The eight neighbours, clockwise from the north.
+            p = [
+                np.roll(image, shift, axis=(0, 1))
+                for shift in (
+                    (1, 0),
+                    (1, -1),
+                    (0, -1),
+                    (-1, -1),
+                    (-1, 0),
+                    (-1, 1),
+                    (0, 1),
+                    (1, 1),
+                )
+            ]
+            count = np.sum(p, axis=0)
+            steps = np.sum([~p[i] & p[(i + 1) % 8] for i in range(8)], axis=0)
+            north, east, south, west = p[0], p[2], p[4], p[6]
+            if first:
+                open_side = ~(north & east & south) & ~(east & south & west)
+            else:
+                open_side = ~(north & east & west) & ~(north & south & west)
+            gone = image & (count >= 2) & (count <= 6) & (steps == 1) & open_side
+            if gone.any():
+                image &= ~gone
+                changed = True
+    return image[1:-1, 1:-1]
+
+
+@functools.lru_cache(maxsize=4000)
+def _template(index: int, shape: str) -> Int64Array:
+    """Integers 0…16, square, whose highest values an object of this shape takes first.
+
+    natural: the handwriting. thin: nearness to its centre line, so that the stroke has one width.
+    compact: the handwriting smoothed over 5×5 pixels, which closes loops and gaps.
+    """
+    glyph = _glyphs()[0][index]
+    if shape == "natural":
+        return glyph
+    if shape == "compact":
+        for axis in (0, 1):
+            padded = np.pad(glyph, [(2, 2) if a == axis else (0, 0) for a in (0, 1)])
+            glyph = sum(np.take(padded, range(i, i + 8), axis=axis) for i in range(5))
+        return glyph * 16 // max(1, int(glyph.max()))
+    fine = enlarge(glyph, 32)
+    order = np.argsort(-fine, axis=None, kind="stable")
+    mask = np.zeros(32 * 32, dtype=bool)
+    mask[order[: round(FILL["natural"] * 32 * 32)]] = True
+    inside = skeleton(mask.reshape(32, 32))
+    score = np.where(inside, 16, 0)
+    for distance in range(1, 16):
+        grown = _dilate(inside, diagonal=distance % 2 == 0)
+        score[grown & ~inside] = 16 - distance
+        inside = grown
+    return score.astype(np.int64)
+
+
 @functools.lru_cache(maxsize=20000)
-def _glyph_at(index: int, side: int) -> tuple[Int64Array, Int64Array]:
+def _glyph_at(index: int, side: int, shape: str = "natural") -> tuple[Int64Array, Int64Array]:
     """(grey values 0…255 (side, side), pixel positions from most to least ink) of a glyph."""
-    ink = enlarge(_glyphs()[0][index], side)
+    ink = enlarge(_template(index, shape), side)
     order = np.argsort(-ink, axis=None, kind="stable")
     return ink * 255 // (16 * (2 * side) ** 2), order
 
@@ -147,8 +223,15 @@ class Digits:
         foreground: float | None = 0.043,
         objects: float | None = 3,
         object_size: int | None = None,
+        size_spread: float = 0.0,
+        shape: str = "natural",
+        empty: float = 0.0,
         zipf: float = 1.2,
+        contrast: float = 1.0,
         label_noise: float = 0.0,
+        boundary_noise: float = 0.0,
+        missed_objects: float = 0.0,
+        false_objects: float = 0.0,
         distractors: int = 1,
         noise: float = 0.1,
         train_size: int = 600,
@@ -167,13 +250,23 @@ class Digits:
                 it from ``objects`` and ``object_size``.
             objects: mean number of digits a canvas, dealt out as evenly as can be; None derives it
                 from ``foreground`` and ``object_size``.
-            object_size: side of a digit's square in pixels, of which ink covers about 30 %; None
-                derives it from ``foreground`` and ``objects``. Given all three, the ink covers what
-                ``foreground`` asks of the squares.
+            object_size: mean side of a digit's square in pixels, of which ink covers 30 % (60 % of
+                a compact, 12 % of a thin shape); None derives it from ``foreground`` and
+                ``objects``. Given all three, the ink covers what ``foreground`` asks of the squares.
+            size_spread: sides vary by a factor from 1 / (1 + spread) to 1 + spread, even on a
+                logarithmic scale; the foreground fraction stays.
+            shape: "natural" handwriting; "thin", strokes of one width along its centre line; or
+                "compact", handwriting smoothed to a blob.
+            empty: share of the canvases without any digit; the others have so many more that
+                ``foreground`` and ``objects`` hold for the whole split.
             zipf: exponent s of the rarity of the classes: the share of digit d among the objects is
                 proportional to (d + 1)^−s, met up to rounding; 0 makes all equal.
+            contrast: brightness of digits against the background, relative to the default, 0.05…1.
             label_noise: fraction of the training objects whose label is wrong: half of them are
                 missed, half have a boundary too wide or too narrow by up to half their pixels.
+            boundary_noise: fraction of the training objects with such a boundary, none missed.
+            missed_objects: fraction of the training objects that are labelled background.
+            false_objects: labelled objects where there is none, as a fraction of the true ones.
             distractors: shapes a canvas with the strokes of a digit but its quarters swapped, drawn
                 fainter and labelled background.
             noise: strength of texture and pixel noise, 0…1 of the contrast of a digit.
@@ -222,12 +315,32 @@ class _Plan:
         self.task = checks.choice("task", p["task"], ("multiclass", "binary"))
         self.side = checks.integer("image_size", p["image_size"], 16, 1024)
         self.zipf = checks.number("zipf", p["zipf"], 0, 5)
-        self.label_noise = checks.number("label_noise", p["label_noise"], 0, 1)
+        self.shape = checks.choice("shape", p["shape"], FILL)
+        self.spread = checks.number("size_spread", p["size_spread"], 0, 3)
+        self.contrast = checks.number("contrast", p["contrast"], 0.05, 1)
+        mixed = checks.number("label_noise", p["label_noise"], 0, 1)
+        shaken = checks.number("boundary_noise", p["boundary_noise"], 0, 1)
+        missed = checks.number("missed_objects", p["missed_objects"], 0, 1)
+        self.false_objects = checks.number("false_objects", p["false_objects"], 0, 10)
+        if mixed + shaken + missed > 1:
+            raise DataError(
+                "digits: expected label_noise + boundary_noise + missed_objects of at most 1, got "
+                f"{mixed + shaken + missed:g}; an object has one fault"
+            )
+        self.faults = (mixed, shaken, missed)
         self.distractors = checks.integer("distractors", p["distractors"], 0, 20)
         self.noise = checks.number("noise", p["noise"], 0, 1)
         for key in SPLITS:
             checks.integer(f"{key}_size", p[f"{key}_size"], 1, 1_000_000)
         self.count = int(p[f"{split}_size"])
+        self.filled = self.count - round(
+            checks.number("empty", p["empty"], 0, 1, open_high=True) * self.count
+        )
+        if self.filled == 0:
+            raise DataError(
+                f"digits: expected a canvas with a digit, got empty={p['empty']:g} of {self.count} "
+                "canvases; ask fewer empty ones or a larger set"
+            )
         seed = checks.integer("seed", p["seed"], 0, 2**63 - 1)
         self.rng = np.random.Generator(np.random.PCG64([seed, SPLITS.index(split)]))
 
@@ -256,14 +369,13 @@ class _Plan:
         self._check_possible(size)
         self.size = size
 
-    @staticmethod
-    def _ink(size: int) -> float:
-        return NATURAL_FILL * size**2
+    def _ink(self, size: int) -> float:
+        return FILL[self.shape] * size**2
 
     def _check_possible(self, size: int | None) -> None:
-        total, ink = self.count * self.side**2, self.foreground_px / self.objects
+        total, ink = self.filled * self.side**2, self.foreground_px / self.objects
         asked = (
-            f"{self.objects} objects on {self.count} canvases of {self.side}×{self.side} with "
+            f"{self.objects} objects on {self.filled} canvases of {self.side}×{self.side} with "
             f"{self.foreground_px} foreground pixels"
         )
         if self.foreground_px > 0.6 * total:
@@ -276,7 +388,7 @@ class _Plan:
                 f"digits: expected at least {MIN_OBJECT_PX} pixels an object, got {asked} "
                 f"({ink:.2f} each); ask fewer objects, more foreground or a larger image_size"
             )
-        side = size or math.isqrt(round(ink / NATURAL_FILL))
+        side = size or math.isqrt(round(ink / FILL[self.shape]))
         if side > self.side or (size is not None and ink > 0.9 * size**2):
             limit = self.side if size is None else size
             raise DataError(
@@ -290,11 +402,33 @@ class _Plan:
         counts = _share_out(self.objects, np.array(shares, dtype=np.int64))
         return self.rng.permutation(np.repeat(np.arange(10), counts))
 
-    def deal(self, things: int) -> Int64Array:
-        """Number of things on each canvas: as even as can be, the remainder at random."""
-        counts = np.full(self.count, things // self.count, dtype=np.int64)
-        counts[self.rng.permutation(self.count)[: things % self.count]] += 1
-        return counts
+    def draw_areas(self) -> Int64Array:
+        """Pixels of each object, in all exactly ``foreground_px``."""
+        weights = np.ones(self.objects, dtype=np.int64)
+        if self.spread:
+            # Area goes with the square of a side that is even on a logarithmic scale.
+            exponent = self.rng.integers(-1000, 1001, size=self.objects) / 1000
+            weights = np.rint(1e6 * (1 + self.spread) ** (2 * exponent)).astype(np.int64)
+        return self.rng.permutation(_share_out(self.foreground_px, weights))
+
+    def box(self, area: int) -> int:
+        """Side of the square of an object of that many pixels."""
+        if self.size is not None and not self.spread:
+            return self.size
+        mean = self.foreground_px / self.objects
+        fill = FILL[self.shape] if self.size is None else mean / self.size**2
+        return min(self.side, max(MIN_SIDE, math.isqrt(round(area / fill))))
+
+    def owners(self) -> Int64Array:
+        """Canvas of each object: as even as can be, the remainder at random."""
+        counts = np.zeros(self.count, dtype=np.int64)
+        if self.filled == self.count:
+            filled = np.arange(self.count)
+        else:
+            filled = np.sort(self.rng.permutation(self.count)[: self.filled])
+        counts[filled] = self.objects // self.filled
+        counts[filled[self.rng.permutation(self.filled)[: self.objects % self.filled]]] += 1
+        return np.repeat(np.arange(self.count), counts)
 
 
 def _compose(plan: _Plan) -> tuple[UInt8Array, UInt8Array, list[list[tuple[int, Int64Array]]]]:
@@ -304,20 +438,19 @@ def _compose(plan: _Plan) -> tuple[UInt8Array, UInt8Array, list[list[tuple[int, 
     labels = np.zeros((count, side, side), dtype=np.uint8)
     objects_of: list[list[tuple[int, Int64Array]]] = [[] for _ in range(count)]
     digits = plan.draw_classes()
-    area = rng.permutation(_share_out(plan.foreground_px, np.ones(plan.objects, dtype=np.int64)))
+    area = plan.draw_areas()
     glyphs = glyph_indices(plan.split)
     picks = rng.integers(0, 2**32, size=plan.objects)
-    owner = np.repeat(np.arange(count), plan.deal(plan.objects))
-    brightness = rng.integers(110, 151, size=plan.objects)
+    owner = plan.owners()
+    brightness = rng.integers(110, 151, size=plan.objects) * round(256 * plan.contrast) // 256
     _add_distractors(plan, canvas, glyphs)
     owed = 0  # pixels that a crowded place could not give, passed on to the next object
     for j in range(plan.objects):
         pool = glyphs[digits[j]]
         glyph = int(pool[picks[j] % len(pool)])
         k = int(area[j]) + owed
-        box = plan.size or max(MIN_SIDE, math.isqrt(round(k / NATURAL_FILL)))
-        box = min(box, side)
-        ink, order = _glyph_at(glyph, box)
+        box = plan.box(k)
+        ink, order = _glyph_at(glyph, box, plan.shape)
         image = int(owner[j])
         label = labels[image]
         top, left = _place(rng, label, box)
@@ -379,34 +512,33 @@ def _add_distractors(plan: _Plan, canvas: npt.NDArray[np.int32], glyphs: list[In
     rng, total = plan.rng, plan.count * plan.distractors
     if not total:
         return
-    ink = plan.foreground_px / plan.objects
-    box = plan.size or max(MIN_SIDE, math.isqrt(round(ink / NATURAL_FILL)))
-    box = min(box, plan.side)
+    box = plan.box(round(plan.foreground_px / plan.objects))
     pool = np.concatenate(glyphs)
     picks = pool[rng.integers(0, len(pool), size=total)]
     places = rng.integers(0, plan.side - box + 1, size=(total, 2))
     swapped = np.roll(_glyphs()[0], (4, 4), axis=(1, 2))
     for j, (top, left) in enumerate(places.tolist()):
-        shape = enlarge(swapped[picks[j]], box) * 52 // (16 * (2 * box) ** 2)
+        shape = enlarge(swapped[picks[j]], box) * round(52 * plan.contrast) // (16 * (2 * box) ** 2)
         canvas[j // plan.distractors, top : top + box, left : left + box] += shape.astype(np.int32)
 
 
 def _corrupt(
     plan: _Plan, clean: UInt8Array, objects_of: list[list[tuple[int, Int64Array]]]
 ) -> UInt8Array:
-    """Return labels with the asked fraction of objects missed or with a displaced boundary."""
-    wrong = round(plan.label_noise * plan.objects)
-    if not wrong or plan.split != LABEL_NOISE_SPLIT:
+    """Return labels with the asked fractions of objects missed, displaced and invented."""
+    if plan.split != LABEL_NOISE_SPLIT or not (any(plan.faults) or plan.false_objects):
         return clean
     rng, side = plan.rng, plan.side
     labels = clean.copy()
     where = [(image, j) for image, items in enumerate(objects_of) for j in range(len(items))]
-    chosen = rng.permutation(len(where))[:wrong]
-    for rank, index in enumerate(chosen.tolist()):
+    mixed, shaken, missed = (round(fault * plan.objects) for fault in plan.faults)
+    kinds = ["missed", "boundary"] * (mixed // 2) + ["missed"] * (mixed % 2)
+    kinds += ["boundary"] * shaken + ["missed"] * missed
+    for fault, index in zip(kinds, rng.permutation(len(where)).tolist(), strict=False):
         image, j = where[index]
         kind, pixels = objects_of[image][j]
         flat = labels[image].reshape(-1)
-        if rank % 2 == 0:
+        if fault == "missed":
             flat[pixels] = 0
             continue
         # Narrower: the pixels of least ink go. Wider: rings of neighbours come, up to the amount.
@@ -415,7 +547,27 @@ def _corrupt(
             flat[pixels[len(pixels) - amount :]] = 0
         else:
             flat[_ring(labels[image], pixels, amount, side)] = kind
+    _invent(plan, labels)
     return labels
+
+
+def _invent(plan: _Plan, labels: UInt8Array) -> None:
+    """Label objects where there is none: the mask of a digit on background pixels."""
+    rng, count = plan.rng, round(plan.false_objects * plan.objects)
+    if not count:
+        return
+    digits = plan.draw_classes()
+    glyphs = glyph_indices(plan.split)
+    area = round(plan.foreground_px / plan.objects)
+    box = plan.box(area)
+    for j, image in enumerate(rng.integers(0, plan.count, size=count).tolist()):
+        digit = int(digits[j % len(digits)])
+        pool = glyphs[digit]
+        _, order = _glyph_at(int(pool[rng.integers(0, len(pool))]), box, plan.shape)
+        top, left = _place(rng, labels[image], box)
+        window = labels[image, top : top + box, left : left + box]
+        taken = order[window.ravel()[order] == 0][:area]
+        window[taken // box, taken % box] = digit + 1
 
 
 def _ring(label: UInt8Array, pixels: Int64Array, amount: int, side: int) -> Int64Array:
@@ -425,11 +577,7 @@ def _ring(label: UInt8Array, pixels: Int64Array, amount: int, side: int) -> Int6
     rings: list[Int64Array] = []
     found = 0
     while found < amount:
-        grown = inside.copy()
-        grown[1:] |= inside[:-1]
-        grown[:-1] |= inside[1:]
-        grown[:, 1:] |= inside[:, :-1]
-        grown[:, :-1] |= inside[:, 1:]
+        grown = _dilate(inside, diagonal=False)
         ring = np.flatnonzero(grown & ~inside & (label == 0))
         if not len(ring):
             break
