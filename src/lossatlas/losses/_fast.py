@@ -434,3 +434,186 @@ def class_totals(shape: torch.Size, target: Tensor, valid: Tensor | None) -> tup
         return truth, torch.full_like(truth, p)
     count = valid.sum(-1).double()
     return truth, count[:, None].expand(n, c) if count.ndim == 1 else count
+
+
+class LovaszSum(torch.autograd.Function):
+    """Σ over images and classes of a coefficient times the Lovász extension of the errors.
+
+    For exclusive classes and sigmoids (errors |t - p|), and for the hinge (errors 1 - z (2t - 1)).
+    Labels are hard and logits float32. The gradient is made with the value.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        logits: Tensor,
+        target: Tensor,
+        valid: Tensor | None,
+        coefficient: Tensor,
+        per_image: bool,
+        hinge: bool,
+        bins: int | None,
+        plain: Callable[[Tensor], tuple[Tensor, ...]],
+    ) -> Tensor:
+        total, buffer = _lovasz(logits, target, valid, coefficient, per_image, hinge, bins)
+        ctx.save_for_backward(logits, target, valid, coefficient)
+        ctx.buffer, ctx.how, ctx.plain = buffer, (per_image, hinge, bins), plain
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Any:
+        if torch.is_grad_enabled():
+            return _again(ctx, ctx.plain, (grad,)), *(None,) * 7
+        buffer = _take(ctx)
+        if buffer is None:
+            logits, target, valid, coefficient = ctx.saved_tensors
+            buffer = _lovasz(logits, target, valid, coefficient, *ctx.how)[1]
+        return _times(buffer, grad), *(None,) * 7
+
+
+def _lovasz(
+    logits: Tensor,
+    target: Tensor,
+    valid: Tensor | None,
+    coefficient: Tensor,
+    per_image: bool,
+    hinge: bool,
+    bins: int | None,
+) -> tuple[Tensor, Tensor]:
+    n, c, p = logits.shape
+    softmax = target.ndim == 2
+    grad = _like(logits)
+    top = inverse = None
+    if not hinge:  # the probabilities, and what makes them again
+        if softmax:
+            top, inverse = logits.new_empty((n, p)), logits.new_empty((n, p))
+        for at in chunks(logits.shape):
+            _probabilities(logits, valid, at, grad[at[0], :, at[1]], top, inverse, first=True)
+    # Σ_c p_c g_c of the softmax's backward, as it grows class by class.
+    mean = torch.zeros((n, p), dtype=logits.dtype) if softmax and not hinge else None
+    total = torch.zeros((), dtype=torch.float64)
+    images = [slice(i, i + 1) for i in range(n)] if per_image else [slice(0, n)]
+    factors = coefficient.view(-1, c).tolist()  # on the CPU: free
+    for unit, row in zip(images, factors, strict=True):
+        for k, factor in enumerate(row):
+            where = grad[unit, k]
+            if factor == 0:
+                where.zero_()
+                continue
+            truth = target[unit] == k if softmax else target[unit, k] == 1
+            v = None if valid is None else (valid[unit] if softmax else valid[unit, k])
+            if v is not None:
+                truth = truth & v
+            base = logits[unit, k] if hinge else where
+            value, slope = _lovasz_class(base, truth, v, hinge, bins)
+            total += value * factor
+            slope.mul_(factor)
+            if mean is not None:
+                mean[unit].addcmul_(where, slope)
+            elif not hinge:
+                slope.mul_(where).mul_(1 - where)
+            where.copy_(slope)
+    if mean is not None:
+        for at in chunks(logits.shape):
+            z = logits[at[0], :, at[1]]
+            probs = torch.empty(z.shape, dtype=z.dtype)
+            _probabilities(logits, valid, at, probs, top, inverse, first=False)
+            grad[at[0], :, at[1]].sub_(mean[at][:, None]).mul_(probs)
+    return total.to(logits.dtype), grad
+
+
+def _probabilities(
+    logits: Tensor,
+    valid: Tensor | None,
+    at: Slices,
+    out: Tensor,
+    top: Tensor | None,
+    inverse: Tensor | None,
+    *,
+    first: bool,
+) -> None:
+    """Probabilities of a chunk into `out`, 0 where void; the first time also what they need."""
+    z, v = logits[at[0], :, at[1]], _cut(valid, at)
+    if top is None or inverse is None:
+        _sigmoid(z, v, out)
+        return
+    if v is not None:
+        z = torch.where(v[:, None], z, 0.0)
+    if first:
+        top[at] = z.amax(1)
+    torch.sub(z, top[at][:, None], out=out)
+    out.exp_()
+    if first:
+        scale = out.sum(1).reciprocal_()
+        inverse[at] = scale if v is None else torch.where(v, scale, 0.0)
+    out.mul_(inverse[at][:, None])
+
+
+def _lovasz_class(
+    base: Tensor, truth: Tensor, valid: Tensor | None, hinge: bool, bins: int | None
+) -> tuple[Tensor, Tensor]:
+    """Lovász extension of one class over one unit, and its slope by `base` (p, or the logit)."""
+    truth = truth.reshape(-1)
+    sign = 1 - 2 * truth.to(base.dtype)  # -1 on foreground: the error there falls as p rises
+    errors = (base * sign.view(base.shape)).reshape(-1)
+    errors = errors.add_(1) if hinge else errors.add_(truth).clamp_min_(0)
+    rest = truth.sum()
+    chosen = None
+    if hinge:  # negative errors cost nothing
+        positive = errors >= 0
+        chosen = (positive if valid is None else positive & valid.reshape(-1)).nonzero()[:, 0]
+    elif valid is not None:
+        chosen = valid.reshape(-1).nonzero()[:, 0]
+    if chosen is not None:
+        errors, inside = errors[chosen], truth[chosen]
+    else:
+        inside = truth
+    if bins is None:
+        increments = _sorted_increments(errors, inside, rest)
+    else:
+        top = float(errors.max()) if hinge and errors.numel() else 1.0
+        increments = _binned_increments(errors, inside, rest, bins, top or 1.0)
+    value = torch.mul(errors, increments).sum(dtype=torch.float64)
+    if chosen is not None:
+        increments = torch.zeros_like(sign).index_copy_(0, chosen, increments)
+    return value, increments.mul_(sign).view(base.shape)
+
+
+def _sorted_increments(errors: Tensor, truth: Tensor, rest: Tensor) -> Tensor:
+    """Jaccard increment of each pixel by the exact order of the errors, foreground first if equal.
+
+    Non-negative floats are ordered as their bits are, so the errors are sorted as integers, which is
+    a radix sort; the lowest bit makes room for the label. Errors that differ in that bit alone count
+    as equal, which moves an increment by the relative size of one pixel in the union.
+    """
+    keys = errors.view(torch.int32).bitwise_or(1).bitwise_xor_(0x7FFFFFFE)  # largest first
+    keys.bitwise_xor_(truth)  # lowest bit: 0 for foreground
+    keys, order = keys.sort()
+    inside = keys.bitwise_and_(1).bitwise_xor_(1)
+    before = inside.cumsum(0).sub_(inside)
+    inter = (rest - before).to(errors.dtype)
+    union = torch.arange(errors.numel()).sub_(before).add_(rest).to(errors.dtype)
+    foreground = inside.bool()
+    # Foreground 1/U, background I / (U (U + 1)); 1 for the first pixel where nothing is left.
+    sorted_increments = torch.where(foreground, 1.0, inter / (union + 1)).div_(union)
+    if rest == 0:
+        sorted_increments = (torch.arange(errors.numel()) == 0).to(errors.dtype)
+    return torch.empty_like(errors).index_copy_(0, order, sorted_increments)
+
+
+def _binned_increments(
+    errors: Tensor, truth: Tensor, rest: Tensor, bins: int, largest: float
+) -> Tensor:
+    """Jaccard increment of each pixel by its bin; see ``lovasz.binned_lovasz_extension``."""
+    index = (errors * (bins / largest)).to(torch.int32).clamp_(0, bins - 1)
+    index = index.mul_(-2).add_(2 * bins - 2).add_(truth)  # bin 0 holds the largest errors
+    counts = torch.bincount(index, minlength=2 * bins).view(bins, 2).double()
+    background, foreground = counts[:, 0], counts[:, 1]
+    inter_after = rest - foreground.cumsum(0)
+    union_after = rest + background.cumsum(0)
+    inter, union = inter_after + foreground, union_after - background
+    after = union_after.clamp_min(1)
+    safe = union.clamp_min(1)
+    fg = (1 / safe + 1 / after) / 2
+    bg = torch.where(union > 0, (inter + inter_after) / (2 * safe * after), 1 / after)
+    return torch.stack([bg, fg], 1).view(-1).to(errors.dtype).index_select(0, index)
