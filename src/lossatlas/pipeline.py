@@ -284,7 +284,7 @@ def build_html(contents: Path) -> Path:
         *_tool("jupyter-book"),
         "build",
         str(BOOK),
-        *("-W", "-n", "--keep-going", "--toc", str(contents)),
+        *("-W", "-n", "--keep-going", "--toc", str(contents.resolve())),
     ]
     _run_stage(command, log, "the book")
     return BOOK / "_build" / "html" / "index.html"
@@ -339,7 +339,9 @@ def _run_stage(command: Sequence[str], log: Path, what: str) -> None:
             command, stdout=output, stderr=subprocess.STDOUT, env=_environment()
         ).returncode
     if status:
-        tail = "\n".join(log.read_text(errors="replace").splitlines()[-25:])
+        lines = log.read_text(errors="replace").splitlines()
+        telling = [line for line in lines if "WARNING" in line or "ERROR" in line]
+        tail = "\n".join((telling or lines)[-25:])
         raise StageError(
             f"{tail}\n\n{what} failed (status {status}): {shlex.join(command)}\nits whole output is in {log}"
         )
