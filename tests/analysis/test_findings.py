@@ -75,7 +75,7 @@ def test_the_separating_class_is_the_one_with_the_widest_range(part):
     other[:, :, 7] = [10, 0, 0]
     some = with_counts(part, ce=base, dice=other)
     text = findings.separating_classes(Resampling(some, draws=10), count=1)
-    assert f"separate the losses most are {part.classes[7]} (" in text
+    assert f"The losses differ most on class {part.classes[7]} (" in text
     assert "0.667 under `ce`, 1.000 under `dice`" in text
 
 

@@ -255,7 +255,7 @@ def predictions(part: Part) -> Drawing | Missing:
         axis.grid(visible=False)
         for spine in axis.spines.values():
             spine.set(visible=True, color="0.6", linewidth=0.5)
-    figure.get_layout_engine().set(w_pad=0.015, h_pad=0.015, wspace=0.01, hspace=0.01)
+    figure.set_layout_engine("constrained", w_pad=0.015, h_pad=0.015, wspace=0.01, hspace=0.01)
     palette = class_colours(part.classes)
     handles = [Patch(facecolor=palette[c], edgecolor="0.6", label=part.classes[c]) for c in legend]
     if void.any():

@@ -122,7 +122,7 @@ def separating_classes(resampling: Resampling, count: int = 2) -> str:
     for c in sorted(known, key=lambda c: (-spread[c], c))[:count]:
         low, high = int(dice[:, c].argmin()), int(dice[:, c].argmax())
         words.append(
-            f"{part.classes[c]} ({per_cent(part.fractions[c])} of the pixels; "
+            f"class {part.classes[c]} ({per_cent(part.fractions[c])} of the pixels; "
             f"{number(dice[low, c])} under `{part.losses[low]}`, "
             f"{number(dice[high, c])} under `{part.losses[high]}`)"
         )
@@ -130,7 +130,7 @@ def separating_classes(resampling: Resampling, count: int = 2) -> str:
         return ""
     order = [c for c in part.by_rarity if c in known]
     halves = order[: -(-len(order) // 2)], order[-(-len(order) // 2) :]
-    text = f"The classes that separate the losses most are {' and '.join(words)}"
+    text = f"The losses differ most on {' and '.join(words)}"
     if all(halves):
         frequent, rare = (np.ptp(dice[:, half].mean(1)) for half in halves)
         text += (
@@ -258,7 +258,7 @@ def limits(records: Records, resamplings: Sequence[Resampling]) -> str:
         f"The prediction is {decision}; no threshold was tuned for any loss.",
     ]
     rare = [
-        f"{part.classes[c]} in {images}"
+        f"class {part.classes[c]} in {images}"
         for part in [r.part for r in resamplings[:1]]
         for c, images in _images_with(part)
         if images < 10

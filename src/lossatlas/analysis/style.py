@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 import matplotlib as mpl
-from matplotlib.colors import ListedColormap
+from matplotlib.colors import Colormap, ListedColormap
 
 _SOLID: Any = "-"
 _DASHED: Any = (0, (5, 1.6))
@@ -180,7 +180,7 @@ def class_colours(classes: Iterable[str]) -> list[str]:
     return colours
 
 
-def class_colourmap(classes: Iterable[str]) -> ListedColormap:
+def class_colourmap(classes: Iterable[str]) -> Colormap:
     """Colour map of class indices; masked (void) pixels are white."""
     return ListedColormap(class_colours(classes)).with_extremes(bad=VOID_COLOUR)
 
