@@ -270,3 +270,10 @@ def resampling(part):
     from lossatlas.analysis.statistics import Resampling
 
     return Resampling(part, draws=300)
+
+
+@pytest.fixture(autouse=True)
+def _own_defaults():
+    """What one test sets of matplotlib's defaults, the next does not see."""
+    with matplotlib.rc_context():
+        yield
