@@ -1,2 +1,3 @@
 """Loss Atlas."""
+
 __version__ = "0.1.0"

@@ -11,7 +11,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -224,6 +224,8 @@ def make_derivation_pages() -> list[Path]:
 
 def make_study_page(name: str, *, results_dir: str = "results") -> Path:
     """Execute the report on a study's records; the page appears in ``book/generated``."""
+    from lossatlas.analysis.page import finish
+
     records = Path(results_dir) / name
     _forget(GENERATED / f"compare_{name}.md")
     return _execute(
@@ -231,6 +233,7 @@ def make_study_page(name: str, *, results_dir: str = "results") -> Path:
         GENERATED / f"compare_{name}.ipynb",
         {"study": name, "records": str(records)},
         newer_than=[records / "study.json", *_sources("analysis")],
+        finish=finish,
     )
 
 
@@ -252,8 +255,15 @@ def make_example_page(runs_dir: str = "runs") -> Path | None:
     executed = Path(runs_dir) / "cells" / study / f"{cell}.ipynb"
     page = GENERATED / "run_example.ipynb"
     if executed.is_file():
+        from lossatlas.analysis.page import finish
+
         _forget(page.with_suffix(".md"))
-        _write_if_changed(page, executed.read_text(encoding="utf-8"))
+        if not page.is_file() or page.stat().st_mtime < executed.stat().st_mtime:
+            temporary = page.with_name(f".{page.name}")
+            page.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(executed, temporary)
+            finish(temporary)
+            temporary.replace(page)
         return page
     _forget(page)
     _write_if_changed(
@@ -291,7 +301,11 @@ def build_html(contents: Path) -> Path:
 
 
 def _execute(
-    notebook: Path, page: Path, parameters: dict[str, str], newer_than: list[Path]
+    notebook: Path,
+    page: Path,
+    parameters: dict[str, str],
+    newer_than: list[Path],
+    finish: Callable[[Path], None] | None = None,
 ) -> Path:
     """Run ``notebook`` through papermill to ``page``, unless the page is newer than all that it depends on."""
     if page.is_file() and all(
@@ -314,6 +328,8 @@ def _execute(
     log = LOGS / f"page-{page.stem}.log"
     try:
         _run_stage(command, log, str(notebook))
+        if finish is not None:
+            finish(temporary)
         temporary.replace(page)
     finally:
         if temporary.is_file():

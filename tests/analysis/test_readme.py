@@ -19,7 +19,13 @@ def records(tmp_path):
     folder = tmp_path / "results" / "quick"
     folder.mkdir(parents=True)
     provenance = {"hardware": {"cores": 2}}
-    study = {"study": "quick", "question": "?", "command": "make book", "steps": 5, "provenance": provenance}
+    study = {
+        "study": "quick",
+        "question": "?",
+        "command": "make book",
+        "steps": 5,
+        "provenance": provenance,
+    }
     (folder / "study.json").write_text(json.dumps(study))
     keys = [("r1", "ce", 0), ("r2", "ce", 1), ("r3", "dice", 0), ("r4", "dice", 1)]
     runs = pd.DataFrame(keys, columns=["run_id", "loss", "seed"]).assign(
@@ -30,7 +36,11 @@ def records(tmp_path):
     rows = [
         {"run_id": run, "class_name": name, "dice": dice, "target_fraction": fraction}
         for run, _, _ in keys
-        for name, dice, fraction in (("background", 1, 0.9), ("common", 0.6, 0.08), ("rare", 0.2, 0.02))
+        for name, dice, fraction in (
+            ("background", 1, 0.9),
+            ("common", 0.6, 0.08),
+            ("rare", 0.2, 0.02),
+        )
     ]
     pd.DataFrame(rows).to_parquet(folder / "per_class.parquet")
     return folder
@@ -46,7 +56,9 @@ def test_the_table_gives_mean_range_and_the_rare_half_of_the_classes(records):
 
 
 def test_writing_fills_the_block_and_leaves_the_rest(records, tmp_path):
-    (tmp_path / "README.md").write_text("before\n<!-- results: made -->\nold\n<!-- /results -->\nafter\n")
+    (tmp_path / "README.md").write_text(
+        "before\n<!-- results: made -->\nold\n<!-- /results -->\nafter\n"
+    )
     text = readme.write(records, tmp_path).read_text()
     assert text.startswith("before\n<!-- results: made -->\n| loss |")
     assert text.endswith("<!-- /results -->\nafter\n")

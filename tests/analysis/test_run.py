@@ -48,7 +48,12 @@ def write_run(folder, seed, dice, status="completed"):
     record = {"config": config, "metrics": metrics, "per_class": per_class, "status": status}
     (folder / "run.json").write_text(json.dumps(record))
     pd.DataFrame(
-        {"step": [1, 2], "loss_value": [1.0, 0.5], "grad_norm": [1.0, 2.0], "val_mean_dice": [np.nan, dice]}
+        {
+            "step": [1, 2],
+            "loss_value": [1.0, 0.5],
+            "grad_norm": [1.0, 2.0],
+            "val_mean_dice": [np.nan, dice],
+        }
     ).to_parquet(folder / "curves.parquet")
     # image x: class a found whole; y: class b missed; z: nothing there, nothing found
     pd.DataFrame(

@@ -95,3 +95,18 @@ def test_the_most_contested_image_comes_first():
         }
     )
     assert list(disagreement(table, ["a", "b"], foreground_only=True)) == [1, 0]
+
+
+def test_each_combination_of_classes_is_shown_once_before_any_twice():
+    # a, b and c hold class 1 and are contested in this order; d holds class 2 and is contested least
+    table = pd.DataFrame(
+        {
+            "image_id": list("abcd") * 2,
+            "loss": ["ce"] * 4 + ["dice"] * 4,
+            "class_index": [1, 1, 1, 2] * 2,
+            "tp": [4, 4, 4, 4, 0, 1, 2, 3],
+            "fp": 0,
+            "fn": [0, 0, 0, 0, 4, 3, 2, 1],
+        }
+    )
+    assert list(disagreement(table, list("abcd"), foreground_only=True)) == [0, 3, 1, 2]

@@ -263,8 +263,8 @@ def predictions(part: Part) -> Drawing | Missing:
     figure.legend(handles=handles, loc="outside lower center", ncols=3, handlelength=1.2)
     names = ", ".join(part.shown_ids[:shown])
     caption = (
-        f"{part.model} on {part.dataset}, first seed: the {shown} test images whose Dice differs "
-        f"most between the losses ({names})."
+        f"{part.model} on {part.dataset}, first seed: {shown} test images on which the losses differ "
+        f"most in Dice, each combination of classes once ({names})."
     )
     return Drawing(figure, caption, f"{caption} {_agreement(part, losses, shown)}")
 

@@ -86,13 +86,20 @@ def plot(summary: dict[str, Any]) -> Figure:
     set_theme()
     models = list(dict.fromkeys(row["model"] for row in summary["rows"]))
     figure, axes = plt.subplots(
-        1, len(models), figsize=(4.2 * len(models), 2.9), sharex=True, squeeze=False, constrained_layout=True
+        1,
+        len(models),
+        figsize=(4.2 * len(models), 2.9),
+        sharex=True,
+        squeeze=False,
+        constrained_layout=True,
     )
     for axis, model in zip(axes[0], models, strict=True):
         rows = [row for row in summary["rows"] if row["model"] == model][::-1]
         for place, row in enumerate(rows):
             colour = loss_style(row["loss_name"])["color"]
-            axis.barh(place, sum(row["dice"]) / len(row["dice"]), color=colour, alpha=0.75, height=0.7)
+            axis.barh(
+                place, sum(row["dice"]) / len(row["dice"]), color=colour, alpha=0.75, height=0.7
+            )
             axis.plot(row["dice"], [place] * len(row["dice"]), "o", color="black", ms=3)
         axis.axvline(summary["constant_dice"], color="black", lw=1, ls=":")
         axis.set_yticks(range(len(rows)), [row["loss"] for row in rows])
@@ -119,7 +126,9 @@ def block_replaced(text: str, summary: dict[str, Any]) -> str:
     """``text`` with what stands between the README's two result marks made anew."""
     replaced, count = _BLOCK.subn(lambda found: f"{found[1]}{table(summary)}\n{found[2]}", text)
     if count != 1:
-        raise ValueError("expected one '<!-- results: … -->' with its '<!-- /results -->' in README.md")
+        raise ValueError(
+            "expected one '<!-- results: … -->' with its '<!-- /results -->' in README.md"
+        )
     return replaced
 
 

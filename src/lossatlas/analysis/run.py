@@ -14,10 +14,9 @@ from typing import Any
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 
-from lossatlas.analysis.style import loss_style, set_theme
+from lossatlas.analysis.style import FIGURE_WIDTH, class_colourmap, loss_style, set_theme
 
 __all__ = [
     "Run",
@@ -98,7 +97,9 @@ def metrics_table(runs: Sequence[Run]) -> pd.DataFrame:
 
 def plot_curves(runs: Sequence[Run]) -> Figure:
     """Loss, gradient norm and validation Dice against the step, one thin line a seed."""
-    figure, axes = plt.subplots(1, 3, figsize=(10, 3), constrained_layout=True)
+    figure, axes = plt.subplots(
+        3, 1, figsize=(FIGURE_WIDTH, 5.5), sharex=True, constrained_layout=True
+    )
     colour = loss_style(runs[0].loss)["color"]
     for run in runs:
         smooth = run.curves.rolling(max(1, len(run.curves) // 20), min_periods=1).mean()
@@ -118,8 +119,8 @@ def plot_curves(runs: Sequence[Run]) -> Figure:
     axes[2].set_ylim(0, None)
     titles = ("training loss", "norm of the gradient", "validation Dice (mean over classes)")
     for axis, title in zip(axes, titles, strict=True):
-        axis.set_title(title, loc="left", fontsize="medium")
-        axis.set_xlabel("step")
+        axis.set_title(title)
+    axes[-1].set_xlabel("step")
     return figure
 
 
@@ -128,7 +129,7 @@ def plot_classes(runs: Sequence[Run]) -> Figure:
     tables = [pd.DataFrame(run.record["per_class"]).set_index("class_name") for run in runs]
     order = tables[0].sort_values("target_fraction", ascending=False).index
     dice = pd.concat([table.dice.rename(i) for i, table in enumerate(tables)], axis=1).loc[order]
-    figure, axis = plt.subplots(figsize=(8, 3.2), constrained_layout=True)
+    figure, axis = plt.subplots(figsize=(FIGURE_WIDTH, 3.0), constrained_layout=True)
     places = np.arange(len(order))
     axis.bar(
         places, dice.mean(axis=1), color=loss_style(runs[0].loss)["color"], alpha=0.6, width=0.7
@@ -141,9 +142,7 @@ def plot_classes(runs: Sequence[Run]) -> Figure:
     ]
     axis.set_xticks(places, names, fontsize="small")
     axis.set(ylabel="test Dice", ylim=(0, 1))
-    axis.set_title(
-        "from the most to the least frequent class (% of the pixels)", loc="left", fontsize="medium"
-    )
+    axis.set_title("from the most to the least frequent class (% of the pixels)")
     return figure
 
 
@@ -160,9 +159,13 @@ def plot_predictions(run: Run, dataset: Any, count: int = 4) -> Figure:
     scores = _image_scores(run, dataset)
     ranked = np.argsort(scores, kind="stable")
     chosen = ranked[np.unique(np.linspace(0, len(ranked) - 1, count).round().astype(int))]
-    colours = _class_colours(len(dataset.classes), dataset.classes[0] == "background")
+    colours = class_colourmap(dataset.classes)
     figure, axes = plt.subplots(
-        3, len(chosen), figsize=(2 * len(chosen), 6), squeeze=False, constrained_layout=True
+        3,
+        len(chosen),
+        figsize=(FIGURE_WIDTH, 0.8 + 3 * FIGURE_WIDTH / len(chosen)),
+        squeeze=False,
+        constrained_layout=True,
     )
     for column, index in enumerate(chosen):
         image = np.asarray(dataset.images[index])
@@ -215,10 +218,3 @@ def _image_scores(run: Run, dataset: Any) -> np.ndarray:
     size = 2 * table.tp + table.fp + table.fn
     dice = (2 * table.tp / size).where(size > 0)
     return dice.groupby(table.image_id).mean().reindex(dataset.ids).fillna(0.0).to_numpy()
-
-
-def _class_colours(count: int, background: bool) -> ListedColormap:
-    """Distinct colours for the classes, black for a background; void is left white."""
-    palette = plt.get_cmap("tab20")(np.linspace(0, 1, 20))[[*range(0, 20, 2), *range(1, 20, 2)]]
-    first = [(0.0, 0.0, 0.0, 1.0)] if background else []
-    return ListedColormap([*first, *palette][:count], bad="white")

@@ -197,16 +197,27 @@ def _predictions(
 
 
 def disagreement(per_image: pd.DataFrame, ids: list[str], foreground_only: bool) -> np.ndarray:
-    """Indices of the images, the most contested first.
+    """Indices of the images, the most contested first, each combination of classes once before any twice.
 
     Contested is an image whose mean Dice over its classes spreads most (standard deviation) over the losses.
+    Without the second rule the images would all show the one class on which the losses differ most.
     """
     kept = per_image[per_image.class_index > 0] if foreground_only else per_image
     counts = kept[["tp", "fp", "fn"]].to_numpy()
     dice = kept.assign(dice=np.asarray(dice_from_counts(counts), dtype=float))
     by_loss = dice.groupby(["image_id", "loss"]).dice.mean()
-    spread = by_loss.groupby("image_id").std(ddof=0).fillna(0.0)
-    return np.argsort(-spread.reindex(ids).fillna(0.0).to_numpy(), kind="stable")
+    spread = by_loss.groupby("image_id").std(ddof=0).reindex(ids).fillna(0.0)
+    present = (
+        kept[kept.tp + kept.fn > 0].groupby("image_id").class_index.agg(frozenset).reindex(ids)
+    )
+    ranked = np.argsort(-spread.to_numpy(), kind="stable")
+    seen: dict[object, int] = {}
+    turn: list[int] = []
+    for index in ranked:
+        combination = present.iloc[index]
+        turn.append(seen.get(combination, 0))
+        seen[combination] = turn[-1] + 1
+    return ranked[np.argsort(turn, kind="stable")]
 
 
 def _describe(study: Study, records: Mapping[str, Any], missing: int) -> dict[str, Any]:

@@ -11,6 +11,7 @@ import hashlib
 import inspect
 import json
 import types
+import warnings
 from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -211,6 +212,8 @@ def check_components(config: RunConfig) -> None:
     The model and the loss are built once on two classes, so that a bad value is found here and not after the
     data has been read.
     """
+    # A library below smp asks for notebook widgets, and warns in every executed notebook if there are none.
+    warnings.filterwarnings("ignore", message="IProgress not found")
     # The heavy imports wait until the cheap checks have passed.
     from lossatlas import data, losses, models
     from lossatlas.experiments.components import build_loss_for, loss_parameters
