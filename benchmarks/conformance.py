@@ -25,7 +25,6 @@ import json
 import math
 import platform
 import warnings
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -63,7 +62,9 @@ def scenes(mode: str) -> list[Scene]:
     g = torch.Generator().manual_seed(20)
     if mode == "multiclass":
         z = 1.5 * torch.randn(3, 4, 6, 5, generator=g, dtype=torch.float64)
-        y = torch.multinomial(torch.tensor([0.5, 0.25, 0.15, 0.1]), 90, True, generator=g).reshape(3, 6, 5)
+        y = torch.multinomial(torch.tensor([0.5, 0.25, 0.15, 0.1]), 90, True, generator=g).reshape(
+            3, 6, 5
+        )
         y[:, 0, :4] = torch.arange(4)  # every class in every image
         one_image = y.clone()
         one_image[0][one_image[0] == 3] = 0
@@ -113,8 +114,10 @@ def evaluate(expression: str, scene: Scene, names: dict[str, Any]) -> tuple[floa
     z = scene.z.clone().requires_grad_()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        value = eval(expression, dict(names, z=z, y=scene.y))  # noqa: S307 - the expressions are the rows below
-        gradient = torch.autograd.grad(value, z, allow_unused=True)[0] if value.requires_grad else None
+        value = eval(expression, dict(names, z=z, y=scene.y))
+        gradient = (
+            torch.autograd.grad(value, z, allow_unused=True)[0] if value.requires_grad else None
+        )
     return float(value.detach()), torch.zeros_like(z) if gradient is None else gradient
 
 
@@ -152,115 +155,351 @@ F32 = 2e-6  # the peer computes in float32 whatever it is given
 
 ROWS: list[Row] = [
     # ------------------------------------------------------------------------------------------------- cross-entropy
-    Row("Cross-entropy", "smp", "multiclass", "smp.SoftCrossEntropyLoss(smooth_factor=0.0)(z, y)",
-        [("losses.CrossEntropyLoss()(z, y)", "")]),
-    Row("Cross-entropy", "smp", "binary", "smp.SoftBCEWithLogitsLoss()(z, y.unsqueeze(1).double())",
-        [("losses.CrossEntropyLoss(mode='binary')(z, y)", "")]),
+    Row(
+        "Cross-entropy",
+        "smp",
+        "multiclass",
+        "smp.SoftCrossEntropyLoss(smooth_factor=0.0)(z, y)",
+        [("losses.CrossEntropyLoss()(z, y)", "")],
+    ),
+    Row(
+        "Cross-entropy",
+        "smp",
+        "binary",
+        "smp.SoftBCEWithLogitsLoss()(z, y.unsqueeze(1).double())",
+        [("losses.CrossEntropyLoss(mode='binary')(z, y)", "")],
+    ),
     # --------------------------------------------------------------------------------------------------------- focal
-    Row("Focal", "smp", "multiclass", "smp.FocalLoss('multiclass')(z, y)",
-        [("losses.FocalLoss()(z, y)", ""),
-         ("losses.FocalLoss(mode='multilabel')(z, onehot(y))", ONE_VS_ALL)]),
-    Row("Focal", "smp", "binary", "smp.FocalLoss('binary')(z, y)",
-        [("losses.FocalLoss(mode='binary')(z, y)", "")]),
-    Row("Focal", "monai", "multiclass", "monai.FocalLoss(use_softmax=True, to_onehot_y=True)(z, y.unsqueeze(1))",
-        [("losses.FocalLoss()(z, y)", ""), ("losses.FocalLoss()(z, y) / 4", OVER_C)], F32),
-    Row("Focal", "monai", "multiclass", "monai.FocalLoss(to_onehot_y=True)(z, y.unsqueeze(1))",
-        [("losses.FocalLoss()(z, y)", ""),
-         ("losses.FocalLoss(mode='multilabel')(z, onehot(y))", ONE_VS_ALL)], F32),
-    Row("Focal", "monai", "binary", "monai.FocalLoss()(z, y.unsqueeze(1))",
-        [("losses.FocalLoss(mode='binary')(z, y)", "")], F32),
-    Row("Focal", "kornia", "multiclass", "kornia.FocalLoss(alpha=None, reduction='mean')(z, y)",
-        [("losses.FocalLoss()(z, y)", ""), ("losses.FocalLoss()(z, y) / 4", OVER_C)]),
-    Row("Focal", "kornia", "binary",
+    Row(
+        "Focal",
+        "smp",
+        "multiclass",
+        "smp.FocalLoss('multiclass')(z, y)",
+        [
+            ("losses.FocalLoss()(z, y)", ""),
+            ("losses.FocalLoss(mode='multilabel')(z, onehot(y))", ONE_VS_ALL),
+        ],
+    ),
+    Row(
+        "Focal",
+        "smp",
+        "binary",
+        "smp.FocalLoss('binary')(z, y)",
+        [("losses.FocalLoss(mode='binary')(z, y)", "")],
+    ),
+    Row(
+        "Focal",
+        "monai",
+        "multiclass",
+        "monai.FocalLoss(use_softmax=True, to_onehot_y=True)(z, y.unsqueeze(1))",
+        [("losses.FocalLoss()(z, y)", ""), ("losses.FocalLoss()(z, y) / 4", OVER_C)],
+        F32,
+    ),
+    Row(
+        "Focal",
+        "monai",
+        "multiclass",
+        "monai.FocalLoss(to_onehot_y=True)(z, y.unsqueeze(1))",
+        [
+            ("losses.FocalLoss()(z, y)", ""),
+            ("losses.FocalLoss(mode='multilabel')(z, onehot(y))", ONE_VS_ALL),
+        ],
+        F32,
+    ),
+    Row(
+        "Focal",
+        "monai",
+        "binary",
+        "monai.FocalLoss()(z, y.unsqueeze(1))",
+        [("losses.FocalLoss(mode='binary')(z, y)", "")],
+        F32,
+    ),
+    Row(
+        "Focal",
+        "kornia",
+        "multiclass",
+        "kornia.FocalLoss(alpha=None, reduction='mean')(z, y)",
+        [("losses.FocalLoss()(z, y)", ""), ("losses.FocalLoss()(z, y) / 4", OVER_C)],
+    ),
+    Row(
+        "Focal",
+        "kornia",
+        "binary",
         "kornia.BinaryFocalLossWithLogits(alpha=None, reduction='mean')(z, y.unsqueeze(1).double())",
-        [("losses.FocalLoss(mode='binary')(z, y)", "")]),
+        [("losses.FocalLoss(mode='binary')(z, y)", "")],
+    ),
     # ---------------------------------------------------------------------------------------------------------- Dice
-    Row("Dice", "smp", "multiclass", "smp.DiceLoss('multiclass')(z, y)",
-        [("losses.DiceLoss()(z, y)", ""),
-         ("losses.DiceLoss(reduction='none')(z, y).sum() / 4", SMP_ABSENT)]),
-    Row("Dice", "smp", "binary", "smp.DiceLoss('binary')(z, y)",
-        [("losses.DiceLoss(mode='binary')(z, y)", ""),
-         ("losses.DiceLoss(mode='binary')(z, y) * (y.sum() > 0)", "a batch without foreground has loss 0 (ours: 1)")]),
-    Row("Dice", "monai", "multiclass", "monai.DiceLoss(softmax=True, to_onehot_y=True)(z, y.unsqueeze(1))",
-        [("losses.DiceLoss()(z, y)", ""),
-         ("losses.DiceLoss(per_image=True, classes='all', smooth=1e-5)(z, y)", PER_IMAGE_ALL)]),
-    Row("Dice", "monai", "multiclass",
+    Row(
+        "Dice",
+        "smp",
+        "multiclass",
+        "smp.DiceLoss('multiclass')(z, y)",
+        [
+            ("losses.DiceLoss()(z, y)", ""),
+            ("losses.DiceLoss(reduction='none')(z, y).sum() / 4", SMP_ABSENT),
+        ],
+    ),
+    Row(
+        "Dice",
+        "smp",
+        "binary",
+        "smp.DiceLoss('binary')(z, y)",
+        [
+            ("losses.DiceLoss(mode='binary')(z, y)", ""),
+            (
+                "losses.DiceLoss(mode='binary')(z, y) * (y.sum() > 0)",
+                "a batch without foreground has loss 0 (ours: 1)",
+            ),
+        ],
+    ),
+    Row(
+        "Dice",
+        "monai",
+        "multiclass",
+        "monai.DiceLoss(softmax=True, to_onehot_y=True)(z, y.unsqueeze(1))",
+        [
+            ("losses.DiceLoss()(z, y)", ""),
+            ("losses.DiceLoss(per_image=True, classes='all', smooth=1e-5)(z, y)", PER_IMAGE_ALL),
+        ],
+    ),
+    Row(
+        "Dice",
+        "monai",
+        "multiclass",
         "monai.DiceLoss(softmax=True, to_onehot_y=True, batch=True, smooth_nr=0, smooth_dr=0)(z, y.unsqueeze(1))",
-        [("losses.DiceLoss()(z, y)", ""),
-         ("losses.DiceLoss(classes='all')(z, y)", "every class in the mean, so that an absent class costs its full loss")]),
-    Row("Dice", "monai", "binary", "monai.DiceLoss(sigmoid=True)(z, y.unsqueeze(1))",
-        [("losses.DiceLoss(mode='binary')(z, y)", ""),
-         ("losses.DiceLoss(mode='binary', per_image=True, smooth=1e-5)(z, y)", PER_IMAGE + ", smooth=1e-5")]),
-    Row("Dice", "kornia", "multiclass", "kornia.DiceLoss()(z, y)",
-        [("losses.DiceLoss()(z, y)", ""),
-         ("1 - z.softmax(1).gather(1, y.unsqueeze(1)).mean()",
-          "one ratio over all classes together ('micro'), which is 1 − the mean probability of the true class: "
-          "no overlap measure is left, and no class is rare")]),
-    Row("Dice", "kornia", "multiclass", "kornia.DiceLoss(average='macro')(z, y)",
-        [("losses.DiceLoss()(z, y)", ""), ("losses.DiceLoss(per_image=True)(z, y)", PER_IMAGE)]),
+        [
+            ("losses.DiceLoss()(z, y)", ""),
+            (
+                "losses.DiceLoss(classes='all')(z, y)",
+                "every class in the mean, so that an absent class costs its full loss",
+            ),
+        ],
+    ),
+    Row(
+        "Dice",
+        "monai",
+        "binary",
+        "monai.DiceLoss(sigmoid=True)(z, y.unsqueeze(1))",
+        [
+            ("losses.DiceLoss(mode='binary')(z, y)", ""),
+            (
+                "losses.DiceLoss(mode='binary', per_image=True, smooth=1e-5)(z, y)",
+                PER_IMAGE + ", smooth=1e-5",
+            ),
+        ],
+    ),
+    Row(
+        "Dice",
+        "kornia",
+        "multiclass",
+        "kornia.DiceLoss()(z, y)",
+        [
+            ("losses.DiceLoss()(z, y)", ""),
+            (
+                "1 - z.softmax(1).gather(1, y.unsqueeze(1)).mean()",
+                "one ratio over all classes together ('micro'), which is 1 − the mean probability of the true class: "
+                "no overlap measure is left, and no class is rare",
+            ),
+        ],
+    ),
+    Row(
+        "Dice",
+        "kornia",
+        "multiclass",
+        "kornia.DiceLoss(average='macro')(z, y)",
+        [("losses.DiceLoss()(z, y)", ""), ("losses.DiceLoss(per_image=True)(z, y)", PER_IMAGE)],
+    ),
     # ------------------------------------------------------------------------------------------------- squared Dice
-    Row("Dice, squared", "monai", "multiclass",
+    Row(
+        "Dice, squared",
+        "monai",
+        "multiclass",
         "monai.DiceLoss(softmax=True, to_onehot_y=True, squared_pred=True)(z, y.unsqueeze(1))",
-        [("losses.DiceLoss(squared=True)(z, y)", ""),
-         ("losses.DiceLoss(squared=True, per_image=True, classes='all', smooth=1e-5)(z, y)", PER_IMAGE_ALL)]),
+        [
+            ("losses.DiceLoss(squared=True)(z, y)", ""),
+            (
+                "losses.DiceLoss(squared=True, per_image=True, classes='all', smooth=1e-5)(z, y)",
+                PER_IMAGE_ALL,
+            ),
+        ],
+    ),
     # ------------------------------------------------------------------------------------------------------- Jaccard
-    Row("Jaccard", "smp", "multiclass", "smp.JaccardLoss('multiclass')(z, y)",
-        [("losses.JaccardLoss()(z, y)", ""),
-         ("losses.JaccardLoss(reduction='none')(z, y).sum() / 4", SMP_ABSENT)]),
-    Row("Jaccard", "smp", "binary", "smp.JaccardLoss('binary')(z, y)",
-        [("losses.JaccardLoss(mode='binary')(z, y)", ""),
-         ("losses.JaccardLoss(mode='binary')(z, y) * (y.sum() > 0)", "a batch without foreground has loss 0 (ours: 1)")]),
-    Row("Jaccard", "monai", "multiclass",
+    Row(
+        "Jaccard",
+        "smp",
+        "multiclass",
+        "smp.JaccardLoss('multiclass')(z, y)",
+        [
+            ("losses.JaccardLoss()(z, y)", ""),
+            ("losses.JaccardLoss(reduction='none')(z, y).sum() / 4", SMP_ABSENT),
+        ],
+    ),
+    Row(
+        "Jaccard",
+        "smp",
+        "binary",
+        "smp.JaccardLoss('binary')(z, y)",
+        [
+            ("losses.JaccardLoss(mode='binary')(z, y)", ""),
+            (
+                "losses.JaccardLoss(mode='binary')(z, y) * (y.sum() > 0)",
+                "a batch without foreground has loss 0 (ours: 1)",
+            ),
+        ],
+    ),
+    Row(
+        "Jaccard",
+        "monai",
+        "multiclass",
         "monai.DiceLoss(softmax=True, to_onehot_y=True, jaccard=True)(z, y.unsqueeze(1))",
-        [("losses.JaccardLoss()(z, y)", ""),
-         ("losses.JaccardLoss(per_image=True, classes='all', smooth=0.5e-5)(z, y)", PER_IMAGE_ALL)]),
+        [
+            ("losses.JaccardLoss()(z, y)", ""),
+            (
+                "losses.JaccardLoss(per_image=True, classes='all', smooth=0.5e-5)(z, y)",
+                PER_IMAGE_ALL,
+            ),
+        ],
+    ),
     # ------------------------------------------------------------------------------------------------------- Tversky
-    Row("Tversky", "smp", "multiclass", "smp.TverskyLoss('multiclass', alpha=0.3, beta=0.7)(z, y)",
-        [("losses.TverskyLoss(alpha=0.3, beta=0.7)(z, y)", ""),
-         ("losses.TverskyLoss(alpha=0.3, beta=0.7, reduction='none')(z, y).sum() / 4", SMP_ABSENT)]),
-    Row("Tversky", "monai", "multiclass",
+    Row(
+        "Tversky",
+        "smp",
+        "multiclass",
+        "smp.TverskyLoss('multiclass', alpha=0.3, beta=0.7)(z, y)",
+        [
+            ("losses.TverskyLoss(alpha=0.3, beta=0.7)(z, y)", ""),
+            (
+                "losses.TverskyLoss(alpha=0.3, beta=0.7, reduction='none')(z, y).sum() / 4",
+                SMP_ABSENT,
+            ),
+        ],
+    ),
+    Row(
+        "Tversky",
+        "monai",
+        "multiclass",
         "monai.TverskyLoss(softmax=True, to_onehot_y=True, alpha=0.3, beta=0.7)(z, y.unsqueeze(1))",
-        [("losses.TverskyLoss(alpha=0.3, beta=0.7)(z, y)", ""),
-         ("losses.TverskyLoss(alpha=0.3, beta=0.7, per_image=True, classes='all', smooth=1e-5)(z, y)",
-          PER_IMAGE_ALL)]),
-    Row("Tversky", "kornia", "multiclass", "kornia.TverskyLoss(alpha=0.3, beta=0.7)(z, y)",
-        [("losses.TverskyLoss(alpha=0.3, beta=0.7)(z, y)", ""),
-         ("losses.TverskyLoss(alpha=0.3, beta=0.7, per_image=True)(z, y)", PER_IMAGE)]),
-    Row("Focal Tversky", "smp", "multiclass", "smp.TverskyLoss('multiclass', alpha=0.3, beta=0.7, gamma=0.75)(z, y)",
-        [("losses.FocalTverskyLoss(alpha=0.3, beta=0.7, gamma=4 / 3)(z, y)", ""),
-         ("(losses.TverskyLoss(alpha=0.3, beta=0.7, reduction='none')(z, y).sum() / 4) ** 0.75",
-          "the power is taken of the mean over classes (paper and ours: of each class); its gamma is 1/γ; " + SMP_ABSENT)]),
+        [
+            ("losses.TverskyLoss(alpha=0.3, beta=0.7)(z, y)", ""),
+            (
+                "losses.TverskyLoss(alpha=0.3, beta=0.7, per_image=True, classes='all', smooth=1e-5)(z, y)",
+                PER_IMAGE_ALL,
+            ),
+        ],
+    ),
+    Row(
+        "Tversky",
+        "kornia",
+        "multiclass",
+        "kornia.TverskyLoss(alpha=0.3, beta=0.7)(z, y)",
+        [
+            ("losses.TverskyLoss(alpha=0.3, beta=0.7)(z, y)", ""),
+            ("losses.TverskyLoss(alpha=0.3, beta=0.7, per_image=True)(z, y)", PER_IMAGE),
+        ],
+    ),
+    Row(
+        "Focal Tversky",
+        "smp",
+        "multiclass",
+        "smp.TverskyLoss('multiclass', alpha=0.3, beta=0.7, gamma=0.75)(z, y)",
+        [
+            ("losses.FocalTverskyLoss(alpha=0.3, beta=0.7, gamma=4 / 3)(z, y)", ""),
+            (
+                "(losses.TverskyLoss(alpha=0.3, beta=0.7, reduction='none')(z, y).sum() / 4) ** 0.75",
+                "the power is taken of the mean over classes (paper and ours: of each class); its gamma is 1/γ; "
+                + SMP_ABSENT,
+            ),
+        ],
+    ),
     # ---------------------------------------------------------------------------------------------- generalised Dice
-    Row("Generalised Dice", "monai", "multiclass",
+    Row(
+        "Generalised Dice",
+        "monai",
+        "multiclass",
         "monai.GeneralizedDiceLoss(softmax=True, to_onehot_y=True, batch=True, smooth_nr=0, smooth_dr=0)"
         "(z, y.unsqueeze(1))",
-        [("losses.GeneralizedDiceLoss()(z, y)", ""),
-         ("generalized_dice_absent_as_rarest(z, y)",
-          "an absent class gets the weight of the rarest class that is present (ours: it is left out)")], F32),
+        [
+            ("losses.GeneralizedDiceLoss()(z, y)", ""),
+            (
+                "generalized_dice_absent_as_rarest(z, y)",
+                "an absent class gets the weight of the rarest class that is present (ours: it is left out)",
+            ),
+        ],
+        F32,
+    ),
     # -------------------------------------------------------------------------------------------------------- Lovász
-    Row("Lovász-softmax", "smp", "multiclass", "smp.LovaszLoss('multiclass')(z, y)",
-        [("losses.LovaszSoftmaxLoss()(z, y)", "")], F32),
-    Row("Lovász-softmax", "kornia", "multiclass", "kornia.LovaszSoftmaxLoss()(z, y)",
-        [("losses.LovaszSoftmaxLoss()(z, y)", ""),
-         ("losses.LovaszSoftmaxLoss(per_image=True, classes='all')(z, y)",
-          "each image on its own, every class in the mean: an absent class costs its largest probability")]),
-    Row("Lovász hinge", "smp", "binary", "smp.LovaszLoss('binary')(z, y)",
-        [("losses.LovaszHingeLoss()(z, y)", "")], F32),
-    Row("Lovász hinge", "kornia", "binary", "kornia.LovaszHingeLoss()(z, y)",
-        [("losses.LovaszHingeLoss()(z, y)", ""), ("losses.LovaszHingeLoss(per_image=True)(z, y)", PER_IMAGE)]),
+    Row(
+        "Lovász-softmax",
+        "smp",
+        "multiclass",
+        "smp.LovaszLoss('multiclass')(z, y)",
+        [("losses.LovaszSoftmaxLoss()(z, y)", "")],
+        F32,
+    ),
+    Row(
+        "Lovász-softmax",
+        "kornia",
+        "multiclass",
+        "kornia.LovaszSoftmaxLoss()(z, y)",
+        [
+            ("losses.LovaszSoftmaxLoss()(z, y)", ""),
+            (
+                "losses.LovaszSoftmaxLoss(per_image=True, classes='all')(z, y)",
+                "each image on its own, every class in the mean: an absent class costs its largest probability",
+            ),
+        ],
+    ),
+    Row(
+        "Lovász hinge",
+        "smp",
+        "binary",
+        "smp.LovaszLoss('binary')(z, y)",
+        [("losses.LovaszHingeLoss()(z, y)", "")],
+        F32,
+    ),
+    Row(
+        "Lovász hinge",
+        "kornia",
+        "binary",
+        "kornia.LovaszHingeLoss()(z, y)",
+        [
+            ("losses.LovaszHingeLoss()(z, y)", ""),
+            ("losses.LovaszHingeLoss(per_image=True)(z, y)", PER_IMAGE),
+        ],
+    ),
     # ----------------------------------------------------------------------------------------------------- compounds
-    Row("Dice + CE", "monai", "multiclass", "monai.DiceCELoss(softmax=True, to_onehot_y=True)(z, y.unsqueeze(1))",
-        [("(losses.DiceLoss() + losses.CrossEntropyLoss())(z, y)", ""),
-         ("(losses.DiceLoss(per_image=True, classes='all', smooth=1e-5) + losses.CrossEntropyLoss())(z, y)",
-          "its Dice half: " + PER_IMAGE_ALL)]),
-    Row("Dice + focal", "monai", "multiclass",
+    Row(
+        "Dice + CE",
+        "monai",
+        "multiclass",
+        "monai.DiceCELoss(softmax=True, to_onehot_y=True)(z, y.unsqueeze(1))",
+        [
+            ("(losses.DiceLoss() + losses.CrossEntropyLoss())(z, y)", ""),
+            (
+                "(losses.DiceLoss(per_image=True, classes='all', smooth=1e-5) + losses.CrossEntropyLoss())(z, y)",
+                "its Dice half: " + PER_IMAGE_ALL,
+            ),
+        ],
+    ),
+    Row(
+        "Dice + focal",
+        "monai",
+        "multiclass",
         "monai.DiceFocalLoss(softmax=True, to_onehot_y=True)(z, y.unsqueeze(1))",
-        [("(losses.DiceLoss() + losses.FocalLoss())(z, y)", ""),
-         ("losses.DiceLoss(per_image=True, classes='all', smooth=1e-5)(z, y) + losses.FocalLoss()(z, y) / 4",
-          "its Dice half: " + PER_IMAGE_ALL + "; its focal half: " + OVER_C),
-         ("losses.DiceLoss(per_image=True, classes='all', smooth=1e-5)(z, y) "
-          "+ losses.FocalLoss(mode='multilabel')(z, onehot(y))",
-          "its Dice half: " + PER_IMAGE_ALL + "; its focal half: " + ONE_VS_ALL)], F32),
+        [
+            ("(losses.DiceLoss() + losses.FocalLoss())(z, y)", ""),
+            (
+                "losses.DiceLoss(per_image=True, classes='all', smooth=1e-5)(z, y) + losses.FocalLoss()(z, y) / 4",
+                "its Dice half: " + PER_IMAGE_ALL + "; its focal half: " + OVER_C,
+            ),
+            (
+                "losses.DiceLoss(per_image=True, classes='all', smooth=1e-5)(z, y) "
+                "+ losses.FocalLoss(mode='multilabel')(z, onehot(y))",
+                "its Dice half: " + PER_IMAGE_ALL + "; its focal half: " + ONE_VS_ALL,
+            ),
+        ],
+        F32,
+    ),
 ]
 
 
@@ -275,7 +514,9 @@ class Comparison:
     verdict: str  # "agrees", "differs" or "unexplained"
     because: str
     reproduced_by: str
-    values: dict[str, dict[str, float]] = field(default_factory=dict)  # scene -> theirs, ours (default)
+    values: dict[str, dict[str, float]] = field(
+        default_factory=dict
+    )  # scene -> theirs, ours (default)
     largest_gap: float = math.nan  # of the reproducing call, over scenes, value and gradient
     tolerance: float = TOLERANCE
 
@@ -285,7 +526,9 @@ def compare(row: Row, names: dict[str, Any]) -> Comparison:
     stage = scenes(row.mode)
     theirs = [evaluate(row.theirs, s, names) for s in stage]
     default = [evaluate(row.ours[0][0], s, names) for s in stage]
-    out = Comparison(row.loss, row.library, row.mode, row.theirs, "unexplained", "", "", tolerance=row.tolerance)
+    out = Comparison(
+        row.loss, row.library, row.mode, row.theirs, "unexplained", "", "", tolerance=row.tolerance
+    )
     for s, a, b in zip(stage, theirs, default, strict=True):
         out.values[s.name] = {"theirs": a[0], "ours": b[0]}
     for expression, reason in row.ours:
@@ -326,54 +569,106 @@ class Subject:
 
     def call(self, ignore: bool) -> str:
         """The expression in z and y."""
-        return self.constructor.replace("{ignore}", f", ignore_index={VOID}" if ignore else "") + f"(z, {self.target})"
+        return (
+            self.constructor.replace("{ignore}", f", ignore_index={VOID}" if ignore else "")
+            + f"(z, {self.target})"
+        )
 
 
 M, K1 = "y.unsqueeze(1)", "y.unsqueeze(1).double()"
 ONE_HOT = "softmax=True, to_onehot_y=True"
 SUBJECTS: list[Subject] = [
-    Subject("Cross-entropy", "ours", "multiclass", "losses.CrossEntropyLoss(mode='multiclass'{ignore})"),
-    Subject("Cross-entropy", "smp", "multiclass", "smp.SoftCrossEntropyLoss(smooth_factor=0.0{ignore})"),
+    Subject(
+        "Cross-entropy", "ours", "multiclass", "losses.CrossEntropyLoss(mode='multiclass'{ignore})"
+    ),
+    Subject(
+        "Cross-entropy", "smp", "multiclass", "smp.SoftCrossEntropyLoss(smooth_factor=0.0{ignore})"
+    ),
     Subject("Cross-entropy", "ours", "binary", "losses.CrossEntropyLoss(mode='binary'{ignore})"),
-    Subject("Cross-entropy", "smp", "binary", "smp.SoftBCEWithLogitsLoss(smooth_factor=0.0{ignore})", K1),
+    Subject(
+        "Cross-entropy", "smp", "binary", "smp.SoftBCEWithLogitsLoss(smooth_factor=0.0{ignore})", K1
+    ),
     Subject("Focal", "ours", "multiclass", "losses.FocalLoss(mode='multiclass'{ignore})"),
     Subject("Focal", "smp", "multiclass", "smp.FocalLoss('multiclass'{ignore})"),
-    Subject("Focal", "monai", "multiclass", "monai.FocalLoss(use_softmax=True, to_onehot_y=True{ignore})", M),
-    Subject("Focal", "kornia", "multiclass", "kornia.FocalLoss(alpha=None, reduction='mean'{ignore})"),
+    Subject(
+        "Focal",
+        "monai",
+        "multiclass",
+        "monai.FocalLoss(use_softmax=True, to_onehot_y=True{ignore})",
+        M,
+    ),
+    Subject(
+        "Focal", "kornia", "multiclass", "kornia.FocalLoss(alpha=None, reduction='mean'{ignore})"
+    ),
     Subject("Focal", "ours", "binary", "losses.FocalLoss(mode='binary'{ignore})"),
     Subject("Focal", "smp", "binary", "smp.FocalLoss('binary'{ignore})"),
     Subject("Focal", "monai", "binary", "monai.FocalLoss(gamma=2.0{ignore})", M),
-    Subject("Focal", "kornia", "binary",
-            "kornia.BinaryFocalLossWithLogits(alpha=None, reduction='mean'{ignore})", K1),
+    Subject(
+        "Focal",
+        "kornia",
+        "binary",
+        "kornia.BinaryFocalLossWithLogits(alpha=None, reduction='mean'{ignore})",
+        K1,
+    ),
     Subject("Dice", "ours", "multiclass", "losses.DiceLoss(mode='multiclass'{ignore})"),
     Subject("Dice", "smp", "multiclass", "smp.DiceLoss('multiclass'{ignore})"),
     Subject("Dice", "monai", "multiclass", f"monai.DiceLoss({ONE_HOT}{{ignore}})", M),
     Subject("Dice", "kornia", "multiclass", "kornia.DiceLoss(average='macro'{ignore})"),
     Subject("Jaccard", "ours", "multiclass", "losses.JaccardLoss(mode='multiclass'{ignore})"),
     Subject("Jaccard", "smp", "multiclass", "smp.JaccardLoss('multiclass'{ignore})"),
-    Subject("Jaccard", "monai", "multiclass", f"monai.DiceLoss({ONE_HOT}, jaccard=True{{ignore}})", M),
+    Subject(
+        "Jaccard", "monai", "multiclass", f"monai.DiceLoss({ONE_HOT}, jaccard=True{{ignore}})", M
+    ),
     Subject("Tversky", "ours", "multiclass", "losses.TverskyLoss(alpha=0.3, beta=0.7{ignore})"),
-    Subject("Tversky", "smp", "multiclass", "smp.TverskyLoss('multiclass', alpha=0.3, beta=0.7{ignore})"),
-    Subject("Tversky", "monai", "multiclass", f"monai.TverskyLoss({ONE_HOT}, alpha=0.3, beta=0.7{{ignore}})", M),
+    Subject(
+        "Tversky", "smp", "multiclass", "smp.TverskyLoss('multiclass', alpha=0.3, beta=0.7{ignore})"
+    ),
+    Subject(
+        "Tversky",
+        "monai",
+        "multiclass",
+        f"monai.TverskyLoss({ONE_HOT}, alpha=0.3, beta=0.7{{ignore}})",
+        M,
+    ),
     Subject("Tversky", "kornia", "multiclass", "kornia.TverskyLoss(alpha=0.3, beta=0.7{ignore})"),
-    Subject("Generalised Dice", "ours", "multiclass", "losses.GeneralizedDiceLoss(mode='multiclass'{ignore})"),
+    Subject(
+        "Generalised Dice",
+        "ours",
+        "multiclass",
+        "losses.GeneralizedDiceLoss(mode='multiclass'{ignore})",
+    ),
     Subject("Generalised Dice", "monai", "multiclass", f"monai.GeneralizedDiceLoss({ONE_HOT})", M),
-    Subject("Lovász-softmax", "ours", "multiclass", "losses.LovaszSoftmaxLoss(mode='multiclass'{ignore})"),
+    Subject(
+        "Lovász-softmax",
+        "ours",
+        "multiclass",
+        "losses.LovaszSoftmaxLoss(mode='multiclass'{ignore})",
+    ),
     Subject("Lovász-softmax", "smp", "multiclass", "smp.LovaszLoss('multiclass'{ignore})"),
     Subject("Lovász-softmax", "kornia", "multiclass", "kornia.LovaszSoftmaxLoss()"),
     Subject("Lovász hinge", "ours", "binary", "losses.LovaszHingeLoss(mode='binary'{ignore})"),
     Subject("Lovász hinge", "smp", "binary", "smp.LovaszLoss('binary'{ignore})"),
     Subject("Lovász hinge", "kornia", "binary", "kornia.LovaszHingeLoss()"),
-    Subject("Unified focal", "monai", "binary", "monai.AsymmetricUnifiedFocalLoss(gamma=0.5, delta=0.6)", M),
+    Subject(
+        "Unified focal",
+        "monai",
+        "binary",
+        "monai.AsymmetricUnifiedFocalLoss(gamma=0.5, delta=0.6)",
+        M,
+    ),
 ]
 
 
-def attempt(expression: str, scene: Scene, names: dict[str, Any]) -> tuple[float, torch.Tensor] | str:
+def attempt(
+    expression: str, scene: Scene, names: dict[str, Any]
+) -> tuple[float, torch.Tensor] | str:
     """Value and gradient, or the error's first line."""
     try:
         return evaluate(expression, scene, names)
-    except Exception as error:  # noqa: BLE001 - whatever a peer raises is the measurement
-        return f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else ''}"[:160]
+    except Exception as error:
+        return f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else ''}"[
+            :160
+        ]
 
 
 def ignoring_equals_removing(subject: Subject, names: dict[str, Any]) -> Finding | None:
@@ -397,8 +692,15 @@ def ignoring_equals_removing(subject: Subject, names: dict[str, Any]) -> Finding
         if holds
         else f"{ignored[0]:.4f} with a third of the pixels ignored, {cropped[0]:.4f} on the other two thirds alone"
     )
-    return Finding("ignoring", subject.loss, subject.library, call, holds, text,
-                   {"ignored": ignored[0], "cropped": cropped[0], "gradient_gap": gradient})
+    return Finding(
+        "ignoring",
+        subject.loss,
+        subject.library,
+        call,
+        holds,
+        text,
+        {"ignored": ignored[0], "cropped": cropped[0], "gradient_gap": gradient},
+    )
 
 
 def all_ignored_is_zero(subject: Subject, names: dict[str, Any]) -> Finding | None:
@@ -412,9 +714,18 @@ def all_ignored_is_zero(subject: Subject, names: dict[str, Any]) -> Finding | No
         return Finding("all ignored", subject.loss, subject.library, call, False, f"raised {got}")
     value, gradient = got[0], float(got[1].abs().max())
     holds = value == 0 and gradient == 0
-    text = "0 with a zero gradient" if holds else f"value {value:.4g}, largest gradient {gradient:.4g}"
-    return Finding("all ignored", subject.loss, subject.library, call, holds, text,
-                   {"value": value, "gradient": gradient})
+    text = (
+        "0 with a zero gradient" if holds else f"value {value:.4g}, largest gradient {gradient:.4g}"
+    )
+    return Finding(
+        "all ignored",
+        subject.loss,
+        subject.library,
+        call,
+        holds,
+        text,
+        {"value": value, "gradient": gradient},
+    )
 
 
 def half_precision(subject: Subject, names: dict[str, Any], side: int = 512) -> Finding:
@@ -427,28 +738,45 @@ def half_precision(subject: Subject, names: dict[str, Any], side: int = 512) -> 
     half = attempt(call.replace(".double()", ".half()"), Scene("half", z, y), names)
     exact = attempt(call, Scene("double", z.double(), y), names)
     if isinstance(half, str) or isinstance(exact, str):
-        return Finding("half precision", subject.loss, subject.library, call, False,
-                       f"raised {half if isinstance(half, str) else exact}")
+        return Finding(
+            "half precision",
+            subject.loss,
+            subject.library,
+            call,
+            False,
+            f"raised {half if isinstance(half, str) else exact}",
+        )
     value = abs(half[0] - exact[0]) / abs(exact[0])
     finite = math.isfinite(half[0]) and bool(half[1].isfinite().all())
     # The gradient of a mean over half a million pixels underflows in float16 whatever the library does; its total
     # over the pixels of a class survives, so compare the float16 gradient after its own rounding.
     rounded = exact[1].half().double()
     gradient = (
-        float((half[1].double() - rounded).abs().sum() / rounded.abs().sum()) if finite and rounded.any() else math.inf
+        float((half[1].double() - rounded).abs().sum() / rounded.abs().sum())
+        if finite and rounded.any()
+        else math.inf
     )
     holds = finite and value < 0.01 and gradient < 0.05
     if not finite:
-        text = f"value {half[0]:.4g} where float64 has {exact[0]:.4f}; the gradient is not finite" if not bool(
-            half[1].isfinite().all()
-        ) else f"value {half[0]:.4g} where float64 has {exact[0]:.4f}"
+        text = (
+            f"value {half[0]:.4g} where float64 has {exact[0]:.4f}; the gradient is not finite"
+            if not bool(half[1].isfinite().all())
+            else f"value {half[0]:.4g} where float64 has {exact[0]:.4f}"
+        )
     elif holds:
         text = f"value within {value:.1e} of float64"
     else:
         zero = "; the gradient is all zero" if not half[1].any() else ""
         text = f"value {half[0]:.4f} where float64 has {exact[0]:.4f}, gradient off by {gradient:.0%}{zero}"
-    return Finding("half precision", subject.loss, subject.library, call, holds, text,
-                   {"value": half[0], "float64": exact[0], "gradient_gap": gradient})
+    return Finding(
+        "half precision",
+        subject.loss,
+        subject.library,
+        call,
+        holds,
+        text,
+        {"value": half[0], "float64": exact[0], "gradient_gap": gradient},
+    )
 
 
 def stray_label_is_refused(subject: Subject, names: dict[str, Any]) -> Finding:
@@ -479,16 +807,22 @@ def soft_target_costs_nothing(loss: str, library: str, call: str, names: dict[st
     z = torch.randn(2, 1, 16, 16, generator=g, dtype=torch.float64) - 1.4
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        value = float(eval(call, dict(names, z=z, t=z.sigmoid())))  # noqa: S307
+        value = float(eval(call, dict(names, z=z, t=z.sigmoid())))
     holds = abs(value) < 1e-4
-    return Finding("soft target", loss, library, call, holds, f"loss(p, p) = {value:.4f}", {"value": value})
+    return Finding(
+        "soft target", loss, library, call, holds, f"loss(p, p) = {value:.4f}", {"value": value}
+    )
 
 
 FLAT: list[tuple[str, str, str]] = [
     ("focal", "ours", "losses.FocalLoss(mode='binary', gamma=0.5)(z, y)"),
     ("focal", "smp", "smp.FocalLoss('binary', gamma=0.5)(z, y)"),
     ("focal", "monai", "monai.FocalLoss(gamma=0.5)(z, y.unsqueeze(1))"),
-    ("focal", "kornia", "kornia.BinaryFocalLossWithLogits(alpha=None, gamma=0.5, reduction='mean')(z, y.unsqueeze(1).double())"),
+    (
+        "focal",
+        "kornia",
+        "kornia.BinaryFocalLossWithLogits(alpha=None, gamma=0.5, reduction='mean')(z, y.unsqueeze(1).double())",
+    ),
 ]
 
 
@@ -520,8 +854,15 @@ def lovasz_float32(subject: Subject, names: dict[str, Any], images: int, side: i
     total = float((single - exact).abs().sum() / exact.abs().sum())
     holds = total < 1e-4
     text = f"{images * side * side / 2**20:.0f} megapixels: median error {median:.1e}, {zero:.0%} of the gradients zero"
-    return Finding("float32 at size", subject.loss, subject.library, call, holds, text,
-                   {"median": median, "zero": zero, "total": total, "pixels": images * side * side})
+    return Finding(
+        "float32 at size",
+        subject.loss,
+        subject.library,
+        call,
+        holds,
+        text,
+        {"median": median, "zero": zero, "total": total, "pixels": images * side * side},
+    )
 
 
 def unified_focal_takes_probabilities(names: dict[str, Any]) -> Finding:
@@ -538,8 +879,15 @@ def unified_focal_takes_probabilities(names: dict[str, Any]) -> Finding:
         else f"the sigmoid that its docstring promises is missing: {raw:.4f} for logits, which is what clamping them "
         f"to (0, 1) gives ({clamped:.4f}); {through:.4f} for their sigmoid"
     )
-    return Finding("takes logits", "Unified focal", "monai", call, holds, text,
-                   {"raw": raw, "sigmoid": through, "clamped": clamped})
+    return Finding(
+        "takes logits",
+        "Unified focal",
+        "monai",
+        call,
+        holds,
+        text,
+        {"raw": raw, "sigmoid": through, "clamped": clamped},
+    )
 
 
 ABSENT: list[tuple[str, str]] = [
@@ -554,8 +902,14 @@ ABSENT: list[tuple[str, str]] = [
 
 def absent_class_table(names: dict[str, Any]) -> list[dict[str, Any]]:
     """A uniform prediction over four classes on a target that is all class 0."""
-    scene = Scene("uniform", torch.zeros(1, 4, 8, 8, dtype=torch.float64), torch.zeros(1, 8, 8, dtype=torch.long))
-    return [{"who": who, "call": call, "value": evaluate(call, scene, names)[0]} for who, call in ABSENT]
+    scene = Scene(
+        "uniform",
+        torch.zeros(1, 4, 8, 8, dtype=torch.float64),
+        torch.zeros(1, 8, 8, dtype=torch.long),
+    )
+    return [
+        {"who": who, "call": call, "value": evaluate(call, scene, names)[0]} for who, call in ABSENT
+    ]
 
 
 # ----------------------------------------------------------------------------------------------------------------------
@@ -629,7 +983,8 @@ def measure(quick: bool = False) -> dict[str, Any]:
         "created_utc": dt.datetime.now(dt.UTC).strftime("%Y-%m-%d %H:%M"),
         "python": platform.python_version(),
         "versions": {
-            name: importlib.metadata.version(name) for name in [*LIBRARIES.values(), "torch", "numpy"]
+            name: importlib.metadata.version(name)
+            for name in [*LIBRARIES.values(), "torch", "numpy"]
         },
         "tolerance": TOLERANCE,
         "comparisons": [asdict(c) for c in comparisons],
@@ -661,7 +1016,11 @@ def short(call: str) -> str:
 
 def wrong_findings(record: dict[str, Any], loss: str, library: str) -> list[dict[str, Any]]:
     """The properties that a library's call of this loss violates."""
-    return [f for f in record["findings"] if f["loss"] == loss and f["library"] == library and not f["holds"]]
+    return [
+        f
+        for f in record["findings"]
+        if f["loss"] == loss and f["library"] == library and not f["holds"]
+    ]
 
 
 PHRASES = {
@@ -702,7 +1061,9 @@ def render(record: dict[str, Any]) -> str:
     for loss in losses:
         cells = []
         for library in LIBRARIES:
-            rows = [c for c in record["comparisons"] if c["loss"] == loss and c["library"] == library]
+            rows = [
+                c for c in record["comparisons"] if c["loss"] == loss and c["library"] == library
+            ]
             if not rows:
                 cells.append("–")
                 continue
@@ -711,7 +1072,9 @@ def render(record: dict[str, Any]) -> str:
                 modes = list(dict.fromkeys(c["mode"] for c in rows if c["verdict"] == verdict))
                 if modes:
                     parts.append(f"{verdict} ({', '.join(modes)})")
-            wrong = list(dict.fromkeys(PHRASES[f["property"]] for f in wrong_findings(record, loss, library)))
+            wrong = list(
+                dict.fromkeys(PHRASES[f["property"]] for f in wrong_findings(record, loss, library))
+            )
             if wrong:
                 parts.append("**wrong**: " + ", ".join(wrong))
             cells.append("; ".join(parts))
@@ -755,7 +1118,14 @@ def render(record: dict[str, Any]) -> str:
     lines += ["", "## Right or wrong, whatever the convention", ""]
     for key, (title, text) in PROPERTIES.items():
         found = [f for f in record["findings"] if f["property"] == key]
-        lines += [f"### {title}", "", text, "", "| loss | library | call | holds | measured |", "|---|---|---|---|---|"]
+        lines += [
+            f"### {title}",
+            "",
+            text,
+            "",
+            "| loss | library | call | holds | measured |",
+            "|---|---|---|---|---|",
+        ]
         for f in found:
             measured = f["measured"].replace("|", "\\|")
             lines.append(
@@ -763,7 +1133,9 @@ def render(record: dict[str, Any]) -> str:
                 f"| {measured} |"
             )
         lines.append("")
-    failed = {k: sum(not f["holds"] for f in record["findings"] if f["library"] == k) for k in TITLES}
+    failed = {
+        k: sum(not f["holds"] for f in record["findings"] if f["library"] == k) for k in TITLES
+    }
     total = {k: sum(f["library"] == k for f in record["findings"]) for k in TITLES}
     lines += [
         "## In short",
