@@ -1,0 +1,140 @@
+"""The chunked forms against the plain formulas: value, gradient, second backward, memory."""
+
+from __future__ import annotations
+
+import gc
+import weakref
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from lossatlas import losses
+from lossatlas.losses import _fast, _sample
+
+MODES = ["multiclass", "binary", "binary, floating", "binary, soft", "multilabel"]
+OPTIONS: list[dict[str, Any]] = [
+    {},
+    {"ignore_index": 1},
+    {"weight": True},
+    {"per_image": True, "classes": "all"},
+    {"bins": 32},
+    {"reduction": "sum"},
+]
+
+
+def _case(mode: str) -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randn(3, 4, 5, 9, generator=generator, dtype=torch.float64)
+    if mode == "multiclass":
+        target = torch.randint(0, 4, (3, 5, 9), generator=generator)
+        target[1] = 2  # an image of one class
+        return logits, target
+    if mode == "multilabel":
+        return logits, torch.randint(0, 2, (3, 4, 5, 9), generator=generator)
+    target = torch.randint(0, 2, (3, 5, 9), generator=generator)
+    target[2] = 0  # an image without foreground
+    if mode == "binary":
+        return logits[:, :1], target
+    if mode == "binary, floating":
+        return logits[:, :1], target.double()
+    return logits[:, :1], torch.rand(3, 5, 9, generator=generator, dtype=torch.float64)
+
+
+def _build(name: str, mode: str, options: dict[str, Any]) -> losses.SegmentationLoss:
+    mode = mode.split(",")[0]
+    params = dict(options)
+    if name.startswith("weighted") or "weight" in params:
+        params["weight"] = torch.tensor([0.5, 2.0, 1.0, 0.3][: 2 if mode == "binary" else 4])
+    return losses.build(name, mode=mode, **params)
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("name", losses.names())
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+def test_chunked_and_plain_forms_agree_across_chunk_borders(
+    name: str, mode: str, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_fast, "_CHUNK", 64)
+    logits, target = _case(mode)
+    logits = logits.to(dtype)
+    tolerance = 1e-11 if dtype == torch.float64 else 2e-6
+    for options in OPTIONS:
+        if any(key not in losses.parameters(name) for key in options):
+            continue
+        if name == "unified_focal" and "reduction" in options:
+            continue
+        loss = _build(name, mode, options)
+        fast, plain = (logits.clone().requires_grad_() for _ in range(2))
+        value = loss(fast, target)
+        value.backward(retain_graph=True)
+        first = fast.grad
+        assert first is not None
+        again = torch.autograd.grad(3 * value, fast)[0]  # the buffer is gone: recomputed
+        with monkeypatch.context() as patch:
+            patch.setattr(_sample, "eager_cpu", lambda tensor: False)
+            expected = loss(plain, target)
+            expected.backward()
+        scale = max(1.0, float(expected.detach().abs()))
+        torch.testing.assert_close(value, expected, rtol=tolerance, atol=tolerance * scale)
+        torch.testing.assert_close(first, plain.grad, rtol=tolerance, atol=tolerance * scale)
+        torch.testing.assert_close(again, 3 * first, rtol=tolerance, atol=tolerance * scale)
+
+
+@pytest.mark.parametrize("name", ["ce", "focal", "dice", "dice_squared", "dice_ce"])
+@pytest.mark.parametrize("mode", ["multiclass", "binary, soft"])
+def test_the_backward_of_a_chunked_form_can_be_differentiated(name: str, mode: str) -> None:
+    logits, target = _case(mode)
+    logits = logits[:1, :, :2, :3].clone().requires_grad_()
+    target = target[:1, :2, :3]
+    loss = _build(name, mode, {})
+    assert torch.autograd.gradgradcheck(lambda z: loss(z, target), (logits,))
+
+
+@pytest.mark.parametrize("name", ["ce", "dice", "dice_ce", "lovasz_softmax"])
+def test_a_step_leaves_no_reference_cycle_that_holds_the_logits(name: str) -> None:
+    gc.disable()
+    try:
+        logits = torch.randn(1, 3, 8, 8, requires_grad=True)
+        losses.build(name)(logits, torch.randint(0, 3, (1, 8, 8))).backward()
+        held = weakref.ref(logits)
+        del logits
+        assert held() is None
+    finally:
+        gc.enable()
+
+
+def test_lovasz_gradient_in_float32_is_exact_on_a_large_image() -> None:
+    generator = torch.Generator().manual_seed(1)
+    logits = torch.randn(1, 1, 1024, 1024, generator=generator)
+    target = (torch.rand(1, 1024, 1024, generator=generator) < 0.02).long()
+    loss = losses.LovaszSoftmaxLoss(mode="binary")
+    a, b = logits.clone().requires_grad_(), logits.double().requires_grad_()
+    loss(a, target).backward()
+    loss(b, target).backward()
+    assert a.grad is not None and b.grad is not None
+    # Background that comes after the last foreground pixel has no gradient in exact arithmetic.
+    some = b.grad != 0
+    assert float(((a.grad != 0) ^ some).float().mean()) < 1e-5
+    relative = (a.grad.double() - b.grad)[some].abs() / b.grad[some].abs()
+    assert float(relative.median()) < 1e-6
+    assert float(relative.quantile(0.99)) < 1e-5
+
+
+def test_ignored_pixels_may_hold_inf_and_nan_across_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_fast, "_CHUNK", 16)
+    logits, target = torch.randn(2, 3, 6), torch.randint(0, 3, (2, 6))
+    target[:, 4:] = 255
+    logits[:, :, 4], logits[:, :, 5] = torch.nan, torch.inf
+    for name in ("ce", "ohem_ce", "focal", "dice", "lovasz_softmax", "dice_ce"):
+        full = logits.clone().requires_grad_()
+        cut = logits[:, :, :4].clone().requires_grad_()
+        loss = losses.build(name, ignore_index=255)
+        value, expected = loss(full, target), loss(cut, target[:, :4])
+        value.backward()
+        expected.backward()
+        assert full.grad is not None and cut.grad is not None
+        torch.testing.assert_close(value, expected)
+        torch.testing.assert_close(full.grad[:, :, :4], cut.grad)
+        assert not full.grad[:, :, 4:].any()
