@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -209,17 +210,15 @@ def _last_error(notebook: Path) -> str:
 # --- the pages
 
 
-def make_derivation_pages() -> list[Path]:
-    """Execute the derivations; a formula that its checks refute stops the build."""
-    return [
-        _execute(
-            notebook,
-            GENERATED / notebook.name,
-            {},
-            newer_than=_sources("theory", "losses", "analysis"),
-        )
-        for notebook in sorted(DERIVATIONS.glob("*.ipynb"))
-    ]
+def make_derivation_pages(jobs: int | None = None) -> list[Path]:
+    """Execute the derivations, ``jobs`` at a time; a formula that its checks refute stops the build."""
+    sources = _sources("theory", "losses", "analysis")
+
+    def make(notebook: Path) -> Path:
+        return _execute(notebook, GENERATED / notebook.name, {}, newer_than=sources)
+
+    with ThreadPoolExecutor(jobs or os.cpu_count()) as pool:
+        return list(pool.map(make, sorted(DERIVATIONS.glob("*.ipynb"))))
 
 
 def make_study_page(name: str, *, results_dir: str = "results") -> Path:
@@ -288,15 +287,20 @@ def make_contents(extra_study: str | None) -> Path:
 
 
 def build_html(contents: Path) -> Path:
-    """Build the HTML; a warning is an error."""
-    log = LOGS / "book.log"
+    """Build the HTML; a warning is an error.
+
+    Sphinx renders anew only the pages whose file has changed. The others name their neighbours, so where pages
+    came or went all are rendered.
+    """
+    pages = contents.read_text() + "\n".join(sorted(page.name for page in GENERATED.iterdir()))
+    rendered = BOOK / "_build" / "pages.txt"
+    everything = not rendered.is_file() or rendered.read_text() != pages
     command = [
-        *_tool("jupyter-book"),
-        "build",
-        str(BOOK),
+        *(*_tool("jupyter-book"), "build", str(BOOK), *(["--all"] if everything else [])),
         *("-W", "-n", "--keep-going", "--toc", str(contents.resolve())),
     ]
-    _run_stage(command, log, "the book")
+    _run_stage(command, LOGS / "book.log", "the book")
+    _write_if_changed(rendered, pages)
     return BOOK / "_build" / "html" / "index.html"
 
 
@@ -436,7 +440,7 @@ def make_book(study: str = BOOK_STUDIES[0], *, jobs: int | None = None) -> Path:
                     BOOK_STUDIES[0], "This book was built for another study.", "make book"
                 )
     with _timed("derivations", times):
-        make_derivation_pages()
+        make_derivation_pages(jobs)
     make_example_page()
     with _timed("book", times):
         index = build_html(make_contents(studies[study].study))
