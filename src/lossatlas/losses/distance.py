@@ -225,8 +225,8 @@ class BoundaryLoss(_DistanceLoss):
 class HausdorffLoss(_DistanceLoss):
     r"""Hausdorff loss with distance transforms: squared errors weighed by squared distances.
 
-    .. math:: L_c = \frac1n \sum_i (p_{ic} - t_{ic})^2 \left(d_{T,ic}^\alpha +
-    d_{P,ic}^\alpha\right)
+    .. math:: L_c = \frac1n \sum_i (p_{ic} - t_{ic})^2
+                    \left(d_{T,ic}^\alpha + d_{P,ic}^\alpha\right)
 
     d_T and d_P are the distances to the boundaries of the target and of the prediction (p > ½),
     inside and outside, |φ| of :func:`signed_distance`; they carry no gradient.
