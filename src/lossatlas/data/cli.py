@@ -4,18 +4,26 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
+from collections.abc import Mapping
 from typing import Any
 
 from lossatlas.data import fetch
+from lossatlas.data.dataset import SPLITS
 from lossatlas.data.errors import DataError
 from lossatlas.data.folder import check_folder
-from lossatlas.data.registry import SOURCES, source
+from lossatlas.data.registry import SOURCES, load_labels, source
+from lossatlas.data.statistics import WeightScheme, format_report, report
 
 
-def add_parser(subparsers: Any) -> argparse.ArgumentParser:
+def add_parser(
+    subparsers: Any, weight_schemes: Mapping[str, WeightScheme] | None = None
+) -> argparse.ArgumentParser:
     """Add the command ``data`` to a parser's subcommands; ``run(namespace)`` gives the exit status.
 
-    A :class:`lossatlas.data.DataError` of a command is left to the caller to print as one line.
+    ``weight_schemes`` are the class weights that ``stats`` prints, by name; this package knows
+    none, for it stands beside ``lossatlas.losses``, not above it. A
+    :class:`lossatlas.data.DataError` of a command is left to the caller to print as one line.
     """
     parser: argparse.ArgumentParser = subparsers.add_parser("data", help=__doc__)
     commands = parser.add_subparsers(dest="data_command", required=True, metavar="COMMAND")
@@ -45,6 +53,28 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
     check.add_argument("--seed", type=int, default=0, help="of the splits, without split files")
     check.add_argument("--json", action="store_true", help="machine-readable, every name")
     check.set_defaults(run=_check)
+
+    stats = commands.add_parser("stats", help="how unbalanced a data set is, split by split")
+    stats.add_argument("name")
+    stats.add_argument("--split", choices=SPLITS, help="one split alone (default: all)")
+    stats.add_argument(
+        "-p",
+        "--param",
+        nargs=2,
+        action="append",
+        default=[],
+        metavar=("NAME", "VALUE"),
+        help="a parameter of the data set, the value in YAML (repeat for more)",
+    )
+    stats.add_argument("--no-shapes", action="store_true", help="leave out components and thinness")
+    stats.add_argument(
+        "--shape-images",
+        type=int,
+        default=60,
+        help="images that components and thinness are taken from, evenly spaced (default: 60)",
+    )
+    stats.add_argument("--json", action="store_true", help="machine-readable")
+    stats.set_defaults(run=lambda given: _stats(given, weight_schemes or {}))
     return parser
 
 
@@ -115,6 +145,35 @@ def _verify(given: argparse.Namespace) -> int:
 def _path(given: argparse.Namespace) -> int:
     print(_fetched(given.name).locate())
     return 0
+
+
+def _stats(given: argparse.Namespace, schemes: Mapping[str, WeightScheme]) -> int:
+    import yaml
+
+    params = {name: yaml.safe_load(value) for name, value in given.param}
+    results = [
+        report(
+            load_labels(given.name, split, **params),
+            schemes,
+            shapes=not given.no_shapes,
+            shape_images=given.shape_images,
+        )
+        for split in ([given.split] if given.split else SPLITS)
+    ]
+    if given.json:
+        print(json.dumps(_without_nan(results), indent=1, ensure_ascii=False))
+    else:
+        print("\n\n".join(format_report(result) for result in results))
+    return 0
+
+
+def _without_nan(value: Any) -> Any:
+    """Replace NaN, which JSON does not have, by None."""
+    if isinstance(value, dict):
+        return {key: _without_nan(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_without_nan(item) for item in value]
+    return None if isinstance(value, float) and math.isnan(value) else value
 
 
 def _check(given: argparse.Namespace) -> int:

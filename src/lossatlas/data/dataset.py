@@ -107,6 +107,11 @@ class SegmentationDataset:
         return self._checksum
 
     @property
+    def standardisation(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """(scale, shift), each (C, 1, 1) float32: a uint8 value x becomes scale · x + shift."""
+        return self._scale.clone(), self._shift.clone()
+
+    @property
     def in_channels(self) -> int:
         """Channels C of an image."""
         return int(self.images.shape[-1])

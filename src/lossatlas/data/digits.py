@@ -36,7 +36,7 @@ UInt8Array = npt.NDArray[np.uint8]
 Int64Array = npt.NDArray[np.int64]
 BoolArray = npt.NDArray[np.bool_]
 
-FILL = {"natural": 0.3, "thin": 0.12, "compact": 0.6}
+FILL = {"natural": 0.3, "thin": 0.12, "compact": 0.5}
 """Share of its square that an object covers, by shape. Handwriting itself: grey value 4.9 of 16."""
 
 MIN_OBJECT_PX = 4
@@ -141,28 +141,28 @@ def skeleton(mask: BoolArray) -> BoolArray:
 
 @functools.lru_cache(maxsize=4000)
 def _template(index: int, shape: str) -> Int64Array:
-    """Integers 0…16, square, whose highest values an object of this shape takes first.
+    """Integers 0…1024, square, whose highest values an object of this shape takes first.
 
     natural: the handwriting. thin: nearness to its centre line, so that the stroke has one width.
-    compact: the handwriting smoothed over 5×5 pixels, which closes loops and gaps.
+    compact: the handwriting smoothed over 3×3 pixels, which closes loops and gaps.
     """
     glyph = _glyphs()[0][index]
     if shape == "natural":
-        return glyph
+        return glyph * 64
     if shape == "compact":
         for axis in (0, 1):
-            padded = np.pad(glyph, [(2, 2) if a == axis else (0, 0) for a in (0, 1)])
-            glyph = sum(np.take(padded, range(i, i + 8), axis=axis) for i in range(5))
-        return glyph * 16 // max(1, int(glyph.max()))
+            padded = np.pad(glyph, [(1, 1) if a == axis else (0, 0) for a in (0, 1)])
+            glyph = sum(np.take(padded, range(i, i + 8), axis=axis) for i in range(3))
+        return glyph * 1024 // max(1, int(glyph.max()))
     fine = enlarge(glyph, 32)
     order = np.argsort(-fine, axis=None, kind="stable")
     mask = np.zeros(32 * 32, dtype=bool)
     mask[order[: round(FILL["natural"] * 32 * 32)]] = True
     inside = skeleton(mask.reshape(32, 32))
-    score = np.where(inside, 16, 0)
-    for distance in range(1, 16):
+    score = np.where(inside, 1024, 0)
+    for distance in range(1, 11):
         grown = _dilate(inside, diagonal=distance % 2 == 0)
-        score[grown & ~inside] = 16 - distance
+        score[grown & ~inside] = 1024 >> distance  # halved a pixel, so that no halo shows
         inside = grown
     return score.astype(np.int64)
 
@@ -172,7 +172,7 @@ def _glyph_at(index: int, side: int, shape: str = "natural") -> tuple[Int64Array
     """(grey values 0…255 (side, side), pixel positions from most to least ink) of a glyph."""
     ink = enlarge(_template(index, shape), side)
     order = np.argsort(-ink, axis=None, kind="stable")
-    return ink * 255 // (16 * (2 * side) ** 2), order
+    return ink * 255 // (1024 * (2 * side) ** 2), order
 
 
 def _share_out(total: int, weights: Int64Array) -> Int64Array:
@@ -250,13 +250,14 @@ class Digits:
                 it from ``objects`` and ``object_size``.
             objects: mean number of digits a canvas, dealt out as evenly as can be; None derives it
                 from ``foreground`` and ``object_size``.
-            object_size: mean side of a digit's square in pixels, of which ink covers 30 % (60 % of
+            object_size: mean side of a digit's square in pixels, of which ink covers 30 % (50 % of
                 a compact, 12 % of a thin shape); None derives it from ``foreground`` and
                 ``objects``. Given all three, the ink covers what ``foreground`` asks of the squares.
             size_spread: sides vary by a factor from 1 / (1 + spread) to 1 + spread, even on a
                 logarithmic scale; the foreground fraction stays.
             shape: "natural" handwriting; "thin", strokes of one width along its centre line; or
-                "compact", handwriting smoothed to a blob.
+                "compact", handwriting smoothed to a blob, whose digit is hard to tell: meant for
+                the binary task.
             empty: share of the canvases without any digit; the others have so many more that
                 ``foreground`` and ``objects`` hold for the whole split.
             zipf: exponent s of the rarity of the classes: the share of digit d among the objects is
