@@ -24,7 +24,7 @@ from lossatlas.experiments.record import is_complete
 
 BOOK = Path("book")
 GENERATED = BOOK / "generated"
-REPORT = Path("notebooks/reports/compare.ipynb")
+REPORTS = Path("notebooks/reports")
 DERIVATIONS = Path("notebooks/derivations")
 LOGS = Path("runs/logs")
 #: The studies whose pages the table of contents always has.
@@ -228,12 +228,30 @@ def make_study_page(name: str, *, results_dir: str = "results") -> Path:
     records = Path(results_dir) / name
     _forget(GENERATED / f"compare_{name}.md")
     return _execute(
-        REPORT,
+        REPORTS / "compare.ipynb",
         GENERATED / f"compare_{name}.ipynb",
         {"study": name, "records": str(records)},
         newer_than=[records / "study.json", *_sources("analysis")],
         finish=finish,
     )
+
+
+def make_report_pages(jobs: int | None = None) -> list[Path]:
+    """Execute the reports that belong to no study, ``jobs`` at a time."""
+
+    def make(name: str, sources: list[Path]) -> Path:
+        notebook = REPORTS / f"{name}.ipynb"
+        return _execute(notebook, GENERATED / notebook.name, {}, newer_than=sources)
+
+    wanted = {
+        "benchmark": [*_sources("analysis"), *Path("results/bench").glob("losses.*")],
+        "datasets": _sources("data", "losses"),
+    }
+    there = {
+        name: sources for name, sources in wanted.items() if (REPORTS / f"{name}.ipynb").is_file()
+    }
+    with ThreadPoolExecutor(jobs or os.cpu_count()) as pool:
+        return list(pool.map(make, there, there.values()))
 
 
 def make_missing_page(name: str, why: str, command: str) -> Path:
@@ -441,6 +459,8 @@ def make_book(study: str = BOOK_STUDIES[0], *, jobs: int | None = None) -> Path:
                 )
     with _timed("derivations", times):
         make_derivation_pages(jobs)
+    with _timed("other reports", times):
+        make_report_pages(jobs)
     make_example_page()
     with _timed("book", times):
         index = build_html(make_contents(studies[study].study))

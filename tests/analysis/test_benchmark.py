@@ -1,0 +1,69 @@
+"""The benchmark's tables and verdicts come from its rows."""
+
+from __future__ import annotations
+
+import json
+
+import matplotlib
+import matplotlib.pyplot as plt
+import pandas as pd
+import pytest
+
+from lossatlas.analysis import benchmark
+
+matplotlib.use("Agg")
+
+
+@pytest.fixture
+def measured(tmp_path):
+    rows = [
+        ("S1", "ce", "torch", 1.0, 1.0),
+        ("S1", "ce", "lossatlas", 1.1, 0.5),
+        ("S1", "dice", "lossatlas", 1.2, 0.6),
+        ("S1", "dice", "kornia", 1.7, 2.0),
+        ("S1", "dice", "smp", 7.0, 0.5),
+        ("S1", "poly1", "lossatlas", 1.0, 0.4),
+    ]
+    frame = pd.DataFrame(rows, columns=["shape", "loss", "library", "time_ratio", "memory_ratio"])
+    frame.assign(device="cpu", size="1x2x4x4").to_csv(tmp_path / "losses.csv", index=False)
+    scaling = [
+        ("pixels", p, 4, loss, 3.0) for p in (16, 64) for loss in ("ce", "lovasz_softmax 64 bins")
+    ]
+    scaling += [("classes", 16, c, "ce", 3.0) for c in (2, 4)]
+    pd.DataFrame(scaling, columns=["axis", "pixels", "classes", "loss", "ns_per_logit"]).to_csv(
+        tmp_path / "scaling.csv", index=False
+    )
+    machine = {"cpu": "a cpu", "gpu": None, "capability": "AVX2", "threads": 1, "python": "3.11"}
+    machine |= {"measured_utc": "now", "versions": {"torch": "2"}, "how": "medians."}
+    (tmp_path / "losses.json").write_text(json.dumps(machine))
+    return benchmark.load(tmp_path)
+
+
+def test_the_table_sets_ours_beside_the_fastest_and_the_lightest_peer(measured):
+    table = benchmark.table(measured, "cpu", "S1")
+    assert list(table.loc["dice"]) == ["1.20×", "1.70× (kornia)", "0.60×", "0.50× (smp)"]
+    assert list(table.loc["poly1"]) == ["1.00×", "–", "0.40×", "–"]
+
+
+def test_every_cell_in_which_a_peer_is_ahead_is_listed(measured):
+    found = benchmark.behind(measured)
+    assert list(zip(found.loss, found.what, strict=True)) == [("ce", "time"), ("dice", "memory")]
+    assert benchmark.behind(measured, tolerance=1.25).empty
+    assert "Of 2 pairs" in benchmark.finding(measured)
+    assert "faster in **1** and lighter in **1**" in benchmark.finding(measured)
+
+
+def test_the_figures_draw_every_loss(measured):
+    names = [label.get_text() for label in benchmark.plot(measured).axes[0].get_yticklabels()]
+    assert names == ["poly1", "dice", "ce"]
+    assert [len(axis.lines) for axis in benchmark.plot_scaling(measured).axes] == [2, 1]
+    plt.close("all")
+
+
+def test_the_machine_is_named(measured):
+    assert "a cpu, no GPU" in benchmark.provenance(measured)
+
+
+def test_without_a_benchmark_the_error_names_the_command(tmp_path):
+    with pytest.raises(FileNotFoundError, match="make bench"):
+        benchmark.load(tmp_path)
