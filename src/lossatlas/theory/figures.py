@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import matplotlib.pyplot as plt
+import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from lossatlas.theory.atlas import (
+    library_loss,
+    profile,
+    share_by_autograd,
+    share_values,
+    sorted_losses,
+)
+
 Colour = Callable[[str], str]
+Style = Callable[[str], Mapping[str, Any]]
 
 _DASHES = ("-", "--", ":", "-.")
 
@@ -37,4 +48,131 @@ def two_coordinates(curves: pd.DataFrame, colour: Colour) -> Figure:
     panels[0].set_ylabel("size of the gradient")
     handles, labels = panels[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=2)
+    return figure
+
+
+def _line(style: Style, name: str) -> dict[str, Any]:
+    chosen = style(name)
+    return {"color": chosen["color"], "linestyle": chosen["linestyle"], "lw": 1.8}
+
+
+def family(
+    names: Sequence[str], style: Style, targets: Sequence[float] = (1.0, 0.0, 0.3)
+) -> Figure:
+    """A family of losses at one pixel: value and gradient, by p and by z, for each target.
+
+    Rows are targets (hard 1, hard 0, soft), columns are the loss, its derivative by p, and its
+    derivative at the logit, multiplied by the number of pixels so that families compare.
+    """
+    probs = np.linspace(0.004, 0.996, 249)
+    titles = ("loss against p", "∂/∂p against p", "∂/∂z against z")
+    figure, panels = plt.subplots(
+        len(targets), 3, figsize=(6.6, 1.75 * len(targets) + 0.9), layout="constrained"
+    )
+    for row, target in zip(np.atleast_2d(panels), targets, strict=True):
+        for name in names:
+            curve = profile(name, target, probs)
+            line = _line(style, name)
+            for panel, across, up in zip(row, "ppz", ("value", "by p", "by z"), strict=True):
+                values = curve[up] - (curve[up].min() if up == "value" else 0.0)
+                panel.plot(curve[across], 400 * values, label=name, **line)
+        for panel in row:
+            panel.axhline(0, color="#999999", lw=0.6)
+        row[0].set_ylabel(f"t = {target:g}")
+        row[1].set_ylim(-12, 12)
+    for panel, title in zip(np.atleast_2d(panels)[0], titles, strict=True):
+        panel.set_title(title)
+    handles, labels = np.atleast_2d(panels)[0][0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=min(4, len(names)))
+    return figure
+
+
+def share_curves(
+    names: Sequence[str],
+    style: Style,
+    probs: Sequence[float] = (0.5, 0.1, 0.01),
+    fractions: Sequence[float] = (0.5, 0.1, 0.01, 0.002),
+    pixels: int = 10_000,
+    dots_pixels: int = 500,
+) -> Figure:
+    """The foreground's share against π: lines from the closed forms, dots from autograd."""
+    figure, panels = plt.subplots(
+        1, len(probs), figsize=(6.6, 3.6), sharey=True, layout="constrained"
+    )
+    line = np.logspace(np.log10(0.5), -4, 120)
+    for panel, prob in zip(np.atleast_1d(panels), probs, strict=True):
+        for name in names:
+            chosen = style(name if name != "mean_dice" else "mean of both classes")
+            values = share_values(name, line, prob, pixels)
+            panel.semilogx(
+                line,
+                values,
+                label=name,
+                color=chosen["color"],
+                linestyle=chosen["linestyle"],
+                lw=1.6,
+            )
+            dots = [
+                share_by_autograd(library_loss(name, part), part, prob, dots_pixels)
+                for part in fractions
+            ]
+            panel.plot(
+                fractions,
+                dots,
+                marker=chosen["marker"],
+                color=chosen["color"],
+                linestyle="none",
+                markersize=4,
+            )
+        panel.set_title(f"q = {prob:g}")
+        panel.set_xlabel("foreground fraction π")
+        panel.invert_xaxis()
+        panel.set_ylim(-0.02, 1.02)
+    np.atleast_1d(panels)[0].set_ylabel("foreground's share")
+    handles, labels = np.atleast_1d(panels)[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=4)
+    return figure
+
+
+def sorted_shares(fraction: float, probs: Sequence[float], pixels: int = 1000) -> pd.DataFrame:
+    """The share of the losses that sort, by autograd, at logits that differ by 1e-6 (no ties)."""
+    rows = []
+    for name, loss in sorted_losses().items():
+        values = {
+            f"q = {prob:g}": share_by_autograd(loss, fraction, prob, pixels) for prob in probs
+        }
+        rows.append({"loss": name, **values})
+    return pd.DataFrame(rows)
+
+
+def lines(
+    table: pd.DataFrame,
+    across: str,
+    labels: Mapping[str, str],
+    style: Style,
+    *,
+    up: str,
+    logx: bool = False,
+    logy: bool = False,
+) -> Figure:
+    """Columns of a table against one of them; ``labels`` maps a column to the loss whose style it has."""
+    figure, panel = plt.subplots(layout="constrained")
+    for column, name in labels.items():
+        chosen = style(name)
+        panel.plot(
+            table[across],
+            table[column],
+            label=column,
+            marker=chosen["marker"],
+            markersize=4,
+            color=chosen["color"],
+            linestyle=chosen["linestyle"],
+        )
+    panel.set_xlabel(across)
+    panel.set_ylabel(up)
+    if logx:
+        panel.set_xscale("log")
+    if logy:
+        panel.set_yscale("log")
+    panel.legend()
     return figure

@@ -17,30 +17,44 @@ import numpy as np
 import pandas as pd
 import sympy as sp
 import torch
+from numpy.typing import NDArray
 
 from lossatlas import losses
 from lossatlas.theory.calculus import ClosedFormError, by_logit, prove_equal
 from lossatlas.theory.check import Array, check
 from lossatlas.theory.printing import latex
 from lossatlas.theory.symbols import (
+    TI,
+    A,
+    A_rest,
     D,
+    G,
+    H,
     I,
     I_rest,
     J,
     S,
     S_rest,
     T,
+    W,
     alpha,
     beta,
+    delta,
     eps,
     gamma,
+    lam,
     n,
     p,
+    p_t,
+    phi,
     t,
     w,
+    w0,
+    w1,
+    y,
 )
 
-Sums = Callable[[Array, Array], Mapping[sp.Symbol, float]]
+Sums = Callable[[Array, Array], Mapping[sp.Symbol, Any]]
 
 
 def linear_sums(probs: Array, target: Array) -> dict[sp.Symbol, float]:
@@ -51,6 +65,35 @@ def linear_sums(probs: Array, target: Array) -> dict[sp.Symbol, float]:
 def squared_sums(probs: Array, target: Array) -> dict[sp.Symbol, float]:
     """S = Σp², T = Σt², I = Σpt."""
     return {S: (probs**2).sum(), T: (target**2).sum(), I: (probs * target).sum()}
+
+
+def distance_sums(probs: Array, target: Array) -> dict[sp.Symbol, Array]:
+    """φ = signed distance to the target's boundary, H = d_T² + d_P², by comparing all pairs."""
+    truth = _signed_distance(target[0, 0] > 0.5)
+    guess = _signed_distance(probs[0, 0] > 0.5)
+    return {phi: truth[None, None], H: (truth**2 + guess**2)[None, None]}
+
+
+def _signed_distance(mask: NDArray[np.bool_]) -> Array:
+    places = np.arange(mask.size)
+    if mask.all() or not mask.any():  # no boundary
+        return np.zeros(mask.size)
+    gaps = np.abs(places[:, None] - places[None, :])
+    to_other = np.where(mask[None, :] != mask[:, None], gaps, mask.size).min(axis=1)
+    return np.where(mask, -to_other, to_other).astype(float)
+
+
+class TwoChannels(torch.nn.Module):
+    """A multi-class loss seen through one logit: a softmax over (0, z) is a sigmoid of z."""
+
+    def __init__(self, loss: torch.nn.Module) -> None:
+        super().__init__()
+        self.loss = loss
+
+    def forward(self, logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        """The loss of logits and target (N, 1, …) put into two channels."""
+        both = torch.cat([torch.zeros_like(logits), logits], dim=1)
+        return self.loss(both, torch.cat([1 - target, target], dim=1))
 
 
 @dataclass(frozen=True)
@@ -83,7 +126,7 @@ class ClosedForm:
 
     def derive(self) -> sp.Expr:
         """∂loss/∂z by SymPy, from the loss."""
-        return by_logit(self.loss)
+        return by_logit(self.loss.subs(true_class))
 
     def expanded(self) -> sp.Expr:
         """The stated gradient with its abbreviations written out."""
@@ -91,15 +134,11 @@ class ClosedForm:
 
     def prove(self) -> str:
         """Proves that the stated gradient is the derivative; see ``prove_equal``."""
-        stated = self.expanded().subs(dict(self.whole))
-        derived = self.derive()
-        if not self.hard_only:
-            return prove_equal(stated, derived, self.title)
-        proofs = {
-            prove_equal(stated.subs(t, label), derived.subs(t, label), f"{self.title}, t={label}")
-            for label in (0, 1)
-        }
-        return max(proofs)
+        # What ``whole`` maps to itself is constant in z and stays a letter: the proof is shorter.
+        kept = {symbol for symbol, value in self.whole.items() if symbol == value}
+        written = {symbol: d for symbol, d in self.definitions.items() if symbol not in kept}
+        stated = self.gradient.subs(written).subs(dict(self.whole))
+        return _proof(stated, self.derive(), self.hard_only, self.title)
 
     def evaluate(self, logits: Array, target: Array, **parameters: float) -> Array:
         """The stated gradient, in numbers, at every logit."""
@@ -108,6 +147,9 @@ class ClosedForm:
         values[n.name] = probs.size
         if self.sums is not None:
             values |= {symbol.name: value for symbol, value in self.sums(probs, target).items()}
+        # Sums that are the same for every loss, unless the loss has its own (Σp², Σt²).
+        common = linear_sums(probs, target) | {A: np.abs(probs - target).sum()}
+        values = {symbol.name: value for symbol, value in common.items()} | values
         names, function = _compiled(self.expanded())
         missing = [name for name in names if name not in {*values, p.name, t.name}]
         if missing:
@@ -122,13 +164,23 @@ class ClosedForm:
 
 
 @cache
+def _proof(stated: sp.Expr, derived: sp.Expr, hard_only: bool, title: str) -> str:
+    if not hard_only:
+        return prove_equal(stated, derived, title)
+    return max(
+        prove_equal(stated.subs(t, label), derived.subs(t, label), f"{title}, t={label}")
+        for label in (0, 1)
+    )
+
+
+@cache
 def _compiled(expression: sp.Expr) -> tuple[tuple[str, ...], Callable[..., Any]]:
     symbols = sorted(expression.free_symbols, key=str)
     return tuple(symbol.name for symbol in symbols), sp.lambdify(symbols, expression, "numpy")
 
 
 def binary_cases(
-    seed: int = 0, pixels: int = 24, hard_only: bool = False
+    seed: int = 0, pixels: int = 12, hard_only: bool = False
 ) -> list[tuple[str, Array, Array]]:
     """Draws of (label, logits, target) for one channel: rare and common foreground, soft labels."""
     draw = np.random.default_rng(seed)
@@ -138,7 +190,7 @@ def binary_cases(
     half = (draw.random(shape) < 0.5).astype(float)
     half[..., 0], half[..., 1] = 0.0, 1.0
     cases = [
-        ("hard labels, 2 of 24 pixels", draw.normal(0, 2, shape), rare),
+        ("hard labels, 2 of 12 pixels", draw.normal(0, 2, shape), rare),
         ("hard labels, half", draw.normal(0, 2, shape), half),
         ("confident and wrong", np.where(rare > 0, -6.0, 4.0) + draw.normal(0, 0.3, shape), rare),
     ]
@@ -210,20 +262,37 @@ def check_softmax(seed: int = 0, classes: int = 4, pixels: int = 6) -> pd.DataFr
 _ONE_PIXEL = {S: S_rest + p, I: I_rest + p * t}
 _ONE_PIXEL_SQUARED = {S: S_rest + p**2, I: I_rest + p * t}
 
+surprisal = -sp.log(p_t)
+true_class = {p_t: t * p + (1 - t) * (1 - p), y: 2 * t - 1}
+
 cross_entropy = -(t * sp.log(p) + (1 - t) * sp.log(1 - p))
-weighted_cross_entropy = -(w * t * sp.log(p) + (1 - t) * sp.log(1 - p))
 dice_coefficient = (2 * I + eps) / (S + T + eps)
 jaccard_coefficient = (I + eps) / (S + T - I + eps)
 tversky_denominator = I + alpha * (S - I) + beta * (T - I) + eps
 tversky_index = (I + eps) / tversky_denominator
+inverse_coefficient = (2 * (n - S - T + I) + eps) / (2 * n - S - T + eps)
+generalised_denominator = w1 * (S + T) + w0 * (2 * n - S - T) + eps
+generalised_coefficient = (2 * (w1 * I + w0 * (n - S - T + I)) + eps) / generalised_denominator
 
-p_t = t * p + (1 - t) * (1 - p)
-sign = 2 * t - 1
-TI = sp.Symbol("TI", nonnegative=True)
+dice_gradient = -p * (1 - p) * (2 * t - D) / (S + T + eps)
+tversky_gradient = (
+    -p * (1 - p) * (t - TI * (alpha * (1 - t) + (1 - beta) * t)) / tversky_denominator
+)
+inverse_gradient = p * (1 - p) * (2 * (1 - t) - D) / (2 * n - S - T + eps)
+
+_DICE_TVERSKY = {alpha: 1 - delta, beta: delta}
 
 
-def _in_one_pixel(coefficient: sp.Expr, whole: Mapping[sp.Symbol, sp.Expr]) -> sp.Expr:
+def _one_pixel(coefficient: sp.Expr, whole: Mapping[sp.Symbol, sp.Expr] = _ONE_PIXEL) -> sp.Expr:
     return coefficient.subs(dict(whole))
+
+
+def _region(name: str, *options: str) -> Callable[[Mapping[str, float]], torch.nn.Module]:
+    def build(values: Mapping[str, float]) -> torch.nn.Module:
+        chosen = {option: values[option] for option in options}
+        return losses.build(name, mode="binary", smooth=values["varepsilon"], **chosen)
+
+    return build
 
 
 _ALL = [
@@ -235,59 +304,199 @@ _ALL = [
         library=lambda v: losses.build("ce", mode="binary"),
     ),
     ClosedForm(
+        name="weighted_ce",
+        title="weighted cross-entropy",
+        loss=-(w * t * sp.log(p) + (1 - t) * sp.log(1 - p)) / W,
+        gradient=(-w * t * (1 - p) + (1 - t) * p) / W,
+        definitions={W: w * T + n - T},
+        whole={W: W},
+        library=lambda v: losses.build("weighted_ce", mode="binary", weight=[1.0, v["w"]]),
+        parameters={"w": 9.0},
+        hard_only=True,
+    ),
+    ClosedForm(
+        name="one_vs_all_ce",
+        title="one-vs-all cross-entropy",
+        loss=-(t * sp.log(p) + lam * (1 - t) * sp.log(1 - p)) / n,
+        gradient=(-t * (1 - p) + lam * (1 - t) * p) / n,
+        library=lambda v: losses.build("one_vs_all_ce", mode="binary", negative_weight=v["lambda"]),
+        parameters={"lambda": 0.1},
+    ),
+    ClosedForm(
+        name="balanced_ce",
+        title="balanced cross-entropy",
+        loss=-(beta * t * sp.log(p) + (1 - beta) * (1 - t) * sp.log(1 - p)) / n,
+        gradient=(-beta * t * (1 - p) + (1 - beta) * (1 - t) * p) / n,
+        definitions={beta: 1 - T / n},
+        whole={beta: beta},
+        library=lambda v: losses.build("balanced_ce", mode="binary"),
+        hard_only=True,
+    ),
+    ClosedForm(
         name="focal",
         title="focal loss",
-        loss=-((1 - p_t) ** gamma) * sp.log(p_t) / n,
-        gradient=sign * (1 - p_t) ** gamma * (gamma * p_t * sp.log(p_t) + p_t - 1) / n,
+        loss=(1 - p_t) ** gamma * surprisal / n,
+        gradient=y * (1 - p_t) ** gamma * (gamma * p_t * sp.log(p_t) + p_t - 1) / n,
+        definitions=true_class,
         library=lambda v: losses.build("focal", mode="binary", gamma=v["gamma"]),
         parameters={"gamma": 2.0},
         hard_only=True,
     ),
     ClosedForm(
+        name="poly1",
+        title="Poly-1",
+        loss=(surprisal + eps * (1 - p_t)) / n,
+        gradient=-y * (1 - p_t) * (1 + eps * p_t) / n,
+        definitions=true_class,
+        library=lambda v: losses.build("poly1", mode="binary", epsilon=v["varepsilon"]),
+        parameters={"varepsilon": 1.0},
+        hard_only=True,
+    ),
+    ClosedForm(
         name="dice",
         title="Dice",
-        loss=1 - _in_one_pixel(dice_coefficient, _ONE_PIXEL),
-        gradient=-p * (1 - p) * (2 * t - D) / (S + T + eps),
+        loss=1 - _one_pixel(dice_coefficient),
+        gradient=dice_gradient,
         definitions={D: dice_coefficient},
         whole=_ONE_PIXEL,
-        sums=linear_sums,
-        library=lambda v: losses.build("dice", mode="binary", smooth=v["varepsilon"]),
+        library=_region("dice"),
         parameters={"varepsilon": 0.0},
     ),
     ClosedForm(
         name="dice_squared",
         title="Dice, squared denominator",
-        loss=1 - _in_one_pixel(dice_coefficient, _ONE_PIXEL_SQUARED),
+        loss=1 - _one_pixel(dice_coefficient, _ONE_PIXEL_SQUARED),
         gradient=-2 * p * (1 - p) * (t - p * D) / (S + T + eps),
         definitions={D: dice_coefficient},
         whole=_ONE_PIXEL_SQUARED,
         sums=squared_sums,
-        library=lambda v: losses.build("dice_squared", mode="binary", smooth=v["varepsilon"]),
+        library=_region("dice_squared"),
+        parameters={"varepsilon": 0.0},
+    ),
+    ClosedForm(
+        name="inverse_dice",
+        title="inverse Dice",
+        loss=1 - _one_pixel(inverse_coefficient),
+        gradient=inverse_gradient,
+        definitions={D: inverse_coefficient},
+        whole=_ONE_PIXEL,
+        library=_region("inverse_dice"),
+        parameters={"varepsilon": 0.0},
+    ),
+    ClosedForm(
+        name="mean_dice",
+        title="Dice, mean of both classes",
+        loss=1 - _one_pixel(dice_coefficient + inverse_coefficient) / 2,
+        gradient=(dice_gradient + inverse_gradient.subs(D, G)) / 2,
+        definitions={D: dice_coefficient, G: inverse_coefficient},
+        whole=_ONE_PIXEL,
+        library=lambda v: TwoChannels(losses.build("dice", smooth=v["varepsilon"])),
+        parameters={"varepsilon": 0.0},
+    ),
+    ClosedForm(
+        name="generalized_dice",
+        title="generalised Dice",
+        loss=1 - _one_pixel(generalised_coefficient),
+        gradient=-p
+        * (1 - p)
+        * (2 * (w1 * t - w0 * (1 - t)) - G * (w1 - w0))
+        / generalised_denominator,
+        definitions={G: generalised_coefficient, w1: 1 / T**2, w0: 1 / (n - T) ** 2},
+        whole={**_ONE_PIXEL, w1: w1, w0: w0},
+        library=lambda v: TwoChannels(losses.build("generalized_dice", smooth=v["varepsilon"])),
+        parameters={"varepsilon": 0.0},
+    ),
+    ClosedForm(
+        name="log_cosh_dice",
+        title="log-cosh Dice",
+        loss=sp.log(sp.cosh(1 - _one_pixel(dice_coefficient))),
+        gradient=sp.tanh(1 - D) * dice_gradient,
+        definitions={D: dice_coefficient},
+        whole=_ONE_PIXEL,
+        library=_region("log_cosh_dice"),
         parameters={"varepsilon": 0.0},
     ),
     ClosedForm(
         name="jaccard",
         title="Jaccard",
-        loss=1 - _in_one_pixel(jaccard_coefficient, _ONE_PIXEL),
+        loss=1 - _one_pixel(jaccard_coefficient),
         gradient=-p * (1 - p) * (t - J * (1 - t)) / (S + T - I + eps),
         definitions={J: jaccard_coefficient},
         whole=_ONE_PIXEL,
-        sums=linear_sums,
-        library=lambda v: losses.build("jaccard", mode="binary", smooth=v["varepsilon"]),
+        library=_region("jaccard"),
         parameters={"varepsilon": 0.0},
     ),
     ClosedForm(
         name="tversky",
         title="Tversky",
-        loss=1 - _in_one_pixel(tversky_index, _ONE_PIXEL),
-        gradient=-p * (1 - p) * (t - TI * (t + alpha * (1 - t) - beta * t)) / tversky_denominator,
+        loss=1 - _one_pixel(tversky_index),
+        gradient=tversky_gradient,
         definitions={TI: tversky_index},
         whole=_ONE_PIXEL,
-        sums=linear_sums,
-        library=lambda v: losses.build(
-            "tversky", mode="binary", alpha=v["alpha"], beta=v["beta"], smooth=v["varepsilon"]
-        ),
+        library=_region("tversky", "alpha", "beta"),
         parameters={"alpha": 0.3, "beta": 0.7, "varepsilon": 0.0},
+    ),
+    ClosedForm(
+        name="focal_tversky",
+        title="focal Tversky",
+        loss=(1 - _one_pixel(tversky_index)) ** (1 / gamma),
+        gradient=(1 - TI) ** (1 / gamma - 1) / gamma * tversky_gradient,
+        definitions={TI: tversky_index},
+        whole=_ONE_PIXEL,
+        library=_region("focal_tversky", "alpha", "beta", "gamma"),
+        parameters={"alpha": 0.3, "beta": 0.7, "gamma": 4 / 3, "varepsilon": 0.0},
+    ),
+    ClosedForm(
+        name="dice_semimetric",
+        title="Dice semimetric",
+        loss=((A_rest + sp.Abs(p - t)) / (S_rest + p + T + eps)),
+        gradient=p * (1 - p) * (sp.sign(p - t) - A / (S + T + eps)) / (S + T + eps),
+        whole={**_ONE_PIXEL, A: A_rest + sp.Abs(p - t)},
+        library=_region("dice_semimetric"),
+        parameters={"varepsilon": 0.0},
+    ),
+    ClosedForm(
+        name="unified_focal",
+        title="unified focal loss",
+        loss=lam * (-delta * t * sp.log(p) - (1 - delta) * (1 - t) * p**gamma * sp.log(1 - p)) / n
+        + (1 - lam) * (1 - _one_pixel(tversky_index.subs(_DICE_TVERSKY))) ** (1 - gamma),
+        gradient=lam
+        * (
+            -delta * t * (1 - p)
+            + (1 - delta) * (1 - t) * p**gamma * (p - gamma * (1 - p) * sp.log(1 - p))
+        )
+        / n
+        + (1 - lam) * (1 - gamma) * (1 - TI) ** (-gamma) * tversky_gradient.subs(_DICE_TVERSKY),
+        definitions={TI: tversky_index.subs(_DICE_TVERSKY)},
+        whole=_ONE_PIXEL,
+        library=lambda v: losses.build(
+            "unified_focal",
+            mode="binary",
+            weight_lambda=v["lambda"],
+            delta=v["delta"],
+            gamma=v["gamma"],
+            smooth=v["varepsilon"],
+        ),
+        parameters={"lambda": 0.5, "delta": 0.6, "gamma": 0.5, "varepsilon": 0.0},
+        hard_only=True,
+    ),
+    ClosedForm(
+        name="boundary",
+        title="boundary loss",
+        loss=p * phi / n,
+        gradient=p * (1 - p) * phi / n,
+        sums=distance_sums,
+        library=lambda v: losses.build("boundary", mode="binary"),
+        hard_only=True,
+    ),
+    ClosedForm(
+        name="hausdorff",
+        title="Hausdorff loss",
+        loss=(p - t) ** 2 * H / n,
+        gradient=2 * p * (1 - p) * (p - t) * H / n,
+        sums=distance_sums,
+        library=lambda v: losses.build("hausdorff", mode="binary"),
+        hard_only=True,
     ),
 ]
 

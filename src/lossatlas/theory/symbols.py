@@ -24,7 +24,21 @@ D = sp.Symbol("D", nonnegative=True)  # soft Dice coefficient
 J = sp.Symbol("J", nonnegative=True)  # soft Jaccard coefficient
 eps = sp.Symbol("varepsilon", nonnegative=True)  # smoothing constant
 
+W = sp.Symbol("W", positive=True)  # Σw over pixels
+A = sp.Symbol("A", nonnegative=True)  # Σ|p−t|
+A_rest = sp.Symbol("A_rest", nonnegative=True)
+TI = sp.Symbol("TI", nonnegative=True)  # Tversky index
+G = sp.Symbol("G", nonnegative=True)  # generalised Dice coefficient
+p_t = sp.Symbol("p_t", positive=True)  # probability of the true class
+y = sp.Symbol("y", real=True)  # +1 on foreground, −1 on background
+phi = sp.Symbol("phi", real=True)  # signed distance to the target's boundary
+H = sp.Symbol("H", nonnegative=True)  # d_T^2 + d_P^2, squared distances to both boundaries
+
 w = sp.Symbol("w", positive=True)  # weight of the foreground class
+w0 = sp.Symbol("w_0", positive=True)
+w1 = sp.Symbol("w_1", positive=True)
+lam = sp.Symbol("lambda", positive=True)
+delta = sp.Symbol("delta", positive=True)
 gamma = sp.Symbol("gamma", nonnegative=True)
 alpha = sp.Symbol("alpha", positive=True)
 beta = sp.Symbol("beta", positive=True)
@@ -37,4 +51,6 @@ LATEX_NAMES = {
     pi: r"\pi",
     S_rest: r"S_{\mathrm{rest}}",
     I_rest: r"I_{\mathrm{rest}}",
+    A_rest: r"A_{\mathrm{rest}}",
+    TI: r"\mathrm{TI}",
 }

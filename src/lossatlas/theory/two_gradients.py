@@ -15,7 +15,10 @@ import torch
 from lossatlas import losses
 from lossatlas.theory.calculus import ClosedFormError, by_logit, by_probability, prove_equal
 from lossatlas.theory.check import Array, autograd
+from lossatlas.theory.descent import Adam
+from lossatlas.theory.forms import FORMS, check_form, check_softmax
 from lossatlas.theory.symbols import I, S, T, p, t
+from lossatlas.theory.verdict import Verdict, decide, settles
 
 #: The Dice coefficient of one pixel, in the two forms that are quoted.
 one_pixel_squared = 2 * p * t / (p**2 + t**2)
@@ -141,15 +144,13 @@ def largest_observed(objects: tuple[int, ...], pixels: int = 64, seed: int = 0) 
         target = torch.zeros(1, 1, pixels, dtype=torch.float64)
         target[..., :size] = 1.0
         logits = torch.randn(1, 1, pixels, dtype=torch.float64).requires_grad_()
-        search = torch.optim.Adam([logits], lr=1.0)
+        search = Adam([logits], lr=1.0)
         highest = 0.0
         for _ in range(60):
             (gradient,) = torch.autograd.grad(loss(logits, target), logits, create_graph=True)
             largest = gradient.abs().max()
             highest = max(highest, largest.item())
-            search.zero_grad()
-            (-largest).backward()
-            search.step()
+            search.step(-largest)
         limit = float(bound.subs(T, size))
         rows.append(
             {"T": size, "largest found": highest, "bound": limit, "found / bound": highest / limit}
@@ -232,4 +233,70 @@ def finding(object_size: int, logit: float, fraction: float, pixels: int) -> str
         f"explodes too. At $z = {logit:g}$ everywhere and a foreground fraction of {fraction:.3g}, "
         f"a missed pixel gets {rows['ce'] / rows['dice']:.0f} times less from Dice than from "
         "cross-entropy: the real danger is a gradient that vanishes."
+    )
+
+
+@settles(1)
+def gradient_is_p_minus_t() -> Verdict:
+    """∂CE/∂z = p − t, sigmoid and softmax."""
+    worst = max(check_form(FORMS["ce"])["vs autograd"].max(), check_softmax()["vs autograd"].max())
+    softmax_gradient()
+    return decide(
+        worst <= 1e-10,
+        "Derived for the sigmoid and the softmax; the largest relative difference to autograd is "
+        f"{worst:.1e}.",
+        "With respect to the logits.",
+    )
+
+
+@settles(2)
+def quoted_formulas() -> Verdict:
+    """The quoted formulas are right for one pixel's coefficient."""
+    proofs = prove_quoted()
+    return decide(
+        len(proofs) == 2,
+        "Both equal the derivative by computer algebra: of the *coefficient* of *one pixel* with "
+        "respect to its *probability*. The loss that is trained sums over a set of pixels first.",
+        "Not the set-level loss, and not the logit.",
+    )
+
+
+@settles(3)
+def gradient_explodes() -> Verdict:
+    """Only with squares, only in p, only for soft labels near 0."""
+    degrees = scaling_degrees()
+    small = 1e-4
+    probs = np.logspace(-9, 0, 4001)[:-1]
+
+    def peak(quoted: sp.Expr, label: float, at_logit: bool) -> float:
+        expression = quoted.subs(t, label) * (p * (1 - p) if at_logit else 1)
+        return float(np.abs(sp.lambdify(p, expression, "numpy")(probs)).max())
+
+    soft = peak(quoted_squared, small, False)
+    hard = peak(quoted_squared, 1, False)
+    at_logit = peak(quoted_squared, small, True)
+    linear = peak(quoted_linear, small, False)
+    linear_at_logit = peak(quoted_linear, small, True)
+    explodes = degrees["squared"] == -1 and soft > 1e3
+    bounded = hard <= 2 + 1e-9 and linear <= 2 + 1e-9 and at_logit <= 0.5 and linear_at_logit < 1e-3
+    return Verdict(
+        "conditional" if explodes and bounded else "false",
+        f"With a soft label of {small:g} the squared form reaches {soft:.3g} in p; with a hard label "
+        f"at most {hard:.2g}. The form without squares never passes {linear:.2g}. Through the "
+        f"sigmoid the two reach {at_logit:.2g} and {linear_at_logit:.1g}.",
+        "Squared form, derivative by p, soft labels near 0.",
+    )
+
+
+@settles("H1")
+def artefact_of_coordinates() -> Verdict:
+    """sup |∂D/∂z| = 1/(2(T+1)), while CE in p is unbounded; the real pathology is vanishing."""
+    prove_bound()
+    in_p = sp.limit(sp.Abs(by_probability(cross_entropy.subs(t, 1))), p, 0, "+")
+    rows = vanishing(-10.0, 0.01, 10_000).set_index("loss")["on a foreground pixel"]
+    return decide(
+        in_p == sp.oo and rows["dice"] < rows["ce"] / 50,
+        "Proved: with hard labels no logit gets more than 1/(2(T+1)) from Dice, whereas "
+        "cross-entropy by p grows without limit. At z = −10, π = 1 %, N = 10⁴ a foreground pixel "
+        f"gets {rows['dice']:.1e} from Dice and {rows['ce']:.1e} from cross-entropy: Dice vanishes.",
     )

@@ -1,0 +1,321 @@
+"""The foreground's share of the gradient: closed forms, and dots from autograd.
+
+A network that answers the same probability q everywhere, on an image with foreground fraction π:
+how much of the gradient's ℓ1 norm at the logits lies on the foreground?
+"""
+
+from __future__ import annotations
+
+from functools import cache
+
+import numpy as np
+import pandas as pd
+import sympy as sp
+
+from lossatlas import losses
+from lossatlas.theory.check import Array, autograd
+from lossatlas.theory.forms import FORMS, TwoChannels
+from lossatlas.theory.symbols import A, I, S, T, n, p, pi, q, t
+from lossatlas.theory.verdict import Verdict, decide, settles
+
+#: The losses with a closed form that holds for a constant prediction on hard labels.
+SHARE_FORMS = (
+    "ce",
+    "weighted_ce",
+    "balanced_ce",
+    "focal",
+    "poly1",
+    "dice",
+    "dice_squared",
+    "inverse_dice",
+    "mean_dice",
+    "generalized_dice",
+    "log_cosh_dice",
+    "jaccard",
+    "tversky",
+    "focal_tversky",
+    "dice_semimetric",
+    "unified_focal",
+)
+
+
+def constant_sums(name: str) -> dict[sp.Symbol, sp.Expr]:
+    """The sums of an image with foreground fraction π and the prediction q everywhere."""
+    predicted = n * q**2 if name == "dice_squared" else n * q
+    return {S: predicted, T: n * pi, I: n * pi * q, A: n * (pi * (1 - q) + (1 - pi) * q)}
+
+
+@cache
+def parts(name: str) -> tuple[sp.Expr, sp.Expr]:
+    """ℓ1 norms of the gradient on foreground and on background, in π, q and N."""
+    form = FORMS[name]
+    at = {p: q, **constant_sums(name)}
+    expanded = form.expanded()
+    values = {
+        symbol: sp.Rational(form.parameters[symbol.name]).limit_denominator(1000)
+        for symbol in expanded.free_symbols
+        if symbol.name in form.parameters
+    }
+    if name == "weighted_ce":  # inverse frequency: w = (1−π)/π
+        values = {symbol: (1 - pi) / pi for symbol in values}
+    expanded = expanded.subs(values)
+    foreground = n * pi * sp.Abs(expanded.subs(t, 1).subs(at, simultaneous=True))
+    background = n * (1 - pi) * sp.Abs(expanded.subs(t, 0).subs(at, simultaneous=True))
+    return foreground, background
+
+
+def share(name: str) -> sp.Expr:
+    """The foreground's share of the ℓ1 gradient, as an expression in π, q (and N for some)."""
+    foreground, background = parts(name)
+    return foreground / (foreground + background)
+
+
+@cache
+def _numeric(name: str) -> object:
+    return sp.lambdify((pi, q, n), list(parts(name)), "numpy")
+
+
+def share_values(name: str, fraction: Array | float, prob: Array | float, pixels: int) -> Array:
+    """The closed form of the share in numbers."""
+    foreground, background = _numeric(name)(np.asarray(fraction), np.asarray(prob), pixels)
+    return np.asarray(foreground / (foreground + background))
+
+
+def library_loss(name: str, fraction: float) -> object:
+    """The loss of ``lossatlas.losses`` that a share belongs to."""
+    form = FORMS[name]
+    if name == "weighted_ce":
+        return losses.build("weighted_ce", mode="binary", weight=[1.0, (1 - fraction) / fraction])
+    return form.library(form.parameters)
+
+
+def share_by_autograd(loss: object, fraction: float, prob: float, pixels: int) -> float:
+    """The share measured on an image, through automatic differentiation."""
+    target = np.zeros((1, 1, pixels))
+    size = round(fraction * pixels)
+    target[..., :size] = 1.0
+    logits = np.full(target.shape, np.log(prob / (1 - prob)))
+    size_of = np.abs(autograd(loss, logits, target))[0, 0]
+    total = size_of.sum()
+    return float(size_of[:size].sum() / total) if total > 0 else np.nan
+
+
+@cache
+def published_forms() -> dict[str, sp.Expr]:
+    """Short forms of the share, each proved equal to the one derived from the gradient.
+
+    Raises:
+        ClosedFormError: a short form differs.
+    """
+    from lossatlas.theory.calculus import prove_equal
+
+    alpha, beta = sp.Rational(3, 10), sp.Rational(7, 10)
+    stated = {
+        "ce": pi * (1 - q) / (pi * (1 - q) + (1 - pi) * q),
+        "weighted_ce": 1 - q,
+        "dice": (q + pi - pi * q) / (2 * q + pi - 2 * pi * q),
+        "jaccard": (q + pi - pi * q) / (2 * q + pi - 2 * pi * q),
+        "dice_squared": (q**2 + pi - 2 * pi * q**2) / (3 * q**2 + pi - 4 * pi * q**2),
+        "tversky": (alpha * q * (1 - pi) + beta * pi) / (2 * alpha * q * (1 - pi) + beta * pi),
+        "inverse_dice": pi * (1 - q) / (1 + pi - 2 * pi * q),
+    }
+    for name, expression in stated.items():
+        derived = share(name).subs(n, 1)
+        prove_equal(expression, derived, f"share of {name}")
+    return stated
+
+
+def share_table(
+    fraction: float = 0.01, probs: tuple[float, ...] = (0.5, 0.1, 0.01), pixels: int = 2000
+) -> pd.DataFrame:
+    """Closed-form shares of every loss at one foreground fraction."""
+    rows = []
+    for name in SHARE_FORMS:
+        values = {
+            f"q = {prob:g}": float(share_values(name, fraction, prob, pixels)) for prob in probs
+        }
+        rows.append({"loss": FORMS[name].title, **values})
+    return pd.DataFrame(rows)
+
+
+def worst_disagreement(
+    fractions: tuple[float, ...] = (0.5, 0.1, 0.01),
+    probs: tuple[float, ...] = (0.5, 0.1, 0.02),
+    pixels: int = 600,
+) -> pd.DataFrame:
+    """The largest difference between closed form and autograd over a grid, for every loss.
+
+    Raises:
+        ClosedFormError: a difference exceeds 1e-9.
+    """
+    from lossatlas.theory.calculus import ClosedFormError
+
+    rows = []
+    for name in SHARE_FORMS:
+        worst = 0.0
+        for fraction in fractions:
+            loss = library_loss(name, fraction)
+            for prob in probs:
+                closed = float(share_values(name, fraction, prob, pixels))
+                worst = max(worst, abs(closed - share_by_autograd(loss, fraction, prob, pixels)))
+        if not worst <= 1e-9:
+            raise ClosedFormError(f"share of {name}: closed form and autograd differ by {worst:g}")
+        rows.append({"loss": FORMS[name].title, "closed form − autograd": worst})
+    return pd.DataFrame(rows)
+
+
+def sorted_losses() -> dict[str, object]:
+    """Losses whose share depends on a sort: measured by autograd only."""
+    return {
+        "ohem_ce": losses.build("ohem_ce", mode="binary", min_kept=0.1, threshold=0.01),
+        "topk_ce": losses.build("topk_ce", mode="binary", k=0.1),
+        "lovasz_softmax": losses.build("lovasz_softmax", mode="binary"),
+        "lovasz_hinge": losses.build("lovasz_hinge"),
+    }
+
+
+def profile(name: str, target: float, probs: Array, extent: int = 400) -> pd.DataFrame:
+    """Loss-and-gradient curves of one pixel among others, for the family figures.
+
+    The pixel in view has probability p; every other pixel of an image with ``extent`` pixels and a
+    tenth of foreground is right with probability 0.9. Returns columns p, z, loss, by p, by z.
+    """
+    form = FORMS[name]
+    others = extent - 1
+    fg = round(0.1 * extent) - (1 if target >= 0.5 else 0)
+    bg = others - fg
+    squared = name == "dice_squared"
+    rest = {
+        "S_rest": fg * (0.81 if squared else 0.9) + bg * (0.01 if squared else 0.1),
+        "I_rest": fg * 0.9,
+        "A_rest": others * 0.1,
+        "T": fg + (target**2 if squared else target),
+        "N": float(extent),
+        "W": 9.0 * fg + bg + 1,
+        "beta": form.parameters.get("beta", 0.9),
+        "w_1": 1.0 / max(fg + target, 1) ** 2,
+        "w_0": 1.0 / (extent - fg - target) ** 2,
+        "phi": 5.0 if target < 0.5 else -5.0,
+        "H": 50.0,
+        **form.parameters,
+    }
+    loss = form.loss.subs({symbol: value for symbol, value in _true(target).items()})
+    by_p = sp.diff(loss, p)
+    free = sorted((loss.free_symbols | by_p.free_symbols) - {p}, key=str)
+    values = [rest.get(symbol.name, target) for symbol in free]
+    compute = sp.lambdify([p, *free], [loss, by_p], "numpy")
+    value, slope = compute(probs, *values)
+    slope = np.broadcast_to(slope, probs.shape)
+    return pd.DataFrame(
+        {
+            "loss": name,
+            "p": probs,
+            "z": np.log(probs / (1 - probs)),
+            "value": np.broadcast_to(value, probs.shape),
+            "by p": slope,
+            "by z": slope * probs * (1 - probs),
+        }
+    )
+
+
+def _true(target: float) -> dict[sp.Symbol, sp.Expr]:
+    from lossatlas.theory.forms import true_class
+
+    # A soft label sees focal's and Poly-1's p_t as the label's mixture of p and 1−p.
+    return {symbol: value.subs(t, target) for symbol, value in true_class.items()}
+
+
+def total_l1(name: str, fraction: float, prob: float, pixels: int = 2000) -> float:
+    """The ℓ1 norm of the whole gradient at a constant prediction."""
+    return float(sum(_numeric(name)(np.asarray(fraction), np.asarray(prob), pixels)))
+
+
+@settles("H2")
+def dice_mutes_the_background() -> Verdict:
+    """At q = ½ and π → 0 Dice's foreground gradient is only 2× CE's; its background shrinks to match."""
+    small = 1e-4
+    dice_fg, dice_bg = (float(part.subs({pi: small, q: 0.5, n: 10**6})) for part in parts("dice"))
+    ce_fg, ce_bg = (float(part.subs({pi: small, q: 0.5, n: 10**6})) for part in parts("ce"))
+    at_half = sp.simplify(published_forms()["dice"].subs(q, sp.Rational(1, 2)) - (1 + pi) / 2)
+    return decide(
+        at_half == 0 and abs(dice_fg / ce_fg - 2) < 0.01 and dice_bg < ce_bg / 1000,
+        f"At q = ½, π = 0.01 %: on the foreground Dice has {dice_fg / ce_fg:.2f} times the gradient "
+        f"of cross-entropy, on the background {ce_bg / dice_bg:.0f} times less. The foreground's "
+        "share is (1+π)/2.",
+    )
+
+
+@settles("H3")
+def averaging_both_classes() -> Verdict:
+    """Averaging Dice over foreground and background destroys the balance."""
+    at = {name: float(share_values(name, 0.01, 0.5, 2000)) for name in ("mean_dice", "ce", "dice")}
+    measured = share_by_autograd(TwoChannels(losses.build("dice")), 0.01, 0.5, 2000)
+    return decide(
+        at["mean_dice"] < 0.1 and at["dice"] > 0.5 and abs(measured - at["mean_dice"]) < 1e-9,
+        f"At π = 1 %, q = ½ the foreground's share is {100 * at['mean_dice']:.1f} % when Dice is "
+        f"averaged over both classes, {100 * at['dice']:.1f} % for the foreground alone, and "
+        f"{100 * at['ce']:.1f} % for cross-entropy.",
+    )
+
+
+@settles(19)
+def easy_negatives_dominate() -> Verdict:
+    """CE's share is π at q = ½ and exactly ½ at q = π."""
+    expression = published_forms()["ce"]
+    at_half = sp.simplify(expression.subs(q, sp.Rational(1, 2)) - pi)
+    at_prior = sp.simplify(expression.subs(q, pi) - sp.Rational(1, 2))
+    return Verdict(
+        "conditional" if at_half == 0 and at_prior == 0 else "false",
+        "The foreground's share of cross-entropy's gradient is exactly π at q = ½, but exactly ½ "
+        "once the network answers the prior, q = π, as prior-bias initialisation does at once.",
+        "True at the start from q = ½; no longer once q has fallen to π.",
+    )
+
+
+@settles(23)
+def background_is_ignored() -> Verdict:
+    """True negatives are absent from the formula; the background's gradient is not 0."""
+    foreground, background = (
+        float(part.subs({pi: 0.01, q: 0.5, n: 2000})) for part in parts("dice")
+    )
+    zero = background == 0.0
+    return decide(
+        zero,
+        "Dice does not count true negatives, but a background pixel's probability enters S: at "
+        f"π = 1 %, q = ½ the background carries {100 * background / (foreground + background):.1f} % "
+        f"of the gradient. Averaged over both classes the share of the foreground falls to "
+        f"{100 * float(share_values('mean_dice', 0.01, 0.5, 2000)):.1f} %, so imbalance is not solved "
+        "by the formula as such.",
+        "True negatives are indeed absent; the rest does not follow.",
+    )
+
+
+@settles(35)
+def inverse_dice_helps() -> Verdict:
+    """The complement's Dice gives the foreground half of what even CE gives."""
+    expression = published_forms()["inverse_dice"]
+    half = sp.simplify(expression.subs(q, sp.Rational(1, 2)) - pi / 2)
+    inverse, ce = (float(share_values(name, 0.01, 0.5, 2000)) for name in ("inverse_dice", "ce"))
+    return decide(
+        not (half == 0 and inverse < ce),
+        f"At q = ½ the foreground's share is π/2: {100 * inverse:.2f} % at π = 1 %, where plain "
+        f"cross-entropy gives {100 * ce:.2f} %.",
+        "Judged by the gradient's share; a run can still be made.",
+    )
+
+
+@settles(36)
+def ratio_varies_between_images() -> Verdict:
+    """Dice adapts to each image's fraction; one global weight does not."""
+    draw = np.random.default_rng(0)
+    fractions = np.clip(0.02 * np.exp(draw.normal(0, 1.0, 500)), 1e-4, 0.5)
+    dice = share_values("dice", fractions, 0.5, 2000)
+    weight = (1 - 0.02) / 0.02
+    weighted = weight * fractions / (weight * fractions + 1 - fractions)
+    return decide(
+        float(np.ptp(dice)) < 0.3 and float(np.ptp(weighted)) > 0.5,
+        "Over 500 images with log-normal foreground fractions (median 2 %, log-sd 1) the share at "
+        f"q = ½ lies between {dice.min():.2f} and {dice.max():.2f} for Dice, and between "
+        f"{weighted.min():.2f} and {weighted.max():.2f} for cross-entropy with one global weight.",
+        "A statement about gradients; the effect on trained networks is for the size-stratified study.",
+    )

@@ -1,0 +1,275 @@
+"""The ledger of claims: data, computed verdicts, and the page made from them.
+
+A claim's data stand in ``claims.yaml``. Its verdict is returned by the function that
+:func:`lossatlas.theory.verdict.settles` registered for it, or, for a claim that needs training
+runs, read from ``results/STUDY/verdicts.json``; until that file is there it is "awaiting".
+
+``verdicts.json`` is ``{"schema": 1, "verdicts": {"7": {"verdict": "true", "because": "…",
+"condition": "…"}}}``, keyed by claim id, written by the study's report from its records.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import re
+from collections import Counter
+from dataclasses import dataclass, field
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+
+import pandas as pd
+import yaml
+from IPython.display import Markdown
+
+from lossatlas.theory.verdict import Verdict, settled
+
+#: The modules whose functions settle claims.
+CHAPTERS = (
+    "two_gradients",
+    "information",
+    "categorical",
+    "weighting",
+    "focal",
+    "overlap",
+    "atlas",
+    "metric_facts",
+)
+KINDS = ("derivation", "computation", "experiment")
+_LABELS = {"true": "true", "false": "false", "conditional": "conditional", "awaiting": "awaiting"}
+
+
+class LedgerError(ValueError):
+    """The ledger's data are inconsistent: says which claim, what was expected and what came."""
+
+
+@dataclass(frozen=True)
+class Claim:
+    """One claim of the ledger; the fields are those of ``claims.yaml``."""
+
+    id: str
+    source: tuple[str, ...]
+    claim: str
+    kind: str
+    losses: tuple[str, ...]
+    recorded: str = ""
+    chapter: str = ""
+    study: str = ""
+    prediction: str = ""
+    erratum: str = ""
+    quote: dict[str, str] = field(default_factory=dict)
+
+
+@cache
+def load() -> tuple[dict[str, dict[str, str]], tuple[Claim, ...]]:
+    """Sources and claims from ``claims.yaml``, checked.
+
+    Raises:
+        LedgerError: an unknown key, kind or source, a quote longer than 15 words, or a claim that
+            nothing settles.
+    """
+    text = files("lossatlas.theory").joinpath("claims.yaml").read_text(encoding="utf-8")
+    data = yaml.safe_load(text)
+    claims = []
+    for entry in data["claims"]:
+        known = set(Claim.__dataclass_fields__)
+        if set(entry) - known:
+            raise LedgerError(
+                f"claim {entry.get('id')}: unknown keys {sorted(set(entry) - known)}; "
+                f"expected some of {sorted(known)}"
+            )
+        claim = Claim(
+            **{
+                **entry,
+                "id": str(entry["id"]),
+                "source": tuple(entry["source"]),
+                "losses": tuple(entry["losses"]),
+            }
+        )
+        _check(claim, set(data["sources"]))
+        claims.append(claim)
+    repeated = [name for name, count in Counter(c.id for c in claims).items() if count > 1]
+    if repeated:
+        raise LedgerError(f"claim ids occur twice: {repeated}")
+    return data["sources"], tuple(claims)
+
+
+def _check(claim: Claim, sources: set[str]) -> None:
+    if claim.kind not in KINDS:
+        raise LedgerError(f"claim {claim.id}: kind {claim.kind!r}, expected one of {KINDS}")
+    if not set(claim.source) <= sources:
+        raise LedgerError(f"claim {claim.id}: source {claim.source}, expected some of {sources}")
+    words = len(claim.quote.get("text", "").split())
+    if words > 15:
+        raise LedgerError(f"claim {claim.id}: the quote has {words} words, at most 15 are quoted")
+    if claim.kind == "experiment":
+        if not (claim.study and claim.prediction):
+            raise LedgerError(f"claim {claim.id}: an experiment needs `study` and `prediction`")
+    elif not claim.chapter:
+        raise LedgerError(f"claim {claim.id}: expected the `chapter` that shows it")
+
+
+def verdict_of(claim: Claim, results_dir: str | Path = "results") -> Verdict:
+    """The verdict on a claim: computed, read from a study's records, or "awaiting".
+
+    Raises:
+        LedgerError: nothing settles the claim, or a record does not have the form it should.
+    """
+    for module in CHAPTERS:
+        importlib.import_module(f"lossatlas.theory.{module}")
+    if claim.kind == "experiment":
+        return _from_records(claim, Path(results_dir))
+    try:
+        return settled()[claim.id]()
+    except KeyError:
+        raise LedgerError(f"claim {claim.id}: no function settles it") from None
+
+
+def _from_records(claim: Claim, results_dir: Path) -> Verdict:
+    path = results_dir / claim.study / "verdicts.json"
+    awaiting = Verdict("awaiting", f"Awaiting the study `{claim.study}`.")
+    if not path.is_file():
+        return awaiting
+    data = json.loads(path.read_text(encoding="utf-8"))
+    if data.get("schema") != 1:
+        raise LedgerError(f"{path}: schema {data.get('schema')!r}, expected 1")
+    found = data["verdicts"].get(claim.id)
+    if found is None:
+        return awaiting
+    return Verdict(found["verdict"], found["because"], found.get("condition", ""))
+
+
+def all_verdicts(results_dir: str | Path = "results") -> dict[str, Verdict]:
+    """The verdict on every claim, by id."""
+    return {claim.id: verdict_of(claim, results_dir) for claim in load()[1]}
+
+
+def counts(verdicts: dict[str, Verdict]) -> pd.DataFrame:
+    """How many of the 49 claims and of the headline findings have each verdict."""
+    rows = []
+    for title, headline in (("claims", False), ("headline findings", True)):
+        chosen = [v.verdict for name, v in verdicts.items() if name.startswith("H") == headline]
+        found = Counter(chosen)
+        rows.append(
+            {"": title, **{label: found[label] for label in _LABELS}, "in all": len(chosen)}
+        )
+    return pd.DataFrame(rows)
+
+
+def _quote(claim: Claim) -> str:
+    if not claim.quote:
+        return ""
+    return f"“{claim.quote['text']}”: {claim.quote['translation']}."
+
+
+def settle(*ids: int | str) -> Markdown:
+    """Verdicts for a chapter, each with the anchor ``shown-N`` that the ledger links to."""
+    by_id = {claim.id: claim for claim in load()[1]}
+    blocks = []
+    for name in map(str, ids):
+        claim = by_id[name]
+        verdict = verdict_of(claim)
+        condition = f" *{verdict.condition}*" if verdict.condition else ""
+        blocks.append(
+            f"(shown-{name.lower()})=\n"
+            f"**[Claim {name}](#claim-{name.lower()}).** {claim.claim}\n\n"
+            f"**{verdict.verdict.capitalize()}.** {verdict.because}{condition}"
+        )
+    return Markdown("\n\n".join(blocks))
+
+
+def entry(claim: Claim, verdict: Verdict) -> str:
+    """One claim of the page, as Markdown: a block with the anchor ``claim-N`` and classes to filter by."""
+    name = claim.id.lower()
+    classes = ["claim", f"verdict-{verdict.verdict}", f"kind-{claim.kind}"]
+    classes += [f"source-{source}" for source in claim.source]
+    classes += [f"loss-{loss.replace('_', '-')}" for loss in claim.losses]
+    lines = [
+        f"(claim-{name})=",
+        f"::::{{container}} {' '.join(classes)}",
+        f"**{claim.id}** [{verdict.verdict}]{{.verdict}} {claim.claim}",
+        "",
+    ]
+    told = f"{', '.join(claim.source)} · {claim.kind} · {', '.join(f'`{x}`' for x in claim.losses)}"
+    lines += [f"[{told}]{{.claim-facts}}", ""]
+    if claim.quote:
+        lines += [_quote(claim), ""]
+    lines += [verdict.because, ""]
+    if verdict.condition:
+        lines += [f"*{verdict.condition}*", ""]
+    if claim.prediction:
+        lines += [f"Prediction, written down beforehand: {claim.prediction}", ""]
+    if claim.recorded and claim.recorded != verdict.verdict:
+        lines += [f"**An earlier verification noted “{claim.recorded}”.**", ""]
+    if claim.kind != "experiment":
+        lines += [f"[The cell that shows it](#shown-{name})", ""]
+    return "\n".join([*lines, "::::"])
+
+
+def page(verdicts: dict[str, Verdict], headline: bool = False) -> Markdown:
+    """All claims (or the headline findings) as the output of the ledger's notebook."""
+    chosen = [claim for claim in load()[1] if claim.id.startswith("H") == headline]
+    return Markdown("\n\n".join(entry(claim, verdicts[claim.id]) for claim in chosen))
+
+
+def errata() -> Markdown:
+    """The box of mistranslations and slips."""
+    rows = [
+        f"- [Claim {claim.id}](#claim-{claim.id.lower()}) ({', '.join(claim.source)}): {claim.erratum}"
+        for claim in load()[1]
+        if claim.erratum
+    ]
+    return Markdown(
+        ":::{admonition} Errata of the sources\n:class: warning\n" + "\n".join(rows) + "\n:::"
+    )
+
+
+def sources_table() -> pd.DataFrame:
+    """Who makes the claims."""
+    sources, claims = load()
+    rows = []
+    for key, source in sources.items():
+        made = [claim for claim in claims if key in claim.source]
+        seen = sum(1 for claim in made if claim.quote)
+        rows.append(
+            {
+                "key": key,
+                "language": source["language"],
+                "what": source["what"],
+                "file": source.get("file", "—"),
+                "claims": len(made),
+                "quoted": seen,
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def filters(verdicts: dict[str, Verdict]) -> str:
+    """The filter's controls as HTML; ``_static/pages/ledger.js`` gives them life."""
+    _, claims = load()
+
+    def choice(name: str, label: str, values: list[str]) -> str:
+        options = "".join(f'<option value="{value}">{value}</option>' for value in values)
+        return (
+            f'<label>{label} <select id="filter-{name}" data-class="{name}">'
+            f'<option value="">all</option>{options}</select></label>'
+        )
+
+    found = {v.verdict for v in verdicts.values()}
+    made = sorted({loss for claim in claims for loss in claim.losses})
+    parts = [
+        choice("verdict", "Verdict", [label for label in _LABELS if label in found]),
+        choice("source", "Source", [s for s in ("es", "zh1", "fr", "zh2", "book")]),
+        choice("loss", "Loss", made),
+    ]
+    return (
+        '<form id="ledger-filter" hidden aria-label="Filter the claims">'
+        + "".join(parts)
+        + '<output id="ledger-count" aria-live="polite"></output></form>'
+    )
+
+
+def anchors(markdown: str) -> list[str]:
+    """The targets that a piece of the page's Markdown sets."""
+    return re.findall(r"^\(([\w-]+)\)=$", markdown, flags=re.M)

@@ -1,0 +1,179 @@
+"""Lovász losses: submodularity, the extension, its increments, and the hinge."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pandas as pd
+import torch
+
+from lossatlas import losses
+from lossatlas.theory.calculus import ClosedFormError
+from lossatlas.theory.check import Array, check
+
+
+def jaccard_set_loss(wrong: Array, truth: Array) -> float:
+    """Jaccard loss of a hard prediction that errs on the pixels ``wrong``."""
+    predicted = truth ^ wrong
+    union = (predicted | truth).sum()
+    return 0.0 if union == 0 else float(1 - (predicted & truth).sum() / union)
+
+
+def is_submodular(truth: Array) -> pd.DataFrame:
+    """F(A∪{i}) − F(A) ≥ F(B∪{i}) − F(B) for every A ⊂ B and i ∉ B, by going through all of them.
+
+    Raises:
+        ClosedFormError: a pair violates it.
+    """
+    size = truth.size
+    value = {
+        bits: jaccard_set_loss(np.array(bits, dtype=bool), truth)
+        for bits in itertools.product((False, True), repeat=size)
+    }
+    pairs, worst = 0, np.inf
+    for small in value:
+        for large in value:
+            if any(a and not b for a, b in zip(small, large, strict=True)):
+                continue
+            for place in range(size):
+                if large[place]:
+                    continue
+                with_small = (*small[:place], True, *small[place + 1 :])
+                with_large = (*large[:place], True, *large[place + 1 :])
+                gain = (value[with_small] - value[small]) - (value[with_large] - value[large])
+                pairs, worst = pairs + 1, min(worst, gain)
+    if worst < -1e-12:
+        raise ClosedFormError(f"the Jaccard loss is not submodular: a gain grows by {-worst:g}")
+    return pd.DataFrame([{"pixels": size, "inequalities": pairs, "least difference": worst}])
+
+
+def increments(errors: Array, truth: Array) -> Array:
+    """Closed-form increments of the Jaccard loss along the sorted errors, in the pixels' order.
+
+    With U the union before a pixel is added and I the intersection: a foreground pixel adds 1/U, a
+    background pixel I/(U(U+1)).
+    """
+    order = np.argsort(-errors, kind="stable")
+    hit, union = int(truth.sum()), int(truth.sum())
+    result = np.zeros(errors.size)
+    for place in order:
+        if truth[place]:
+            result[place] = 1 / union
+            hit -= 1
+        else:
+            result[place] = hit / (union * (union + 1))
+            union += 1
+    return result
+
+
+def check_lovasz(seed: int = 0) -> pd.DataFrame:
+    """The gradient −y·Δ·p(1−p) of the sigmoid form and −y·Δ·1[e>0] of the hinge.
+
+    Raises:
+        ClosedFormError: closed form, autograd and finite differences disagree.
+    """
+
+    def softmax_form(logits: Array, target: Array) -> Array:
+        probs = 1 / (1 + np.exp(-logits))
+        steps = increments(np.abs(target - probs).ravel(), target.ravel() > 0.5)
+        return -(2 * target - 1) * steps.reshape(logits.shape) * probs * (1 - probs)
+
+    def hinge_form(logits: Array, target: Array) -> Array:
+        sign = 2 * target - 1
+        errors = 1 - logits * sign
+        steps = increments(errors.ravel(), target.ravel() > 0.5).reshape(logits.shape)
+        return -sign * steps * (errors > 0)
+
+    # Distinct margins, far apart: a finite difference must not cross a tie, where there is a kink.
+    draw = np.random.default_rng(seed)
+    cases = []
+    for fraction in (0.2, 0.5):
+        target = (np.arange(12) < round(12 * fraction)).astype(float)[None, None]
+        margins = draw.permutation(np.linspace(-3.1, 3.1, 12))[None, None]
+        cases.append((f"hard labels, {fraction:.0%}", (2 * target - 1) * margins, target))
+    return pd.concat(
+        [
+            check(
+                "Lovász-softmax, sigmoid",
+                softmax_form,
+                losses.build("lovasz_softmax", mode="binary"),
+                cases,
+            ),
+            check("Lovász hinge", hinge_form, losses.build("lovasz_hinge"), cases),
+        ],
+        ignore_index=True,
+    )
+
+
+def equals_jaccard_at_vertices(seed: int = 0, draws: int = 30) -> float:
+    """Largest |Lovász − (1 − IoU)| over hard predictions."""
+    draw = np.random.default_rng(seed)
+    loss = losses.build("lovasz_softmax", mode="binary")
+    worst = 0.0
+    for _ in range(draws):
+        truth = draw.random(15) < 0.4
+        truth[0] = True
+        predicted = draw.random(15) < 0.5
+        logits = torch.tensor(np.where(predicted, 60.0, -60.0))[None, None]
+        value = loss(logits, torch.tensor(truth.astype(float))[None, None]).item()
+        worst = max(worst, abs(value - jaccard_set_loss(truth ^ predicted, truth)))
+    return worst
+
+
+def is_convex(seed: int = 0, draws: int = 300) -> float:
+    """Least slack of convexity in the errors over random segments; never negative beyond rounding."""
+    draw = np.random.default_rng(seed)
+    truth = draw.random(20) < 0.4
+    least = np.inf
+    for _ in range(draws):
+        a, b, part = draw.random(20), draw.random(20), draw.random()
+        values = [float(e @ increments(e, truth)) for e in (a, b, part * a + (1 - part) * b)]
+        least = min(least, part * values[0] + (1 - part) * values[1] - values[2])
+    return least
+
+
+def float32_differences(
+    pixels: int = 1_000_000, fraction: float = 0.1, seed: int = 0
+) -> pd.DataFrame:
+    """Differencing the Jaccard curve in float32 against the closed-form increments.
+
+    The curve's values are near 1 and its steps near 1/N: their difference loses most digits.
+    """
+    draw = np.random.default_rng(seed)
+    truth = draw.random(pixels) < fraction
+    position = np.arange(1, pixels + 1, dtype=np.float64)
+    found = np.cumsum(truth)
+    total = int(truth.sum())
+    left, union = total - found, total + position - found
+    exact = np.where(truth, 1 / union, (total - found) / (union * (union - 1)))
+    curve = (1 - left.astype(np.float32) / union.astype(np.float32)).astype(np.float32)
+    differenced = np.diff(curve, prepend=np.float32(0)).astype(np.float64)
+    closed = exact.astype(np.float32).astype(np.float64)
+    rows = []
+    for name, values in (
+        ("differences in float32", differenced),
+        ("closed form in float32", closed),
+    ):
+        error = np.abs(values - exact) / np.maximum(exact, 1e-300)
+        rows.append(
+            {
+                "increments": name,
+                "median relative error": float(np.median(error)),
+                "exactly zero": float((values == 0).mean()),
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def histogram_error(bins: tuple[int, ...] = (16, 256, 4096), seed: int = 0) -> pd.DataFrame:
+    """The histogram form's error beside its bound 1/bins."""
+    draw = torch.Generator().manual_seed(seed)
+    logits = torch.randn(1, 1, 4000, generator=draw, dtype=torch.float64) * 2
+    target = (torch.rand(1, 1, 4000, generator=draw) < 0.1).double()
+    exact = losses.build("lovasz_softmax", mode="binary")(logits, target).item()
+    rows = []
+    for count in bins:
+        value = losses.build("lovasz_softmax", mode="binary", bins=count)(logits, target).item()
+        rows.append({"bins": count, "exact − histogram": exact - value, "bound": 1 / count})
+    return pd.DataFrame(rows)

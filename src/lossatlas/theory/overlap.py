@@ -1,0 +1,297 @@
+"""Overlap losses: relations between them, set against pixel, smoothing, noise and minimisers."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import sympy as sp
+import torch
+
+from lossatlas import losses
+from lossatlas.theory.atlas import total_l1
+from lossatlas.theory.calculus import ClosedFormError
+from lossatlas.theory.check import autograd
+from lossatlas.theory.descent import Adam, Descent
+from lossatlas.theory.forms import FORMS, binary_cases
+from lossatlas.theory.symbols import I, J, S, T
+from lossatlas.theory.verdict import Verdict, decide, settles
+
+
+def dice_of_jaccard() -> tuple[sp.Expr, sp.Expr, sp.Expr]:
+    """D as a function of J, and the largest D − J with the J where it is attained.
+
+    Raises:
+        ClosedFormError: D = 2J/(1+J) fails.
+    """
+    dice, jaccard = 2 * I / (S + T), I / (S + T - I)
+    stated = 2 * J / (1 + J)
+    if sp.simplify(stated.subs(J, jaccard) - dice) != 0:
+        raise ClosedFormError("D = 2J/(1+J) does not hold.")
+    (best,) = [root for root in sp.solve(sp.diff(stated - J, J), J) if root >= 0]
+    return stated, sp.nsimplify(sp.expand(sp.radsimp((stated - J).subs(J, best)))), best
+
+
+def gradients_are_parallel(seed: int = 0) -> pd.DataFrame:
+    """∇D = 2/(1+J)²·∇J on draws, from autograd of the library: the largest departure.
+
+    Raises:
+        ClosedFormError: they are not parallel by that factor.
+    """
+    rows = []
+    for label, logits, target in binary_cases(seed):
+        dice = autograd(losses.build("dice", mode="binary"), logits, target)
+        jaccard = autograd(losses.build("jaccard", mode="binary"), logits, target)
+        probs = 1 / (1 + np.exp(-logits))
+        overlap = (probs * target).sum()
+        value = overlap / (probs.sum() + target.sum() - overlap)
+        factor = 2 / (1 + value) ** 2
+        apart = float(np.abs(dice - factor * jaccard).max() / np.abs(dice).max())
+        if not apart < 1e-10:
+            raise ClosedFormError(f"{label}: ∇D departs from 2/(1+J)²∇J by {apart:g} relative.")
+        rows.append({"case": label, "J": value, "2/(1+J)²": factor, "largest departure": apart})
+    return pd.DataFrame(rows)
+
+
+def rank_reversal() -> pd.DataFrame:
+    """Two methods on two classes: one has the higher mean IoU, the other the higher mean Dice."""
+    rows = []
+    for name, values in (("first", (0.2, 0.9)), ("second", (0.5, 0.58))):
+        jaccard = np.array(values)
+        rows.append(
+            {
+                "method": name,
+                "IoU of the classes": str(values),
+                "mean IoU": jaccard.mean(),
+                "mean Dice": (2 * jaccard / (1 + jaccard)).mean(),
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def per_image_against_batch() -> pd.DataFrame:
+    """A big object found well and a small one found badly: Dice per image, and over the batch."""
+    target = torch.zeros(2, 1, 1000, dtype=torch.float64)
+    target[0, :, :500] = 1.0
+    target[1, :, :10] = 1.0
+    logits = torch.full_like(target, -12.0)
+    logits[0, :, :460] = 12.0  # 460 of 500
+    logits[1, :, 8:24] = 12.0  # 2 of 10, 14 elsewhere
+    rows = []
+    for name, flag in (("per image, then the mean", True), ("over the batch", False)):
+        value = losses.build("dice", mode="binary", per_image=flag)(logits, target).item()
+        rows.append({"Dice": name, "coefficient": 1 - value})
+    return pd.DataFrame(rows)
+
+
+def empty_mask(pixels: int = 65_536) -> pd.DataFrame:
+    """The gradient on one pixel of an image without foreground, at q = ½, by smoothing."""
+    logits, target = np.zeros((1, 1, pixels)), np.zeros((1, 1, pixels))
+    rows = [
+        {
+            "loss": "cross-entropy",
+            "ε": "",
+            "gradient": float(
+                np.abs(autograd(losses.build("ce", mode="binary"), logits, target)).max()
+            ),
+        }
+    ]
+    for smooth in (1.0, 1e-6, 0.0):
+        loss = losses.build("dice", mode="binary", smooth=smooth)
+        size = float(np.abs(autograd(loss, logits, target)).max())
+        rows.append({"loss": "Dice", "ε": f"{smooth:g}", "gradient": size})
+    return pd.DataFrame(rows)
+
+
+def soft_label_minimisers(label: float = 0.3) -> pd.DataFrame:
+    """One pixel with a soft label: where each loss is least, searched on a grid of p."""
+    probs = np.linspace(1e-4, 1 - 1e-4, 9999)
+    logits = torch.tensor(np.log(probs / (1 - probs)))[:, None, None]
+    target = torch.full_like(logits, label)
+    rows = []
+    for name in ("ce", "dice", "dice_squared", "dice_semimetric", "jaccard"):
+        options = {} if name == "ce" else {"per_image": True}
+        loss = losses.build(name, mode="binary", reduction="none", **options)
+        values = loss(logits, target).reshape(probs.size)
+        rows.append(
+            {
+                "loss": FORMS[name].title,
+                "label t": label,
+                "least at p": float(probs[int(values.argmin())]),
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def extremal_minimiser(steps: int = 150, seed: int = 0) -> pd.DataFrame:
+    """Descends soft Dice on expected labels: the minimiser is 0 or 1, with a threshold at D*/2.
+
+    The pixels' chances of being foreground are spread between 0 and 1; the loss sees the chances
+    as soft labels, which for linear Dice is the expectation for large images.
+    """
+    chances = torch.linspace(0.02, 0.98, 49, dtype=torch.float64)[None, None]
+    # Starting at the answer's neutral point; Adam's scale-free steps avoid the vanishing slopes.
+    logits = torch.zeros_like(chances).requires_grad_()
+    loss = losses.build("dice", mode="binary")
+    search = Adam([logits], lr=0.5)
+    for _ in range(steps):
+        search.step(loss(logits, chances))
+    probs = logits.detach().sigmoid()
+    dice = 1 - loss(logits, chances).item()
+    chosen = chances[probs > 0.5].min().item()
+    return pd.DataFrame(
+        [
+            {
+                "Dice reached": dice,
+                "D*/2": dice / 2,
+                "least chance called foreground": chosen,
+                "farthest from 0 and 1": float(torch.minimum(probs, 1 - probs).max()),
+            }
+        ]
+    )
+
+
+def batch_noise(
+    log_sds: tuple[float, ...] = (0.2, 0.7, 1.2), batch: int = 8, batches: int = 60, seed: int = 0
+) -> pd.DataFrame:
+    """Noise of the batch loss for a network that does not change: coefficient of variation.
+
+    Images of 32² pixels with one object of log-normal size (median 40 pixels); logits are normal
+    around 1 on foreground and −3 elsewhere. Nothing is trained: all variation is sampling.
+    """
+    draw = np.random.default_rng(seed)
+    rows = []
+    for log_sd in log_sds:
+        values: dict[str, list[float]] = {"ce": [], "dice": []}
+        for _ in range(batches):
+            sizes = np.clip(40 * np.exp(draw.normal(0, log_sd, batch)), 1, 900).astype(int)
+            target = (np.arange(1024)[None] < sizes[:, None]).astype(float)[:, None]
+            logits = draw.normal(np.where(target > 0, 1.0, -3.0), 1.0)
+            scores, labels = torch.tensor(logits), torch.tensor(target)
+            values["ce"].append(losses.build("ce", mode="binary")(scores, labels).item())
+            values["dice"].append(
+                losses.build("dice", mode="binary", per_image=True)(scores, labels).item()
+            )
+        spread = {name: float(np.std(found) / np.mean(found)) for name, found in values.items()}
+        rows.append({"log-sd of sizes": log_sd, "CE": spread["ce"], "Dice": spread["dice"]})
+    return pd.DataFrame(rows)
+
+
+#: Steps after which the small training of :func:`convergence` gives up.
+CONVERGENCE_STEPS = 150
+
+
+def convergence(
+    optimiser: str, name: str, lr: float, steps: int = CONVERGENCE_STEPS, seed: int = 0
+) -> int:
+    """Steps until a linear classifier's hard Dice passes 0.8 on separable pixels, or ``steps``."""
+    draw = torch.Generator().manual_seed(seed)
+    target = (torch.arange(500) < 10).double()[None, None]
+    features = torch.randn(500, 2, generator=draw, dtype=torch.float64)
+    features[:10, 0] += 5.0
+    weights = torch.zeros(3, dtype=torch.float64, requires_grad=True)
+    inputs = torch.cat([features, torch.ones(500, 1, dtype=torch.float64)], dim=1)
+    makers = {"SGD": Descent, "Adam": Adam}
+    search = makers[optimiser]([weights], lr=lr)
+    loss = losses.build(name, mode="binary")
+    for step in range(steps):
+        logits = (inputs @ weights)[None, None]
+        called = (logits > 0).double()
+        if 2 * (called * target).sum() / (called.sum() + target.sum()) > 0.8:
+            return step
+        search.step(loss(logits, target))
+    return steps
+
+
+def convergence_table() -> pd.DataFrame:
+    """Steps to a hard Dice of 0.8 at equal learning rates."""
+    rows = []
+    for optimiser, lr in (("SGD", 0.5), ("Adam", 0.1)):
+        rows.append(
+            {
+                "optimiser": optimiser,
+                "learning rate": lr,
+                "CE": convergence(optimiser, "ce", lr),
+                "Dice": convergence(optimiser, "dice", lr),
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+@settles(21)
+def dice_is_iou() -> Verdict:
+    """D = 2J/(1+J), at most 3 − 2√2 apart, and means can reverse the order."""
+    stated, gap, at = dice_of_jaccard()
+    table = rank_reversal()
+    reversed_order = table["mean IoU"].diff().iloc[1] * table["mean Dice"].diff().iloc[1] < 0
+    return decide(
+        not (gap > 0 and reversed_order),
+        f"$D = {sp.latex(stated)}$: never less than J, and up to ${sp.latex(gap)}$ = {float(gap):.3f} "
+        f"more, at J = {float(at):.3f}. Class means can even rank two methods in opposite order: mean "
+        f"IoU {table['mean IoU'][0]:.2f} > {table['mean IoU'][1]:.2f} but mean Dice "
+        f"{table['mean Dice'][0]:.3f} < {table['mean Dice'][1]:.3f}.",
+    )
+
+
+@settles(22)
+def pixels_as_one_whole() -> Verdict:
+    """One whole per image, or one per batch: they differ."""
+    table = per_image_against_batch()["coefficient"]
+    return decide(
+        bool(abs(table[0] - table[1]) > 0.05),
+        "The sums run over the whole class before the ratio is taken. Over which pixels matters: a big "
+        f"object found well and a small one found badly have a Dice of {table[0]:.2f} per image and "
+        f"{table[1]:.2f} over the batch.",
+        "Say whether the whole is an image or a batch.",
+    )
+
+
+@settles(24)
+def converges_fast() -> Verdict:
+    """Its gradient is smaller; what follows depends on optimiser, rate and the meaning of arrival."""
+    ratio = total_l1("ce", 0.01, 0.5) / total_l1("dice", 0.01, 0.5)
+    table = convergence_table().set_index("optimiser")
+    return Verdict(
+        "conditional" if ratio > 1 else "true",
+        f"At π = 1 %, q = ½ the whole gradient of Dice is {ratio:.0f} times smaller than "
+        "cross-entropy's. Steps of a linear classifier to a Dice of 0.8 at ½, at equal learning rates "
+        f"({CONVERGENCE_STEPS} at most): SGD {table.loc['SGD', 'CE']} (CE) and "
+        f"{table.loc['SGD', 'Dice']} (Dice), Adam {table.loc['Adam', 'CE']} and "
+        f"{table.loc['Adam', 'Dice']}.",
+        "Depends on optimiser and learning rate (Adam's steps do not see the gradient's size), and on "
+        "the threshold by which arrival is judged: cross-entropy must lift a rare class above ½.",
+    )
+
+
+@settles(12)
+def curve_is_a_mess() -> Verdict:
+    """Noisier in a static simulation when sizes vary; training adds its own."""
+    table = batch_noise()
+    noisier = bool((table["Dice"] > table["CE"]).all())
+    rows = "; ".join(
+        f"{row.Dice:.3f} against {row.CE:.3f} at log-sd {row[1]:g}" for row in table.itertuples()
+    )
+    return Verdict(
+        "conditional",
+        "With a network that does not change and batches of 8, the batch loss varies (coefficient of "
+        f"variation, Dice against CE): {rows}. "
+        + (
+            "Dice is the noisier in every case."
+            if noisier
+            else "Dice is not the noisier throughout."
+        ),
+        "Sampling alone; the noise of a training curve also has the steps in it.",
+    )
+
+
+@settles(25)
+def cross_entropy_is_maximised() -> Verdict:
+    """It is minimised: a sign slip."""
+    label = torch.ones(1, 1, 1, dtype=torch.float64)
+    loss = losses.build("ce", mode="binary")
+    wrong, right = (loss(torch.full_like(label, z), label).item() for z in (-3.0, 3.0))
+    return decide(
+        right > wrong,
+        f"Cross-entropy is {wrong:.2f} for a wrong answer and {right:.2f} for a right one: what is "
+        "maximised is the likelihood, cross-entropy is minimised.",
+        "A slip of sign.",
+    )

@@ -1,0 +1,56 @@
+"""What settles a claim: a function that computes, and returns true, false or conditional."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+
+#: The verdicts a claim can have. "awaiting" stands until a study's records settle it.
+VERDICTS = ("true", "false", "conditional", "awaiting")
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The outcome of a computation on a claim.
+
+    Attributes:
+        verdict: one of :data:`VERDICTS`.
+        because: a sentence or two with the computed numbers; Markdown with formulas.
+        condition: what a conditional claim, or the limits of a true one, depend on.
+    """
+
+    verdict: str
+    because: str
+    condition: str = ""
+
+    def __post_init__(self) -> None:
+        if self.verdict not in VERDICTS:
+            raise ValueError(f"verdict must be one of {VERDICTS}, got {self.verdict!r}")
+
+
+_SETTLED_BY: dict[str, Callable[[], Verdict]] = {}
+
+
+def settles(*claims: int | str) -> Callable[[Callable[[], Verdict]], Callable[[], Verdict]]:
+    """Registers a function as what settles one or more claims, by their ids."""
+
+    def register(function: Callable[[], Verdict]) -> Callable[[], Verdict]:
+        once = cache(function)
+        for claim in claims:
+            if str(claim) in _SETTLED_BY:
+                raise ValueError(f"claim {claim} is settled twice: {function.__name__}")
+            _SETTLED_BY[str(claim)] = once
+        return once
+
+    return register
+
+
+def settled() -> dict[str, Callable[[], Verdict]]:
+    """Every registered function by the claim's id."""
+    return dict(_SETTLED_BY)
+
+
+def decide(holds: bool, because: str, condition: str = "") -> Verdict:
+    """True or false, as a computation says."""
+    return Verdict("true" if holds else "false", because, condition)

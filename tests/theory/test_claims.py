@@ -1,0 +1,233 @@
+"""The ledger: its data, its verdicts, and the numbers that the verdicts rest on."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from lossatlas.theory import (
+    atlas,
+    categorical,
+    focal,
+    information,
+    ledger,
+    lovasz,
+    metric_facts,
+    overlap,
+    weighting,
+)
+from lossatlas.theory.ledger import LedgerError
+from lossatlas.theory.verdict import Verdict, settled, settles
+
+
+@pytest.fixture(scope="module")
+def verdicts() -> dict[str, Verdict]:
+    return ledger.all_verdicts("no such folder")
+
+
+def test_all_49_claims_and_five_headlines_are_there() -> None:
+    ids = [claim.id for claim in ledger.load()[1]]
+    assert sorted(ids) == sorted([f"H{i}" for i in range(1, 6)] + [str(i) for i in range(1, 50)])
+
+
+def test_every_computed_claim_has_a_verdict_and_every_experiment_awaits_a_study(
+    verdicts: dict[str, Verdict],
+) -> None:
+    for claim in ledger.load()[1]:
+        awaiting = verdicts[claim.id].verdict == "awaiting"
+        assert awaiting == (claim.kind == "experiment"), claim.id
+
+
+def test_no_function_settles_a_claim_that_is_not_in_the_ledger(
+    verdicts: dict[str, Verdict],
+) -> None:
+    known = {c.id for c in ledger.load()[1] if c.kind != "experiment"}
+    assert set(settled()) == known
+
+
+def test_the_verdicts_found_equal_those_noted_before(verdicts: dict[str, Verdict]) -> None:
+    noted = {c.id: c.recorded for c in ledger.load()[1] if c.recorded}
+    differing = {i: (v, verdicts[i].verdict) for i, v in noted.items() if verdicts[i].verdict != v}
+    assert differing == {}
+
+
+def test_a_verdict_is_what_a_computation_returns(monkeypatch: pytest.MonkeyPatch) -> None:
+    # With another arithmetic the same function returns another verdict.
+    function = settled()["46"].__wrapped__  # type: ignore[attr-defined]
+    assert function().verdict == "false"
+    plain = categorical.thousand_classes
+    monkeypatch.setattr(
+        categorical,
+        "thousand_classes",
+        lambda multiplier=1.0, gamma=0.0: {**plain(multiplier * 10, gamma)},
+    )
+    assert function().verdict == "true"
+
+
+def test_a_claim_cannot_be_settled_twice() -> None:
+    ledger.all_verdicts("no such folder")
+    with pytest.raises(ValueError, match="settled twice"):
+        settles(46)(lambda: Verdict("true", ""))
+
+
+def test_an_unknown_verdict_is_refused() -> None:
+    with pytest.raises(ValueError, match="maybe"):
+        Verdict("maybe", "")
+
+
+def test_an_experiment_is_filled_from_a_studys_records(tmp_path: Path) -> None:
+    claim = next(claim for claim in ledger.load()[1] if claim.id == "7")
+    folder = tmp_path / claim.study
+    folder.mkdir()
+    record = {"verdict": "conditional", "because": "Δ = 0.10 (n = 8).", "condition": "At ½."}
+    path = folder / "verdicts.json"
+    path.write_text(json.dumps({"schema": 1, "verdicts": {"7": record}}), encoding="utf-8")
+    assert ledger.verdict_of(claim, tmp_path) == Verdict(**record)
+    path.write_text(json.dumps({"schema": 2, "verdicts": {}}), encoding="utf-8")
+    with pytest.raises(LedgerError, match="schema"):
+        ledger.verdict_of(claim, tmp_path)
+
+
+def test_each_claim_has_its_anchor_and_a_link_to_the_cell(verdicts: dict[str, Verdict]) -> None:
+    text = ledger.page(verdicts).data
+    assert ledger.anchors(text) == [f"claim-{i}" for i in range(1, 50)]
+    assert "(#shown-21)" in text and "(#shown-7)" not in text
+    assert (
+        "::::{container} claim verdict-false kind-derivation source-zh1 loss-dice loss-jaccard"
+        in text
+    )
+
+
+def test_every_chapter_shows_the_claims_that_the_ledger_links_to() -> None:
+    import nbformat
+
+    folder = Path(__file__).resolve().parents[2] / "notebooks" / "derivations"
+    for claim in ledger.load()[1]:
+        if not claim.chapter:
+            continue
+        notebook = nbformat.read(folder / f"{claim.chapter}.ipynb", as_version=4)
+        calls = [c.source for c in notebook.cells if "ledger.settle(" in c.source]
+        shown = {part.strip(' ")') for c in calls for part in c.split("settle(")[1].split(",")}
+        assert claim.id in shown, f"claim {claim.id} is not shown in {claim.chapter}"
+
+
+def test_a_changed_verdict_is_said_on_the_page() -> None:
+    claim = next(claim for claim in ledger.load()[1] if claim.id == "21")
+    assert "earlier verification" in ledger.entry(claim, Verdict("true", "…"))
+    assert "earlier verification" not in ledger.entry(claim, Verdict("false", "…"))
+
+
+# --- the numbers, with their arithmetic ---------------------------------------------------------
+
+
+def test_divergences_by_hand() -> None:
+    # KL(½‖0.1) = ½ ln(0.5/0.1) + ½ ln(0.5/0.9) = 0.80472 − 0.29389.
+    assert information.divergence([0.5, 0.5], [0.1, 0.9]) == pytest.approx(0.510826, abs=1e-6)
+    assert information.entropy([1.0, 0.0]) == 0.0
+
+
+def test_the_thousand_classes_by_hand() -> None:
+    found = categorical.thousand_classes()
+    assert found["positives"] == pytest.approx(2 * 0.2231436, abs=1e-6)
+    assert found["negatives"] == pytest.approx(998 * 0.1053605, abs=1e-3)
+
+
+def test_two_channels_move_twice_as_far() -> None:
+    assert categorical.same_start_ratio() == pytest.approx(2.0, rel=1e-9)
+
+
+def test_the_weighted_minimiser_is_a_shift_by_ln_w() -> None:
+    best, _ = weighting.weighted_minimiser()
+    from lossatlas.theory.symbols import eta, w
+
+    # w = 9, η = 0.1: 0.9/(0.9 + 0.9) = ½.
+    assert best.subs({w: 9, eta: 0.1}) == pytest.approx(0.5)
+
+
+def test_the_best_threshold_is_half_of_the_best_dice() -> None:
+    for fraction in (0.01, 0.05, 0.2):
+        facts = weighting.threshold_facts(fraction)
+        assert facts["best threshold"] == pytest.approx(facts["D*/2"], abs=2e-3)
+
+
+def test_focal_loss_is_not_calibrated_but_keeps_order() -> None:
+    found = [focal.minimiser(eta) for eta in (0.1, 0.3, 0.5, 0.9)]
+    assert found == sorted(found)
+    assert found[0] == pytest.approx(0.306, abs=1e-3)
+    assert found[2] == pytest.approx(0.5, abs=1e-4)
+
+
+def test_dice_and_jaccard_gradients_are_parallel() -> None:
+    assert (overlap.gradients_are_parallel()["largest departure"] < 1e-10).all()
+
+
+def test_the_largest_gap_between_dice_and_jaccard() -> None:
+    _, gap, at = overlap.dice_of_jaccard()
+    assert float(gap) == pytest.approx(3 - 2 * np.sqrt(2))
+    assert float(at) == pytest.approx(np.sqrt(2) - 1)
+
+
+def test_an_empty_mask_hardly_pulls_at_dice() -> None:
+    table = overlap.empty_mask(4096).set_index("ε")["gradient"]
+    # ε p(1−p)/(S+ε)² = 0.25/(2048+1)² for ε = 1.
+    assert table["1"] == pytest.approx(0.25 / 2049**2, rel=1e-9)
+    assert table["0"] == 0.0
+
+
+def test_published_shares_equal_those_derived_from_the_gradient() -> None:
+    assert set(atlas.published_forms()) >= {"ce", "dice", "tversky", "inverse_dice"}
+
+
+def test_shares_agree_with_autograd() -> None:
+    table = atlas.worst_disagreement(fractions=(0.1, 0.02), probs=(0.4, 0.05), pixels=200)
+    assert (table["closed form − autograd"] <= 1e-9).all()
+
+
+@pytest.mark.parametrize(
+    ("name", "shares"),
+    [
+        ("ce", (0.010, 0.083, 0.500)),
+        ("weighted_ce", (0.50, 0.90, 0.99)),
+        ("dice", (0.505, 0.524, 0.668)),
+        ("dice_squared", (0.340, 0.500, 0.981)),
+        ("tversky", (0.512, 0.553, 0.771)),
+        ("mean_dice", (0.045, 0.205, 0.500)),
+    ],
+)
+def test_the_table_of_shares(name: str, shares: tuple[float, ...]) -> None:
+    found = [float(atlas.share_values(name, 0.01, q, 5000)) for q in (0.5, 0.1, 0.01)]
+    assert found == pytest.approx(shares, abs=6e-4)
+
+
+def test_lovasz_closed_form_agrees_and_is_the_jaccard_loss_on_hard_answers() -> None:
+    assert (lovasz.check_lovasz()["vs autograd"] <= 1e-10).all()
+    assert lovasz.equals_jaccard_at_vertices() < 1e-12
+    assert lovasz.is_convex() > -1e-12
+
+
+def test_float32_differences_lose_digits_where_the_closed_form_does_not() -> None:
+    table = lovasz.float32_differences(200_000).set_index("increments")["median relative error"]
+    assert table["differences in float32"] > 1e-3
+    assert table["closed form in float32"] < 1e-6
+
+
+def test_the_histogram_error_stays_below_its_bound() -> None:
+    table = lovasz.histogram_error()
+    assert (
+        (table["exact − histogram"] >= -1e-12) & (table["exact − histogram"] <= table["bound"])
+    ).all()
+
+
+def test_hard_examples_have_the_gradient_of_the_kept_pixels() -> None:
+    assert (weighting.check_hard_examples()["vs autograd"] <= 1e-10).all()
+
+
+def test_a_shift_by_one_pixel_spares_the_square_and_not_the_line() -> None:
+    table = metric_facts.blind_spots().set_index("case")
+    # 19·20 shared of 21·20 pixels.
+    assert table.loc["a square shifted by one pixel", "IoU"] == pytest.approx(19 / 21)
+    assert table.loc["a thin line shifted by one pixel", "IoU"] == 0.0
+    assert table["Hausdorff"].tolist()[1:] == [1.0, 1.0]
