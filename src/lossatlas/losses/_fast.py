@@ -24,21 +24,30 @@ from torch import Tensor
 Phi = Callable[[Tensor, Tensor], Tensor]
 Slices = tuple[slice, slice]
 
-#: Elements in a chunk: a megabyte of float32.
+#: Elements in a chunk: a megabyte of float32, half of one where every temporary has its size.
 _CHUNK = 1 << 18
 
+#: Up to so many classes, comparing each class with the labels beats gathering and scattering.
+_FEW = 6
 
-def chunks(shape: torch.Size) -> Iterator[Slices]:
-    """Slices over images and pixels of (N, C, P) in chunks of about `_CHUNK` elements."""
+
+def sigmoid_chunks(shape: torch.Size) -> Iterator[Slices]:
+    """Chunks for sigmoids, whose dozen temporaries are all as large as the chunk of logits."""
+    return chunks(shape, _CHUNK // 2)
+
+
+def chunks(shape: torch.Size, size: int | None = None) -> Iterator[Slices]:
+    """Slices over images and pixels of (N, C, P) in chunks of about `size` elements."""
     n, c, p = shape
+    size = _CHUNK if size is None else size
     if n == 0 or p == 0:
         return
-    if c * p <= _CHUNK:
-        images = max(1, _CHUNK // (c * p))
+    if c * p <= size:
+        images = max(1, size // (c * p))
         for i in range(0, n, images):
             yield slice(i, min(i + images, n)), slice(0, p)
     else:
-        pixels = max(1, _CHUNK // c)
+        pixels = max(1, size // c)
         for i in range(n):
             for j in range(0, p, pixels):
                 yield slice(i, i + 1), slice(j, min(j + pixels, p))
@@ -129,13 +138,17 @@ class SoftmaxStatistics(torch.autograd.Function):
                 if surprisal:
                     u_all[at] = u
                 if regions:
+                    predicted = torch.einsum("kcm,kcm->kc", out, out) if squared else out.sum(-1)
+                    stats[1, at[0]] += predicted
+                if regions and c <= _FEW:
+                    for k in range(c):
+                        stats[0, at[0], k] += (out[:, k] * (labels == k)).sum(-1)
+                elif regions:
                     probs = out.gather(1, labels[:, None])[:, 0]
                     rows = torch.arange(z.shape[0])[:, None] * c + labels
                     stats[0, at[0]] += torch.bincount(
                         rows.view(-1), probs.double().view(-1), minlength=z.shape[0] * c
                     ).view(-1, c)
-                    predicted = torch.einsum("kcm,kcm->kc", out, out) if squared else out.sum(-1)
-                    stats[1, at[0]] += predicted
         ctx.save_for_backward(logits, target, valid)
         ctx.buffer, ctx.squared, ctx.plain, ctx.used = buffer, squared, plain, (surprisal, regions)
         ctx.set_materialize_grads(False)
@@ -172,6 +185,19 @@ class SoftmaxStatistics(torch.autograd.Function):
                     row, spike = g, -g
                 if by_s is None or by_i is None:
                     p.mul_(row[:, None])
+                elif p.shape[1] <= _FEW and not ctx.squared:
+                    # p (dL/dp - s) as it stands; only the surprisal's spike is left to scatter.
+                    slopes = [
+                        torch.where(
+                            labels == k, (by_i + by_s)[at[0], k, None], by_s[at[0], k, None]
+                        )
+                        for k in range(p.shape[1])
+                    ]
+                    mean = sum(p[:, k] * slope for k, slope in enumerate(slopes)) - row
+                    for k, slope in enumerate(slopes):
+                        p[:, k].mul_(slope.sub_(mean))
+                    if grads[0] is None:
+                        continue
                 else:
                     a = by_i[at[0]].gather(1, labels.flatten(1)).view_as(row)
                     hit = p.gather(1, labels[:, None])[:, 0] * a
@@ -308,7 +334,7 @@ def _sigmoid_pixel_sum(
 ) -> tuple[Tensor, Tensor | None]:
     buffer = _like(logits) if keep else None
     total = torch.zeros((), dtype=torch.float64)
-    for at in chunks(logits.shape):
+    for at in sigmoid_chunks(logits.shape):
         z, v = _cut(logits, at), _cut(valid, at)
         t = _cut(target, at)
         assert z is not None and t is not None
@@ -365,7 +391,7 @@ class SigmoidStatistics(torch.autograd.Function):
         keep = ctx.needs_input_grad[0]
         buffer = _like(logits) if keep else None
         stats = torch.zeros(2, n, c, dtype=torch.float64)
-        for at in chunks(logits.shape):
+        for at in sigmoid_chunks(logits.shape):
             z, t, v = _cut(logits, at), _cut(target, at), _cut(valid, at)
             assert z is not None and t is not None
             p = torch.empty(z.shape, dtype=z.dtype) if buffer is None else _cut(buffer, at)
@@ -389,7 +415,7 @@ class SigmoidStatistics(torch.autograd.Function):
         fresh = buffer is None
         grad = _like(logits) if buffer is None else buffer
         by_i, by_s = grad_stats.to(logits.dtype)[..., None].unbind(0)
-        for at in chunks(logits.shape):
+        for at in sigmoid_chunks(logits.shape):
             p, t, v = _cut(grad, at), _cut(target, at), _cut(valid, at)
             assert p is not None and t is not None
             if fresh:

@@ -81,12 +81,13 @@ class FocalLoss(PixelLoss):
 
     def phi(self, u: Tensor, q: Tensor) -> Tensor:
         """(1 - p_t)^γ (-log p_t)."""
-        return _positive(q) ** self.gamma * u
+        # From γ = 2 on the power and its first two derivatives are finite at q = 0 as they are.
+        return (q if self.gamma >= 2 else _positive(q)) ** self.gamma * u
 
     def dphi(self, u: Tensor, q: Tensor) -> Tensor:
-        """q^γ + γ q^(γ-1) (1-q) u."""
-        q = _positive(q)
-        return q**self.gamma + self.gamma * q ** (self.gamma - 1) * (1 - q) * u
+        """q^(γ-1) (q + γ (1-q) u)."""
+        q = q if self.gamma >= 2 else _positive(q)
+        return q ** (self.gamma - 1) * (q + self.gamma * (1 - q) * u)
 
     def of(self, s: Sample) -> Tensor:
         """Mean over pixels, or over positives, of α (1 - p_t)^γ (-log p_t)."""
