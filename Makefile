@@ -6,7 +6,7 @@ LOCK := requirements.lock
 .PHONY: book test bench data lint lock clean
 
 book: .venv/ready
-	@$(BIN)/lossatlas book --study $(STUDY)
+	@$(BIN)/lossatlas book --study "$(STUDY)"
 
 test: .venv/ready
 	$(BIN)/pytest -n 2 --dist loadfile
@@ -27,7 +27,7 @@ lint: .venv/ready
 .venv/ready: $(LOCK) pyproject.toml
 	@echo "— environment in .venv (about a minute, 6 GB on the first time)"
 	@python3 -c 'import sys; sys.exit(sys.version_info < (3, 11) and f"expected Python >= 3.11, got {sys.version.split()[0]}: put a newer python3 first on the PATH")'
-	@test -x $(BIN)/python || python3 -m venv .venv
+	@$(BIN)/python -m pip --version >/dev/null 2>&1 || python3 -m venv --clear .venv
 	@$(BIN)/python -m pip install -q --disable-pip-version-check "$$(grep -o '^uv==[0-9.]*' $(LOCK))"
 	@$(BIN)/uv pip install -q --python $(BIN)/python --require-hashes -r $(LOCK)
 	@$(BIN)/uv pip install -q --python $(BIN)/python --no-deps --no-build-isolation -e .

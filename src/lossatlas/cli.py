@@ -28,6 +28,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     run = commands.add_parser("run", help="train what a study lacks, then collect its records")
     run.add_argument("study")
     run.add_argument("--jobs", type=int, help="notebooks at a time (default: one for each core)")
+    run.add_argument("--fresh", action="store_true", help="train all anew, also what is there")
     run.set_defaults(run=_run)
 
     collect = commands.add_parser(
@@ -91,10 +92,10 @@ def _run(given: argparse.Namespace) -> int:
     from lossatlas.pipeline import require_checkout, run_study
 
     require_checkout()
-    failed = run_study(given.study, jobs=given.jobs)
+    failed = run_study(given.study, jobs=given.jobs, fresh=given.fresh)
     from lossatlas.experiments import load_study
 
-    print(collect(load_study(given.study)))
+    print(collect(load_study(given.study), file=given.study))
     return 1 if failed else 0
 
 
@@ -104,7 +105,7 @@ def _collect(given: argparse.Namespace) -> None:
     from lossatlas.pipeline import require_checkout
 
     require_checkout()
-    print(collect(load_study(given.study)))
+    print(collect(load_study(given.study), file=given.study))
 
 
 def _file_notebook(given: argparse.Namespace) -> None:
@@ -119,7 +120,8 @@ def _file_notebook(given: argparse.Namespace) -> None:
         raise ConfigError(
             f"{given.notebook}: expected a notebook that papermill executed, got another one"
         )
-    parameters = TrainParameters.parse(values)
+    # checked when the notebook ran: the components are not built again
+    parameters = TrainParameters.parse(values, build=False)
     folders = [run_path(parameters.runs_dir, run) for run in parameters.runs()]
     file_notebook(given.notebook, folders)
 

@@ -20,7 +20,7 @@ import yaml
 
 from lossatlas.experiments import ConfigError, Study, load_study
 from lossatlas.experiments.progress import beats
-from lossatlas.experiments.record import is_complete
+from lossatlas.experiments.record import NoRunsError, is_complete, read_run, run_path
 
 BOOK = Path("book")
 GENERATED = BOOK / "generated"
@@ -46,6 +46,15 @@ def require_checkout() -> None:
         )
 
 
+def _require_mirror() -> None:
+    """A mirror that is named must be there: else its data would be passed over without a word."""
+    mirror = os.environ.get("LOSSATLAS_MIRROR", "")
+    if mirror and "://" not in mirror and not Path(mirror).is_dir():
+        raise ConfigError(
+            f"LOSSATLAS_MIRROR: expected a folder or an address, got {mirror!r}: mend or unset it"
+        )
+
+
 def say(text: str) -> None:
     """A line for whoever watches; nothing waits in a buffer."""
     print(text, flush=True)
@@ -54,7 +63,9 @@ def say(text: str) -> None:
 # --- the study
 
 
-def run_study(name: str, *, jobs: int | None = None, runs_dir: str = "runs") -> list[Path]:
+def run_study(
+    name: str, *, jobs: int | None = None, runs_dir: str = "runs", fresh: bool = False
+) -> list[Path]:
     """Train every run of a study that is not there yet, in parallel where cores allow.
 
     One failed cell does not stop the others.
@@ -63,6 +74,7 @@ def run_study(name: str, *, jobs: int | None = None, runs_dir: str = "runs") -> 
         name: a study of ``workflow/studies``, or the path of a study's file.
         jobs: cells at a time; None takes one for each core.
         runs_dir: the folder of the run folders.
+        fresh: train every run anew, also those that are there.
 
     Returns:
         the notebooks of the cells that failed.
@@ -75,11 +87,16 @@ def run_study(name: str, *, jobs: int | None = None, runs_dir: str = "runs") -> 
     file = name
     study = load_study(file, check=check_components)
     name = study.study
+    if fresh:
+        for cell in study.cells():
+            for run in cell.runs():
+                shutil.rmtree(run_path(runs_dir, run), ignore_errors=True)
     waiting = [
         run for cell in study.cells() for run in cell.runs() if not is_complete(runs_dir, run)
     ]
     total = sum(len(cell.runs()) for cell in study.cells())
     say(f"study {name}: {total} runs, {total - len(waiting)} already there")
+    _say_outdated(study, file, runs_dir)
     if waiting:
         _require_data(study)
     command = [
@@ -103,20 +120,33 @@ def run_study(name: str, *, jobs: int | None = None, runs_dir: str = "runs") -> 
             done.unlink(missing_ok=True)
     log = LOGS / f"study-{name}.log"
     status = _watched(command, log, study, runs_dir)
+    # a cell is done when its notebook ended and its runs are there: a figure may fail after the training
     failed = [
         cell.notebook(name, runs_dir)
         for cell in study.cells()
-        if not all(is_complete(runs_dir, run) for run in cell.runs())
+        if not cell.notebook(name, runs_dir).with_suffix(".done").is_file()
     ]
     if failed:
         say(f"study {name}: {len(failed)} of {len(list(study.cells()))} notebooks failed:")
         for notebook in failed:
             say(f"  {notebook}: {_last_error(notebook)}")
-    elif status != 0:
-        raise StageError(
-            f"the workflow of study {name} failed (status {status}); its output is in {log}"
-        )
+    if status != 0:
+        say(f"study {name}: the workflow's own output is in {log}")
+        if not failed:
+            raise StageError(f"the workflow of study {name} failed (status {status}): see {log}")
     return failed
+
+
+def _say_outdated(study: Study, file: str, runs_dir: str) -> None:
+    """Say how many of the study's runs other code has made: they are shown, and marked, but not trained anew."""
+    from lossatlas.experiments.collect import outdated
+
+    there = [run for cell in study.cells() for run in cell.runs() if is_complete(runs_dir, run)]
+    count = outdated({run.run_id: read_run(run_path(runs_dir, run)) for run in there})
+    if count:
+        say(
+            f"study {study.study}: {count} runs are of other code; `lossatlas run --fresh {file}` makes them anew"
+        )
 
 
 def _require_data(study: Study) -> None:
@@ -271,7 +301,9 @@ def make_example_page(runs_dir: str = "runs") -> Path | None:
     study, cell = EXAMPLE_CELL
     executed = Path(runs_dir) / "cells" / study / f"{cell}.ipynb"
     page = GENERATED / "run_example.ipynb"
-    if executed.is_file():
+    if executed.with_suffix(
+        ".done"
+    ).is_file():  # a failed notebook stays where its error can be read
         from lossatlas.analysis.page import finish
 
         _forget(page.with_suffix(".md"))
@@ -317,8 +349,10 @@ def build_html(contents: Path) -> Path:
         *(*_tool("jupyter-book"), "build", str(BOOK), *(["--all"] if everything else [])),
         *("-W", "-n", "--keep-going", "--toc", str(contents.resolve())),
     ]
+    # A warning is given once, when its page is read: after a failed build all pages are read again.
+    rendered.unlink(missing_ok=True)
     _run_stage(command, LOGS / "book.log", "the book")
-    _write_if_changed(rendered, pages)
+    rendered.write_text(pages)
     return BOOK / "_build" / "html" / "index.html"
 
 
@@ -427,6 +461,7 @@ def make_book(study: str = BOOK_STUDIES[0], *, jobs: int | None = None) -> Path:
     from lossatlas.experiments.collect import collect
 
     require_checkout()
+    _require_mirror()
     studies = {file: load_study(file) for file in dict.fromkeys((study, *BOOK_STUDIES[1:]))}
     times: dict[str, float] = {}
     failed: list[Path] = []
@@ -438,16 +473,16 @@ def make_book(study: str = BOOK_STUDIES[0], *, jobs: int | None = None) -> Path:
             make_missing_page(
                 name,
                 f"Its data set, {', '.join(absent)}, is not on the machine that built this book.",
-                "LOSSATLAS_MIRROR=/path/to/the/data make book",
+                "make data book",
             )
             continue
         with _timed(f"study {name}", times):
             failed += run_study(file, jobs=jobs)
         with _timed(f"records and page of {name}", times):
             try:
-                collect(definition)
+                collect(definition, file=file)
                 make_study_page(name)
-            except FileNotFoundError:  # not one run finished
+            except NoRunsError:
                 make_missing_page(name, "Its runs failed.", f"make book STUDY={file}")
     if BOOK_STUDIES[0] not in {definition.study for definition in studies.values()}:
         with _timed(f"page of {BOOK_STUDIES[0]}", times):

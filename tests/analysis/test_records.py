@@ -136,7 +136,7 @@ def test_a_missing_file_is_named(spoilt, name):
 
 
 def test_an_empty_table_is_refused(spoilt):
-    edit_table(spoilt, "curves", lambda t: t.iloc[:0])
+    edit_table(spoilt, "per_class", lambda t: t.iloc[:0])
     with pytest.raises(RecordsError, match="expected at least one row"):
         records.load(spoilt)
 

@@ -82,6 +82,29 @@ def test_without_any_run_the_error_says_which_command_makes_them(tmp_path):
         collect(STUDY, runs_dir=tmp_path, results_dir=tmp_path)
 
 
+def test_runs_of_other_code_are_counted_and_the_records_made_anew(runs_dir, tmp_path, monkeypatch):
+    from lossatlas.experiments import collect as module
+
+    folder = collect(STUDY, runs_dir=runs_dir, results_dir=tmp_path)
+    described = json.loads((folder / "study.json").read_text())
+    assert described["provenance"]["outdated_runs"] == 0
+    monkeypatch.setattr(module, "code_version", lambda: "another")
+    collect(STUDY, runs_dir=runs_dir, results_dir=tmp_path)
+    described = json.loads((folder / "study.json").read_text())
+    assert described["provenance"]["outdated_runs"] == 4
+
+
+def test_predictions_are_never_laid_over_other_images(runs_dir, tmp_path):
+    changed = tmp_path / "runs"
+    shutil.copytree(runs_dir, changed)
+    path = run_path(changed, next(STUDY.cells()).runs()[0]) / "run.json"
+    record = json.loads(path.read_text())
+    record["data_checksums"]["test"] = "0" * 64
+    path.write_text(json.dumps(record))
+    with pytest.raises(ValueError, match="expected the test set of today"):
+        collect(STUDY, runs_dir=changed, results_dir=tmp_path)
+
+
 def test_the_most_contested_image_comes_first():
     # two losses agree on image a (both Dice 1) and not on image b (Dice 1 against 0)
     table = pd.DataFrame(

@@ -81,6 +81,7 @@ def test_a_notebook_s_namespace_gives_its_plain_names_alone():
         "In": [],
         "TrainParameters": TrainParameters,
         "print": print,
+        "parameters": TrainParameters(),  # the cell was run before
     }
     assert TrainParameters.from_notebook(namespace).loss == "dice"
     with pytest.raises(ConfigError, match="unknown parameter 'colour'"):

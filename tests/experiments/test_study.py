@@ -53,6 +53,8 @@ def test_a_study_may_be_given_by_the_path_of_its_file(tmp_path):
         ({"training": {"steps": 0}}, ["steps", "greater than or equal to 1"]),
         ({"seeds": []}, ["seeds", "at least 1 item"]),
         ({"seeds": [0, "1"]}, ["seeds.1", "integer"]),
+        ({"models": [{"name": "unet", "label": "a-b"}]}, ["models.0.label", "pattern"]),
+        ({"losses": ["ce", {"name": "ce", "label": "again"}]}, ["'ce' and 'again' to differ"]),
         ({"study": "other"}, ["expected 'mine' as in the file's name, got 'other'"]),
     ],
 )

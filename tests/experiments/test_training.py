@@ -158,7 +158,14 @@ def test_a_run_that_fails_leaves_nothing_that_could_be_taken_for_a_run(datasets,
 def test_a_folder_appears_under_its_name_only_when_the_block_has_ended(tmp_path):
     config = RunConfig()
     with new_run_folder(tmp_path, config) as folder:
-        (folder / "run.json").write_text("{}")
+        for name in (
+            "run.json",
+            "curves.parquet",
+            "per_image.parquet",
+            "predictions.npz",
+            "last.ckpt",
+        ):
+            (folder / name).write_text("{}")
         assert not is_complete(tmp_path, config)
     assert is_complete(tmp_path, config)
     with pytest.raises(ValueError, match="expected schema 1"):
@@ -181,6 +188,36 @@ def test_a_loss_that_becomes_nan_is_a_recorded_outcome(datasets, tmp_path, monke
     assert record["status"] == "diverged at step 3"
     assert np.isfinite(record["metrics"]["mean_iou"])
     assert len(pd.read_parquet(folder / "curves.parquet")) == 2
+
+
+def test_a_gradient_that_becomes_nan_ends_the_run_before_it_reaches_the_weights(
+    datasets, tmp_path, monkeypatch
+):
+    def broken(*args, **kwargs):
+        inner, calls = build_loss_for(*args, **kwargs), itertools.count(1)
+
+        class Broken(torch.nn.Module):
+            def forward(self, logits, target):
+                # finite at every step; the gradient of the root at zero is infinite times zero
+                extra = (logits * 0).abs().sqrt().sum() if next(calls) == 4 else 0
+                return inner(logits, target) + extra
+
+        return Broken()
+
+    monkeypatch.setattr(training, "build_loss_for", broken)
+    folder = train_run(RunConfig(**QUICK), datasets, runs_dir=tmp_path, accelerator="cpu")
+    assert read_run(folder)["status"] == "diverged at step 4"
+    saved = torch.load(folder / "last.ckpt", weights_only=True)["model"]
+    assert all(torch.isfinite(values).all() for values in saved.values())
+
+
+def test_a_folder_that_has_lost_a_file_is_no_run_any_more_and_is_made_again(datasets, tmp_path):
+    config = RunConfig(**QUICK)
+    folder = train_run(config, datasets, runs_dir=tmp_path, accelerator="cpu")
+    (folder / "curves.parquet").unlink()
+    assert not is_complete(tmp_path, config)
+    train_run(config, datasets, runs_dir=tmp_path, accelerator="cpu")
+    assert is_complete(tmp_path, config)
 
 
 def test_training_lowers_the_loss(datasets, tmp_path):

@@ -281,6 +281,11 @@ def provenance(records: Records) -> str:
     if source.get("code_versions"):
         versions = ", ".join(f"`{v}`" for v in source["code_versions"])
         lines.append(f"- Version of the sources that decide a run's result: {versions}.")
+    if source.get("outdated_runs"):
+        lines.append(
+            f"- **{source['outdated_runs']} of {len(records.runs)} runs were made by other code than the one this "
+            f"page was made with**; `lossatlas run --fresh {records.name}` makes them anew."
+        )
     if hardware:
         device = hardware.get("gpu") or hardware.get("cpu") or hardware.get("machine")
         lines.append(
@@ -289,7 +294,7 @@ def provenance(records: Records) -> str:
         )
     if packages:
         lines.append("- Packages: " + ", ".join(f"{k} {v}" for k, v in packages.items()) + ".")
-    lines.append(f"- Last run finished: {source.get('created_utc', 'unknown')}.")
+    lines.append(f"- Last run begun: {source.get('created_utc', 'unknown')}.")
     lines.append(
         f"- {len(records.runs)} runs, {records.runs.train_s.sum() / 60:.1f} minutes of training, "
         f"{records.runs.wall_s.sum() / 60:.1f} minutes with evaluation."

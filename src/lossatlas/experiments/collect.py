@@ -16,7 +16,8 @@ import pandas as pd
 from lossatlas.experiments.components import load_datasets
 from lossatlas.experiments.config import RunConfig
 from lossatlas.experiments.evaluation import has_background
-from lossatlas.experiments.record import is_complete, read_run, run_path
+from lossatlas.experiments.provenance import code_version
+from lossatlas.experiments.record import NoRunsError, is_complete, read_run, run_path
 from lossatlas.experiments.study import Cell, Study, labels
 from lossatlas.metrics import dice_from_counts
 
@@ -26,24 +27,35 @@ SHOWN_IMAGES = 6
 
 
 def collect(
-    study: Study, *, runs_dir: str | Path = "runs", results_dir: str | Path = "results"
+    study: Study,
+    *,
+    runs_dir: str | Path = "runs",
+    results_dir: str | Path = "results",
+    file: str | None = None,
 ) -> Path:
     """Gather the study's finished runs into ``results_dir/<study>/``.
 
     Runs that are missing are left out and counted in ``study.json``. The records are replaced as a whole, and
     only if the set of runs has changed: what depends on them is not made anew for nothing.
 
+    Args:
+        study: as read.
+        runs_dir: the folder of the run folders.
+        results_dir: the folder of the records.
+        file: how the study was named on the command line, for the command in the records.
+
     Returns:
         the folder of the records.
 
     Raises:
-        FileNotFoundError: not one run of the study is there.
+        NoRunsError: not one run of the study is there.
+        ValueError: a run's test set is not the one that its configuration gives today.
     """
     cells = [(cell, run) for cell in study.cells() for run in cell.runs()]
     there = [(cell, run) for cell, run in cells if is_complete(runs_dir, run)]
     folder = Path(results_dir) / study.study
     if not there:
-        raise FileNotFoundError(
+        raise NoRunsError(
             f"no run of study {study.study!r} in {runs_dir}/: run `lossatlas run {study.study}` first"
         )
     records = {run.run_id: read_run(run_path(runs_dir, run)) for _, run in there}
@@ -51,6 +63,8 @@ def collect(
         SCHEMA,
         study.model_dump(),
         [[run_id, record["created_utc"]] for run_id, record in records.items()],
+        outdated(records),
+        file,
     ]
     if _is_current(folder, fingerprint):
         return folder
@@ -69,7 +83,7 @@ def collect(
         np.savez_compressed(
             temporary / "predictions.npz", **_predictions(study, there, per_image, runs_dir)
         )
-        description = _describe(study, records, missing=len(cells) - len(there)) | {
+        description = _describe(study, records, len(cells) - len(there), file) | {
             "fingerprint": fingerprint
         }
         (temporary / "study.json").write_text(json.dumps(description, indent=1) + "\n")
@@ -179,6 +193,8 @@ def _predictions(
                 some = next(iter(cells.values()))
                 datasets[dataset] = load_datasets(some, splits=("test",))["test"]
             test_set = datasets[dataset]
+            for run in cells.values():
+                _require_same_test_set(run_path(runs_dir, run), test_set)
             of_model = per_image[
                 (per_image.dataset == dataset)
                 & (per_image.model == model)
@@ -194,6 +210,21 @@ def _predictions(
                 with np.load(run_path(runs_dir, run) / "predictions.npz") as saved:
                     arrays[f"{prefix}/{loss}"] = saved["predictions"][shown]
     return arrays
+
+
+def outdated(records: Mapping[str, Any]) -> int:
+    """How many of the runs were made by other code than today's."""
+    return sum(record["code_version"] != code_version() for record in records.values())
+
+
+def _require_same_test_set(folder: Path, test_set: Any) -> None:
+    """A prediction may only be laid over the images that it was made for."""
+    used = read_run(folder)["data_checksums"]["test"]
+    if used != test_set.checksum:
+        raise ValueError(
+            f"{folder}: expected the test set of today ({test_set.checksum[:12]}…), the run used {used[:12]}…: "
+            "delete the folder and run the study again"
+        )
 
 
 def disagreement(per_image: pd.DataFrame, ids: list[str], foreground_only: bool) -> np.ndarray:
@@ -220,7 +251,9 @@ def disagreement(per_image: pd.DataFrame, ids: list[str], foreground_only: bool)
     return ranked[np.argsort(turn, kind="stable")]
 
 
-def _describe(study: Study, records: Mapping[str, Any], missing: int) -> dict[str, Any]:
+def _describe(
+    study: Study, records: Mapping[str, Any], missing: int, file: str | None
+) -> dict[str, Any]:
     """What a report says of the study, and where its numbers come from."""
     some = next(iter(records.values()))
     by_dataset: dict[str, Any] = {}
@@ -244,9 +277,10 @@ def _describe(study: Study, records: Mapping[str, Any], missing: int) -> dict[st
         "mode": {label: record["mode"] for label, record in by_dataset.items()},
         "data_checksums": {label: record["data_checksums"] for label, record in by_dataset.items()},
         "missing_runs": missing,
-        "command": f"make book STUDY={study.study}",
+        "command": f"make book STUDY={file or study.study}",
         "provenance": {
-            "commit": some.get("commit", ""),
+            "commit": ", ".join(sorted({record.get("commit", "") for record in records.values()})),
+            "outdated_runs": outdated(records),
             "dirty": any(record.get("dirty", False) for record in records.values()),
             "code_versions": sorted({record["code_version"] for record in records.values()}),
             "created_utc": max(record["created_utc"] for record in records.values()),

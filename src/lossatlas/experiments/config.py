@@ -10,7 +10,6 @@ import difflib
 import hashlib
 import inspect
 import json
-import types
 import warnings
 from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, Literal, TypeVar
@@ -19,7 +18,9 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 Augmentation = Literal["shift", "flip", "jitter"]
-Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
+# float16 is not among them: its scaled gradients overflow now and then by design, which the record of gradient
+# norms and of divergence would take for the loss's doing.
+Precision = Literal["32-true", "bf16-mixed"]
 
 
 class ConfigError(ValueError):
@@ -88,11 +89,15 @@ class TrainParameters(Training, _What):
         return seeds
 
     @classmethod
-    def parse(cls, values: Mapping[str, Any]) -> TrainParameters:
+    def parse(cls, values: Mapping[str, Any], *, build: bool = True) -> TrainParameters:
         """Check ``values`` and return the parameters.
 
         Every problem is found before anything is trained: unknown names, wrong types, values out of range,
         and parameters of the data set, model or loss that nothing would read.
+
+        Args:
+            values: by name; a list or a dictionary may come as text.
+            build: also build the model and the loss once, which finds the last kind and takes a second.
 
         Raises:
             ConfigError: one line a problem: expected, got, what to do.
@@ -100,22 +105,24 @@ class TrainParameters(Training, _What):
         known = cls.model_fields
         values = {name: _from_text(value, known.get(name)) for name, value in values.items()}
         parameters = validated(cls, values, what="parameter")
-        for config in parameters.runs():
-            check_components(config)
+        if build:  # once: the runs differ in their seed alone
+            check_components(parameters.runs()[0])
         return parameters
 
     @classmethod
     def from_notebook(cls, namespace: Mapping[str, Any]) -> TrainParameters:
         """Collect the parameters cell's names from a notebook's ``globals()`` and check them.
 
-        Papermill only warns at a parameter that the notebook does not have; here it is an error. Call it
-        before anything but this class is imported: every plain name of the namespace counts.
+        Papermill only warns at a parameter that the notebook does not have; here it is an error: every text,
+        number, list or dictionary counts as a parameter, unless its name begins with an underscore.
         """
         return cls.parse(
             {
                 name: value
                 for name, value in namespace.items()
-                if not name.startswith("_") and name not in _IPYTHON_NAMES and _is_plain(value)
+                if not name.startswith("_")
+                and name not in _IPYTHON_NAMES
+                and isinstance(value, _PLAIN)
             }
         )
 
@@ -128,11 +135,8 @@ class TrainParameters(Training, _What):
 
 
 _Model = TypeVar("_Model", bound=BaseModel)
-_IPYTHON_NAMES = {"In", "Out", "exit", "quit", "get_ipython", "open"}
-
-
-def _is_plain(value: Any) -> bool:
-    return not isinstance(value, types.ModuleType | type) and not callable(value)
+_IPYTHON_NAMES = {"In", "Out"}
+_PLAIN = (str, int, float, list, dict, type(None))
 
 
 def _from_text(value: Any, field: Any) -> Any:

@@ -25,6 +25,12 @@ import pandas as pd
 from lossatlas.experiments.config import RunConfig
 
 SCHEMA = 1
+#: What every run leaves; a folder that has lost one of them is not a run any more.
+_FILES = ("run.json", "curves.parquet", "per_image.parquet", "predictions.npz", "last.ckpt")
+
+
+class NoRunsError(FileNotFoundError):
+    """Not one run of a study is there."""
 
 
 def run_path(runs_dir: str | Path, config: RunConfig) -> Path:
@@ -33,8 +39,9 @@ def run_path(runs_dir: str | Path, config: RunConfig) -> Path:
 
 
 def is_complete(runs_dir: str | Path, config: RunConfig) -> bool:
-    """Whether the run is there. A folder under its final name is whole: it was renamed when complete."""
-    return (run_path(runs_dir, config) / "run.json").is_file()
+    """Whether the run is there, whole: it was renamed when complete, and has lost no file since."""
+    folder = run_path(runs_dir, config)
+    return all((folder / name).is_file() for name in _FILES)
 
 
 @contextmanager
@@ -52,7 +59,7 @@ def new_run_folder(runs_dir: str | Path, config: RunConfig) -> Iterator[Path]:
         temporary.chmod(0o755)  # mkdtemp makes it private
         if is_complete(runs_dir, config):
             return
-        shutil.rmtree(final, ignore_errors=True)  # not a run: something without a run.json
+        shutil.rmtree(final, ignore_errors=True)  # no whole run
         os.replace(temporary, final)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)

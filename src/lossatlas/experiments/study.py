@@ -29,7 +29,8 @@ class Component(_Strict):
 
     name: str
     params: dict[str, Any] = Field(default_factory=dict)
-    label: str
+    # part of file names, and joined by hyphens to the name of a cell
+    label: str = Field(pattern=r"^[A-Za-z0-9_.]+$")
 
     @model_validator(mode="before")
     @classmethod
@@ -65,6 +66,18 @@ class Study(_Strict):
     losses: Components
     seeds: list[int] = Field(min_length=1)
     training: Training = Field(default_factory=Training)
+
+    @model_validator(mode="after")
+    def _no_run_twice(self) -> Study:
+        """Two labels for one configuration would be one run, and the records could not tell which it is."""
+        for what in ("datasets", "models", "losses"):
+            components = getattr(self, what)
+            for first, second in itertools.combinations(components, 2):
+                if (first.name, first.params) == (second.name, second.params):
+                    raise ValueError(
+                        f"{what}: {first.label!r} and {second.label!r} to differ in name or parameters"
+                    )
+        return self
 
     def cells(self) -> Iterator[Cell]:
         """One cell for each data set × model × loss, in the order of the file."""

@@ -84,8 +84,8 @@ def fit(
         heartbeat: told the step and its loss.
 
     Returns:
-        curves, and a status: ``"completed"``, or ``"diverged at step k"`` if the loss became infinite or NaN; then
-        the weights are those before that step.
+        curves, and a status: ``"completed"``, or ``"diverged at step k"`` if the loss or its gradient became
+        infinite or NaN; then the weights are those before that step.
     """
     # fused: one pass over all the weights; for small networks the optimiser is a tenth of the step otherwise
     optimizer = torch.optim.AdamW(
@@ -118,6 +118,9 @@ def fit(
         fabric.backward(loss)
         gradients = [p.grad for p in model.parameters() if p.grad is not None]
         grad_norm = torch.nn.utils.get_total_norm(gradients).item()
+        if not math.isfinite(grad_norm):
+            status = f"diverged at step {step}"
+            break
         optimizer.step()
 
         rows.append(
