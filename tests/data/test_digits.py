@@ -225,7 +225,8 @@ def test_impossible_parameters_are_one_clear_line(params, message):
     ids=["plain", "spread", "compact", "thin", "empty"],
 )
 def test_the_fraction_is_met_whatever_the_other_factors_are(fraction, factors):
-    asked = {"foreground": fraction, "objects": None, "train_size": 120, **factors}
+    count = 30 if fraction > 0.1 else 120
+    asked = {"foreground": fraction, "objects": None, "train_size": count, **factors}
     train = data.load("digits", "train", **asked)
     assert foreground(train) == pytest.approx(fraction, rel=0.02)
 

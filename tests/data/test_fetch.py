@@ -303,6 +303,13 @@ def test_the_first_use_fetches_the_set_unless_forbidden(toy_source, monkeypatch,
     assert "licence" in capsys.readouterr().err
 
 
+def test_a_first_use_that_cannot_fetch_names_the_set_and_what_went_wrong(toy_source, monkeypatch):
+    monkeypatch.setenv("LOSSATLAS_DOWNLOAD", "1")
+    del toy_source.server.files["/set.zip"]
+    with pytest.raises(data.DataError, match=r"camvid: not at hand, and .*answered 404"):
+        data.load("camvid", "train")
+
+
 def test_an_archive_with_other_files_than_the_registry_leaves_nothing(toy_source):
     changed = dict(toy_source.files)
     changed["CamVid/train.txt"] += b"\n"

@@ -125,7 +125,7 @@ def run(*arguments: str, schemes=None) -> int:
 
 
 def test_stats_prints_every_split_and_takes_parameters(capsys):
-    schemes = {"inverse": lambda counts: counts.sum() / counts.sum(axis=0)}
+    schemes = {"inverse": lambda counts: counts.sum() / np.maximum(counts.sum(axis=0), 1)}
     sizes = ["-p", "train_size", "20", "-p", "val_size", "10", "-p", "test_size", "10"]
     assert run("digits", *sizes, "-p", "task", "binary", schemes=schemes) == 0
     text = capsys.readouterr().out
@@ -171,7 +171,7 @@ def test_twelve_classes_have_twelve_colours():
 
 
 def test_the_tables_of_the_page_hold_the_reports_and_nothing_of_other_sets():
-    schemes = {"inverse": lambda counts: counts.sum() / counts.sum(axis=0)}
+    schemes = {"inverse": lambda counts: counts.sum() / np.maximum(counts.sum(axis=0), 1)}
     small = {"train_size": 12, "val_size": 6, "test_size": 6}
     splits = ("train", "val", "test")
     found = [

@@ -166,7 +166,12 @@ class FileDataset(abc.ABC):
         if base is not None:
             return base
         if root is None and fetch.automatic(self.name):
-            fetch.get(self)
+            try:
+                fetch.get(self)
+            except DataError as error:
+                raise DataError(
+                    f"{self.name}: not at hand, and fetching it failed: {error}"
+                ) from None
             base = self.find()
             if base is not None:
                 return base
@@ -179,8 +184,8 @@ class FileDataset(abc.ABC):
         mirror = os.environ.get("LOSSATLAS_MIRROR", "").strip()
         where = f"LOSSATLAS_MIRROR={mirror}" if mirror else "LOSSATLAS_MIRROR (not set)"
         raise DataError(
-            f"{self.name}: expected {wanted} in {paths.raw_dir() / self.name} or in {where}, found "
-            f"none; {self.how_to_get()}"
+            f"{self.name}: expected {wanted} in {paths.shown(paths.raw_dir() / self.name)} or in "
+            f"{where}, found none; {self.how_to_get()}"
         )
 
     def how_to_get(self) -> str:
@@ -192,7 +197,7 @@ class FileDataset(abc.ABC):
             )
         return (
             f"set LOSSATLAS_MIRROR to a folder that holds {self.name}/, or unpack {self.source} "
-            f"into {paths.raw_dir() / self.name}"
+            f"into {paths.shown(paths.raw_dir() / self.name)}"
         )
 
     # -- loading -------------------------------------------------------------------------------

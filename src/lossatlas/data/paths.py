@@ -51,6 +51,14 @@ def raw_dir() -> Path:
     return Path(platformdirs.user_data_dir("lossatlas")) / "raw"
 
 
+def shown(path: Path) -> str:
+    """A path as messages show it: relative to the checkout where it lies inside."""
+    root = checkout()
+    if root is not None and path.is_relative_to(root):
+        return path.relative_to(root).as_posix()
+    return str(path)
+
+
 def cache_dir() -> Path:
     """Folder of decoded arrays and verification stamps; safe to delete at any time."""
     chosen = _from_environment("LOSSATLAS_CACHE")

@@ -153,7 +153,8 @@ def weight_uncertainty(
             values.append(_as_array(scheme(counts[np.concatenate(chosen)[:size]])))
         sample = np.array(values)
         usable = (sample > 0).all(axis=0) & np.isfinite(sample).all(axis=0) & (whole > 0)
-        mean = np.where(usable, sample.mean(axis=0), 1.0)
+        sample = np.where(usable, sample, 1.0)
+        mean = sample.mean(axis=0)
         variation = sample.std(axis=0) / mean
         bias = mean / np.where(whole > 0, whole, 1.0) - 1
         result["samples"][str(size)] = {
