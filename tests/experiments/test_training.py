@@ -19,7 +19,12 @@ from lossatlas.experiments.components import (
     build_model_for,
     load_datasets,
 )
-from lossatlas.experiments.evaluation import constant_dice, evaluate, predicted_classes
+from lossatlas.experiments.evaluation import (
+    constant_dice,
+    evaluate,
+    per_class,
+    predicted_classes,
+)
 from lossatlas.experiments.record import is_complete, new_run_folder, read_run, run_path
 from lossatlas.experiments.training import (
     batch_indices,
@@ -269,6 +274,34 @@ def test_evaluation_does_not_depend_on_the_batch_size(datasets):
     pooled = results[0].per_image.sum(0)
     iou = pooled[:, 0] / np.maximum(pooled.sum(1), 1)
     assert np.allclose(np.nan_to_num(np.asarray(results[0].confusion.iou())), iou)
+
+
+def test_the_mean_logits_say_what_each_channel_holds_of_each_class(datasets):
+    model = build_model_for(RunConfig(**QUICK), datasets["train"])
+    found = evaluate(model, datasets["test"], torch.device("cpu"), batch_size=4)
+    images, target = datasets["test"].batch(np.arange(6))
+    with torch.no_grad():
+        logits = model.eval()(images)
+    for channel, label in ((0, 0), (1, 0), (0, 1), (3, 1)):
+        expected = logits[:, channel][target == label].double().mean().item()
+        assert found.mean_logits[channel, label] == pytest.approx(expected, rel=1e-5)
+    rows = per_class(found, datasets["test"].classes)
+    inside = (target > 0) & (target != 1)
+    assert rows[1]["logit_own"] == pytest.approx(logits[:, 1][target == 1].mean().item(), rel=1e-4)
+    assert rows[1]["logit_other"] == pytest.approx(logits[:, 1][inside].mean().item(), rel=1e-4)
+    assert rows[1]["logit_background"] == pytest.approx(logits[:, 1][target == 0].mean().item(), rel=1e-4)
+
+
+@pytest.mark.parametrize("fraction", [0.05, 0.2, 0.45])
+def test_the_best_constant_logit_of_the_lovasz_hinge_is_zero_for_a_minority(fraction):
+    """Why the hinge stalls on pixels that the network cannot tell apart; the report says so of such a run."""
+    target = (torch.arange(400) < 400 * fraction).long()[None]
+
+    def loss(logit):
+        return losses.functional.lovasz_hinge_loss(torch.full((1, 1, 400), logit), target, mode="binary").item()
+
+    assert loss(0.0) == pytest.approx(1.0, abs=1e-6)
+    assert all(loss(sign * size) > 1.0 for size in (0.01, 0.1, 1.0, 3.0) for sign in (-1, 1))
 
 
 def test_one_channel_predicts_by_its_sign_and_several_by_the_largest():

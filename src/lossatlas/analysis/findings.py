@@ -107,6 +107,33 @@ def symptoms(part: Part, loss: str) -> str:
             f"{late.loss_value.mean():.3g} and the norm of the gradient from "
             f"{early.grad_norm.mean():.2g} to {late.grad_norm.mean():.2g}"
         )
+    return text + "." + channels(part, loss)
+
+
+def channels(part: Part, loss: str) -> str:
+    """What the foreground classes' channels say on their own pixels and elsewhere, and what that means."""
+    rows = part.per_class[(part.per_class.loss == loss) & part.per_class.class_index.isin(part.foreground)]
+    if "logit_own" not in rows or len(part.foreground) < 2:
+        return ""
+    own, other, background = (
+        rows[name].mean() for name in ("logit_own", "logit_other", "logit_background")
+    )
+    text = (
+        f" The foreground classes' channels have a mean logit of {number(own)} on their own pixels, "
+        f"{number(other)} on those of the other foreground classes"
+    )
+    text += "." if np.isnan(background) else f" and {number(background)} on the background."
+    apart = abs(own - other) > 0.1 * max(abs(own - background), abs(own), 1e-9)
+    if apart or np.isnan(background) or own <= background:
+        return text
+    text += " So they find the foreground and do not tell its classes apart"
+    name = part.runs[part.runs.loss == loss].loss_name.iloc[0]
+    if name == "lovasz_hinge" and abs(own) < 0.1:
+        text += (
+            ": they rest at logit 0, the kink of the hinge. For a class that covers less than half of the pixels "
+            "which the network cannot yet tell apart, 0 is the best constant logit, with a loss of exactly 1, and "
+            "every small step away from it costs"
+        )
     return text + "."
 
 

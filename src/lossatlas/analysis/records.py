@@ -92,6 +92,7 @@ class Part:
     groups: list[str]
     counts: dict[str, np.ndarray]
     runs: pd.DataFrame
+    per_class: pd.DataFrame
     curves: pd.DataFrame
     styles: dict[str, dict[str, Any]]
     images: np.ndarray = field(repr=False, default_factory=lambda: np.zeros((0, 1, 1, 1), np.uint8))
@@ -369,6 +370,7 @@ def _part(
         groups=first.group.astype(str).tolist(),
         counts=counts,
         runs=runs,
+        per_class=mine(tables["per_class"]),
         curves=mine(tables["curves"]),
         styles=style.study_styles(names),
         **shown,

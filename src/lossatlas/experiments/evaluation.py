@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,11 +21,14 @@ class Evaluation:
         confusion: pooled over the split, void left out.
         per_image: (N, C, 3) counts of true positives, false positives and false negatives.
         predictions: (N, H, W) uint8 predicted classes, or None if they were not asked for.
+        mean_logits: (C, C) mean logit of the channel of class c (row) on the pixels of class k (column); NaN
+            where the split has no pixel of k. A binary model's one channel is the row of its foreground.
     """
 
     confusion: metrics.ConfusionMatrix
     per_image: np.ndarray
     predictions: np.ndarray | None
+    mean_logits: np.ndarray
 
 
 def predicted_classes(logits: Tensor) -> Tensor:
@@ -55,9 +59,12 @@ def evaluate(
     num_classes = len(dataset.classes)
     confusion = metrics.ConfusionMatrix(num_classes, ignore_index=dataset.ignore_index)
     per_image, predictions = [], []
+    logit_sums = torch.zeros(num_classes, num_classes, dtype=torch.float64)
     for start in range(0, len(dataset), batch_size):
         images, target = dataset.batch(np.arange(start, min(start + batch_size, len(dataset))))
-        prediction = predicted_classes(model(images.to(device))).cpu()
+        logits = model(images.to(device)).cpu()
+        prediction = predicted_classes(logits)
+        logit_sums += _logit_sums(logits, target, num_classes)
         confusion.update(prediction, target)
         per_image.append(
             np.asarray(
@@ -71,7 +78,27 @@ def evaluate(
         confusion,
         np.concatenate(per_image),
         np.concatenate(predictions) if keep_predictions else None,
+        _mean_logits(logit_sums, np.concatenate(per_image)),
     )
+
+
+def _logit_sums(logits: Tensor, target: Tensor, num_classes: int) -> Tensor:
+    """(C, C) sums of each channel's logits over the pixels of each class; void falls out."""
+    channels = logits.movedim(1, 0).flatten(1).double()
+    labels = target.flatten()
+    labelled = (labels >= 0) & (labels < num_classes)
+    sums = torch.zeros(len(channels), num_classes, dtype=torch.float64)
+    sums.index_add_(1, labels[labelled], channels[:, labelled])
+    if len(channels) == num_classes:
+        return sums
+    return torch.cat([torch.full((num_classes - 1, num_classes), torch.nan), sums])  # binary
+
+
+def _mean_logits(sums: Tensor, per_image: np.ndarray) -> np.ndarray:
+    """Sums over the pixels of each class divided by their number."""
+    pixels = per_image[:, :, [0, 2]].sum((0, 2)).astype(float)
+    pixels[pixels == 0] = np.nan
+    return sums.numpy() / pixels
 
 
 def has_background(classes: tuple[str, ...]) -> bool:
@@ -118,21 +145,37 @@ def summary(evaluation: Evaluation, classes: tuple[str, ...]) -> dict[str, float
 
 
 def per_class(evaluation: Evaluation, classes: tuple[str, ...]) -> list[dict[str, Any]]:
-    """One row a class: IoU, Dice, precision, recall over the pooled split, and its fraction of the pixels."""
+    """One row a class: IoU, Dice, precision and recall over the pooled split, and what its channel says where.
+
+    ``logit_own``, ``logit_other`` and ``logit_background`` are the mean logits of the class's channel on its own
+    pixels, on those of the other foreground classes, and on the background (NaN where there is none).
+    """
     confusion = evaluation.confusion
     target_pixels = _target_pixels(evaluation)
     columns = {
         name: _array(getattr(confusion, name)()) for name in ("iou", "dice", "precision", "recall")
     }
+    start = 1 if has_background(classes) else 0
+    others = [[k for k in range(start, len(classes)) if k != c] for c in range(len(classes))]
+    logits = evaluation.mean_logits
     return [
         {
             "class_index": index,
             "class_name": name,
             **{column: float(values[index]) for column, values in columns.items()},
             "target_fraction": float(target_pixels[index] / max(target_pixels.sum(), 1)),
+            "logit_own": float(logits[index, index]),
+            "logit_other": _weighted_mean(logits[index, others[index]], target_pixels[others[index]]),
+            "logit_background": float(logits[index, 0]) if start else math.nan,
         }
         for index, name in enumerate(classes)
     ]
+
+
+def _weighted_mean(values: np.ndarray, weights: np.ndarray) -> float:
+    """Mean over the pixels of several classes; NaN if they have none."""
+    kept = weights > 0
+    return float(np.average(values[kept], weights=weights[kept])) if kept.any() else math.nan
 
 
 def _target_pixels(evaluation: Evaluation) -> np.ndarray:
