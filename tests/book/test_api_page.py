@@ -12,6 +12,8 @@ PAGE = Path(__file__).resolve().parents[2] / "book" / "api.md"
 def test_every_public_name_of_the_losses_has_its_entry():
     text = PAGE.read_text()
     missing = [
-        name for name in losses.__all__ if not any(line.endswith(f"losses.{name}") for line in text.splitlines())
+        name
+        for name in losses.__all__
+        if not any(line.endswith(f"losses.{name}") for line in text.splitlines())
     ]
     assert not missing

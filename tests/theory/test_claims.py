@@ -231,3 +231,16 @@ def test_a_shift_by_one_pixel_spares_the_square_and_not_the_line() -> None:
     assert table.loc["a square shifted by one pixel", "IoU"] == pytest.approx(19 / 21)
     assert table.loc["a thin line shifted by one pixel", "IoU"] == 0.0
     assert table["Hausdorff"].tolist()[1:] == [1.0, 1.0]
+
+
+def test_a_quote_is_counted_for_the_source_whose_wording_it_is() -> None:
+    table = ledger.sources_table().set_index("key")["quoted"]
+    assert table["es"] >= 8 and table["fr"] >= 3
+    assert table["zh1"] == table["zh2"] == 0
+
+
+def test_emphasis_on_the_page_is_never_broken_by_a_stray_asterisk(
+    verdicts: dict[str, Verdict],
+) -> None:
+    for verdict in verdicts.values():
+        assert "*" not in verdict.condition

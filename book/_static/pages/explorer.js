@@ -308,9 +308,9 @@
     }
 
     function draw() {
-      const [width, height, left, bottom, top] = [560, 300, 48, 40, 12];
+      const [width, height, left, right, bottom, top] = [560, 300, 48, 30, 40, 12];
       const [low, high] = [SLIDERS[1].min, SLIDERS[1].max];
-      const x = (logPi) => left + ((high - logPi) / (high - low)) * (width - left - 12);
+      const x = (logPi) => left + ((high - logPi) / (high - low)) * (width - left - right);
       const y = (share) => height - bottom - share * (height - bottom - top);
       const svg = make("svg", {
         viewBox: `0 0 ${width} ${height}`,
@@ -319,7 +319,7 @@
       });
       for (const share of [0, 0.25, 0.5, 0.75, 1]) {
         svg.append(
-          make("line", { x1: left, x2: width - 12, y1: y(share), y2: y(share), class: "grid" }),
+          make("line", { x1: left, x2: width - right, y1: y(share), y2: y(share), class: "grid" }),
           make("text", { x: left - 6, y: y(share) + 4, "text-anchor": "end" }, String(share)),
         );
       }

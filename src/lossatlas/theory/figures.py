@@ -135,11 +135,17 @@ def share_curves(
 
 
 def sorted_shares(fraction: float, probs: Sequence[float], pixels: int = 1000) -> pd.DataFrame:
-    """The share of the losses that sort, by autograd, at logits that differ by 1e-6 (no ties)."""
+    """The share of the losses that sort, by autograd.
+
+    At q = ½ both classes have the same error and the order is arbitrary: it is taken just below.
+    """
     rows = []
     for name, loss in sorted_losses().items():
         values = {
-            f"q = {prob:g}": share_by_autograd(loss, fraction, prob, pixels) for prob in probs
+            f"q = {prob:g}" if prob != 0.5 else "q just below 0.5": share_by_autograd(
+                loss, fraction, prob if prob != 0.5 else 0.499, pixels
+            )
+            for prob in probs
         }
         rows.append({"loss": name, **values})
     return pd.DataFrame(rows)

@@ -231,7 +231,7 @@ def sources_table() -> pd.DataFrame:
     rows = []
     for key, source in sources.items():
         made = [claim for claim in claims if key in claim.source]
-        seen = sum(1 for claim in made if claim.quote)
+        seen = sum(1 for claim in made if claim.quote.get("language") == key)
         rows.append(
             {
                 "key": key,
@@ -240,6 +240,7 @@ def sources_table() -> pd.DataFrame:
                 "file": source.get("file", "—"),
                 "claims": len(made),
                 "quoted": seen,
+                "wording seen at": f"[a public copy]({source['address']})" if seen else "—",
             }
         )
     return pd.DataFrame(rows)

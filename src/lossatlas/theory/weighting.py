@@ -192,9 +192,9 @@ def cross_entropy_is_a_proxy() -> Verdict:
         "conditional" if exact and gap > 0.01 else "true",
         "Cross-entropy's optimum is the posterior η. Over a spread of η (2 % foreground) the best "
         f"expected Dice is {found['Dice at the best threshold']:.3f}, reached at the threshold "
-        f"{found['best threshold']:.3f} = D*/2 = {found['D*/2']:.3f}; at ½ it is "
+        f"{found['best threshold']:.3f} $= D^\\ast/2 =$ {found['D*/2']:.3f}; at ½ it is "
         f"{found['Dice at ½']:.3f}.",
-        "A proxy at the threshold ½; at D*/2 it attains the optimum (in the population).",
+        "A proxy at the threshold ½; at $D^\\ast/2$ it attains the optimum (in the population).",
     )
 
 
