@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -48,13 +49,30 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     from lossatlas.data.cli import add_parser as add_data_parser
 
-    add_data_parser(commands)
+    add_data_parser(commands, _weight_schemes())
 
     losses = commands.add_parser("losses", help="list the losses and their parameters")
     losses.set_defaults(run=_losses)
 
     given = parser.parse_args(arguments)
     return _reported(given)
+
+
+def _weight_schemes() -> dict[str, Callable[[Any], Any]]:
+    """The class weights that ``data stats`` prints: from (images, classes) counts as an array."""
+
+    def of_array(name: str) -> Callable[[Any], Any]:
+        def weights(counts: Any) -> Any:
+            import torch
+
+            from lossatlas.experiments.components import CLASS_WEIGHTS
+
+            return CLASS_WEIGHTS[name](torch.from_numpy(counts))
+
+        return weights
+
+    names = ("inverse_frequency", "median_frequency", "median_frequency_dataset", "enet_log")
+    return {name: of_array(name) for name in (*names, "effective_number")}
 
 
 def _reported(given: argparse.Namespace) -> int:

@@ -23,11 +23,14 @@ def test_one_run_is_made_for_each_seed_and_nothing_else_differs():
 
 def test_a_list_or_a_mapping_may_come_as_text_because_papermill_hands_over_text():
     parameters = parse(
-        seeds="[0, 1, 2]", loss="focal", loss_params="{gamma: 1.0}", augment="[flip]"
+        seeds="[0, 1, 2]",
+        loss="focal",
+        loss_params="{gamma: 1.0}",
+        augment="{horizontal_flip: true}",
     )
     assert parameters.seeds == [0, 1, 2]
     assert parameters.loss_params == {"gamma": 1.0}
-    assert parameters.augment == ["flip"]
+    assert parameters.augment == {"horizontal_flip": True}
 
 
 @pytest.mark.parametrize(
@@ -57,7 +60,10 @@ def test_a_list_or_a_mapping_may_come_as_text_because_papermill_hands_over_text(
             {"loss": "weighted_ce", "loss_params": {"class_weights": "inverse"}},
             ["inverse_frequency"],
         ),
-        ({"augment": ["shift", "turn"]}, ["augment", "'shift', 'flip' or 'jitter'"]),
+        ({"augment": ["shift"]}, ["augment", "dictionary"]),
+        ({"augment": {"flip": True}}, ["unknown augmentation 'flip'", "horizontal_flip"]),
+        ({"augment": {"shift": 3}}, ["augment.shift", "true or false", "3"]),
+        ({"augment": {"scale": [2, 1]}}, ["augment: scale", "low ≤ high"]),
         ({"precision": "fp8"}, ["precision", "32-true"]),
     ],
 )
@@ -97,7 +103,7 @@ def test_a_run_s_id_changes_with_every_field_and_with_nothing_else():
             {"dataset": "camvid"}, {"dataset_params": {"a": 1}}, {"model": "segnet"},
             {"model_params": {"a": 1}}, {"loss": "dice"}, {"loss_params": {"a": 1}}, {"seed": 1},
             {"steps": 3}, {"batch_size": 3}, {"lr": 0.1}, {"weight_decay": 0.1}, {"warmup_fraction": 0.2},
-            {"augment": []}, {"evaluations": 2}, {"precision": "bf16-mixed"},
+            {"augment": {}}, {"evaluations": 2}, {"precision": "bf16-mixed"},
         )
     ]  # fmt: skip
     assert len(changed) == len(RunConfig.model_fields)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -55,13 +55,14 @@ def feed(
     batches: Iterable[Sequence[int] | npt.NDArray[np.int64]],
     *,
     device: torch.device | str = "cpu",
-    augment: Augment | None = None,
+    augment: Callable[[torch.Tensor, torch.Tensor, torch.Generator], Batch] | None = None,
     seed: int = 0,
     ahead: int = 2,
-) -> Iterator[Batch]:
+) -> Generator[Batch, None, None]:
     """Yield (images float32 (B, C, H, W), target int64 (B, H, W)) on ``device``.
 
-    The same values as :meth:`SegmentationDataset.batch`, then ``augment`` with a generator seeded by
+    The same values as :meth:`SegmentationDataset.batch`, then ``augment`` (an :class:`Augment`, or any
+    function like it) with a generator seeded by
     ``seed``: the batches depend on the seed alone, not on timing. At most ``ahead`` batches wait in
     memory. Stopping early ends the thread.
 

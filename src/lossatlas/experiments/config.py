@@ -17,7 +17,6 @@ from typing import Annotated, Any, Literal, TypeVar
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-Augmentation = Literal["shift", "flip", "jitter"]
 # float16 is not among them: its scaled gradients overflow now and then by design, which the record of gradient
 # norms and of divergence would take for the loss's doing.
 Precision = Literal["32-true", "bf16-mixed"]
@@ -43,7 +42,7 @@ class Training(_Strict):
     lr: float = Field(default=3e-3, gt=0)
     weight_decay: float = Field(default=1e-4, ge=0)
     warmup_fraction: float = Field(default=0.1, ge=0, lt=1)
-    augment: list[Augmentation] = Field(default=["shift"])
+    augment: dict[str, Any] = Field(default={"shift": True})
     evaluations: int = Field(default=5, ge=1)
     precision: Precision = "32-true"
 
@@ -220,6 +219,7 @@ def check_components(config: RunConfig) -> None:
     warnings.filterwarnings("ignore", message="IProgress not found")
     # The heavy imports wait until the cheap checks have passed.
     from lossatlas import data, losses, models
+    from lossatlas.experiments.augment import build_augmentation
     from lossatlas.experiments.components import build_loss_for, loss_parameters
 
     check_name("data set", config.dataset, data.names())
@@ -228,6 +228,10 @@ def check_components(config: RunConfig) -> None:
     check_params("dataset", config.dataset, config.dataset_params, data.parameters(config.dataset))
     check_params("model", config.model, config.model_params, models.parameters(config.model))
     check_params("loss", config.loss, config.loss_params, loss_parameters(config.loss))
+    try:
+        build_augmentation(config.augment, ignore_index=None)
+    except data.DataError as error:
+        raise ConfigError(f"augment: {error}") from error
     try:
         models.build(config.model, in_channels=1, out_channels=2, **config.model_params)
     except (TypeError, ValueError) as error:

@@ -165,7 +165,9 @@ def per_class(evaluation: Evaluation, classes: tuple[str, ...]) -> list[dict[str
             **{column: float(values[index]) for column, values in columns.items()},
             "target_fraction": float(target_pixels[index] / max(target_pixels.sum(), 1)),
             "logit_own": float(logits[index, index]),
-            "logit_other": _weighted_mean(logits[index, others[index]], target_pixels[others[index]]),
+            "logit_other": _weighted_mean(
+                logits[index, others[index]], target_pixels[others[index]]
+            ),
             "logit_background": float(logits[index, 0]) if start else math.nan,
         }
         for index, name in enumerate(classes)

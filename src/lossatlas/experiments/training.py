@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import itertools
 import math
 import time
 from collections.abc import Callable, Iterator
@@ -15,7 +16,9 @@ import pandas as pd
 import torch
 from lightning_fabric import Fabric
 
-from lossatlas.experiments import augment, provenance
+from lossatlas.data.feeding import feed
+from lossatlas.experiments import provenance
+from lossatlas.experiments.augment import build_augmentation
 from lossatlas.experiments.components import (
     build_loss_for,
     build_model_for,
@@ -92,17 +95,20 @@ def fit(
         model.parameters(), lr=config.lr, weight_decay=config.weight_decay, fused=True
     )
     model, optimizer = fabric.setup(model, optimizer)
-    augment_generator = torch.Generator().manual_seed(config.seed * 1_000_003 + _AUGMENT_STREAM)
     evaluated = {
         round(config.steps * (k + 1) / config.evaluations) for k in range(config.evaluations)
     }
     rows: list[dict[str, float]] = []
     status, train_s, since = "completed", 0.0, time.perf_counter()
-    batches = batch_indices(len(train_set), config.batch_size, config.seed)
-    for step in range(1, config.steps + 1):
-        images, target = train_set.batch(next(batches))
-        images, target = fabric.to_device((images, target))
-        images, target = augment.apply(config.augment, images, target, augment_generator)
+    order = batch_indices(len(train_set), config.batch_size, config.seed)
+    batches = feed(
+        train_set,
+        itertools.islice(order, config.steps),
+        device=fabric.device,
+        augment=build_augmentation(config.augment, train_set.ignore_index),
+        seed=config.seed * 1_000_003 + _AUGMENT_STREAM,
+    )
+    for step, (images, target) in enumerate(batches, start=1):
         for group in optimizer.param_groups:
             group["lr"] = config.lr * learning_rate_factor(
                 step - 1, config.steps, config.warmup_fraction
@@ -139,6 +145,7 @@ def fit(
             train_s += time.perf_counter() - since
             rows[-1] |= validate()
             since = time.perf_counter()
+    batches.close()  # ends the thread that gathers ahead, also where the loop was left early
     train_s += time.perf_counter() - since
     columns = ["step", "epoch", "loss_value", "grad_norm", "lr", "val_mean_dice", "val_mean_iou"]
     return Trained(pd.DataFrame(rows, columns=columns), status, train_s)
