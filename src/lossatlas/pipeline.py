@@ -277,20 +277,22 @@ def make_report_pages(jobs: int | None = None) -> list[Path]:
         "benchmark": [*_sources("analysis"), *Path("results/bench").glob("losses.*")],
         "datasets": _sources("data", "losses"),
     }
-    there = {
-        name: sources for name, sources in wanted.items() if (REPORTS / f"{name}.ipynb").is_file()
-    }
+    if Path("results/bench/losses.csv").is_file():
+        _forget(GENERATED / "benchmark.md")
+    else:
+        del wanted["benchmark"]
+        make_missing_page("benchmark", "No benchmark has been run here.", "make bench book")
     with ThreadPoolExecutor(jobs or os.cpu_count()) as pool:
-        return list(pool.map(make, there, there.values()))
+        return list(pool.map(make, wanted, wanted.values()))
 
 
 def make_missing_page(name: str, why: str, command: str) -> Path:
     """A page in place of a report that cannot be made yet: says why, and which command makes it."""
-    page = GENERATED / f"compare_{name}.md"
+    page = GENERATED / f"{name}.md"
     _forget(page.with_suffix(".ipynb"))
     _write_if_changed(
         page,
-        f"# The study `{name}` has not been run here\n\n{why}\n\n"
+        f"# `{name.removeprefix('compare_')}` has not been run here\n\n{why}\n\n"
         f"This page appears after\n\n```bash\n{command}\n```\n",
     )
     return page
@@ -471,7 +473,7 @@ def make_book(study: str = BOOK_STUDIES[0], *, jobs: int | None = None) -> Path:
         if absent and file != study:
             say(f"study {name}: passed over, {', '.join(absent)} is not on this machine")
             make_missing_page(
-                name,
+                f"compare_{name}",
                 f"Its data set, {', '.join(absent)}, is not on the machine that built this book.",
                 "make data book",
             )
@@ -483,14 +485,16 @@ def make_book(study: str = BOOK_STUDIES[0], *, jobs: int | None = None) -> Path:
                 collect(definition, file=file)
                 make_study_page(name)
             except NoRunsError:
-                make_missing_page(name, "Its runs failed.", f"make book STUDY={file}")
+                make_missing_page(f"compare_{name}", "Its runs failed.", f"make book STUDY={file}")
     if BOOK_STUDIES[0] not in {definition.study for definition in studies.values()}:
         with _timed(f"page of {BOOK_STUDIES[0]}", times):
             if (Path("results") / BOOK_STUDIES[0] / "study.json").is_file():
                 make_study_page(BOOK_STUDIES[0])
             else:
                 make_missing_page(
-                    BOOK_STUDIES[0], "This book was built for another study.", "make book"
+                    f"compare_{BOOK_STUDIES[0]}",
+                    "This book was built for another study.",
+                    "make book",
                 )
     with _timed("derivations", times):
         make_derivation_pages(jobs)

@@ -130,9 +130,9 @@ def test_a_study_of_one_s_own_gets_a_page_in_the_contents(tmp_path, monkeypatch)
 
 def test_a_page_that_cannot_be_made_names_the_command_that_makes_it(tmp_path, monkeypatch):
     monkeypatch.setattr(pipeline, "GENERATED", tmp_path)
-    page = pipeline.make_missing_page("quick_camvid", "Not here.", "make data book")
+    page = pipeline.make_missing_page("compare_quick_camvid", "Not here.", "make data book")
     assert "make data book" in page.read_text()
     written = page.stat().st_mtime_ns
     os.utime(page, ns=(written, written))
-    pipeline.make_missing_page("quick_camvid", "Not here.", "make data book")
+    pipeline.make_missing_page("compare_quick_camvid", "Not here.", "make data book")
     assert page.stat().st_mtime_ns == written, "an unchanged page is not written again"
