@@ -865,7 +865,9 @@ def lovasz_float32(subject: Subject, names: dict[str, Any], images: int, side: i
     call = subject.call(False)
     # The reference is ours in float64, with the grouping that part 1 shows the call to have.
     single = evaluate(call, Scene("float32", z, y), names)[1].double()
-    exact = evaluate(SAME_IN_FLOAT64[subject.loss, subject.library], Scene("float64", z.double(), y), names)[1]
+    exact = evaluate(
+        SAME_IN_FLOAT64[subject.loss, subject.library], Scene("float64", z.double(), y), names
+    )[1]
     used = exact != 0
     relative = ((single - exact).abs() / exact.abs())[used]
     median = float(relative.median())
@@ -960,7 +962,8 @@ PROPERTIES: dict[str, tuple[str, str]] = {
     ),
     "float32 at size": (
         "Lovász in float32 at training size",
-        "The gradient in float32 against ours in float64, in the same grouping. Differencing the Jaccard curve of millions of "
+        "The gradient in float32 against ours in float64, in the "
+        "same grouping. Differencing the Jaccard curve of millions of "
         "pixels in float32 loses the increments, which are a millionth of the curve; their closed form does not.",
     ),
     "takes logits": (
@@ -1021,7 +1024,14 @@ TITLES = {"ours": "lossatlas", "smp": "smp", "monai": "MONAI", "kornia": "kornia
 
 def short(call: str) -> str:
     """A call as the page shows it: without the adapters for the target."""
-    for tail in ("(z, y.unsqueeze(1).double())", "(z, y.unsqueeze(1))", "(z, y.unsqueeze(1))", "(z.float(), y)", "(z, y)", "(z, t)"):
+    for tail in (
+        "(z, y.unsqueeze(1).double())",
+        "(z, y.unsqueeze(1))",
+        "(z, y.unsqueeze(1))",
+        "(z.float(), y)",
+        "(z, y)",
+        "(z, t)",
+    ):
         if call.endswith(tail):
             return call.removesuffix(tail)
     return call
@@ -1061,7 +1071,8 @@ def render(record: dict[str, Any]) -> str:
         "",
         "A call *agrees* where value and gradient equal ours with default settings, to a relative "
         f"{record['tolerance']:g} in float64, on three scenes: every class in every image, a class missing from one "
-        "image, a class missing from the whole batch (hard labels). It *differs* where another call of ours, named in the second "
+        "image, a class missing from the whole batch (hard labels). "
+        "It *differs* where another call of ours, named in the second "
         "table, gives its value and gradient on all three scenes: a convention, which a reader of two papers has to "
         "know. It is *wrong* where a property fails that holds under any convention.",
         "",
