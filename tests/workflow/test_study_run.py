@@ -12,7 +12,7 @@ import nbformat
 import pytest
 import yaml
 
-from lossatlas import pipeline
+from lossatlas import cli, pipeline
 from lossatlas.experiments import load_study
 from lossatlas.experiments.record import is_complete
 
@@ -51,6 +51,7 @@ def lossatlas(folder, *arguments):
     )
 
 
+@pytest.mark.timeout(900)  # four notebooks, each a kernel that imports torch
 def test_one_failed_notebook_stops_no_other_and_is_listed_and_a_second_run_mends_it(tmp_path):
     folder = checkout(tmp_path)
     study = load_study(str(folder / "tiny.yaml"))
@@ -89,22 +90,29 @@ def test_one_failed_notebook_stops_no_other_and_is_listed_and_a_second_run_mends
         ({"datasets": [{"name": "camvid", "params": {"root": "nowhere"}}]}, "nowhere"),
     ],
 )
-def test_a_wrong_study_is_one_line_and_leaves_nothing(tmp_path, change, words):
+def test_a_wrong_study_is_one_line_and_leaves_nothing(tmp_path, monkeypatch, capsys, change, words):
     folder = checkout(tmp_path)
     (folder / "tiny.yaml").write_text(yaml.safe_dump({**STUDY, **change}))
-    done = lossatlas(folder, "run", "tiny.yaml")
-    assert done.returncode == 1
-    assert words in done.stderr
-    assert "Traceback" not in done.stderr
-    assert len(done.stderr.strip().splitlines()) == 1
+    monkeypatch.chdir(folder)
+    assert cli.main(["run", "tiny.yaml"]) == 1
+    said = capsys.readouterr().err
+    assert words in said
+    assert len(said.strip().splitlines()) == 1
     assert not (folder / "runs").exists() or not list((folder / "runs").glob("*/run.json"))
     assert not (folder / "results").exists()
 
 
-def test_outside_a_checkout_the_error_says_where_to_go(tmp_path):
-    done = lossatlas(tmp_path, "run", "quick")
-    assert done.returncode == 1
-    assert "expected the root of a Loss Atlas checkout" in done.stderr
+def test_outside_a_checkout_the_error_says_where_to_go(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(["run", "quick"]) == 1
+    assert "expected the root of a Loss Atlas checkout" in capsys.readouterr().err
+
+
+def test_a_mirror_that_is_named_must_be_there(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(checkout(tmp_path))
+    monkeypatch.setenv("LOSSATLAS_MIRROR", str(tmp_path / "nowhere"))
+    assert cli.main(["book"]) == 1
+    assert "LOSSATLAS_MIRROR: expected a folder or an address" in capsys.readouterr().err
 
 
 def test_the_progress_line_says_which_run_of_how_many_the_loss_and_the_time_left():
