@@ -152,6 +152,9 @@ class PixelLoss(SegmentationLoss):
 
     needs: tuple[str, ...] = ("surprisal",)
 
+    #: Whether φ is u itself, so that its derivative need not be evaluated.
+    identity = False
+
     def phi(self, u: Tensor, q: Tensor) -> Tensor:
         """Loss of a pixel whose target has surprisal u = -log p_t; q = 1 - p_t."""
         raise TypeError(f"{type(self).__name__} defines no formula: override `phi`.")
@@ -169,11 +172,12 @@ class PixelLoss(SegmentationLoss):
         """Mean of φ(u) times `table`, over the weights that the table `divisor` gives."""
         if self.reduction == "none":
             return s.shaped(s.pixels(self.phi, table))
+        dphi = None if self.identity else self.dphi
         if self.reduction == "sum":
-            total = s.pixel_sum(self.phi, self.dphi, table)
+            total = s.pixel_sum(self.phi, dphi, table)
         else:
             count = sum_over_processes(s.weight_sum(divisor), self.process_group)
-            total = s.pixel_sum(self.phi, self.dphi, table, ratio(torch.ones_like(count), count))
+            total = s.pixel_sum(self.phi, dphi, table, ratio(torch.ones_like(count), count))
         return sum_over_processes(total, self.process_group)
 
     def reduced(self, value: Tensor, s: Sample, divisor: Tensor | None) -> Tensor:

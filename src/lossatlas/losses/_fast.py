@@ -14,11 +14,11 @@ Differentiating a backward (``create_graph=True``) goes through the plain formul
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 Phi = Callable[[Tensor, Tensor], Tensor]
@@ -82,6 +82,52 @@ def _softmax(z: Tensor, labels: Tensor, valid: Tensor | None, out: Tensor) -> tu
     return u, inverse
 
 
+def _is_few(z: Tensor) -> bool:
+    """Whether the chunk has few classes and only finite logits, as masks times logits want it."""
+    return z.shape[1] <= _FEW and math.isfinite(z.sum().item())
+
+
+def _masks(labels: Tensor, valid: Tensor | None, classes: int, dtype: torch.dtype) -> list[Tensor]:
+    """One-hot planes of a chunk's labels as floats, one per class; 0 where void."""
+    code = labels.to(torch.uint8).to(dtype)  # two steps: each is vectorised, the direct one is not
+    if valid is not None:
+        code = torch.where(valid, code, -1.0)
+    return [torch.eq(code, k, out=torch.empty_like(code)) for k in range(classes)]
+
+
+def _softmax_few(
+    z: Tensor, masks: list[Tensor], valid: Tensor | None, out: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """As `_softmax`, plane by plane; return also q = 1 - p_t.
+
+    A reduction over a strided axis of two or three entries, a gather and a scatter each cost more
+    than the few elementwise operations on whole planes that do the same.
+    """
+    if valid is not None:
+        z = torch.where(valid[:, None], z, 0.0)
+    planes = out.unbind(1)
+    top = torch.maximum(z[:, 0], z[:, 1])
+    for k in range(2, len(planes)):
+        torch.maximum(top, z[:, k], out=top)
+    torch.sub(z, top[:, None], out=out)
+    target = planes[0] * masks[0]
+    for plane, mask in zip(planes[1:], masks[1:], strict=True):
+        target.addcmul_(plane, mask)
+    out.exp_()
+    total = planes[0] + planes[1]
+    for plane in planes[2:]:
+        total.add_(plane)
+    q = total.clone()
+    for plane, mask in zip(planes, masks, strict=True):
+        q.addcmul_(plane, mask, value=-1)
+    u = total.log().sub_(target)
+    inverse = total.reciprocal_()
+    if valid is not None:
+        u = torch.where(valid, u, 0.0)
+        inverse = torch.where(valid, inverse, 0.0)
+    return u, inverse, q.mul_(inverse)
+
+
 def _take(ctx: Any) -> Tensor | None:
     """The forward's buffer, once."""
     buffer: Tensor | None = ctx.buffer
@@ -130,19 +176,23 @@ class SoftmaxStatistics(torch.autograd.Function):
         with torch.autocast("cpu", enabled=False):
             for at in chunks(logits.shape):
                 z, v = logits[at[0], :, at[1]], _cut(valid, at)
-                labels = _labels(target[at], v)
                 out = torch.empty(z.shape, dtype=z.dtype) if buffer is None else _cut(buffer, at)
                 assert out is not None
-                u, inverse = _softmax(z, labels, v, out)
+                masks = _masks(target[at], v, c, z.dtype) if _is_few(z) else None
+                if masks is not None:
+                    u, inverse, _ = _softmax_few(z, masks, v, out)
+                else:
+                    labels = _labels(target[at], v)
+                    u, inverse = _softmax(z, labels, v, out)
                 out.mul_(inverse[:, None])
                 if surprisal:
                     u_all[at] = u
                 if regions:
                     predicted = torch.einsum("kcm,kcm->kc", out, out) if squared else out.sum(-1)
                     stats[1, at[0]] += predicted
-                if regions and c <= _FEW:
-                    for k in range(c):
-                        stats[0, at[0], k] += (out[:, k] * (labels == k)).sum(-1)
+                if regions and masks is not None:
+                    for k, mask in enumerate(masks):
+                        stats[0, at[0], k] += torch.mul(out[:, k], mask).sum(-1)
                 elif regions:
                     probs = out.gather(1, labels[:, None])[:, 0]
                     rows = torch.arange(z.shape[0])[:, None] * c + labels
@@ -171,33 +221,28 @@ class SoftmaxStatistics(torch.autograd.Function):
             by_i, by_s = grads[1].to(logits.dtype).unbind(0)
         with torch.autocast("cpu", enabled=False):
             for at in chunks(logits.shape):
-                v = _cut(valid, at)
-                labels, p = _labels(target[at], v), grad[at[0], :, at[1]]
+                v, p = _cut(valid, at), grad[at[0], :, at[1]]
+                masks = _masks(target[at], v, p.shape[1], p.dtype) if p.shape[1] <= _FEW else None
+                labels = target[at] if masks is not None else _labels(target[at], v)
                 if fresh:
-                    _, inverse = _softmax(logits[at[0], :, at[1]], labels, v, p)
+                    z = logits[at[0], :, at[1]]
+                    _, inverse = _softmax(z, _labels(target[at], v), v, p)
                     p.mul_(inverse[:, None])
                 # dL/dz = p (b - s) + [c = t] p_t a, where dL/dp = b + [c = t] a, s = Σ p dL/dp;
                 # the surprisal adds g (p - [c = t]).
-                row = torch.zeros(p.shape[0], p.shape[2], dtype=p.dtype)
-                spike = torch.zeros_like(row)
+                row = None
                 if grads[0] is not None:
-                    g = grads[0][at] if v is None else torch.where(v, grads[0][at], 0.0)
-                    row, spike = g, -g
+                    row = grads[0][at] if v is None else torch.where(v, grads[0][at], 0.0)
+                if masks is not None:
+                    b = None if by_s is None else by_s[at[0], :, None]
+                    a = None if by_i is None else by_i[at[0], :, None]
+                    _few_classes_gradient(p, masks, a, b, row, ctx.squared)
+                    continue
+                if row is None:
+                    row = torch.zeros(p.shape[0], p.shape[2], dtype=p.dtype)
+                spike = -row
                 if by_s is None or by_i is None:
                     p.mul_(row[:, None])
-                elif p.shape[1] <= _FEW and not ctx.squared:
-                    # p (dL/dp - s) as it stands; only the surprisal's spike is left to scatter.
-                    slopes = [
-                        torch.where(
-                            labels == k, (by_i + by_s)[at[0], k, None], by_s[at[0], k, None]
-                        )
-                        for k in range(p.shape[1])
-                    ]
-                    mean = sum(p[:, k] * slope for k, slope in enumerate(slopes)) - row
-                    for k, slope in enumerate(slopes):
-                        p[:, k].mul_(slope.sub_(mean))
-                    if grads[0] is None:
-                        continue
                 else:
                     a = by_i[at[0]].gather(1, labels.flatten(1)).view_as(row)
                     hit = p.gather(1, labels[:, None])[:, 0] * a
@@ -215,6 +260,35 @@ class SoftmaxStatistics(torch.autograd.Function):
         return grad, *none
 
 
+def _few_classes_gradient(
+    p: Tensor,
+    masks: list[Tensor],
+    by_i: Tensor | None,
+    by_s: Tensor | None,
+    row: Tensor | None,
+    squared: bool,
+) -> None:
+    """Turn probabilities into the logit gradient, plane by plane: p (dL/dp - s) + g (p - t)."""
+    planes = p.unbind(1)
+    offset = row
+    slopes = []
+    if by_i is not None and by_s is not None:
+        for k, (plane, mask) in enumerate(zip(planes, masks, strict=True)):
+            slope = mask * by_i[:, k]
+            slope = slope.addcmul_(plane, 2 * by_s[:, k]) if squared else slope.add_(by_s[:, k])
+            slopes.append(slope)
+        mean = planes[0] * slopes[0]
+        for plane, slope in zip(planes[1:], slopes[1:], strict=True):
+            mean.addcmul_(plane, slope)
+        offset = mean.neg_() if row is None else torch.sub(row, mean)
+    for k, plane in enumerate(planes):
+        factor = offset if not slopes or offset is None else slopes[k].add_(offset)
+        if factor is not None:
+            plane.mul_(factor)
+        if row is not None:
+            plane.addcmul_(masks[k], row, value=-1)
+
+
 class SoftmaxPixelSum(torch.autograd.Function):
     """Σ w φ(u) of hard labels, times `scale`; the gradient is made with the value."""
 
@@ -227,7 +301,7 @@ class SoftmaxPixelSum(torch.autograd.Function):
         weight: Tensor | None,
         scale: Tensor,
         phi: Phi,
-        dphi: Phi,
+        dphi: Phi | None,
         plain: Callable[[Tensor], tuple[Tensor, ...]],
     ) -> Tensor:
         keep = ctx.needs_input_grad[0]
@@ -262,29 +336,39 @@ def _softmax_pixel_sum(
     weight: Tensor | None,
     scale: Tensor,
     phi: Phi,
-    dphi: Phi,
+    dphi: Phi | None,
     keep: bool,
 ) -> tuple[Tensor, Tensor | None]:
     buffer = _like(logits) if keep else None
     total = torch.zeros((), dtype=torch.float64)
     for at in chunks(logits.shape):
         z, v = logits[at[0], :, at[1]], _cut(valid, at)
-        labels = _labels(target[at], v)
         out = torch.empty(z.shape, dtype=z.dtype) if buffer is None else _cut(buffer, at)
         assert out is not None
-        u, inverse = _softmax(z, labels, v, out)
-        q = torch.expm1(-u).neg_()
+        masks = _masks(target[at], v, z.shape[1], z.dtype) if _is_few(z) else None
+        if masks is not None:
+            labels = target[at]
+            u, inverse, q = _softmax_few(z, masks, v, out)
+        else:
+            labels = _labels(target[at], v)
+            u, inverse = _softmax(z, labels, v, out)
+            q = u if dphi is None else torch.expm1(-u).neg_()
         value = phi(u, q)
-        slope = dphi(u, q) * scale if keep else u
+        slope = scale if dphi is None else dphi(u, q) * scale if keep else u
         if weight is not None:
-            w = weight[:, 0][labels]
+            w = weight[:, 0][_labels(labels, v)]
             value, slope = value * w, slope * w
         if v is not None:
             value, slope = torch.where(v, value, 0.0), torch.where(v, slope, 0.0)
         total += value.sum(dtype=torch.float64)
-        if keep:
-            out.mul_((inverse * slope)[:, None])
-            out.scatter_add_(1, labels[:, None], slope.neg()[:, None])
+        if not keep:
+            continue
+        out.mul_((inverse * slope)[:, None])
+        if masks is None:
+            out.scatter_add_(1, labels[:, None], slope.neg().expand(u.shape)[:, None])
+        else:
+            for plane, mask in zip(out.unbind(1), masks, strict=True):
+                plane.addcmul_(mask, slope, value=-1)
     return (total * scale).to(logits.dtype), buffer
 
 
@@ -300,7 +384,7 @@ class SigmoidPixelSum(torch.autograd.Function):
         weight: Tensor | None,
         scale: Tensor,
         phi: Phi,
-        dphi: Phi,
+        dphi: Phi | None,
         plain: Callable[[Tensor], tuple[Tensor, ...]],
     ) -> Tensor:
         keep = ctx.needs_input_grad[0]
@@ -329,7 +413,7 @@ def _sigmoid_pixel_sum(
     weight: Tensor | None,
     scale: Tensor,
     phi: Phi,
-    dphi: Phi,
+    dphi: Phi | None,
     keep: bool,
 ) -> tuple[Tensor, Tensor | None]:
     buffer = _like(logits) if keep else None
@@ -344,18 +428,19 @@ def _sigmoid_pixel_sum(
 
         def side(x: Tensor, w: Tensor | None, part: Tensor | None) -> tuple[Tensor, Tensor | None]:
             """Weighted φ and its slope by x, where the target's logit is -x."""
-            u, q = F.logsigmoid(-x).neg_(), torch.sigmoid(x)
+            u, q = _softplus(x), torch.sigmoid(x)
             value, slope = phi(u, q), None
-            if keep:
-                slope = dphi(u, q).mul_(q)  # du/dx = q
+            if keep:  # du/dx = q
+                slope = q if dphi is None else dphi(u, q).mul_(q)
             for factor in (w, part):
                 if factor is not None:
                     value = value * factor
                     slope = None if slope is None else slope * factor
             return value, slope
 
-        if torch.equal(t * t, t):  # every label is 0 or 1: one side each
-            sign = 1 - 2 * t
+        # t (1 - t) >= 0 sums to 0 where every label is 0 or 1: one side each.
+        if torch.addcmul(t, t, t, value=-1).sum() == 0:
+            sign = torch.rsub(t, 1, alpha=2)
             w = None if weight is None else weight[1] * t + weight[0] * (1 - t)
             value, slope = side(sign * z, w, None)
             slope = None if slope is None else slope.mul_(sign)
@@ -427,6 +512,11 @@ class SigmoidStatistics(torch.autograd.Function):
                 slope = torch.where(v, slope, 0.0)
             p.addcmul_(p, p, value=-1).mul_(slope)  # p (1 - p) dL/dp
         return grad, *(None,) * 4
+
+
+def _softplus(x: Tensor) -> Tensor:
+    """Return log(1 + eˣ) = max(x, 0) + log(1 + e^-|x|); torch's own is not vectorised this far."""
+    return x.abs().neg_().exp_().log1p_().add_(x.clamp_min(0))
 
 
 def _sigmoid(z: Tensor, valid: Tensor | None, out: Tensor) -> None:

@@ -175,9 +175,12 @@ class Sample:
         return -F.logsigmoid(z), -F.logsigmoid(-z)
 
     def pixel_sum(
-        self, phi: Phi, dphi: Phi, weight: Tensor | None = None, scale: Tensor | None = None
+        self, phi: Phi, dphi: Phi | None, weight: Tensor | None = None, scale: Tensor | None = None
     ) -> Tensor:
-        """Sum of the map `pixels`, times `scale`; `dphi` is the derivative of `phi` by u."""
+        """Sum of the map `pixels`, times `scale`.
+
+        `dphi` is the derivative of `phi` by u, or None where φ is u itself.
+        """
         shared = self.shared and self.softmax
         constant = not any(x is not None and x.requires_grad for x in (weight, scale))
         if not self.fast or shared or not constant:
@@ -202,10 +205,11 @@ class Sample:
         """Sum of the map `weights`."""
         if not self.fast:
             return self.weights(weight).sum()
-        truth, count = self.class_totals()
         if weight is None:
-            total = count[:, 0].sum() if self.softmax else count.sum()
-        elif self.softmax:
+            entries = self.target.numel() if self.valid is None else int(self.valid.sum())
+            return torch.tensor(float(entries), dtype=self.logits.dtype)
+        truth, count = self.class_totals()
+        if self.softmax:
             total = (truth * weight[:, 0]).sum()
         else:
             total = (truth * weight[1, :, 0] + (count - truth) * weight[0, :, 0]).sum()

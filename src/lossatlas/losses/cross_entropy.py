@@ -70,6 +70,8 @@ class CrossEntropyLoss(PixelLoss):
         )
         self.label_smoothing = _check.number("label_smoothing", label_smoothing, low=0, high=1)
 
+    identity = True
+
     def phi(self, u: Tensor, q: Tensor) -> Tensor:
         """Surprisal itself."""
         return u
@@ -228,6 +230,8 @@ class BalancedCrossEntropyLoss(PixelLoss):
         self.alpha: float | None = None  # the batch's own ratio
         if alpha != "batch":
             self.alpha = _check.number("alpha", alpha, low=0, high=1)
+
+    identity = True
 
     def phi(self, u: Tensor, q: Tensor) -> Tensor:
         """Surprisal itself."""
