@@ -681,7 +681,7 @@ def _lovasz_class(
     elif valid is not None:
         chosen = valid.reshape(-1).nonzero()[:, 0]
     if chosen is not None:
-        errors, inside = errors[chosen], truth[chosen]
+        errors, inside = errors.index_select(0, chosen), truth.index_select(0, chosen)
     else:
         inside = truth
     if bins is None:
@@ -705,15 +705,19 @@ def _sorted_increments(errors: Tensor, truth: Tensor, rest: Tensor) -> Tensor:
     keys = errors.view(torch.int32).bitwise_or(1).bitwise_xor_(0x7FFFFFFE)  # largest first
     keys.bitwise_xor_(truth)  # lowest bit: 0 for foreground
     keys, order = keys.sort()
-    inside = keys.bitwise_and_(1).bitwise_xor_(1)
-    before = inside.cumsum(0).sub_(inside)
-    inter = (rest - before).to(errors.dtype)
-    union = torch.arange(errors.numel()).sub_(before).add_(rest).to(errors.dtype)
-    foreground = inside.bool()
+    keys.bitwise_and_(1).bitwise_xor_(1)  # 1 for foreground
+    before = keys.cumsum(0, dtype=torch.int32).sub_(keys)
+    inter = before.neg_().add_(rest).to(errors.dtype)
+    rank = torch.arange(errors.numel(), dtype=torch.int32)
+    union = (inter + rank).to(errors.dtype)
+    foreground = keys.to(errors.dtype)
     # Foreground 1/U, background I / (U (U + 1)); 1 for the first pixel where nothing is left.
-    sorted_increments = torch.where(foreground, 1.0, inter / (union + 1)).div_(union)
     if rest == 0:
-        sorted_increments = (torch.arange(errors.numel()) == 0).to(errors.dtype)
+        sorted_increments = foreground.zero_()
+        sorted_increments[:1] = 1
+    else:
+        sorted_increments = inter.div_(union + 1)
+        sorted_increments.addcmul_(foreground, 1 - sorted_increments).div_(union)
     return torch.empty_like(errors).index_copy_(0, order, sorted_increments)
 
 
