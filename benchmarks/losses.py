@@ -2,6 +2,7 @@
 
     python benchmarks/losses.py --out results/bench            # the published table (some minutes)
     python benchmarks/losses.py --out /tmp/bench --quick       # a smoke test (seconds)
+    python benchmarks/losses.py --out results/bench --floor    # only floor.csv
 
 Every round runs each contender once, so that a busy machine slows all alike; a contender's time is
 its median over the rounds, and its ratio the median of its ratios to cross-entropy (binary
@@ -237,6 +238,41 @@ def measure(shape: str, size: tuple[int, ...], device: str, rounds: int) -> list
     ]
 
 
+def floor(shape: str, size: tuple[int, ...], rounds: int) -> list[dict[str, Any]]:
+    """Time of operations that a loss cannot do without, over cross-entropy's, on the CPU.
+
+    Whole tensors without chunks, so a chunked loss may fall below the first; sorting is per class
+    over the batch, and for one channel per image, as the Lovász losses do by default.
+    """
+    logits, target = inputs(size, "cpu")
+    base = F.binary_cross_entropy_with_logits if size[1] == 1 else F.cross_entropy
+    leaf = logits.clone().requires_grad_()
+    units = logits.flatten(1) if size[1] == 1 else logits.transpose(0, 1).flatten(1)
+    keys = units.abs().contiguous().view(torch.int32)
+    labels = (target if size[1] > 1 else target.long()).reshape(-1)
+    contents: dict[tuple[str, str], Callable[[], object]] = {
+        ("every loss", "a subtraction and an exponential"): lambda: torch.exp(
+            logits - logits.flatten()[0]
+        ),
+        ("lovasz exact", "sort of int32 keys with their order"): lambda: [k.sort() for k in keys],
+        ("lovasz bins", "one count per logit"): lambda: [
+            torch.bincount(labels, minlength=8192) for _ in range(size[1])
+        ],
+    }
+    times: dict[tuple[str, str], list[float]] = {key: [] for key in contents}
+    for i in range(rounds + 1):  # the first round is a warm-up
+        reference = seconds(base, leaf, target)
+        for key, work in contents.items():
+            start = time.perf_counter()
+            work()
+            if i:
+                times[key].append((time.perf_counter() - start) / reference)
+    return [
+        {"shape": shape, "loss": loss, "what": what, "ratio": statistics.median(ratios)}
+        for (loss, what), ratios in times.items()
+    ]
+
+
 def scaling(device: str, quick: bool, rounds: int) -> list[dict[str, Any]]:
     """Time of some losses against the number of pixels (C=4) and of classes (2^16 pixels)."""
     chosen = {
@@ -370,6 +406,7 @@ def main(arguments: Iterable[str] | None = None) -> None:
     parser.add_argument("--shapes", nargs="+", choices=list(SHAPES), default=list(SHAPES))
     parser.add_argument("--no-scaling", action="store_true", help="leave the scaling out")
     parser.add_argument("--quick", action="store_true", help="tiny inputs: a smoke test")
+    parser.add_argument("--floor", action="store_true", help="only the unavoidable operations")
     options = parser.parse_args(None if arguments is None else list(arguments))
     if options.rounds < 1:
         parser.error(f"--rounds must be at least 1, got {options.rounds}")
@@ -377,6 +414,13 @@ def main(arguments: Iterable[str] | None = None) -> None:
     warnings.filterwarnings("ignore")
     rounds = 2 if options.quick else options.rounds
     sizes = QUICK_SHAPES if options.quick else SHAPES
+    if options.floor:
+        options.out.mkdir(parents=True, exist_ok=True)
+        found = [row for s in options.shapes for row in floor(s, sizes[s], rounds)]
+        write(found, options.out / "floor.csv")
+        for row in found:
+            print(f"{row['shape']} {row['loss']:14} {row['what']:40} {row['ratio']:6.2f}x")
+        return
     rows: list[dict[str, Any]] = []
     scale_rows: list[dict[str, Any]] = []
     for device in ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]:
