@@ -13,11 +13,12 @@ from lossatlas.theory.calculus import (
     sigmoid_slope,
 )
 from lossatlas.theory.check import check
-from lossatlas.theory.forms import FORMS, ClosedForm, check_form, check_softmax
-from lossatlas.theory.printing import equation, latex, show, tables
+from lossatlas.theory.forms import FORMS, OVERLAP, ClosedForm, check_form, check_softmax
+from lossatlas.theory.printing import equation, latex, show, tables, worst
 
 __all__ = [
     "FORMS",
+    "OVERLAP",
     "ClosedForm",
     "ClosedFormError",
     "by_logit",
@@ -31,4 +32,5 @@ __all__ = [
     "show",
     "sigmoid_slope",
     "tables",
+    "worst",
 ]

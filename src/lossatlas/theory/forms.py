@@ -199,7 +199,15 @@ def binary_cases(
     return cases
 
 
-_PRINTED = {"varepsilon": "ε", "gamma": "γ", "alpha": "α", "beta": "β"}
+_PRINTED = {
+    "lambda": "λ",
+    "w": "w",
+    "delta": "δ",
+    "varepsilon": "ε",
+    "gamma": "γ",
+    "alpha": "α",
+    "beta": "β",
+}
 
 
 def check_form(form: ClosedForm, seed: int = 0, **parameters: float) -> pd.DataFrame:
@@ -500,7 +508,27 @@ _ALL = [
     ),
 ]
 
+#: The overlap losses of one sigmoid channel, in the book's order.
+OVERLAP = (
+    "dice",
+    "dice_squared",
+    "inverse_dice",
+    "generalized_dice",
+    "log_cosh_dice",
+    "jaccard",
+    "tversky",
+    "focal_tversky",
+)
+
 #: Every closed form by its name.
 FORMS: dict[str, ClosedForm] = {form.name: form for form in _ALL}
 
-__all__ = ["FORMS", "ClosedForm", "ClosedFormError", "binary_cases", "check_form", "check_softmax"]
+__all__ = [
+    "FORMS",
+    "OVERLAP",
+    "ClosedForm",
+    "ClosedFormError",
+    "binary_cases",
+    "check_form",
+    "check_softmax",
+]

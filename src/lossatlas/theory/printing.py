@@ -57,7 +57,7 @@ def _cell(value: object) -> str:
     if isinstance(value, float):
         plain = value == 0 or 1e-3 <= abs(value) < 1e5
         if plain:
-            return f"{value:.4g}"
+            return f"{value:.5g}"
         mantissa, exponent = f"{value:.2e}".split("e")
         return f"${mantissa}\\cdot 10^{{{int(exponent)}}}$"
     # A vertical bar would end the cell.
@@ -86,3 +86,20 @@ def markdown_table(*frames: pd.DataFrame) -> str:
 def tables(*frames: pd.DataFrame) -> Markdown:
     """One table, made of frames with the same columns, as the output of a notebook's cell."""
     return Markdown(markdown_table(*frames))
+
+
+def worst(*frames: pd.DataFrame) -> pd.DataFrame:
+    """Checks of several losses, one row a loss: the largest differences over its cases.
+
+    Args:
+        frames: tables of :func:`lossatlas.theory.check_form` and its like.
+    """
+    table = pd.concat(frames, ignore_index=True)
+    if "proof" not in table:
+        table["proof"] = "by hand"
+    grouped = table.groupby("gradient of", sort=False)
+    return grouped.agg(
+        cases=("case", "size"),
+        proof=("proof", "first"),
+        **{name: (name, "max") for name in ("vs autograd", "vs differences")},
+    ).reset_index()
