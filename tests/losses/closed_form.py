@@ -15,7 +15,9 @@ Array = np.ndarray
 
 def sigmoid(z: Array) -> Array:
     """1 / (1 + exp(-z)), stable on both sides."""
-    return np.where(z >= 0, 1 / (1 + np.exp(-np.abs(z))), np.exp(-np.abs(z)) / (1 + np.exp(-np.abs(z))))
+    return np.where(
+        z >= 0, 1 / (1 + np.exp(-np.abs(z))), np.exp(-np.abs(z)) / (1 + np.exp(-np.abs(z)))
+    )
 
 
 def sums(p: Array, t: Array) -> tuple[float, float, float]:
@@ -61,7 +63,9 @@ def jaccard(p: Array, t: Array, smooth: float = 0.0) -> Array:
     return p * (1 - p) * np.where(t == 1, -1.0, (inter + smooth) / union) / union
 
 
-def tversky_parts(p: Array, t: Array, alpha: float, beta: float, smooth: float) -> tuple[float, float]:
+def tversky_parts(
+    p: Array, t: Array, alpha: float, beta: float, smooth: float
+) -> tuple[float, float]:
     """The index and its denominator."""
     inter, pred, truth = sums(p, t)
     below = inter + alpha * (pred - inter) + beta * (truth - inter) + smooth
@@ -74,7 +78,9 @@ def tversky(p: Array, t: Array, alpha: float, beta: float, smooth: float = 0.0) 
     return p * (1 - p) * np.where(t == 1, -(1 - (1 - beta) * index), alpha * index) / below
 
 
-def focal_tversky(p: Array, t: Array, alpha: float, beta: float, gamma: float, smooth: float = 0.0) -> Array:
+def focal_tversky(
+    p: Array, t: Array, alpha: float, beta: float, gamma: float, smooth: float = 0.0
+) -> Array:
     """Tversky's gradient times (1/gamma)(1 - TI)^(1/gamma - 1)."""
     index, _ = tversky_parts(p, t, alpha, beta, smooth)
     return tversky(p, t, alpha, beta, smooth) * (1 - index) ** (1 / gamma - 1) / gamma
@@ -149,7 +155,9 @@ def softmax_ce(p: Array, t: Array, weight: Array) -> Array:
     return w * (p - t) / w.sum()
 
 
-def softmax_region(kind: str, p: Array, t: Array, present: Array, weight: Array, **k: float) -> Array:
+def softmax_region(
+    kind: str, p: Array, t: Array, present: Array, weight: Array, **k: float
+) -> Array:
     """dL/dz of the weighted mean over the present classes of a region loss on the whole batch."""
     g = np.zeros_like(p)
     for c in np.flatnonzero(present):

@@ -94,8 +94,13 @@ def flatten(logits: Array, target: Array, mode: str, ignore_index: int | None = 
                 else:
                     t[n, label, i] = 1.0
             else:
-                ignored = [ignore_index is not None and float(given[n, c, i]) == ignore_index for c in range(n_classes)]
-                if mode == "multiclass":  # soft labels: a void pixel carries the ignored value in every channel
+                ignored = [
+                    ignore_index is not None and float(given[n, c, i]) == ignore_index
+                    for c in range(n_classes)
+                ]
+                if (
+                    mode == "multiclass"
+                ):  # soft labels: a void pixel carries the ignored value in every channel
                     ignored = [all(ignored)] * n_classes
                 for c in range(n_classes):
                     valid[n, c, i] = not ignored[c]
@@ -151,7 +156,9 @@ def reduce_regions(
 # ----------------------------------------------------------------------------------------------------------------------
 # Pixel losses: t phi(p_t) summed over the classes
 # ----------------------------------------------------------------------------------------------------------------------
-Phi = Callable[[float, float], float]  # (log p_t, log(1 - p_t)) -> loss of a pixel whose label has probability p_t
+Phi = Callable[
+    [float, float], float
+]  # (log p_t, log(1 - p_t)) -> loss of a pixel whose label has probability p_t
 
 
 def weight_table(weight: Array | None, mode: str, n_classes: int) -> tuple[Array, Array]:
@@ -198,7 +205,9 @@ def pixel_maps(
                 else:
                     smoothed = (1 - s) * t + s / 2
                     value[n, c, i] += alpha(c, True) * w1[c] * smoothed * phi(log_p, log_q)
-                    value[n, c, i] += alpha(c, False) * w0[c] * (1 - smoothed) * (negative or phi)(log_q, log_p)
+                    value[n, c, i] += (
+                        alpha(c, False) * w0[c] * (1 - smoothed) * (negative or phi)(log_q, log_p)
+                    )
                     weights[n, c, i] += w1[c] * t + w0[c] * (1 - t)
     return value, weights
 
@@ -274,30 +283,6 @@ def poly1(
     flat = flatten(logits, target, mode, ignore_index)
     maps = pixel_maps(flat, lambda log_p, log_q: -log_p + epsilon * math.exp(log_q), weight)
     return reduce_pixels(flat, *maps, reduction)
-
-
-def kept(
-    logits: Array,
-    target: Array,
-    *,
-    select: Callable[[list[tuple[float, float]]], list[bool]],
-    mode: str = "multiclass",
-    weight: Array | None = None,
-    ignore_index: int | None = None,
-    reduction: str = "mean",
-) -> Any:
-    """Cross-entropy of the pixels that ``select`` keeps; it sees (weighted loss, plain loss) of every valid pixel."""
-    flat = flatten(logits, target, mode, ignore_index)
-    value, weights = pixel_maps(flat, lambda log_p, log_q: -log_p, weight)
-    plain, _ = pixel_maps(flat, lambda log_p, log_q: -log_p)
-    valid = flat.valid[:, : value.shape[1]]
-    places = [tuple(k) for k in np.argwhere(valid)]
-    keep = select([(value[k], plain[k]) for k in places])
-    out_value, out_weight = np.zeros_like(value), np.zeros_like(value)
-    for k, yes in zip(places, keep, strict=True):
-        if yes:
-            out_value[k], out_weight[k] = value[k], weights[k]
-    return reduce_pixels(flat, out_value, out_weight, reduction)
 
 
 # ----------------------------------------------------------------------------------------------------------------------
@@ -376,7 +361,9 @@ def region_loss(
     return reduce_regions(losses, included, weight, reduction, per_image)
 
 
-def dice(logits: Array, target: Array, *, smooth: float = 0.0, squared: bool = False, **common: Any) -> Any:
+def dice(
+    logits: Array, target: Array, *, smooth: float = 0.0, squared: bool = False, **common: Any
+) -> Any:
     """1 - (2 I + s) / (S + T + s); squared (V-Net): sums of p^2 and t^2 below."""
 
     def per_class(r: Region) -> float:
@@ -399,7 +386,10 @@ def log_cosh_dice(logits: Array, target: Array, *, smooth: float = 0.0, **common
 def jaccard(logits: Array, target: Array, *, smooth: float = 0.0, **common: Any) -> Any:
     """1 - (I + s) / (S + T - I + s)."""
     return region_loss(
-        lambda r: 1 - divide(r.inter + smooth, r.pred + r.truth - r.inter + smooth), logits, target, **common
+        lambda r: 1 - divide(r.inter + smooth, r.pred + r.truth - r.inter + smooth),
+        logits,
+        target,
+        **common,
     )
 
 
@@ -410,10 +400,18 @@ def tversky_index(r: Region, alpha: float, beta: float, smooth: float) -> float:
 
 
 def tversky(
-    logits: Array, target: Array, *, alpha: float = 0.3, beta: float = 0.7, smooth: float = 0.0, **common: Any
+    logits: Array,
+    target: Array,
+    *,
+    alpha: float = 0.3,
+    beta: float = 0.7,
+    smooth: float = 0.0,
+    **common: Any,
 ) -> Any:
     """1 - TI (Salehi et al. 2017); alpha multiplies the false positives."""
-    return region_loss(lambda r: 1 - tversky_index(r, alpha, beta, smooth), logits, target, **common)
+    return region_loss(
+        lambda r: 1 - tversky_index(r, alpha, beta, smooth), logits, target, **common
+    )
 
 
 def focal_tversky(
@@ -428,7 +426,10 @@ def focal_tversky(
 ) -> Any:
     """(1 - TI)^(1/gamma) (Abraham & Khan 2019, the authors' code)."""
     return region_loss(
-        lambda r: max(0.0, 1 - tversky_index(r, alpha, beta, smooth)) ** (1 / gamma), logits, target, **common
+        lambda r: max(0.0, 1 - tversky_index(r, alpha, beta, smooth)) ** (1 / gamma),
+        logits,
+        target,
+        **common,
     )
 
 
@@ -516,3 +517,392 @@ def lovasz_softmax(logits: Array, target: Array, **common: Any) -> Any:
 def lovasz_hinge(logits: Array, target: Array, **common: Any) -> Any:
     """Lovasz hinge."""
     return lovasz("hinge", logits, target, **{"mode": "binary", "per_image": True, **common})
+
+
+# ----------------------------------------------------------------------------------------------------------------------
+# The rest of the pixel losses
+# ----------------------------------------------------------------------------------------------------------------------
+def one_vs_all(
+    logits: Array,
+    target: Array,
+    *,
+    mode: str = "multiclass",
+    negative_weight: float = 1.0,
+    weight: Array | None = None,
+    ignore_index: int | None = None,
+    reduction: str = "mean",
+) -> Any:
+    """-log p_y - lambda sum over the other classes of log(1 - p_c), summed over a pixel's classes.
+
+    The weight of the pixel's label multiplies its whole term: each of the C questions is asked about that pixel.
+    A soft label is a mixture of hard ones.
+    """
+    flat = flatten(logits, target, mode, ignore_index)
+    n_images, n_classes, n_pixels = flat.sizes
+    w1, w0 = weight_table(weight, mode, n_classes)
+    softmax = mode == "multiclass"
+    value = np.zeros((n_images, 1 if softmax else n_classes, n_pixels))
+    weights = np.zeros_like(value)
+    for n in range(n_images):
+        for i in range(n_pixels):
+            for c in range(n_classes):
+                if not flat.valid[n, c, i]:
+                    continue
+                t = flat.t[n, c, i]
+                if softmax:  # with probability t the label is c
+                    term = -flat.log_p[n, c, i]
+                    term -= negative_weight * sum(
+                        flat.log_q[n, k, i] for k in range(n_classes) if k != c
+                    )
+                    value[n, 0, i] += w1[c] * t * term
+                    weights[n, 0, i] += w1[c] * t
+                else:
+                    value[n, c, i] += w1[c] * t * -flat.log_p[n, c, i]
+                    value[n, c, i] += w0[c] * (1 - t) * negative_weight * -flat.log_q[n, c, i]
+                    weights[n, c, i] += w1[c] * t + w0[c] * (1 - t)
+    out = reduce_pixels(flat, value, weights, reduction)
+    return out * n_classes if reduction == "mean" and not softmax else out
+
+
+def balanced_ce(
+    logits: Array,
+    target: Array,
+    *,
+    mode: str = "multiclass",
+    alpha: float | str = "batch",
+    weight: Array | None = None,
+    ignore_index: int | None = None,
+    reduction: str = "mean",
+) -> Any:
+    """alpha_y (-log p_y); "batch": alpha_c = 1 - n_c / n, the fraction of pixels that are not of the class."""
+    flat = flatten(logits, target, mode, ignore_index)
+    n_images, n_classes, n_pixels = flat.sizes
+    fraction = []
+    for c in range(n_classes):
+        count = total = 0.0
+        for n in range(n_images):
+            for i in range(n_pixels):
+                if flat.valid[n, c, i]:
+                    total += 1
+                    count += flat.t[n, c, i]
+        fraction.append(count / total if total else 0.0)
+
+    def balance(c: int, positive: bool) -> float:
+        if alpha == "batch":
+            return 1 - fraction[c] if positive else fraction[c]
+        foreground = c > 0 if mode == "multiclass" else positive
+        return float(alpha) if foreground else 1 - float(alpha)
+
+    value, weights = pixel_maps(flat, lambda log_p, log_q: -log_p, weight, alpha=balance)
+    return reduce_pixels(flat, value, weights, reduction)
+
+
+def ohem_ce(
+    logits: Array,
+    target: Array,
+    *,
+    threshold: float = 0.7,
+    min_kept: int | float = 1 / 16,
+    **common: Any,
+) -> Any:
+    """Mean cross-entropy of the pixels with p_t < threshold, or of the min_kept hardest where those are too few."""
+
+    def select(pixels: list[float]) -> list[bool]:
+        fewest = (
+            round(min_kept * len(pixels))
+            if isinstance(min_kept, float)
+            else min(min_kept, len(pixels))
+        )
+        keep = [math.exp(-u) < threshold for u in pixels]
+        return keep if sum(keep) >= fewest else hardest(pixels, fewest)
+
+    return selected_ce(logits, target, select=select, **common)
+
+
+def topk_ce(logits: Array, target: Array, *, k: float = 0.1, **common: Any) -> Any:
+    """Mean cross-entropy of the round(k n) hardest pixels, at least one."""
+    return selected_ce(
+        logits,
+        target,
+        select=lambda pixels: hardest(pixels, max(1, round(k * len(pixels)))),
+        **common,
+    )
+
+
+def hardest(pixels: list[float], count: int) -> list[bool]:
+    """Which of the losses are among the ``count`` largest."""
+    order = sorted(range(len(pixels)), key=lambda i: -pixels[i])[:count]
+    return [i in order for i in range(len(pixels))]
+
+
+def selected_ce(
+    logits: Array,
+    target: Array,
+    *,
+    select: Callable[[list[float]], list[bool]],
+    mode: str = "multiclass",
+    weight: Array | None = None,
+    ignore_index: int | None = None,
+    reduction: str = "mean",
+) -> Any:
+    """Weighted cross-entropy of the pixels that ``select`` keeps by their unweighted cross-entropy."""
+    flat = flatten(logits, target, mode, ignore_index)
+    value, weights = pixel_maps(flat, lambda log_p, log_q: -log_p, weight)
+    plain, _ = pixel_maps(flat, lambda log_p, log_q: -log_p)
+    places = [tuple(k) for k in np.argwhere(flat.valid[:, : value.shape[1]])]
+    for k, keep in zip(places, select([plain[k] for k in places]), strict=True):
+        if not keep:
+            value[k] = weights[k] = 0.0
+    return reduce_pixels(flat, value, weights, reduction)
+
+
+# ----------------------------------------------------------------------------------------------------------------------
+# The rest of the region losses
+# ----------------------------------------------------------------------------------------------------------------------
+def inverse_dice(logits: Array, target: Array, *, smooth: float = 0.0, **common: Any) -> Any:
+    """Dice loss of 1 - p against 1 - t; a class counts by its own pixels, not by its complement's."""
+    options = {
+        "mode": "multiclass",
+        "ignore_index": None,
+        "per_image": False,
+        "classes": None,
+        **common,
+    }
+    flat = flatten(logits, target, options["mode"], options["ignore_index"])
+    table = regions(flat, options["per_image"])
+    flipped = regions(flat, options["per_image"], complement=True)
+    losses = np.array(
+        [
+            [1 - divide(2 * r.inter + smooth, r.pred + r.truth + smooth) for r in row]
+            for row in flipped
+        ]
+    )
+    included = included_classes(table, options["classes"], options["mode"])
+    return reduce_regions(
+        losses,
+        included,
+        common.get("weight"),
+        common.get("reduction", "mean"),
+        options["per_image"],
+    )
+
+
+def generalized_dice(
+    logits: Array,
+    target: Array,
+    *,
+    mode: str = "multiclass",
+    smooth: float = 0.0,
+    weight: Array | None = None,
+    ignore_index: int | None = None,
+    reduction: str = "mean",
+    per_image: bool = False,
+    classes: Any = None,
+) -> Any:
+    """1 - 2 sum_c v_c I_c / sum_c v_c (S_c + T_c), v_c = w_c / max(T_c, 1)^2 over the classes that count."""
+    flat = flatten(logits, target, mode, ignore_index)
+    table = regions(flat, per_image)
+    included = included_classes(table, classes, mode)
+    n_classes = flat.sizes[1]
+    w = np.ones(n_classes) if weight is None else np.asarray(weight, dtype=np.float64)[-n_classes:]
+    values, counts = [], []
+    for g, row in enumerate(table):
+        above, below, any_class = smooth, smooth, False
+        for c, r in enumerate(row):
+            if included[g, c] and w[c] > 0:
+                v = w[c] / max(r.truth, 1.0) ** 2
+                above += 2 * v * r.inter
+                below += v * (r.pred + r.truth)
+                any_class = True
+        values.append(1 - divide(above, below) if any_class else 0.0)
+        counts.append(any_class)
+    if reduction == "none":
+        return np.array(values) if per_image else values[0]
+    if reduction == "sum":
+        return sum(values)
+    return sum(values) / sum(counts) if any(counts) else 0.0
+
+
+def unified_focal(
+    logits: Array,
+    target: Array,
+    *,
+    mode: str = "multiclass",
+    weight_lambda: float = 0.5,
+    delta: float = 0.6,
+    gamma: float = 0.5,
+    asymmetric: bool = True,
+    smooth: float = 0.0,
+    weight: Array | None = None,
+    ignore_index: int | None = None,
+    reduction: str = "mean",
+    per_image: bool = False,
+    classes: Any = None,
+) -> Any:
+    """lambda * modified focal CE + (1 - lambda) * modified focal Tversky (Yeung et al. 2022).
+
+    Foreground (class > 0; under a sigmoid: the positives): delta CE and (1 - mTI)^(1 - gamma). Background:
+    (1 - delta)(1 - p)^gamma CE and 1 - mTI. Symmetric: the power in every term. mTI weighs FN by delta, FP by 1-delta.
+    """
+    assert reduction == "mean"
+    flat = flatten(logits, target, mode, ignore_index)
+    softmax = mode == "multiclass"
+
+    def focused(log_p: float, log_q: float) -> float:
+        return -math.exp(gamma * log_q) * log_p if gamma else -log_p
+
+    def plain(log_p: float, log_q: float) -> float:
+        return -log_p
+
+    def side(foreground: bool) -> tuple[Array, Array]:
+        """The terms of the foreground alone, or of the background alone."""
+
+        def alpha(c: int, positive: bool) -> float:
+            is_foreground = c > 0 if softmax else positive
+            if is_foreground != foreground:
+                return 0.0
+            return delta if foreground else 1 - delta
+
+        return pixel_maps(
+            flat, plain if foreground and asymmetric else focused, weight, alpha=alpha
+        )
+
+    (front, weights), (back, _) = side(True), side(False)
+    pixel_half = reduce_pixels(flat, front + back, weights, "mean")
+
+    table = regions(flat, per_image)
+    losses = np.zeros((len(table), flat.sizes[1]))
+    for g, row in enumerate(table):
+        for c, r in enumerate(row):
+            miss = max(0.0, 1 - tversky_index(r, 1 - delta, delta, smooth))
+            background = softmax and c == 0 and asymmetric
+            losses[g, c] = miss if background else miss ** (1 - gamma)
+    included = included_classes(table, classes, mode)
+    region_half = reduce_regions(losses, included, weight, "mean", per_image)
+    return weight_lambda * pixel_half + (1 - weight_lambda) * region_half
+
+
+# ----------------------------------------------------------------------------------------------------------------------
+# Distances
+# ----------------------------------------------------------------------------------------------------------------------
+def signed_distance(mask: Array, spacing: Sequence[float] | None = None) -> Array:
+    """Distance of every pixel to the nearest pixel of the other kind, negative inside; 0 without a boundary."""
+    mask = np.asarray(mask, dtype=bool)
+    steps = np.ones(mask.ndim) if spacing is None else np.asarray(spacing, dtype=float)
+    points = list(np.ndindex(*mask.shape))
+    out = np.zeros(mask.shape)
+    if not mask.any() or mask.all() or mask.ndim == 0:
+        return out
+    for a in points:
+        others = [b for b in points if mask[b] != mask[a]]
+        nearest = min(
+            math.sqrt(sum(((x - y) * s) ** 2 for x, y, s in zip(a, b, steps, strict=True)))
+            for b in others
+        )
+        out[a] = -nearest if mask[a] else nearest
+    return out
+
+
+def distance_loss(
+    kind: str,
+    logits: Array,
+    target: Array,
+    *,
+    mode: str = "multiclass",
+    alpha: float = 2.0,
+    spacing: Sequence[float] | None = None,
+    weight: Array | None = None,
+    ignore_index: int | None = None,
+    reduction: str = "mean",
+    per_image: bool = False,
+    classes: Any = None,
+) -> Any:
+    """mean(p phi_T) ("boundary") or mean((p - t)^2 (d_T^a + d_P^a)) ("hausdorff"), d = |phi|; void is outside."""
+    flat = flatten(logits, target, mode, ignore_index)
+    n_images, n_classes, n_pixels = flat.sizes
+    total = np.zeros((n_images, n_classes))
+    count = np.zeros((n_images, n_classes))
+    for n in range(n_images):
+        for c in range(n_classes):
+            inside = (flat.valid[n, c] & (flat.t[n, c] > 0.5)).reshape(flat.shape)
+            guess = (flat.valid[n, c] & (flat.p[n, c] > 0.5)).reshape(flat.shape)
+            phi_t = signed_distance(inside, spacing).ravel()
+            phi_p = signed_distance(guess, spacing).ravel()
+            for i in range(n_pixels):
+                if not flat.valid[n, c, i]:
+                    continue
+                p, t = flat.p[n, c, i], flat.t[n, c, i]
+                if kind == "boundary":
+                    total[n, c] += p * phi_t[i]
+                else:
+                    total[n, c] += (p - t) ** 2 * (abs(phi_t[i]) ** alpha + abs(phi_p[i]) ** alpha)
+                count[n, c] += 1
+    table = regions(flat, per_image)
+    if not per_image:
+        total, count = total.sum(axis=0, keepdims=True), count.sum(axis=0, keepdims=True)
+    losses = np.array(
+        [
+            [divide(a, b, 0.0) for a, b in zip(*rows, strict=True)]
+            for rows in zip(total, count, strict=True)
+        ]
+    )
+    included = included_classes(table, classes, mode)
+    return reduce_regions(losses, included, weight, reduction, per_image)
+
+
+def boundary(logits: Array, target: Array, **common: Any) -> Any:
+    """Kervadec et al. 2019."""
+    return distance_loss("boundary", logits, target, **common)
+
+
+def hausdorff(logits: Array, target: Array, **common: Any) -> Any:
+    """Karimi & Salcudean 2019."""
+    return distance_loss("hausdorff", logits, target, **common)
+
+
+# ----------------------------------------------------------------------------------------------------------------------
+# Compounds
+# ----------------------------------------------------------------------------------------------------------------------
+REGION_KEYWORDS = ("per_image", "classes", "smooth")
+
+
+def compound(
+    region: Callable[..., Any], pixel: Callable[..., Any], own: Sequence[str] = ()
+) -> Callable[..., Any]:
+    """scales[0] * first + scales[1] * second; ``own`` names the pixel half's own parameters."""
+
+    def loss(
+        logits: Array, target: Array, *, scales: Sequence[float] = (1.0, 1.0), **k: Any
+    ) -> Any:
+        common = {key: v for key, v in k.items() if key not in (*REGION_KEYWORDS, *own)}
+        first = region(
+            logits, target, **common, **{key: k[key] for key in REGION_KEYWORDS if key in k}
+        )
+        second = pixel(logits, target, **common, **{key: k[key] for key in own if key in k})
+        return scales[0] * first + scales[1] * second
+
+    return loss
+
+
+def dice_ce(logits: Array, target: Array, **k: Any) -> Any:
+    """Dice + cross-entropy."""
+    return compound(dice, cross_entropy)(logits, target, **k)
+
+
+def dice_focal(logits: Array, target: Array, **k: Any) -> Any:
+    """Dice + focal."""
+    return compound(dice, focal, ("gamma", "alpha"))(logits, target, **k)
+
+
+def dice_topk(logits: Array, target: Array, **k: Any) -> Any:
+    """Dice + top-k."""
+    return compound(dice, topk_ce, ("k",))(logits, target, **k)
+
+
+def ce_lovasz(
+    logits: Array, target: Array, *, scales: Sequence[float] = (1.0, 1.0), **k: Any
+) -> Any:
+    """Cross-entropy + Lovasz-softmax."""
+    return compound(lovasz_softmax, cross_entropy)(
+        logits, target, scales=(scales[1], scales[0]), **k
+    )

@@ -87,7 +87,9 @@ def test_the_weighted_cross_entropy_gradient_is_w_times_p_minus_t() -> None:
     logits, target, p, t = multiclass(False)
     weight = np.array([1.0, 2.0, 3.0, 0.5])
     _, got = gradient(losses.build("ce", weight=torch.tensor(weight)), logits, target)
-    np.testing.assert_allclose(got.numpy().reshape(p.shape), cf.softmax_ce(p, t, weight), rtol=1e-12, atol=1e-16)
+    np.testing.assert_allclose(
+        got.numpy().reshape(p.shape), cf.softmax_ce(p, t, weight), rtol=1e-12, atol=1e-16
+    )
 
 
 @pytest.mark.skipif(not have("generalized_dice"), reason="not registered")
@@ -95,7 +97,9 @@ def test_the_generalised_dice_gradient_of_two_classes_is_the_published_formula()
     logits, target = example("multiclass", seed=2, channels=2, shape=(4, 4))
     _, got = gradient(losses.build("generalized_dice"), logits, target)
     margin = (logits[:, 1] - logits[:, 0]).numpy().ravel()
-    expected = cf.generalized_dice_two_classes(cf.sigmoid(margin), target.numpy().ravel().astype(float))
+    expected = cf.generalized_dice_two_classes(
+        cf.sigmoid(margin), target.numpy().ravel().astype(float)
+    )
     np.testing.assert_allclose(got[:, 1].numpy().ravel(), expected, rtol=1e-11, atol=1e-16)
     np.testing.assert_allclose(got[:, 0].numpy().ravel(), -expected, rtol=1e-11, atol=1e-16)
 
@@ -128,5 +132,7 @@ def test_the_dice_and_jaccard_gradients_are_parallel() -> None:
 def test_the_lovasz_weights_sum_to_one() -> None:
     """With every foreground pixel wrong by the same amount, the weights g_rank of the errors telescope to 1."""
     logits, target = example("binary", seed=8, shape=(5, 5))
-    _, got = gradient(losses.build("lovasz_hinge", mode="binary"), logits - logits, target)  # all errors are 1
+    _, got = gradient(
+        losses.build("lovasz_hinge", mode="binary"), logits - logits, target
+    )  # all errors are 1
     assert got.abs().sum().item() == pytest.approx(1.0, rel=1e-12)

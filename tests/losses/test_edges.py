@@ -10,13 +10,14 @@ from cases import CLASSES, SPECS, VOID, Spec, combinations, example, gradient, h
 
 from lossatlas import losses
 
-CASES = [pytest.param(*c, id=label(*c)) for c in combinations(SPECS)]
 DEFAULTS = [pytest.param(*c, id=label(*c)) for c in combinations(SPECS, variants=False)]
-HARD = [c for c in CASES if c.values[3] == "hard"]
+HARD = [c for c in DEFAULTS if c.values[3] == "hard"]
 DTYPES = [torch.float16, torch.bfloat16, torch.float32, torch.float64]
 
 
-def confident(mode: str, target: torch.Tensor, size: float, dtype: torch.dtype = torch.float64) -> torch.Tensor:
+def confident(
+    mode: str, target: torch.Tensor, size: float, dtype: torch.dtype = torch.float64
+) -> torch.Tensor:
     """Logits of +-size (multiclass: size and 0) that predict the target."""
     if mode == "multiclass":
         return size * torch.nn.functional.one_hot(target, CLASSES).movedim(-1, 1).to(dtype)
@@ -24,14 +25,18 @@ def confident(mode: str, target: torch.Tensor, size: float, dtype: torch.dtype =
     return z.unsqueeze(1) if mode == "binary" else z
 
 
-@pytest.mark.parametrize(("spec", "params", "mode", "kind"), CASES)
+@pytest.mark.parametrize(("spec", "params", "mode", "kind"), DEFAULTS)
 def test_an_all_ignored_batch_has_loss_0_and_gradient_0(
     spec: Spec, params: dict[str, Any], mode: str, kind: str
 ) -> None:
-    for dtype, reduction in ((torch.float16, "mean"), (torch.float32, "sum"), (torch.float64, "none")):
+    for dtype, reduction in (
+        (torch.float16, "mean"),
+        (torch.float32, "sum"),
+        (torch.float64, "none"),
+    ):
         logits, target = example(mode, kind, void=1.0, dtype=dtype)
         assert (target == VOID).all()
-        options = {**params} if spec.family == "compound" else {**params, "reduction": reduction}
+        options = {**params, "reduction": reduction if reduction in spec.reductions else "mean"}
         value, grad = gradient(spec.build(mode, ignore_index=VOID, **options), logits, target)
         assert (value == 0).all(), reduction
         assert (grad == 0).all(), reduction
@@ -41,15 +46,21 @@ def test_an_all_ignored_batch_has_loss_0_and_gradient_0(
 def test_an_empty_batch_has_loss_0_and_gradient_0(
     spec: Spec, params: dict[str, Any], mode: str, kind: str
 ) -> None:
-    empty = [tuple(x[:0] for x in example(mode, kind, shape=(3, 2))), example(mode, kind, shape=(0, 4)),
-             example(mode, kind, shape=(0,)), example(mode, kind, shape=(4, 0))]
+    empty = [
+        tuple(x[:0] for x in example(mode, kind, shape=(3, 2))),
+        example(mode, kind, shape=(0, 4)),
+        example(mode, kind, shape=(0,)),
+        example(mode, kind, shape=(4, 0)),
+    ]
     for logits, target in empty:
         value, grad = gradient(spec.build(mode, **params), logits, target)
         assert value.shape == () and value == 0, logits.shape
         assert grad.shape == logits.shape and (grad == 0).all(), logits.shape
 
 
-@pytest.mark.parametrize(("spec", "params", "mode", "kind"), [c for c in DEFAULTS if c.values[0].is_region])
+@pytest.mark.parametrize(
+    ("spec", "params", "mode", "kind"), [c for c in DEFAULTS if c.values[0].is_region]
+)
 def test_an_all_ignored_image_leaves_the_per_image_mean(
     spec: Spec, params: dict[str, Any], mode: str, kind: str
 ) -> None:
@@ -60,22 +71,28 @@ def test_an_all_ignored_image_leaves_the_per_image_mean(
     torch.testing.assert_close(loss(logits, void), loss(logits[[0, 2]], target[[0, 2]]))
 
 
-@pytest.mark.parametrize(("spec", "params", "mode", "kind"), CASES)
+@pytest.mark.parametrize(("spec", "params", "mode", "kind"), DEFAULTS)
 def test_a_single_pixel_works(spec: Spec, params: dict[str, Any], mode: str, kind: str) -> None:
-    for seed in range(4):
+    for seed in range(2):
         logits, target = example(mode, kind, images=1, shape=(1,), seed=seed)
         value, grad = gradient(spec.build(mode, **params), logits, target)
-        assert value.item() == pytest.approx(spec.expect(logits, target, mode, **params), rel=1e-10, abs=1e-13)
+        assert value.item() == pytest.approx(
+            spec.expect(logits, target, mode, **params), rel=spec.tolerance, abs=1e-13
+        )
         assert grad.isfinite().all()
 
 
 @pytest.mark.parametrize(("spec", "params", "mode", "kind"), HARD)
-def test_a_batch_of_one_class_works(spec: Spec, params: dict[str, Any], mode: str, kind: str) -> None:
+def test_a_batch_of_one_class_works(
+    spec: Spec, params: dict[str, Any], mode: str, kind: str
+) -> None:
     for constant in (0, 1):
         logits, target = example(mode, kind, seed=3)
         target = torch.full_like(target, constant)
         value, grad = gradient(spec.build(mode, **params), logits, target)
-        assert value.item() == pytest.approx(spec.expect(logits, target, mode, **params), rel=1e-10, abs=1e-13)
+        assert value.item() == pytest.approx(
+            spec.expect(logits, target, mode, **params), rel=spec.tolerance, abs=1e-13
+        )
         assert grad.isfinite().all()
 
 
@@ -85,6 +102,8 @@ def test_a_perfect_prediction_costs_nothing(
 ) -> None:
     if params.get("label_smoothing"):
         pytest.skip("a smoothed label is never met by a certain prediction")
+    if spec.name == "boundary":
+        pytest.skip("the boundary loss is linear in p: least, and negative, at the target")
     _, target = example(mode, kind, seed=5)
     if mode == "multilabel":
         target[:, :, 0, 0], target[:, :, 0, 1] = 1, 0
@@ -109,13 +128,15 @@ def test_a_wholly_wrong_prediction_is_finite_and_worse_than_a_perfect_one(
     for dtype in DTYPES:
         right = confident(mode, target, 1e4, dtype)
         # multiclass: all the mass on one wrong class
-        wrong = confident(mode, (target + 1) % CLASSES, 1e4, dtype) if mode == "multiclass" else -right
+        wrong = (
+            confident(mode, (target + 1) % CLASSES, 1e4, dtype) if mode == "multiclass" else -right
+        )
         value, grad = gradient(loss, wrong, target)
         assert value.isfinite() and grad.isfinite().all(), dtype
         assert value > loss(right, target), dtype
 
 
-@pytest.mark.parametrize(("spec", "params", "mode", "kind"), CASES)
+@pytest.mark.parametrize(("spec", "params", "mode", "kind"), DEFAULTS)
 def test_logits_of_ten_thousand_give_finite_values_and_gradients_in_every_dtype(
     spec: Spec, params: dict[str, Any], mode: str, kind: str
 ) -> None:
@@ -131,8 +152,10 @@ def test_logits_of_ten_thousand_give_finite_values_and_gradients_in_every_dtype(
             assert grad.dtype == dtype
 
 
-@pytest.mark.parametrize(("spec", "params", "mode", "kind"),
-                         [c for c in HARD if c.values[0].is_region and c.values[2] != "binary"])
+@pytest.mark.parametrize(
+    ("spec", "params", "mode", "kind"),
+    [c for c in HARD if c.values[0].is_region and c.values[2] != "binary"],
+)
 def test_an_absent_class_counts_as_the_classes_argument_says(
     spec: Spec, params: dict[str, Any], mode: str, kind: str
 ) -> None:
@@ -143,7 +166,9 @@ def test_an_absent_class_counts_as_the_classes_argument_says(
         target[:, 2] = 0
     for classes in (None, "present", "all", [1, 2]):
         value, grad = gradient(spec.build(mode, classes=classes, **params), logits, target)
-        assert value.item() == pytest.approx(spec.expect(logits, target, mode, classes=classes, **params), rel=1e-10)
+        assert value.item() == pytest.approx(
+            spec.expect(logits, target, mode, classes=classes, **params), rel=spec.tolerance
+        )
         assert grad.isfinite().all()
 
 
@@ -159,7 +184,9 @@ def test_an_empty_mask_in_binary_mode_costs_as_documented() -> None:
     # S = 2, T = 0: 1 without smoothing and without gradient, 1 - 1/(2 + 1) with smooth=1
     value, grad = gradient(losses.build("dice", mode="binary"), logits, target)
     assert value == 1 and (grad == 0).all()
-    assert losses.build("dice", mode="binary", smooth=1.0)(logits, target).item() == pytest.approx(2 / 3)
+    assert losses.build("dice", mode="binary", smooth=1.0)(logits, target).item() == pytest.approx(
+        2 / 3
+    )
     assert losses.build("dice", mode="binary", classes="present")(logits, target).item() == 0
 
 
@@ -175,7 +202,9 @@ def test_a_target_without_gradient_and_logits_without_gradient_are_fine(
 
 @pytest.mark.parametrize("mode", ["multiclass", "binary", "multilabel"])
 @pytest.mark.parametrize("name", have("dice_squared", "dice_semimetric", "lovasz_softmax"))
-def test_a_soft_target_that_is_met_costs_nothing_where_the_definition_promises_it(name: str, mode: str) -> None:
+def test_a_soft_target_that_is_met_costs_nothing_where_the_definition_promises_it(
+    name: str, mode: str
+) -> None:
     """V-Net Dice, Dice semimetric and the Lovasz losses vanish at p = t for any t in (0, 1)."""
     logits, _ = example(mode, seed=1)
     target = logits.softmax(1) if mode == "multiclass" else logits.sigmoid()

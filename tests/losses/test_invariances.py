@@ -7,7 +7,19 @@ from typing import Any
 
 import pytest
 import torch
-from cases import CLASSES, SPECS, VOID, Spec, combinations, example, gradient, have, label, seed_of, void_mask
+from cases import (
+    CLASSES,
+    SPECS,
+    VOID,
+    Spec,
+    combinations,
+    example,
+    gradient,
+    have,
+    label,
+    seed_of,
+    void_mask,
+)
 
 from lossatlas import losses
 
@@ -20,7 +32,7 @@ def close(a: torch.Tensor, b: torch.Tensor, tolerance: float = 1e-12) -> None:
     torch.testing.assert_close(a, b, rtol=tolerance, atol=1e-14)
 
 
-@pytest.mark.parametrize(("spec", "params", "mode", "kind"), CASES)
+@pytest.mark.parametrize(("spec", "params", "mode", "kind"), DEFAULTS)
 def test_what_ignored_pixels_hold_changes_nothing_and_gets_no_gradient(
     spec: Spec, params: dict[str, Any], mode: str, kind: str
 ) -> None:
@@ -37,8 +49,12 @@ def test_what_ignored_pixels_hold_changes_nothing_and_gets_no_gradient(
         assert torch.equal(grad, other_grad), content
 
 
-@pytest.mark.parametrize(("spec", "params", "mode", "kind"), CASES)
+@pytest.mark.parametrize(("spec", "params", "mode", "kind"), DEFAULTS)
 def test_ignoring_equals_cropping(spec: Spec, params: dict[str, Any], mode: str, kind: str) -> None:
+    if spec.family == "distance":
+        pytest.skip(
+            "a void region beside an object makes a boundary, the edge of the image does not"
+        )
     logits, target = example(mode, kind, seed=seed_of("crop", spec.name, mode, kind), shape=(5, 3))
     void = target.clone()
     void[..., 3:, :] = VOID
@@ -54,8 +70,10 @@ def test_ignoring_equals_cropping(spec: Spec, params: dict[str, Any], mode: str,
 def test_any_integer_serves_as_ignore_index(mode: str, index: int) -> None:
     logits, target = example(mode, void=0.3, seed=1)
     moved = torch.where(target == VOID, index, target)
-    close(losses.build("dice", mode=mode, ignore_index=index)(logits, moved),
-          losses.build("dice", mode=mode, ignore_index=VOID)(logits, target))
+    close(
+        losses.build("dice", mode=mode, ignore_index=index)(logits, moved),
+        losses.build("dice", mode=mode, ignore_index=VOID)(logits, target),
+    )
 
 
 @pytest.mark.parametrize("name", ["ce", "dice", "lovasz_softmax"])
@@ -63,16 +81,21 @@ def test_a_class_can_be_the_ignored_one(name: str) -> None:
     """ignore_index=0 leaves the pixels labelled 0 out; their logits still matter elsewhere."""
     logits, target = example("multiclass", seed=3)
     as_void = torch.where(target == 0, VOID, target)
-    close(losses.build(name, ignore_index=0)(logits, target), losses.build(name, ignore_index=VOID)(logits, as_void))
+    close(
+        losses.build(name, ignore_index=0)(logits, target),
+        losses.build(name, ignore_index=VOID)(logits, as_void),
+    )
 
 
-@pytest.mark.parametrize(("spec", "params", "mode", "kind"), CASES)
+@pytest.mark.parametrize(("spec", "params", "mode", "kind"), DEFAULTS)
 def test_ignore_index_without_ignored_pixels_changes_nothing(
     spec: Spec, params: dict[str, Any], mode: str, kind: str
 ) -> None:
     logits, target = example(mode, kind, seed=seed_of("none", spec.name, mode, kind))
     value, grad = gradient(spec.build(mode, **params), logits, target)
-    other_value, other_grad = gradient(spec.build(mode, ignore_index=VOID, **params), logits, target)
+    other_value, other_grad = gradient(
+        spec.build(mode, ignore_index=VOID, **params), logits, target
+    )
     close(value, other_value)
     close(grad, other_grad)
 
@@ -85,8 +108,13 @@ def permutable(spec: Spec, params: dict[str, Any]) -> bool:
 @pytest.mark.parametrize("weighted", [False, True], ids=["unweighted", "weighted"])
 @pytest.mark.parametrize(
     ("spec", "params", "mode", "kind"),
-    [c for c in CASES if c.values[2] != "binary"
-     and "normalizer" not in c.values[1] and permutable(c.values[0], c.values[1])],
+    [
+        c
+        for c in CASES
+        if c.values[2] != "binary"
+        and "normalizer" not in c.values[1]
+        and permutable(c.values[0], c.values[1])
+    ],
 )
 def test_renumbering_the_classes_changes_nothing(
     spec: Spec, params: dict[str, Any], mode: str, kind: str, weighted: bool
@@ -106,7 +134,9 @@ def test_renumbering_the_classes_changes_nothing(
             moved[target == old] = new
     value, grad = gradient(spec.build(mode, weight=weight, **params), logits, target)
     other, other_grad = gradient(
-        spec.build(mode, weight=None if weight is None else weight[order], **params), logits[:, order], moved
+        spec.build(mode, weight=None if weight is None else weight[order], **params),
+        logits[:, order],
+        moved,
     )
     close(value, other)
     close(grad[:, order], other_grad)
@@ -115,7 +145,7 @@ def test_renumbering_the_classes_changes_nothing(
 BACKGROUND_IS_SPECIAL = {"unified_focal", "balanced_ce"}
 
 
-@pytest.mark.parametrize(("spec", "params", "mode", "kind"), CASES)
+@pytest.mark.parametrize(("spec", "params", "mode", "kind"), DEFAULTS)
 def test_the_order_of_pixels_and_images_does_not_matter(
     spec: Spec, params: dict[str, Any], mode: str, kind: str
 ) -> None:
@@ -124,7 +154,9 @@ def test_the_order_of_pixels_and_images_does_not_matter(
     logits, target = example(mode, kind, seed=seed_of("shuffle", spec.name, mode, kind), shape=(6,))
     pixels, images = torch.tensor([3, 0, 5, 1, 4, 2]), torch.tensor([1, 0])
     value, grad = gradient(spec.build(mode, **params), logits, target)
-    other, other_grad = gradient(spec.build(mode, **params), logits[images][..., pixels], target[images][..., pixels])
+    other, other_grad = gradient(
+        spec.build(mode, **params), logits[images][..., pixels], target[images][..., pixels]
+    )
     close(value, other)
     close(grad[images][..., pixels], other_grad)
 
@@ -145,16 +177,25 @@ def test_the_sum_over_a_batch_is_the_sum_over_its_parts(
 SELECTS = {"ohem_ce", "topk_ce", "balanced_ce"}
 
 
-@pytest.mark.parametrize(("spec", "params", "mode", "kind"), [c for c in CASES if c.values[0].is_region])
-def test_per_image_is_the_mean_over_images(spec: Spec, params: dict[str, Any], mode: str, kind: str) -> None:
+@pytest.mark.parametrize(
+    ("spec", "params", "mode", "kind"),
+    [c for c in CASES if c.values[0].family in ("region", "sort", "ratio", "distance")],
+)
+def test_per_image_is_the_mean_over_images(
+    spec: Spec, params: dict[str, Any], mode: str, kind: str
+) -> None:
     logits, target = example(mode, kind, seed=seed_of("images", spec.name, mode, kind), images=3)
     loss = spec.build(mode, per_image=True, **params)
     single = [spec.build(mode, **params)(logits[n : n + 1], target[n : n + 1]) for n in range(3)]
     close(loss(logits, target), torch.stack(single).mean())
 
 
-@pytest.mark.parametrize(("spec", "params", "mode", "kind"), [c for c in DEFAULTS if c.values[3] == "hard"])
-def test_a_soft_one_hot_target_equals_the_hard_one(spec: Spec, params: dict[str, Any], mode: str, kind: str) -> None:
+@pytest.mark.parametrize(
+    ("spec", "params", "mode", "kind"), [c for c in DEFAULTS if c.values[3] == "hard"]
+)
+def test_a_soft_one_hot_target_equals_the_hard_one(
+    spec: Spec, params: dict[str, Any], mode: str, kind: str
+) -> None:
     if not spec.soft:
         pytest.skip("takes hard labels only")
     for own in spec.variants:
@@ -163,7 +204,9 @@ def test_a_soft_one_hot_target_equals_the_hard_one(spec: Spec, params: dict[str,
             hard = example(mode, "hard", seed=seed, void=void)
             soft = example(mode, "onehot", seed=seed, void=void)
             assert soft[1].is_floating_point()
-            weight = torch.arange(1.0, CLASSES + 1, dtype=torch.float64) if mode != "binary" else None
+            weight = (
+                torch.arange(1.0, CLASSES + 1, dtype=torch.float64) if mode != "binary" else None
+            )
             loss = spec.build(mode, ignore_index=VOID, weight=weight, **own)
             value, grad = gradient(loss, *hard)
             other, other_grad = gradient(loss, *soft)
@@ -172,15 +215,24 @@ def test_a_soft_one_hot_target_equals_the_hard_one(spec: Spec, params: dict[str,
 
 
 @pytest.mark.parametrize(("spec", "params", "mode", "kind"), DEFAULTS)
-def test_memory_layout_does_not_matter(spec: Spec, params: dict[str, Any], mode: str, kind: str) -> None:
-    logits, target = example(mode, kind, seed=seed_of("layout", spec.name, mode, kind), shape=(4, 6))
+def test_memory_layout_does_not_matter(
+    spec: Spec, params: dict[str, Any], mode: str, kind: str
+) -> None:
+    logits, target = example(
+        mode, kind, seed=seed_of("layout", spec.name, mode, kind), shape=(4, 6)
+    )
     loss = spec.build(mode, **params)
     value, grad = gradient(loss, logits, target)
     layouts = {
         "channels last": (logits.to(memory_format=torch.channels_last), target),
-        "transposed": (logits.transpose(-1, -2).contiguous().transpose(-1, -2),
-                       target.transpose(-1, -2).contiguous().transpose(-1, -2)),
-        "strided": (logits.repeat_interleave(2, -1)[..., ::2], target.repeat_interleave(2, -1)[..., ::2]),
+        "transposed": (
+            logits.transpose(-1, -2).contiguous().transpose(-1, -2),
+            target.transpose(-1, -2).contiguous().transpose(-1, -2),
+        ),
+        "strided": (
+            logits.repeat_interleave(2, -1)[..., ::2],
+            target.repeat_interleave(2, -1)[..., ::2],
+        ),
         "channel slice": (torch.cat([logits, logits], 1)[:, : logits.shape[1]], target),
     }
     for name, (z, t) in layouts.items():
@@ -199,7 +251,9 @@ def test_any_number_of_spatial_dimensions_works(
     if spec.family == "distance" and not shape:
         pytest.skip("no distances without a grid")
     images = 2 if shape else 12
-    logits, target = example(mode, kind, seed=seed_of("dims", spec.name, mode, kind), images=images, shape=shape)
+    logits, target = example(
+        mode, kind, seed=seed_of("dims", spec.name, mode, kind), images=images, shape=shape
+    )
     value, grad = gradient(spec.build(mode, **params), logits, target)
     assert grad.shape == logits.shape
     if spec.family != "distance":
@@ -207,7 +261,7 @@ def test_any_number_of_spatial_dimensions_works(
         flat_t = target.reshape(*target.shape[: 2 if target.ndim == logits.ndim else 1], -1)
         close(value, spec.build(mode, **params)(flat_z, flat_t))
     expected = spec.expect(logits, target, mode, **params)
-    assert value.item() == pytest.approx(expected, rel=1e-10, abs=1e-13)
+    assert value.item() == pytest.approx(expected, rel=spec.tolerance, abs=1e-13)
 
 
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64])
@@ -227,7 +281,9 @@ def test_boolean_masks_are_labels(mode: str) -> None:
         assert torch.equal(loss(logits, target), loss(logits, target.bool()))
 
 
-@pytest.mark.parametrize("name", have("ce", "focal", "dice", "tversky", "lovasz_softmax", "lovasz_hinge"))
+@pytest.mark.parametrize(
+    "name", have("ce", "focal", "dice", "tversky", "lovasz_softmax", "lovasz_hinge")
+)
 def test_a_binary_target_may_carry_its_channel(name: str) -> None:
     logits, target = example("binary", seed=7, void=0.2)
     loss = losses.build(name, mode="binary", ignore_index=VOID)

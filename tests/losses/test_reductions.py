@@ -7,12 +7,18 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
-from cases import VOID, WEIGHT, example, gradient, have
+from cases import VOID, WEIGHT, example, gradient, have, open_question
 
 from lossatlas import losses
 
 
-def same(a: torch.nn.Module, b: torch.nn.Module, logits: torch.Tensor, target: torch.Tensor, rtol: float = 1e-11) -> None:
+def same(
+    a: torch.nn.Module,
+    b: torch.nn.Module,
+    logits: torch.Tensor,
+    target: torch.Tensor,
+    rtol: float = 1e-11,
+) -> None:
     """Equal value and equal gradient."""
     for x, y in zip(gradient(a, logits, target), gradient(b, logits, target), strict=True):
         torch.testing.assert_close(x, y, rtol=rtol, atol=1e-15)
@@ -20,6 +26,15 @@ def same(a: torch.nn.Module, b: torch.nn.Module, logits: torch.Tensor, target: t
 
 MODES = pytest.mark.parametrize("mode", ["multiclass", "binary", "multilabel"])
 KINDS = pytest.mark.parametrize("kind", ["hard", "soft"])
+SOFT_OR_WEIGHTED = pytest.mark.parametrize(
+    ("kind", "weighted"),
+    [
+        ("hard", False),
+        ("hard", True),
+        ("soft", False),
+        pytest.param("soft", True, marks=open_question),
+    ],
+)
 
 
 def needs(*names: str) -> pytest.MarkDecorator:
@@ -47,38 +62,103 @@ def test_poly1_with_epsilon_0_is_cross_entropy(mode: str, kind: str) -> None:
 @MODES
 @KINDS
 @pytest.mark.parametrize("smooth", [0.0, 1.0])
-def test_tversky_at_a_half_is_dice_and_at_one_is_jaccard(mode: str, kind: str, smooth: float) -> None:
+def test_tversky_at_a_half_is_dice_and_at_one_is_jaccard(
+    mode: str, kind: str, smooth: float
+) -> None:
     logits, target = example(mode, kind, void=0.2)
     common = {"mode": mode, "ignore_index": VOID}
     # (I + s/2) / (I + FP/2 + FN/2 + s/2) = (2I + s) / (S + T + s)
-    same(losses.build("tversky", alpha=0.5, beta=0.5, smooth=smooth / 2, **common),
-         losses.build("dice", smooth=smooth, **common), logits, target)
-    same(losses.build("tversky", alpha=1.0, beta=1.0, smooth=smooth, **common),
-         losses.build("jaccard", smooth=smooth, **common), logits, target)
+    same(
+        losses.build("tversky", alpha=0.5, beta=0.5, smooth=smooth / 2, **common),
+        losses.build("dice", smooth=smooth, **common),
+        logits,
+        target,
+    )
+    same(
+        losses.build("tversky", alpha=1.0, beta=1.0, smooth=smooth, **common),
+        losses.build("jaccard", smooth=smooth, **common),
+        logits,
+        target,
+    )
 
 
 @needs("focal_tversky", "tversky")
 @MODES
 def test_focal_tversky_with_gamma_1_is_tversky(mode: str) -> None:
     logits, target = example(mode)
-    same(losses.build("focal_tversky", gamma=1.0, mode=mode), losses.build("tversky", mode=mode), logits, target)
+    same(
+        losses.build("focal_tversky", gamma=1.0, mode=mode),
+        losses.build("tversky", mode=mode),
+        logits,
+        target,
+    )
 
 
 @needs("ohem_ce")
 @MODES
-def test_ohem_that_keeps_every_pixel_is_cross_entropy(mode: str) -> None:
-    logits, target = example(mode, void=0.2)
-    common = {"mode": mode, "ignore_index": VOID}
-    same(losses.build("ohem_ce", threshold=1.0, min_kept=0, **common), losses.build("ce", **common), logits, target)
-    same(losses.build("ohem_ce", threshold=0.0, min_kept=1.0, **common), losses.build("ce", **common), logits, target)
+@SOFT_OR_WEIGHTED
+def test_ohem_that_keeps_every_pixel_is_cross_entropy(mode: str, kind: str, weighted: bool) -> None:
+    logits, target = example(mode, kind, void=0.2)
+    common = {"mode": mode, "ignore_index": VOID, "weight": WEIGHT[mode] if weighted else None}
+    same(
+        losses.build("ohem_ce", threshold=1.0, min_kept=0, **common),
+        losses.build("ce", **common),
+        logits,
+        target,
+    )
+    same(
+        losses.build("ohem_ce", threshold=1e-6, min_kept=1.0, **common),
+        losses.build("ce", **common),
+        logits,
+        target,
+    )
 
 
 @needs("topk_ce")
 @MODES
-def test_topk_with_k_1_is_cross_entropy(mode: str) -> None:
+@SOFT_OR_WEIGHTED
+def test_topk_with_k_1_is_cross_entropy(mode: str, kind: str, weighted: bool) -> None:
+    logits, target = example(mode, kind, void=0.2)
+    common = {"mode": mode, "ignore_index": VOID, "weight": WEIGHT[mode] if weighted else None}
+    same(losses.build("topk_ce", k=1.0, **common), losses.build("ce", **common), logits, target)
+
+
+@needs("one_vs_all_ce")
+@SOFT_OR_WEIGHTED
+def test_one_vs_all_without_negatives_is_cross_entropy(kind: str, weighted: bool) -> None:
+    logits, target = example("multiclass", kind, void=0.2)
+    common = {"ignore_index": VOID, "weight": WEIGHT["multiclass"] if weighted else None}
+    same(
+        losses.build("one_vs_all_ce", negative_weight=0.0, **common),
+        losses.build("ce", **common),
+        logits,
+        target,
+    )
+
+
+@needs("one_vs_all_ce")
+@SOFT_OR_WEIGHTED
+def test_one_vs_all_of_a_single_channel_is_binary_cross_entropy(kind: str, weighted: bool) -> None:
+    logits, target = example("binary", kind, void=0.2)
+    common = {
+        "mode": "binary",
+        "ignore_index": VOID,
+        "weight": WEIGHT["binary"] if weighted else None,
+    }
+    same(losses.build("one_vs_all_ce", **common), losses.build("ce", **common), logits, target)
+
+
+@needs("balanced_ce")
+@MODES
+def test_balanced_cross_entropy_at_a_half_is_half_of_cross_entropy(mode: str) -> None:
     logits, target = example(mode, void=0.2)
     common = {"mode": mode, "ignore_index": VOID}
-    same(losses.build("topk_ce", k=1.0, **common), losses.build("ce", **common), logits, target)
+    same(
+        losses.build("balanced_ce", alpha=0.5, **common),
+        0.5 * losses.build("ce", **common),
+        logits,
+        target,
+    )
 
 
 @needs("dice_semimetric")
@@ -115,15 +195,22 @@ def test_log_cosh_dice_of_one_class_is_the_log_cosh_of_its_dice_loss() -> None:
 @pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
 @pytest.mark.parametrize("weighted", [False, True])
-def test_hard_cross_entropy_is_that_of_torch(reduction: str, smoothing: float, weighted: bool) -> None:
+def test_hard_cross_entropy_is_that_of_torch(
+    reduction: str, smoothing: float, weighted: bool
+) -> None:
     logits, target = example("multiclass", void=0.2)
     weight = WEIGHT["multiclass"] if weighted else None
     expected = F.cross_entropy(
-        logits, target, weight=weight, ignore_index=VOID, reduction=reduction, label_smoothing=smoothing
+        logits,
+        target,
+        weight=weight,
+        ignore_index=VOID,
+        reduction=reduction,
+        label_smoothing=smoothing,
     )
-    got = losses.build("ce", weight=weight, ignore_index=VOID, reduction=reduction, label_smoothing=smoothing)(
-        logits, target
-    )
+    got = losses.build(
+        "ce", weight=weight, ignore_index=VOID, reduction=reduction, label_smoothing=smoothing
+    )(logits, target)
     torch.testing.assert_close(got, expected, rtol=1e-12, atol=1e-14)
 
 
@@ -147,7 +234,9 @@ def test_lovasz_at_the_corners_is_one_minus_the_iou_of_the_prediction(name: str,
     """Errors in {0, 1} (softmax) or {0, 2} (hinge at |z| = 1): the extension meets the Jaccard loss."""
     g = torch.Generator().manual_seed(4)
     target = torch.randint(0, 3, (2, 5, 5), generator=g)
-    predicted = torch.where(torch.rand(2, 5, 5, generator=g) < 0.3, torch.randint(0, 3, (2, 5, 5), generator=g), target)
+    predicted = torch.where(
+        torch.rand(2, 5, 5, generator=g) < 0.3, torch.randint(0, 3, (2, 5, 5), generator=g), target
+    )
     onehot = F.one_hot(predicted, 3).movedim(-1, 1)
     truth = F.one_hot(target, 3).movedim(-1, 1)
     iou = (onehot * truth).sum((0, 2, 3)).double() / (onehot | truth).sum((0, 2, 3))
@@ -176,17 +265,24 @@ def test_a_sum_of_losses_keeps_the_parameters_of_each() -> None:
     c = losses.build("ce", ignore_index=0)
     ready = torch.where(target == VOID, 1, target)
     torch.testing.assert_close(
-        (c + losses.build("dice"))(logits, ready), c(logits, ready) + losses.build("dice")(logits, ready)
+        (c + losses.build("dice"))(logits, ready),
+        c(logits, ready) + losses.build("dice")(logits, ready),
     )
 
 
 @pytest.mark.parametrize(
     ("name", "parts"),
-    [("dice_ce", ("dice", "ce")), ("dice_focal", ("dice", "focal")), ("dice_topk", ("dice", "topk_ce")),
-     ("ce_lovasz", ("ce", "lovasz_softmax"))],
+    [
+        ("dice_ce", ("dice", "ce")),
+        ("dice_focal", ("dice", "focal")),
+        ("dice_topk", ("dice", "topk_ce")),
+        ("ce_lovasz", ("ce", "lovasz_softmax")),
+    ],
 )
 @MODES
-def test_a_compound_of_the_list_is_the_sum_of_its_parts(name: str, parts: tuple[str, str], mode: str) -> None:
+def test_a_compound_of_the_list_is_the_sum_of_its_parts(
+    name: str, parts: tuple[str, str], mode: str
+) -> None:
     if not have(name):
         pytest.skip("not registered")
     logits, target = example(mode, void=0.2)
@@ -201,10 +297,17 @@ def test_functional_forms_are_the_modules() -> None:
     logits, target = example("multiclass", void=0.2)
     f = losses.functional
     for name in ("cross_entropy_loss", "focal_loss", "dice_loss", "lovasz_softmax_loss"):
-        module = {"cross_entropy_loss": "ce", "focal_loss": "focal", "dice_loss": "dice",
-                  "lovasz_softmax_loss": "lovasz_softmax"}[name]
+        module = {
+            "cross_entropy_loss": "ce",
+            "focal_loss": "focal",
+            "dice_loss": "dice",
+            "lovasz_softmax_loss": "lovasz_softmax",
+        }[name]
         assert torch.equal(
-            getattr(f, name)(logits, target, ignore_index=VOID), losses.build(module, ignore_index=VOID)(logits, target)
+            getattr(f, name)(logits, target, ignore_index=VOID),
+            losses.build(module, ignore_index=VOID)(logits, target),
         )
-    assert torch.equal(f.focal_loss(logits, target, gamma=0.5, ignore_index=VOID),
-                       losses.FocalLoss(gamma=0.5, ignore_index=VOID)(logits, target))
+    assert torch.equal(
+        f.focal_loss(logits, target, gamma=0.5, ignore_index=VOID),
+        losses.FocalLoss(gamma=0.5, ignore_index=VOID)(logits, target),
+    )

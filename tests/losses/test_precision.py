@@ -1,0 +1,144 @@
+"""float16, bfloat16 and float32, also under autocast, against float64 on the same numbers.
+
+The stated tolerances, per loss family: relative error of the value, and error of the gradient in the
+l1 norm, relative to the exact gradient's. Half-precision logits are computed in float32, so the value
+is limited by float32 sums and the gradient by its own rounding to the logits' dtype: 2^-8 for
+bfloat16, and for float16 2^-11 plus what lies below its smallest subnormal, 6e-8 (hence the loss
+scaling of SCALE, as in mixed-precision training).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from cases import EXTENDED, SPECS, VOID, Spec, combinations, label
+
+from lossatlas import losses
+
+VALUE = {
+    "pixel": 2e-6,
+    "region": 2e-6,
+    "ratio": 2e-6,
+    "sort": 5e-6,
+    "distance": 2e-6,
+    "mixed": 2e-6,
+    "compound": 5e-6,
+}
+GRADIENT = {torch.float16: 1e-3, torch.bfloat16: 4e-3, torch.float32: 2e-5}
+SCALE = 2.0**16
+# The sum of p^2 is a float32 dot product, whose rounding does not average out over a chunk.
+SQUARES = 5e-6
+
+CASES = [
+    pytest.param(*c, id=label(*c)) for c in combinations(SPECS, variants=False) if c[3] == "hard"
+]
+
+
+def street(
+    mode: str, shape: tuple[int, ...], classes: int, dtype: torch.dtype
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Logits rounded to ``dtype`` of a half-trained net, rare classes, 5 % void."""
+    g = torch.Generator().manual_seed(7)
+    n, *space = shape
+    odds = 0.7 ** torch.arange(classes, dtype=torch.float)
+    truth = torch.multinomial(odds, n * space[0] * space[1], True, generator=g).reshape(n, *space)
+    void = torch.rand(n, *space, generator=g) < 0.05
+    if mode == "multiclass":
+        logits = 2 * torch.randn(n, classes, *space, generator=g)
+        logits.scatter_add_(1, truth[:, None], torch.full((n, 1, *space), 2.0))
+        return logits.to(dtype), truth.masked_fill(void, VOID)
+    channels = 1 if mode == "binary" else classes
+    mask = torch.stack([truth == c + 1 for c in range(channels)], 1)
+    logits = 2 * torch.randn(n, channels, *space, generator=g) + 3 * mask - 1.5
+    target = mask.long().masked_fill(void[:, None], VOID)
+    return logits.to(dtype), target
+
+
+def scaled_gradient(
+    loss: torch.nn.Module, logits: torch.Tensor, target: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    z = logits.detach().clone().requires_grad_()
+    value = loss(z, target)
+    (value * SCALE).backward()
+    return value.detach(), z.grad
+
+
+def tolerance(spec: Spec) -> float:
+    """The stated relative error of the value."""
+    return SQUARES if spec.name == "dice_squared" else VALUE[spec.family]
+
+
+def check(
+    loss: torch.nn.Module, value_tolerance: float, logits: torch.Tensor, target: torch.Tensor
+) -> None:
+    value, grad = scaled_gradient(loss, logits, target)
+    exact, exact_grad = scaled_gradient(loss.double(), logits.double(), target)
+    assert grad.dtype == logits.dtype
+    assert value.dtype == (torch.float32 if logits.dtype != torch.float64 else torch.float64)
+    assert value.item() == pytest.approx(exact.item(), rel=value_tolerance, abs=1e-9)
+    error = (grad.double() - exact_grad).abs().sum() / exact_grad.abs().sum()
+    assert error.item() < GRADIENT[logits.dtype]
+
+
+@pytest.mark.parametrize(("spec", "params", "mode", "kind"), CASES)
+def test_low_precision_agrees_with_float64_to_the_stated_tolerance(
+    spec: Spec, params: dict[str, Any], mode: str, kind: str
+) -> None:
+    for dtype in GRADIENT:
+        # Spatial sums beyond float16's 65504 and its 11 bits of integers.
+        side = 24 if spec.family == "distance" else 96
+        logits, target = street(mode, (4, side, side), 4, dtype)
+        check(spec.build(mode, ignore_index=VOID, **params), tolerance(spec), logits, target)
+
+
+BIG = ["ce", "focal", "dice", "generalized_dice", "lovasz_softmax", "ohem_ce"]
+
+
+@pytest.mark.parametrize(
+    ("name", "dtype"),
+    [
+        pytest.param("dice_ce", torch.float16, marks=pytest.mark.slow),
+        *(
+            pytest.param(name, dtype, marks=EXTENDED)
+            for name in BIG
+            for dtype in (torch.float16, torch.bfloat16)
+        ),
+    ],
+)
+def test_low_precision_agrees_with_float64_at_8_19_512_512(name: str, dtype: torch.dtype) -> None:
+    logits, target = street("multiclass", (8, 512, 512), 19, dtype)
+    check(losses.build(name, ignore_index=VOID), tolerance(SPECS[name]), logits, target)
+
+
+@pytest.mark.parametrize("name", BIG)
+def test_low_precision_agrees_with_float64_at_2_19_128_128(name: str) -> None:
+    for dtype in (torch.float16, torch.bfloat16):
+        logits, target = street("multiclass", (2, 128, 128), 19, dtype)
+        check(losses.build(name, ignore_index=VOID), tolerance(SPECS[name]), logits, target)
+
+
+@pytest.mark.parametrize(("spec", "params", "mode", "kind"), CASES)
+def test_autocast_changes_nothing_that_the_logits_dtype_did_not(
+    spec: Spec, params: dict[str, Any], mode: str, kind: str
+) -> None:
+    for dtype in (torch.bfloat16, torch.float16):
+        for logits_dtype in (dtype, torch.float32):
+            logits, target = street(mode, (2, 16, 16), 4, logits_dtype)
+            loss = spec.build(mode, ignore_index=VOID, **params)
+            value, grad = scaled_gradient(loss, logits, target)
+            with torch.autocast("cpu", dtype=dtype):
+                other, other_grad = scaled_gradient(loss, logits, target)
+            assert other.dtype == torch.float32
+            torch.testing.assert_close(other, value, rtol=1e-6, atol=1e-7)
+            torch.testing.assert_close(other_grad, grad, rtol=1e-3, atol=1e-7 * SCALE)
+
+
+@pytest.mark.parametrize("name", ["ce", "dice", "jaccard", "focal_tversky", "lovasz_softmax"])
+def test_half_precision_sums_do_not_overflow_where_peers_become_nan(name: str) -> None:
+    """2 x 3 x 512^2: a class has 170 000 pixels, more than float16 can count."""
+    logits, target = street("multiclass", (2, 512, 512), 3, torch.float16)
+    value, grad = scaled_gradient(losses.build(name), logits, target.clamp_max(2))
+    assert value.isfinite() and grad.isfinite().all()
+    assert (grad != 0).double().mean() > 0.9
