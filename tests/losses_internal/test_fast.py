@@ -120,7 +120,8 @@ def test_lovasz_gradient_in_float32_is_exact_on_a_large_image() -> None:
     assert float(((a.grad != 0) ^ some).float().mean()) < 1e-5
     relative = (a.grad.double() - b.grad)[some].abs() / b.grad[some].abs()
     assert float(relative.median()) < 1e-6
-    assert float(relative.quantile(0.99)) < 1e-5
+    # Where float32 rounds two errors to one, the two pixels may change places: few, and tiny in sum.
+    assert float((a.grad.double() - b.grad).abs().sum()) < 1e-6 * float(b.grad.abs().sum())
 
 
 def test_ignored_pixels_may_hold_inf_and_nan_across_chunks(monkeypatch: pytest.MonkeyPatch) -> None:

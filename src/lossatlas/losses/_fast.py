@@ -82,9 +82,16 @@ def _softmax(z: Tensor, labels: Tensor, valid: Tensor | None, out: Tensor) -> tu
     return u, inverse
 
 
-def _is_few(z: Tensor) -> bool:
-    """Whether the chunk has few classes and only finite logits, as masks times logits want it."""
-    return z.shape[1] <= _FEW and math.isfinite(z.sum().item())
+def _is_few(z: Tensor, valid: Tensor | None) -> bool:
+    """Whether the chunk has few classes and only finite logits, as masks times logits want it.
+
+    What void pixels hold does not count: else it would choose the form, and with it the last bits.
+    """
+    if z.shape[1] > _FEW:
+        return False
+    if valid is not None:
+        z = torch.where(valid[:, None], z, 0.0)
+    return math.isfinite(z.sum().item())
 
 
 def _masks(labels: Tensor, valid: Tensor | None, classes: int, dtype: torch.dtype) -> list[Tensor]:
@@ -178,7 +185,7 @@ class SoftmaxStatistics(torch.autograd.Function):
                 z, v = logits[at[0], :, at[1]], _cut(valid, at)
                 out = torch.empty(z.shape, dtype=z.dtype) if buffer is None else _cut(buffer, at)
                 assert out is not None
-                masks = _masks(target[at], v, c, z.dtype) if _is_few(z) else None
+                masks = _masks(target[at], v, c, z.dtype) if _is_few(z, v) else None
                 if masks is not None:
                     u, inverse, _ = _softmax_few(z, masks, v, out)
                 else:
@@ -345,7 +352,7 @@ def _softmax_pixel_sum(
         z, v = logits[at[0], :, at[1]], _cut(valid, at)
         out = torch.empty(z.shape, dtype=z.dtype) if buffer is None else _cut(buffer, at)
         assert out is not None
-        masks = _masks(target[at], v, z.shape[1], z.dtype) if _is_few(z) else None
+        masks = _masks(target[at], v, z.shape[1], z.dtype) if _is_few(z, v) else None
         if masks is not None:
             labels = target[at]
             u, inverse, q = _softmax_few(z, masks, v, out)
