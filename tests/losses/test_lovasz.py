@@ -67,8 +67,10 @@ def test_the_float32_gradient_of_lovasz_softmax_is_that_of_float64_where_no_erro
     _, single = gradient(losses.build("lovasz_softmax"), logits.float(), target)
     error = (single.double() - exact).abs()
     assert error.sum() < 1e-6 * exact.abs().sum()
-    # p (g - sum p g) cancels where p is within 1e-3 of 1: there float32 itself is the limit, not the sort.
-    assert (error <= 1e-5 * exact.abs() + 1e-7 * exact.abs().max()).all()
+    # The gradient carries the factor p (1 - p). Where 1 - p (or p) is below 6e-3, half a unit in the last place of
+    # float32 beside 1, 6e-8, is already more than 1e-5 of it: there float32 is the limit, not the sort.
+    inner = ((p > 6e-3) & (p < 1 - 6e-3))[:, None].expand_as(error)
+    assert (error <= 1e-5 * exact.abs() + 1e-7 * exact.abs().max())[inner].all()
 
 
 def test_the_float32_gradient_is_exact_at_one_megapixel() -> None:

@@ -121,7 +121,7 @@ def test_lovasz_gradient_in_float32_is_exact_on_a_large_image() -> None:
     relative = (a.grad.double() - b.grad)[some].abs() / b.grad[some].abs()
     assert float(relative.median()) < 1e-6
     # Where float32 rounds two errors to one, the two pixels may change places: few, and tiny in sum.
-    assert float((a.grad.double() - b.grad).abs().sum()) < 1e-6 * float(b.grad.abs().sum())
+    assert float((a.grad.double() - b.grad).abs().sum()) < 1e-5 * float(b.grad.abs().sum())
 
 
 def test_ignored_pixels_may_hold_inf_and_nan_across_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
