@@ -97,6 +97,35 @@ def test_every_option_equals_the_oracle(
         assert_same(spec, got, expected, text(both))
 
 
+DEFAULTS = [pytest.param(*c, id=label(*c)) for c in combinations(SPECS, variants=False)]
+
+
+@pytest.mark.parametrize(("spec", "params", "mode", "kind"), DEFAULTS)
+def test_float32_gives_the_values_and_gradients_of_float64_under_every_option(
+    spec: Spec, params: dict[str, Any], mode: str, kind: str
+) -> None:
+    """float32 has code of its own (chunks, radix sorts): every option again, on a size with odd ends."""
+    extra: list[dict[str, Any]] = [{}]
+    if "bins" in losses.parameters(spec.name):
+        extra += [{"bins": 64, "ignore_index": VOID}, {"bins": 64, "per_image": True}]
+    for options in options_of(spec, mode, kind) + extra:
+        void = 0.2 if "ignore_index" in options else 0.0
+        seed = seed_of("float32", spec.name, mode, kind, text(options))
+        logits, target = example(mode, kind, seed=seed, void=void, images=3, shape=(7, 5))
+        logits = logits.float().double()  # the same numbers in both precisions
+        soft = target.is_floating_point()
+        loss = spec.build(mode, **options)
+        value, grad = gradient(loss, logits, target.float().double() if soft else target)
+        single, single_grad = gradient(loss, logits.float(), target.float() if soft else target)
+        torch.testing.assert_close(
+            single.double(), value, rtol=2e-5, atol=2e-6, msg=lambda m, t=text(options): f"{t}: {m}"
+        )
+        error = (single_grad.double() - grad).abs().max().item()
+        # A histogram's edge may put an error of one precision into the next bin of the other.
+        limit = 5e-2 if "bins" in options else 1e-4
+        assert error <= limit * grad.abs().max().item() + 1e-9, text(options)
+
+
 @open_question
 @pytest.mark.parametrize("mode", ["multiclass", "binary"])
 @pytest.mark.parametrize("name", WEIGHTED_SOFT)

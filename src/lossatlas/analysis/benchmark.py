@@ -69,8 +69,8 @@ def table(benchmark: Benchmark, device: str, shape: str) -> pd.DataFrame:
         if mine.empty:
             continue
         peers = here[(here.loss == loss) & ~here.library.str.startswith(OURS)]
-        fastest = peers.loc[peers.time_ratio.idxmin()] if len(peers) else None
-        lightest = peers.loc[peers.memory_ratio.idxmin()] if len(peers) else None
+        fastest = _least(peers, "time_ratio") if len(peers) else None
+        lightest = _least(peers, "memory_ratio") if len(peers) else None
         rows.append(
             {
                 "loss": loss,
@@ -99,7 +99,7 @@ def behind(benchmark: Benchmark, tolerance: float = 1.0) -> pd.DataFrame:
         if mine.empty or peers.empty:
             continue
         for measure, column in (("time", "time_ratio"), ("memory", "memory_ratio")):
-            best = peers.loc[peers[column].idxmin()]
+            best = _least(peers, column)
             if mine[column].iloc[0] > tolerance * best[column]:
                 found.append(
                     {
@@ -199,6 +199,10 @@ def provenance(benchmark: Benchmark) -> str:
 def _panel(benchmark: Benchmark, device: str, shape: str) -> pd.DataFrame:
     rows = benchmark.rows
     return rows[(rows.device == device) & (rows["shape"] == shape)]
+
+
+def _least(rows: pd.DataFrame, column: str) -> pd.Series:
+    return rows.sort_values(column, kind="stable").iloc[0]
 
 
 def _peer(row: pd.Series | None, column: str) -> str:
