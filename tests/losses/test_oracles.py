@@ -117,13 +117,15 @@ def test_float32_gives_the_values_and_gradients_of_float64_under_every_option(
         loss = spec.build(mode, **options)
         value, grad = gradient(loss, logits, target.float().double() if soft else target)
         single, single_grad = gradient(loss, logits.float(), target.float() if soft else target)
-        torch.testing.assert_close(
-            single.double(), value, rtol=2e-5, atol=2e-6, msg=lambda m, t=text(options): f"{t}: {m}"
+        about = text(options)
+        np.testing.assert_allclose(
+            single.numpy(), value.numpy(), rtol=2e-5, atol=2e-6, err_msg=about
         )
-        error = (single_grad.double() - grad).abs().max().item()
-        # A histogram's edge may put an error of one precision into the next bin of the other.
-        limit = 5e-2 if "bins" in options else 1e-4
-        assert error <= limit * grad.abs().max().item() + 1e-9, text(options)
+        error = (single_grad.double() - grad).abs()
+        # Two errors one unit in the last place apart may change places, or the bin of a histogram.
+        limit = 5e-2 if spec.family == "sort" or spec.name == "ce_lovasz" else 1e-4
+        assert error.max() <= limit * grad.abs().max() + 1e-9, about
+        assert error.sum() <= limit / 10 * grad.abs().sum() + 1e-9, about
 
 
 @open_question

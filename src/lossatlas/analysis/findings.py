@@ -112,7 +112,9 @@ def symptoms(part: Part, loss: str) -> str:
 
 def channels(part: Part, loss: str) -> str:
     """What the foreground classes' channels say on their own pixels and elsewhere, and what that means."""
-    rows = part.per_class[(part.per_class.loss == loss) & part.per_class.class_index.isin(part.foreground)]
+    rows = part.per_class[
+        (part.per_class.loss == loss) & part.per_class.class_index.isin(part.foreground)
+    ]
     if "logit_own" not in rows or len(part.foreground) < 2:
         return ""
     own, other, background = (
