@@ -99,7 +99,7 @@ def test_the_classes_are_drawn_from_the_most_to_the_least_frequent(tmp_path):
 def test_the_predictions_go_from_the_worst_image_to_the_best(tmp_path, dataset):
     run = write_run(tmp_path / "0", 0, 0.4)
     figure = show.plot_predictions(run, dataset, count=3)
-    titles = [axis.get_title() for axis in figure.axes[:3]]
+    titles = [axis.get_title(loc="left") for axis in figure.axes[:3]]
     # y has Dice 0; z has no foreground to score and counts as 0 after it; x is perfect
     assert titles == ["y\nDice 0.00", "z\nDice 0.00", "x\nDice 1.00"]
 

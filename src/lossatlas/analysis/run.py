@@ -174,7 +174,7 @@ def plot_predictions(run: Run, dataset: Any, count: int = 4) -> Figure:
             void = np.asarray(dataset.labels[index] == dataset.ignore_index)
         axes[0, column].imshow(image.squeeze(-1) if image.shape[-1] == 1 else image, cmap="gray")
         axes[0, column].set_title(
-            f"{dataset.ids[index]}\nDice {scores[index]:.2f}", fontsize="small"
+            f"{dataset.ids[index]}\nDice {scores[index]:.2f}", loc="left", fontsize="small"
         )
         for row, labels in ((1, dataset.labels[index]), (2, predictions[index])):
             shown = np.ma.masked_array(labels, mask=void)
