@@ -47,9 +47,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     readme = commands.add_parser("readme", help="write the README's results from results/quick")
     readme.set_defaults(run=_readme)
 
-    from lossatlas.data.cli import add_parser as add_data_parser
+    # torch comes with the data package: seconds, which the workflow's own calls need not wait for
+    if next(iter(sys.argv[1:] if arguments is None else arguments), "") == "data":
+        from lossatlas.data.cli import add_parser as add_data_parser
 
-    add_data_parser(commands, _weight_schemes())
+        add_data_parser(commands, _weight_schemes())
+    else:
+        commands.add_parser("data", help="fetch, list, verify, find, check and describe data sets")
 
     losses = commands.add_parser("losses", help="list the losses and their parameters")
     losses.set_defaults(run=_losses)
