@@ -47,7 +47,9 @@ def test_every_reduction_and_per_image_passes_gradcheck(
         ), option
 
 
-@pytest.mark.parametrize(("spec", "params", "mode", "kind"), DEFAULTS)
+@pytest.mark.parametrize(
+    ("spec", "params", "mode", "kind"), [c for c in DEFAULTS if c.values[3] == "soft"]
+)
 def test_the_gradient_of_a_gradient_is_symmetric(
     spec: Spec, params: dict[str, Any], mode: str, kind: str
 ) -> None:
