@@ -65,6 +65,13 @@ def test_a_list_or_a_mapping_may_come_as_text_because_papermill_hands_over_text(
         ({"augment": {"shift": 3}}, ["augment.shift", "true or false", "3"]),
         ({"augment": {"scale": [2, 1]}}, ["augment: scale", "low ≤ high"]),
         ({"precision": "fp8"}, ["precision", "32-true"]),
+        ({"optimizer": "adam"}, ["optimizer", "'adamw' or 'sgd'"]),
+        ({"share_every": -1}, ["share_every", "greater than or equal to 0"]),
+        ({"micro_batch": 0}, ["micro_batch", "greater than or equal to 1"]),
+        ({"micro_batch": 9, "batch_size": 8}, ["micro_batch", "at most batch_size (8)", "9"]),
+        ({"channels_last": 1}, ["channels_last", "boolean"]),
+        ({"compile": "yes"}, ["compile", "boolean"]),
+        ({"checkpoint_s": -1.0}, ["checkpoint_s", "greater than or equal to 0"]),
     ],
 )
 def test_a_wrong_value_is_named_with_what_was_expected(values, words):
@@ -103,10 +110,13 @@ def test_a_run_s_id_changes_with_every_field_and_with_nothing_else():
             {"dataset": "camvid"}, {"dataset_params": {"a": 1}}, {"model": "segnet"},
             {"model_params": {"a": 1}}, {"loss": "dice"}, {"loss_params": {"a": 1}}, {"seed": 1},
             {"steps": 3}, {"batch_size": 3}, {"lr": 0.1}, {"weight_decay": 0.1}, {"warmup_fraction": 0.2},
-            {"augment": {}}, {"evaluations": 2}, {"precision": "bf16-mixed"},
+            {"augment": {}}, {"evaluations": 2}, {"precision": "bf16-mixed"}, {"optimizer": "sgd"},
+            {"share_every": 0}, {"micro_batch": 4}, {"channels_last": True}, {"compile": True},
         )
     ]  # fmt: skip
-    assert len(changed) == len(RunConfig.model_fields)
+    # how often a run under way is saved changes no result
+    assert config.model_copy(update={"checkpoint_s": 1.0}).run_id == config.run_id
+    assert len(changed) == len(set(RunConfig.model_fields) - {"checkpoint_s"})
     assert len({config.run_id} | {c.run_id for c in changed}) == len(changed) + 1
 
 

@@ -15,11 +15,22 @@ from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
 
 # float16 is not among them: its scaled gradients overflow now and then by design, which the record of gradient
 # norms and of divergence would take for the loss's doing.
 Precision = Literal["32-true", "bf16-mixed"]
+#: AdamW, or stochastic gradient descent with momentum 0.9 and without Nesterov's step, as SegNet was trained.
+Optimizer = Literal["adamw", "sgd"]
+#: What changes no result and so is no part of a run's identity.
+_NO_RESULT = {"checkpoint_s"}
 
 
 class ConfigError(ValueError):
@@ -35,16 +46,51 @@ class _Strict(BaseModel):
 
 
 class Training(_Strict):
-    """The budget of a run: how it is trained, whatever is trained."""
+    """The budget of a run: how it is trained, whatever is trained.
+
+    Attributes:
+        steps: optimiser steps.
+        batch_size: images a step.
+        optimizer: ``"adamw"`` or ``"sgd"``.
+        lr: the largest learning rate of the schedule.
+        weight_decay: decoupled for AdamW, added to the gradient for SGD, as torch has them.
+        warmup_fraction: part of the steps with a rising rate; a cosine to zero follows.
+        augment: by the names of ``lossatlas.experiments.augment.NAMES``.
+        evaluations: of the validation split, evenly spaced, the last step among them.
+        share_every: steps between two measurements of the foreground's share of the gradient at the logits;
+            0 measures none.
+        precision: of the forward pass; weights and losses stay in float32.
+        micro_batch: images that pass through the network at a time; None takes the whole batch. The loss is
+            always that of the whole batch.
+        channels_last: memory format of images and convolutions; pays on a GPU.
+        compile: ``torch.compile`` the network.
+        checkpoint_s: seconds between two checkpoints of a run under way; it changes no result.
+    """
 
     steps: int = Field(default=200, ge=1)
     batch_size: int = Field(default=16, ge=1)
+    optimizer: Optimizer = "adamw"
     lr: float = Field(default=3e-3, gt=0)
     weight_decay: float = Field(default=1e-4, ge=0)
     warmup_fraction: float = Field(default=0.1, ge=0, lt=1)
     augment: dict[str, Any] = Field(default={"shift": True})
     evaluations: int = Field(default=5, ge=1)
+    share_every: int = Field(default=25, ge=0)
     precision: Precision = "32-true"
+    micro_batch: int | None = Field(default=None, ge=1)
+    channels_last: bool = False
+    compile: bool = False
+    checkpoint_s: float = Field(default=60.0, ge=0, allow_inf_nan=False)
+
+    @field_validator("micro_batch")
+    @classmethod
+    def _a_micro_batch_is_part_of_a_batch(
+        cls, micro_batch: int | None, info: ValidationInfo
+    ) -> int | None:
+        batch_size = info.data.get("batch_size")
+        if micro_batch is not None and batch_size is not None and micro_batch > batch_size:
+            raise ValueError(f"at most batch_size ({batch_size}) images")
+        return micro_batch
 
 
 class _What(_Strict):
@@ -68,8 +114,13 @@ class RunConfig(Training, _What):
 
     @property
     def run_id(self) -> str:
-        """Name of the run folder: the first 16 hexadecimal digits of the configuration's SHA-256."""
-        text = json.dumps(self.model_dump(), sort_keys=True, separators=(",", ":"))
+        """Name of the run folder: the first 16 hexadecimal digits of the configuration's SHA-256.
+
+        What changes no result (``checkpoint_s``) is left out.
+        """
+        text = json.dumps(
+            self.model_dump(exclude=_NO_RESULT), sort_keys=True, separators=(",", ":")
+        )
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 

@@ -6,8 +6,9 @@ import datetime
 import itertools
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,12 +28,27 @@ from lossatlas.experiments.components import (
 )
 from lossatlas.experiments.config import RunConfig, TrainParameters
 from lossatlas.experiments.evaluation import evaluate, has_background, per_class, summary
+from lossatlas.experiments.gradients import BatchGradient
+from lossatlas.experiments.instrumentation import ForegroundShare
+from lossatlas.experiments.pairing import (
+    AugmentationStream,
+    batch_indices,
+    hash_of_batches,
+    hash_of_weights,
+)
 from lossatlas.experiments.progress import Heartbeat
 from lossatlas.experiments.record import is_complete, new_run_folder, run_path, write_run
 
-# The streams of random numbers of a run: each has its own generator, so that drawing more from one (a loss that
-# samples, another augmentation) never moves another. Together with the seed they make the paired design.
-_BATCH_STREAM, _AUGMENT_STREAM = 1, 2
+_CURVES = (
+    "step",
+    "epoch",
+    "loss_value",
+    "grad_norm",
+    "lr",
+    "foreground_share",
+    "val_mean_dice",
+    "val_mean_iou",
+)
 
 
 def learning_rate_factor(step: int, steps: int, warmup_fraction: float) -> float:
@@ -43,27 +59,26 @@ def learning_rate_factor(step: int, steps: int, warmup_fraction: float) -> float
     return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, steps - warmup)))
 
 
-def batch_indices(size: int, batch_size: int, seed: int) -> Iterator[np.ndarray]:
-    """Endless batches of indices: every image once an epoch, in an order that the seed alone decides.
+def build_optimizer(model: torch.nn.Module, config: RunConfig) -> torch.optim.Optimizer:
+    """AdamW, or SGD with momentum 0.9 (no Nesterov step), over all parameters of ``model``.
 
-    A batch may straddle two epochs, so that all batches have the same size.
+    ``weight_decay`` is decoupled from the gradient for AdamW and added to it for SGD, as torch has them.
     """
-    generator = np.random.default_rng([seed, _BATCH_STREAM])
-    waiting = np.empty(0, dtype=np.int64)
-    while True:
-        while len(waiting) < batch_size:
-            waiting = np.concatenate([waiting, generator.permutation(size)])
-        yield waiting[:batch_size]
-        waiting = waiting[batch_size:]
+    # fused: one pass over all the weights; for small networks the optimiser is a tenth of the step otherwise
+    common = {"lr": config.lr, "weight_decay": config.weight_decay, "fused": True}
+    if config.optimizer == "sgd":
+        return torch.optim.SGD(model.parameters(), momentum=0.9, nesterov=False, **common)
+    return torch.optim.AdamW(model.parameters(), **common)
 
 
 @dataclass(frozen=True)
 class Trained:
-    """What the loop leaves behind: the curves, and how it ended."""
+    """What the loop leaves behind: the curves, how it ended, and the hashes of what it saw."""
 
     curves: pd.DataFrame
     status: str
     train_s: float
+    hashes: dict[str, str]
 
 
 def fit(
@@ -75,7 +90,7 @@ def fit(
     validate: Callable[[], dict[str, float]],
     heartbeat: Callable[[int, float], None],
 ) -> Trained:
-    """Train ``model`` for ``config.steps`` steps of AdamW with warm-up and cosine decay.
+    """Train ``model`` for ``config.steps`` optimiser steps with warm-up and cosine decay.
 
     Args:
         fabric: device and precision.
@@ -87,44 +102,50 @@ def fit(
         heartbeat: told the step and its loss.
 
     Returns:
-        curves, and a status: ``"completed"``, or ``"diverged at step k"`` if the loss or its gradient became
-        infinite or NaN; then the weights are those before that step.
+        curves, hashes, and a status: ``"completed"``, or ``"diverged at step k"`` if the loss or its gradient
+        became infinite or NaN; then the weights are those before that step.
     """
-    # fused: one pass over all the weights; for small networks the optimiser is a tenth of the step otherwise
-    optimizer = torch.optim.AdamW(
-        model.parameters(), lr=config.lr, weight_decay=config.weight_decay, fused=True
-    )
-    model, optimizer = fabric.setup(model, optimizer)
+    hashes = {
+        "initial_weights": hash_of_weights(model),
+        "batches": hash_of_batches(len(train_set), config.batch_size, config.seed, config.steps),
+    }
+    optimizer = build_optimizer(model, config)
+    if config.channels_last:
+        model.to(memory_format=torch.channels_last)
+    network, optimizer = fabric.setup(torch.compile(model) if config.compile else model, optimizer)
+    gradient = BatchGradient(fabric, network, criterion, config.micro_batch)
+    foreground_share = ForegroundShare.of(train_set)
     evaluated = {
         round(config.steps * (k + 1) / config.evaluations) for k in range(config.evaluations)
     }
     rows: list[dict[str, float]] = []
     status, train_s, since = "completed", 0.0, time.perf_counter()
     order = batch_indices(len(train_set), config.batch_size, config.seed)
+    stream = AugmentationStream(
+        build_augmentation(config.augment, train_set.ignore_index), config.seed
+    )
     batches = feed(
-        train_set,
-        itertools.islice(order, config.steps),
-        device=fabric.device,
-        augment=build_augmentation(config.augment, train_set.ignore_index),
-        seed=config.seed * 1_000_003 + _AUGMENT_STREAM,
+        train_set, itertools.islice(order, config.steps), device=fabric.device, augment=stream
     )
     for step, (images, target) in enumerate(batches, start=1):
+        lr = config.lr * learning_rate_factor(step - 1, config.steps, config.warmup_fraction)
         for group in optimizer.param_groups:
-            group["lr"] = config.lr * learning_rate_factor(
-                step - 1, config.steps, config.warmup_fraction
-            )
+            group["lr"] = lr
+        if config.channels_last:
+            images = images.contiguous(memory_format=torch.channels_last)
+        measured: list[torch.Tensor] = []
+        watch = None
+        if config.share_every and (step - 1) % config.share_every == 0:
+            watch = partial(_measure, foreground_share, measured)
 
-        logits = model(images)
-        loss = criterion(logits, target)
-        loss_value = loss.item()
-        if not math.isfinite(loss_value):
-            status = f"diverged at step {step}"
-            break
         optimizer.zero_grad()
-        fabric.backward(loss)
-        gradients = [p.grad for p in model.parameters() if p.grad is not None]
-        grad_norm = torch.nn.utils.get_total_norm(gradients).item()
-        if not math.isfinite(grad_norm):
+        loss = gradient(images, target, watch)
+        norm = torch.nn.utils.get_total_norm(
+            [p.grad for p in model.parameters() if p.grad is not None]
+        )
+        # all that the host wants of a step comes in one transfer: each is a wait for the device
+        loss_value, grad_norm, *share = torch.stack([loss.float(), norm, *measured]).tolist()
+        if not (math.isfinite(loss_value) and math.isfinite(grad_norm)):
             status = f"diverged at step {step}"
             break
         optimizer.step()
@@ -135,7 +156,8 @@ def fit(
                 "epoch": (step - 1) * config.batch_size // len(train_set),
                 "loss_value": loss_value,
                 "grad_norm": grad_norm,
-                "lr": optimizer.param_groups[0]["lr"],
+                "lr": lr,
+                "foreground_share": share[0] if share else math.nan,
                 "val_mean_dice": math.nan,
                 "val_mean_iou": math.nan,
             }
@@ -147,8 +169,17 @@ def fit(
             since = time.perf_counter()
     batches.close()  # ends the thread that gathers ahead, also where the loop was left early
     train_s += time.perf_counter() - since
-    columns = ["step", "epoch", "loss_value", "grad_norm", "lr", "val_mean_dice", "val_mean_iou"]
-    return Trained(pd.DataFrame(rows, columns=columns), status, train_s)
+    hashes["augmentations"] = stream.hash()
+    return Trained(pd.DataFrame(rows, columns=list(_CURVES)), status, train_s, hashes)
+
+
+def _measure(
+    share: ForegroundShare,
+    found: list[torch.Tensor],
+    gradient: torch.Tensor,
+    target: torch.Tensor,
+) -> None:
+    found.append(share(gradient, target))
 
 
 def train_run(
@@ -211,6 +242,7 @@ def train_run(
             "metrics": summary(evaluation, test_set.classes),
             "per_class": per_class(evaluation, test_set.classes),
             "final_loss": _final_loss(trained.curves),
+            "hashes": trained.hashes,
             "mode": test_set.mode,
             "classes": list(test_set.classes),
             "data_checksums": {split: d.checksum for split, d in datasets.items()},

@@ -1,0 +1,91 @@
+"""The streams of random numbers of a run, and the hashes that prove two runs saw the same ones.
+
+For a seed every loss starts from the same weights and sees the same batches, augmented alike: each stream has its
+own generator, so that drawing more from one (a loss that samples, dropout) never moves another.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lossatlas.experiments.augment import Augmentation
+
+_BATCH_STREAM, _AUGMENT_STREAM = 1, 2
+#: So many augmented batches are hashed pixel by pixel. What comes later follows from the generator's state, which
+#: is hashed after them: nobody else draws from that generator, and how much a batch draws depends on its shape.
+HASHED_BATCHES = 3
+
+
+def batch_indices(size: int, batch_size: int, seed: int) -> Iterator[np.ndarray]:
+    """Endless batches of indices: every image once an epoch, in an order that the seed alone decides.
+
+    A batch may straddle two epochs, so that all batches have the same size.
+    """
+    generator = np.random.default_rng([seed, _BATCH_STREAM])
+    waiting = np.empty(0, dtype=np.int64)
+    while True:
+        while len(waiting) < batch_size:
+            waiting = np.concatenate([waiting, generator.permutation(size)])
+        yield waiting[:batch_size]
+        waiting = waiting[batch_size:]
+
+
+class AugmentationStream:
+    """An augmentation with the run's own generator, as ``lossatlas.data.feeding.feed`` calls it.
+
+    Args:
+        augment: of (images, target, generator), or None.
+        seed: the run's.
+
+    Attributes:
+        generator: of the draws; its state and ``digests`` are all that a checkpoint must keep.
+        digests: SHA-256 of each of the first ``HASHED_BATCHES`` batches as the network sees them, and then of
+            the generator's state.
+    """
+
+    def __init__(self, augment: Augmentation | None, seed: int) -> None:
+        self._augment = augment
+        self.generator = torch.Generator().manual_seed(seed * 1_000_003 + _AUGMENT_STREAM)
+        self.digests: list[str] = []
+
+    def __call__(self, images: Tensor, target: Tensor, _: torch.Generator) -> tuple[Tensor, Tensor]:
+        """The augmented batch; the generator that ``feed`` offers is left alone."""
+        if self._augment is not None:
+            images, target = self._augment(images, target, self.generator)
+        if len(self.digests) < HASHED_BATCHES:
+            self.digests.append(_digest({"images": images, "target": target}))
+            if len(self.digests) == HASHED_BATCHES:
+                self.digests.append(_digest({"state": self.generator.get_state()}))
+        return images, target
+
+    def hash(self) -> str:
+        """One hash of all digests, for the record."""
+        return hashlib.sha256("".join(self.digests).encode()).hexdigest()
+
+
+def hash_of_weights(model: torch.nn.Module) -> str:
+    """SHA-256 of every parameter and buffer with its name, type and shape, in the model's order."""
+    return _digest(model.state_dict())
+
+
+def hash_of_batches(size: int, batch_size: int, seed: int, steps: int) -> str:
+    """SHA-256 of the indices of all ``steps`` batches, as little-endian int64."""
+    digest = hashlib.sha256()
+    for indices in itertools.islice(batch_indices(size, batch_size, seed), steps):
+        digest.update(np.ascontiguousarray(indices, dtype="<i8").data)
+    return digest.hexdigest()
+
+
+def _digest(tensors: Mapping[str, Tensor]) -> str:
+    digest = hashlib.sha256()
+    for name, values in tensors.items():
+        digest.update(f"{name} {values.dtype} {tuple(values.shape)}\n".encode())
+        contiguous = values.detach().cpu().contiguous()
+        digest.update(contiguous.reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
