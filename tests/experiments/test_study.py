@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 import yaml
 
 from lossatlas.experiments import ConfigError, load_study, study_names
 from lossatlas.experiments.config import check_components
-from lossatlas.experiments.study import STUDIES
+from lossatlas.experiments.study import SCHEMA_FILE, STUDIES, json_schema
+from lossatlas.experiments.tuning import Choice
 
 VALID = {
     "study": "mine",
@@ -18,6 +21,7 @@ VALID = {
     "seeds": [0, 1],
     "training": {"steps": 3},
 }
+TUNING = {"lr": [0.001, 0.01], "seeds": [1000, 1001]}
 
 
 def load(tmp_path, changes=None, **options):
@@ -56,13 +60,29 @@ def test_a_study_may_be_given_by_the_path_of_its_file(tmp_path):
         ({"models": [{"name": "unet", "label": "a-b"}]}, ["models.0.label", "pattern"]),
         ({"losses": ["ce", {"name": "ce", "label": "again"}]}, ["'ce' and 'again' to differ"]),
         ({"study": "other"}, ["expected 'mine' as in the file's name, got 'other'"]),
+        ({"seeds": [0, 0]}, ["seeds", "each seed once"]),
+        ({"tuning": {**TUNING, "seeds": [1, 1000]}}, ["tuning.seeds disjoint", "in both: 1"]),
+        ({"tuning": {**TUNING, "lr": []}}, ["tuning.lr", "at least 2 items"]),
+        ({"tuning": {**TUNING, "lr": [0.1]}}, ["tuning.lr", "at least 2 items"]),
+        ({"tuning": {**TUNING, "lr": [0.1, 0.1]}}, ["tuning.lr", "each value once"]),
+        ({"tuning": {**TUNING, "lr": [0.1, -0.1]}}, ["tuning.lr.1", "greater than 0"]),
+        ({"tuning": {**TUNING, "optimizer": ["adam"]}}, ["tuning.optimizer.0", "'adamw' or 'sgd'"]),
+        ({"tuning": {**TUNING, "step": 4}}, ["tuning.step"]),
+        ({"tuning": {"seeds": [5]}}, ["'tuning.lr' is missing"]),
+        ({"tuning": TUNING, "runs_per_job": None}, ["runs_per_job beside tuning"]),
+        ({"runs_per_job": 0}, ["runs_per_job", "greater than or equal to 1"]),
+        ({"smallest_effect": 1.5}, ["smallest_effect", "less than 1"]),
+        ({"predictions": [{"text": "x"}]}, ["'predictions.0.claim' is missing"]),
+        ({"predictions": [{"claim": "first", "text": "x"}]}, ["predictions.0.claim", "pattern"]),
+        ({"report": "my page"}, ["report", "pattern"]),
     ],
 )
 def test_a_wrong_study_file_says_where_and_what(tmp_path, changes, words):
     with pytest.raises(ConfigError) as caught:
-        load(tmp_path, changes)
+        load(tmp_path, {"runs_per_job": 4} | changes)
     for word in [*words, "mine.yaml"]:
         assert word in str(caught.value)
+    assert len(str(caught.value).splitlines()) == 1
 
 
 def test_what_only_the_components_know_is_checked_before_any_run(tmp_path):
@@ -85,3 +105,77 @@ def test_every_study_of_the_repository_is_valid(name):
 
 def test_the_repository_has_studies():
     assert {"quick", "quick_camvid"} <= set(study_names(STUDIES))
+
+
+def test_a_rate_may_be_written_as_people_write_it(tmp_path):
+    (tmp_path / "mine.yaml").write_text(
+        yaml.safe_dump(VALID).replace("steps: 3", "lr: 3e-4") + "smallest_effect: 1E-2"
+    )
+    study = load_study("mine", folder=tmp_path)
+    assert (study.training.lr, study.smallest_effect) == (3e-4, 0.01)
+
+
+def test_every_loss_is_tuned_with_the_same_grid_and_seeds(tmp_path):
+    tuning = {**TUNING, "optimizer": ["adamw", "sgd"], "steps": 2}
+    study = load(tmp_path, {"tuning": tuning, "runs_per_job": 4})
+    runs = study.tuning_runs()
+    assert len(runs) == 2 * 2 * 2 * 2 * 2  # models × losses × optimisers × rates × seeds
+    assert len({config.run_id for _, config in runs}) == len(runs)
+    of_loss = {
+        label: {(c.model, str(c.model_params), c.optimizer, c.lr, c.seed, c.steps) for m, c in runs if m.loss == label}
+        for label in ("ce", "focal_1")
+    }  # fmt: skip
+    assert of_loss["ce"] == of_loss["focal_1"]
+    assert {config.steps for _, config in runs} == {2}
+    assert {config.seed for _, config in runs} == {1000, 1001}
+
+
+def test_the_reported_runs_take_the_rate_that_was_chosen_for_their_loss(tmp_path):
+    study = load(tmp_path, {"tuning": TUNING, "runs_per_job": 4})
+    assert list(study.cells()) == []
+    assert study.reporting_runs() == []
+    selection = {
+        ("digits", "unet", "ce"): Choice("adamw", 0.01, 0.5),
+        ("digits", "wide", "ce"): Choice("sgd", 0.1, 0.5),
+    }
+    runs = study.reporting_runs(selection)
+    assert [(m.model, m.loss, m.seed, c.optimizer, c.lr, c.steps) for m, c in runs] == [
+        ("unet", "ce", 0, "adamw", 0.01, 3), ("unet", "ce", 1, "adamw", 0.01, 3),
+        ("wide", "ce", 0, "sgd", 0.1, 3), ("wide", "ce", 1, "sgd", 0.1, 3),
+    ]  # fmt: skip
+    of_cells = [run.run_id for cell in study.cells(selection) for run in cell.runs()]
+    assert of_cells == [config.run_id for _, config in runs]
+
+
+def test_a_study_that_tunes_nothing_reads_no_selection(tmp_path):
+    study = load(tmp_path)
+    assert study.tuning_runs() == []
+    chosen = {combination: Choice("sgd", 9.0, 0.5) for combination in study.combinations()}
+    assert study.reporting_runs(chosen) == study.reporting_runs()
+
+
+def test_a_few_examples_use_every_component(tmp_path):
+    study = load(tmp_path)
+    examples = study.examples()
+    assert len(examples) == 2
+    assert {example.loss for example in examples} == {"ce", "focal"}
+    assert {str(example.model_params) for example in examples} == {"{}", "{'width': 16}"}
+
+
+def test_the_schema_for_editors_is_the_one_of_the_code():
+    assert SCHEMA_FILE.read_text() == json_schema(), "make it anew: lossatlas schema"
+
+
+def test_the_schema_for_editors_takes_what_the_code_takes():
+    jsonschema = pytest.importorskip("jsonschema")
+    schema = json.loads(json_schema())
+    good = {
+        **VALID,
+        "tuning": TUNING,
+        "runs_per_job": 4,
+        "predictions": [{"claim": 7, "text": "a"}, {"claim": "H4", "text": "b"}],
+    }
+    jsonschema.validate(good, schema)
+    for wrong in ({"loses": ["ce"]}, {"tuning": {"lr": [0.1]}}, {"losses": [{"params": {}}]}):
+        with pytest.raises(jsonschema.ValidationError):
+            jsonschema.validate(good | wrong, schema)

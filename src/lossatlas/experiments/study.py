@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+import json
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import yaml
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Field, GetJsonSchemaHandler, field_validator, model_validator
 
 from lossatlas.experiments.config import (
     ConfigError,
+    Optimizer,
     RunConfig,
     Training,
     TrainParameters,
@@ -21,7 +24,17 @@ from lossatlas.experiments.config import (
     validated,
 )
 
+if TYPE_CHECKING:
+    from lossatlas.experiments.tuning import Choice
+
 STUDIES = Path("workflow/studies")
+#: Made from the models below by ``lossatlas schema``; an editor checks a study's file with it.
+SCHEMA_FILE = STUDIES / "schema.json"
+
+Seed = Annotated[int, Field(ge=0)]
+Stage = Literal["tuning", "report"]
+#: A data set, a model and a loss, by their labels.
+Combination = tuple[str, str, str]
 
 
 class Component(_Strict):
@@ -42,6 +55,14 @@ class Component(_Strict):
             value = {"label": value["name"], **value}
         return value
 
+    @classmethod
+    def __get_pydantic_json_schema__(
+        cls, core_schema: Any, handler: GetJsonSchemaHandler
+    ) -> dict[str, Any]:
+        """The schema of what a file may hold, so with the bare name and without the need of a label."""
+        full = handler.resolve_ref_schema(handler(core_schema))
+        return {"anyOf": [{"type": "string"}, full | {"required": ["name"]}]}
+
 
 def _distinct(components: Any) -> Any:
     labels = [c.get("label", c.get("name")) if isinstance(c, dict) else c for c in components or []]
@@ -56,16 +77,85 @@ def _distinct(components: Any) -> Any:
 Components = Annotated[list[Component], Field(min_length=1), BeforeValidator(_distinct)]
 
 
+class Tuning(_Strict):
+    """The first stage of a study: which optimiser and learning rate each loss is reported with.
+
+    Every data set × model × loss trains with every optimiser × rate × tuning seed, and the validation split
+    chooses (:mod:`lossatlas.experiments.tuning`). All losses get the same grid and the same budget.
+
+    Attributes:
+        lr: learning rates to try, at least two; half-decade steps such as 0.001, 0.003, 0.01, 0.03.
+        optimizer: optimisers to try each rate with.
+        seeds: seeds of this stage alone: what chooses a rate reports nothing.
+        steps: optimiser steps of a tuning run; absent: those of ``training``.
+    """
+
+    lr: list[Annotated[float, Field(gt=0, allow_inf_nan=False)]] = Field(min_length=2)
+    optimizer: list[Optimizer] = Field(default=["adamw"], min_length=1)
+    seeds: list[Seed] = Field(default=[1000, 1001], min_length=1)
+    steps: int | None = Field(default=None, ge=1)
+
+    @field_validator("lr", "optimizer", "seeds")
+    @classmethod
+    def _each_once(cls, values: list[Any]) -> list[Any]:
+        if len(set(values)) != len(values):
+            raise ValueError("each value once")
+        return values
+
+
+class Prediction(_Strict):
+    """What is expected of a study, written down before it runs.
+
+    Attributes:
+        claim: the entry of the claims ledger that it speaks of: its number, or H1 to H5 for a headline finding.
+        text: the prediction, in a sentence that the records can contradict.
+    """
+
+    claim: str = Field(pattern=r"^H?[1-9][0-9]*$")
+    text: str = Field(min_length=1)
+
+    @field_validator("claim", mode="before", json_schema_input_type=int | str)
+    @classmethod
+    def _from_number(cls, value: Any) -> Any:
+        return str(value) if type(value) is int else value
+
+
 class Study(_Strict):
-    """One question, and every run that answers it."""
+    """One question, and every run that answers it.
+
+    Attributes:
+        study: the study's name, that of its file.
+        question: what it answers, as a question.
+        datasets, models, losses: names of the registries, or mappings of name, params and label.
+        seeds: of the runs that are reported; equal seeds are paired across losses.
+        training: the budget, the same for every run.
+        tuning: the stage that chooses each loss's learning rate; absent: ``training.lr`` for all.
+        report: the notebook of ``notebooks/reports`` that shows the study.
+        predictions: what is expected, written down before the study runs.
+        smallest_effect: the smallest difference of interest, in units of Dice (0.01 is one point).
+        runs_per_job: runs that one process trains, one after the other; absent: one notebook for each
+            data set × model × loss.
+    """
 
     study: str = Field(pattern=r"^[a-z][a-z0-9_]*$")
     question: str
     datasets: Components
     models: Components
     losses: Components
-    seeds: list[int] = Field(min_length=1)
+    seeds: list[Seed] = Field(min_length=1)
     training: Training = Field(default_factory=Training)
+    tuning: Tuning | None = None
+    report: str = Field(default="compare", pattern=r"^[a-z][a-z0-9_]*$")
+    predictions: list[Prediction] = Field(default_factory=list)
+    smallest_effect: float | None = Field(default=None, gt=0, lt=1)
+    runs_per_job: int | None = Field(default=None, ge=1)
+
+    @field_validator("seeds")
+    @classmethod
+    def _seeds_are_distinct(cls, seeds: list[int]) -> list[int]:
+        if len(set(seeds)) != len(seeds):
+            raise ValueError("each seed once")
+        return seeds
 
     @model_validator(mode="after")
     def _no_run_twice(self) -> Study:
@@ -79,20 +169,147 @@ class Study(_Strict):
                     )
         return self
 
-    def cells(self) -> Iterator[Cell]:
-        """One cell for each data set × model × loss, in the order of the file."""
-        for dataset, model, loss in itertools.product(self.datasets, self.models, self.losses):
-            parameters = {
-                "dataset": dataset.name,
-                "dataset_params": dataset.params,
-                "model": model.name,
-                "model_params": model.params,
-                "loss": loss.name,
-                "loss_params": loss.params,
-                "seeds": self.seeds,
-                **self.training.model_dump(),
-            }
-            yield Cell(dataset.label, model.label, loss.label, loss.name, parameters)
+    @model_validator(mode="after")
+    def _tuning_is_apart(self) -> Study:
+        """What chooses a learning rate reports nothing; and so many runs are not worth a notebook each."""
+        if self.tuning is not None:
+            shared = sorted(set(self.tuning.seeds) & set(self.seeds))
+            if shared:
+                raise ValueError(
+                    f"tuning.seeds disjoint from seeds, which report (in both: {', '.join(map(str, shared))})"
+                )
+            if self.runs_per_job is None:
+                raise ValueError("runs_per_job beside tuning, for example runs_per_job: 8")
+        return self
+
+    # --- what is to be run
+
+    def combinations(self) -> list[Combination]:
+        """Every data set × model × loss by its labels, in the order of the file."""
+        return list(
+            itertools.product(labels(self.datasets), labels(self.models), labels(self.losses))
+        )
+
+    def members(self, stage: Stage) -> list[Member]:
+        """The runs of a stage by their labels; configurations of the reporting stage wait for the tuning."""
+        if stage == "report":
+            return [
+                Member(stage, *combination, seed)
+                for combination in self.combinations()
+                for seed in self.seeds
+            ]
+        if self.tuning is None:
+            return []
+        grid = itertools.product(
+            self.combinations(), self.tuning.optimizer, self.tuning.lr, self.tuning.seeds
+        )
+        return [
+            Member("tuning", *combination, seed, optimizer, lr)
+            for combination, optimizer, lr, seed in grid
+        ]
+
+    def config(
+        self, member: Member, selection: Mapping[Combination, Choice] | None = None
+    ) -> RunConfig | None:
+        """The configuration of one run; None if it reports and no learning rate has been chosen for it.
+
+        Args:
+            member: of ``members(stage)``.
+            selection: what the tuning chose; not read where nothing is tuned.
+        """
+        training = self._training(member.combination, selection, member)
+        if training is None:
+            return None
+        values = self._what(member.combination) | training | {"seed": member.seed}
+        return validated(RunConfig, values, what="parameter")
+
+    def tuning_runs(self) -> list[tuple[Member, RunConfig]]:
+        """Every run of the tuning stage; none where nothing is tuned."""
+        runs = [(member, self.config(member)) for member in self.members("tuning")]
+        return [(member, config) for member, config in runs if config is not None]
+
+    def reporting_runs(
+        self, selection: Mapping[Combination, Choice] | None = None
+    ) -> list[tuple[Member, RunConfig]]:
+        """Every run that is reported, without those for which no learning rate has been chosen."""
+        runs = [(member, self.config(member, selection)) for member in self.members("report")]
+        return [(member, config) for member, config in runs if config is not None]
+
+    def cells(self, selection: Mapping[Combination, Choice] | None = None) -> Iterator[Cell]:
+        """One cell for each data set × model × loss, in the order of the file.
+
+        Args:
+            selection: what the tuning chose; a combination for which nothing is chosen has no cell. Not read
+                where nothing is tuned.
+        """
+        names = {loss.label: loss.name for loss in self.losses}
+        for combination in self.combinations():
+            training = self._training(combination, selection)
+            if training is not None:
+                parameters = self._what(combination) | {"seeds": self.seeds} | training
+                yield Cell(*combination, names[combination[2]], parameters)
+
+    def examples(self) -> list[RunConfig]:
+        """A few runs that use every data set, model and loss at least once: enough to check them all."""
+        longest = max(len(self.datasets), len(self.models), len(self.losses))
+        examples = []
+        for index in range(longest):
+            dataset, model, loss = (
+                components[index % len(components)]
+                for components in (self.datasets, self.models, self.losses)
+            )
+            values = self._what((dataset.label, model.label, loss.label))
+            values |= self.training.model_dump() | {"seed": self.seeds[0]}
+            examples.append(validated(RunConfig, values, what="parameter"))
+        return examples
+
+    def _what(self, combination: Combination) -> dict[str, Any]:
+        values: dict[str, Any] = {}
+        kinds = ("dataset", self.datasets), ("model", self.models), ("loss", self.losses)
+        for (kind, components), label in zip(kinds, combination, strict=True):
+            component = next(each for each in components if each.label == label)
+            values |= {kind: component.name, f"{kind}_params": component.params}
+        return values
+
+    def _training(
+        self,
+        combination: Combination,
+        selection: Mapping[Combination, Choice] | None,
+        member: Member | None = None,
+    ) -> dict[str, Any] | None:
+        """The budget with the optimiser and the rate of a tuning run, or with those that were chosen."""
+        training = self.training.model_dump()
+        if self.tuning is None:
+            return training
+        if member is not None and member.stage == "tuning":
+            steps = self.tuning.steps or self.training.steps
+            return training | {"optimizer": member.optimizer, "lr": member.lr, "steps": steps}
+        choice = (selection or {}).get(combination)
+        if choice is None:
+            return None
+        return training | {"optimizer": choice.optimizer, "lr": choice.lr}
+
+
+@dataclass(frozen=True)
+class Member:
+    """One run of a study by its labels; a tuning run also by what it tries."""
+
+    stage: Stage
+    dataset: str
+    model: str
+    loss: str
+    seed: int
+    optimizer: str | None = None
+    lr: float | None = None
+
+    @property
+    def combination(self) -> Combination:
+        """The labels of its data set, model and loss."""
+        return (self.dataset, self.model, self.loss)
+
+    def __str__(self) -> str:
+        tried = f" · {self.optimizer} {self.lr:g}" if self.lr is not None else ""
+        return f"{self.dataset} · {self.model} · {self.loss}{tried} · seed {self.seed}"
 
 
 @dataclass(frozen=True)
@@ -124,6 +341,15 @@ def study_names(folder: Path = STUDIES) -> list[str]:
     return sorted(path.stem for path in folder.glob("*.yaml"))
 
 
+class _Loader(yaml.SafeLoader):
+    """YAML as it is written in practice: ``1e-3`` is a number, which YAML 1.1 takes for text."""
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"^[-+]?[0-9]+[eE][-+]?[0-9]+$"), list("-+0123456789")
+)
+
+
 def load_study(
     name: str, folder: Path = STUDIES, check: Callable[[RunConfig], None] | None = None
 ) -> Study:
@@ -132,8 +358,8 @@ def load_study(
     Args:
         name: the study's name, or a path.
         folder: where the study files are.
-        check: called with the first run of every cell, to find what only the components know (parameters that
-            nothing reads); it may raise ``ConfigError``.
+        check: called with a few runs that use every data set, model and loss at least once, to find what only
+            the components know (parameters that nothing reads); it may raise ``ConfigError``.
 
     Raises:
         ConfigError: there is no such file, it is no YAML, or it has an unknown key, a wrong type, a label
@@ -145,7 +371,7 @@ def load_study(
             f"no study {name!r} (expected {path}): {near_matches(path.stem, study_names(folder))}"
         )
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = yaml.load(path.read_text(encoding="utf-8"), _Loader)
     except yaml.YAMLError as error:
         raise ConfigError(f"{path}: expected YAML, got {str(error).splitlines()[0]}") from None
     if not isinstance(content, dict):
@@ -158,10 +384,10 @@ def load_study(
             raise ConfigError(
                 f"key 'study': expected {path.stem!r} as in the file's name, got {study.study!r}"
             )
-        for cell in study.cells():
-            first = cell.runs()[0]
-            if check is not None:
-                check(first)
+        examples = study.examples()
+        if check is not None:
+            for example in examples:
+                check(example)
     except ConfigError as error:
         lines = str(error).splitlines()
         raise ConfigError("\n".join(f"{path}: {line}" for line in dict.fromkeys(lines))) from None
@@ -171,3 +397,15 @@ def load_study(
 def labels(components: Sequence[Component]) -> list[str]:
     """The labels, in the study's order."""
     return [component.label for component in components]
+
+
+def json_schema() -> str:
+    """The JSON schema of a study's file, as ``workflow/studies/schema.json`` holds it."""
+    schema = Study.model_json_schema()
+    schema["title"] = "A Loss Atlas study"
+    for model in (schema, *schema["$defs"].values()):
+        if (
+            "description" in model
+        ):  # of a docstring the first sentence; an editor shows it in a small box
+            model["description"] = model["description"].split("\n\n")[0]
+    return json.dumps(schema, indent=1, ensure_ascii=False) + "\n"

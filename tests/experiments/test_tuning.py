@@ -1,0 +1,149 @@
+"""The tuning stage chooses by the validation split, over seeds that report nothing."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import pytest
+
+from lossatlas.experiments import ConfigError, Study
+from lossatlas.experiments.record import run_path
+from lossatlas.experiments.tuning import (
+    Choice,
+    Tried,
+    choose,
+    read_selection,
+    select,
+    write_selection,
+)
+
+STUDY = Study.model_validate(
+    {
+        "study": "tuned",
+        "question": "which rate?",
+        "datasets": ["digits"],
+        "models": ["unet"],
+        "losses": ["ce", "dice"],
+        "seeds": [0, 1],
+        "tuning": {"lr": [0.001, 0.003, 0.01], "seeds": [1000, 1001], "optimizer": ["adamw"]},
+        "runs_per_job": 4,
+    }
+)
+#: Validation Dice by loss and rate; the two seeds lie 0.1 about it.
+SCORES = {
+    ("ce", 0.001): 0.3, ("ce", 0.003): 0.5, ("ce", 0.01): 0.4,
+    ("dice", 0.001): 0.6, ("dice", 0.003): 0.7, ("dice", 0.01): 0.8,
+}  # fmt: skip
+
+
+def pretend(runs_dir, config, score, status="completed", **changes):
+    """A run folder with the record of a run that reached ``score`` on the validation split."""
+    folder = run_path(runs_dir, config)
+    folder.mkdir(parents=True)
+    for name in ("curves.parquet", "per_image.parquet", "predictions.npz", "last.ckpt"):
+        (folder / name).touch()
+    from lossatlas.experiments import record
+
+    content = {
+        "schema": record.SCHEMA,
+        "run_id": config.run_id,
+        "status": status,
+        "validation": {"foreground_dice": 0.0, "foreground_dice_tuned": score},
+    }
+    (folder / "run.json").write_text(json.dumps(content | changes))
+
+
+def pretend_all(runs_dir):
+    for member, config in STUDY.tuning_runs():
+        score = SCORES[member.loss, config.lr] + (0.1 if config.seed == 1000 else -0.1)
+        pretend(runs_dir, config, score)
+
+
+def tried(*rows, optimizer="adamw"):
+    return [Tried(optimizer, lr, seed, score) for lr, seed, score in rows]
+
+
+def test_the_rate_with_the_largest_mean_over_the_seeds_is_chosen():
+    # one seed likes 0.1 best (0.9), but the mean over both prefers 0.01: 0.7 against 0.6
+    runs = tried((0.01, 5, 0.7), (0.01, 6, 0.7), (0.1, 5, 0.9), (0.1, 6, 0.3))
+    choice = choose(runs)
+    assert (choice.lr, choice.optimizer) == (0.01, "adamw")
+    assert choice.score == pytest.approx(0.7)
+
+
+def test_of_equal_scores_the_lower_rate_is_chosen_whatever_their_order():
+    runs = tried((0.1, 5, 0.5), (0.01, 5, 0.5), (0.03, 5, 0.2))
+    assert choose(runs).lr == 0.01
+    assert choose(reversed(runs)).lr == 0.01
+
+
+def test_the_optimiser_is_chosen_together_with_its_rate():
+    runs = tried((0.01, 5, 0.5), (0.1, 5, 0.4)) + tried(
+        (0.01, 5, 0.1), (0.1, 5, 0.6), optimizer="sgd"
+    )
+    assert choose(runs) == Choice("sgd", 0.1, 0.6, at_edge=True)
+    same = tried((0.1, 5, 0.5), optimizer="sgd") + tried((0.1, 5, 0.5))
+    assert choose(same).optimizer == "sgd", "of equals the optimiser named first"
+
+
+def test_a_rate_that_diverges_on_one_seed_loses_to_one_that_holds():
+    runs = tried((0.01, 5, 0.5), (0.01, 6, 0.5), (0.1, 5, 0.9))
+    diverged = [*runs, Tried("adamw", 0.1, 6, 0.9, diverged=True)]
+    assert choose(diverged).lr == 0.01
+    undefined = [*runs, Tried("adamw", 0.1, 6, math.nan)]
+    assert choose(undefined).lr == 0.01
+    assert choose([*runs, Tried("adamw", 0.1, 6, 0.9)]).lr == 0.1
+
+
+def test_a_choice_at_the_edge_of_the_grid_is_marked():
+    inner = tried((0.01, 5, 0.1), (0.03, 5, 0.9), (0.1, 5, 0.1))
+    assert not choose(inner).at_edge
+    assert choose(inner[:2]).at_edge
+
+
+def test_each_loss_gets_the_rate_that_its_own_runs_prefer(tmp_path):
+    pretend_all(tmp_path)
+    selection = select(STUDY, tmp_path)
+    assert selection["digits", "unet", "ce"].lr == 0.003
+    assert selection["digits", "unet", "ce"].score == pytest.approx(0.5)
+    assert selection["digits", "unet", "dice"].lr == 0.01
+    assert selection["digits", "unet", "dice"].at_edge
+    assert {config.lr for member, config in STUDY.reporting_runs(selection)} == {0.003, 0.01}
+
+
+def test_a_loss_that_lacks_a_tuning_run_waits_and_the_others_go_on(tmp_path):
+    for member, config in STUDY.tuning_runs():
+        if (member.loss, config.lr, config.seed) != ("dice", 0.001, 1001):
+            pretend(tmp_path, config, SCORES[member.loss, config.lr])
+    selection = select(STUDY, tmp_path)
+    assert list(selection) == [("digits", "unet", "ce")]
+    assert selection.missing == {("digits", "unet", "dice"): 1}
+    assert {member.loss for member, _ in STUDY.reporting_runs(selection)} == {"ce"}
+
+
+def test_a_record_of_older_code_is_named_and_not_guessed_at(tmp_path):
+    pretend_all(tmp_path)
+    _, config = STUDY.tuning_runs()[0]
+    path = run_path(tmp_path, config) / "run.json"
+    record = json.loads(path.read_text())
+    del record["validation"]
+    path.write_text(json.dumps(record))
+    with pytest.raises(ValueError, match=f"{config.run_id}.*expected validation"):
+        select(STUDY, tmp_path)
+
+
+def test_the_selection_is_read_back_as_it_was_written(tmp_path):
+    pretend_all(tmp_path)
+    selection = select(STUDY, tmp_path)
+    path = write_selection(STUDY, selection, tmp_path)
+    assert path == tmp_path / "cells" / "tuned" / "selection.json"
+    assert read_selection(STUDY, tmp_path) == selection
+    assert list(path.parent.iterdir()) == [path], "no temporary file stays"
+
+
+def test_before_the_tuning_the_error_says_which_command_tunes(tmp_path):
+    with pytest.raises(ConfigError, match="lossatlas run tuned"):
+        read_selection(STUDY, tmp_path)
+    untuned = STUDY.model_copy(update={"tuning": None})
+    assert read_selection(untuned, tmp_path) is None
