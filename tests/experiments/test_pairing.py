@@ -1,0 +1,97 @@
+"""For a seed every loss sees the same weights, batches and augmentations, to the bit."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from lossatlas.experiments import RunConfig, training
+from lossatlas.experiments.components import build_loss_for, load_datasets
+from lossatlas.experiments.pairing import (
+    HASHED_BATCHES,
+    AugmentationStream,
+    hash_of_batches,
+    hash_of_weights,
+)
+from lossatlas.experiments.record import read_run
+from lossatlas.experiments.training import train_run
+
+CONFIG = {
+    "dataset_params": {"image_size": 32, "train_size": 12, "val_size": 2, "test_size": 2},
+    "model_params": {"width": 4, "depth": 2},
+    "steps": 5,
+    "batch_size": 4,
+    "evaluations": 1,
+    "augment": {"shift": True, "horizontal_flip": True, "colour": 0.1},
+}
+
+
+@pytest.fixture(scope="module")
+def datasets():
+    return load_datasets(RunConfig(**CONFIG))
+
+
+def hashes(datasets, runs_dir, **changes):
+    config = RunConfig(**{**CONFIG, **changes})
+    return read_run(train_run(config, datasets, runs_dir=runs_dir, accelerator="cpu"))["hashes"]
+
+
+def test_every_loss_of_a_seed_has_the_same_hashes_even_one_that_draws_random_numbers(
+    datasets, tmp_path, monkeypatch
+):
+    found = [
+        hashes(datasets, tmp_path, loss=name, seed=3)
+        for name in ("ce", "weighted_ce", "ohem_ce", "dice", "lovasz_softmax")
+    ]
+
+    class Sampling(torch.nn.Module):
+        """Cross-entropy of a random half of the pixels: it draws at every step."""
+
+        def forward(self, logits, target):
+            kept = torch.rand(target.shape) < 0.5
+            return torch.nn.functional.cross_entropy(logits, target, reduction="none")[kept].mean()
+
+    monkeypatch.setattr(training, "build_loss_for", lambda *a, **k: Sampling())
+    found.append(hashes(datasets, tmp_path, loss="focal", seed=3))
+    assert set(found[0]) == {"initial_weights", "batches", "augmentations"}
+    assert all(h == found[0] for h in found)
+    monkeypatch.setattr(training, "build_loss_for", build_loss_for)
+    other = hashes(datasets, tmp_path, loss="ce", seed=4)
+    assert all(other[key] != found[0][key] for key in other)
+
+
+def test_the_hash_of_the_weights_changes_with_one_bit_and_with_a_name():
+    first, second = torch.nn.Linear(2, 2), torch.nn.Linear(2, 2)
+    second.load_state_dict(first.state_dict())
+    assert hash_of_weights(first) == hash_of_weights(second)
+    with torch.no_grad():
+        second.weight[0, 0] = torch.nextafter(second.weight[0, 0], torch.tensor(9.0))
+    assert hash_of_weights(first) != hash_of_weights(second)
+    assert hash_of_weights(first) != hash_of_weights(torch.nn.Sequential(first))
+
+
+def test_the_hash_of_the_batches_covers_the_last_of_them():
+    assert hash_of_batches(10, 4, seed=0, steps=5) == hash_of_batches(10, 4, seed=0, steps=5)
+    assert hash_of_batches(10, 4, seed=0, steps=5) != hash_of_batches(10, 4, seed=0, steps=6)
+    assert hash_of_batches(10, 4, seed=0, steps=5) != hash_of_batches(10, 4, seed=1, steps=5)
+
+
+def test_the_hash_of_the_augmentations_changes_with_a_pixel_and_with_the_draws():
+    def digest(augment, change=0.0, batches=HASHED_BATCHES):
+        stream = AugmentationStream(augment, seed=0)
+        for k in range(batches):
+            images = torch.full((1, 1, 2, 2), float(k))
+            images[..., 0] += change
+            stream(images, torch.zeros(1, 2, 2, dtype=torch.long), torch.Generator())
+        return stream.hash()
+
+    def draws(images, target, generator):
+        torch.rand(1, generator=generator)
+        return images, target
+
+    assert digest(None) == digest(None)
+    assert digest(None) != digest(None, change=1e-6)
+    # the same pixels, but another state of the generator: later batches would differ
+    assert digest(None) != digest(draws)
+    # what comes after the hashed batches follows from that state
+    assert digest(draws) == digest(draws, batches=HASHED_BATCHES + 2)
