@@ -445,8 +445,7 @@ def _sigmoid_pixel_sum(
                     slope = None if slope is None else slope * factor
             return value, slope
 
-        # t (1 - t) >= 0 sums to 0 where every label is 0 or 1: one side each.
-        if torch.addcmul(t, t, t, value=-1).sum() == 0:
+        if _all_hard(t):  # one side each
             sign = torch.rsub(t, 1, alpha=2)
             w = None if weight is None else weight[1] * t + weight[0] * (1 - t)
             value, slope = side(sign * z, w, None)
@@ -519,6 +518,20 @@ class SigmoidStatistics(torch.autograd.Function):
                 slope = torch.where(v, slope, 0.0)
             p.addcmul_(p, p, value=-1).mul_(slope)  # p (1 - p) dL/dp
         return grad, *(None,) * 4
+
+
+def is_hard(target: Tensor, valid: Tensor | None) -> bool:
+    """Whether every valid probability (N, C, P) is 0 or 1."""
+    for at in chunks(target.shape):
+        t, v = target[at[0], :, at[1]], _cut(valid, at)
+        if not _all_hard(t if v is None else torch.where(v, t, 0)):
+            return False
+    return True
+
+
+def _all_hard(t: Tensor) -> bool:
+    """Whether all probabilities are 0 or 1: t (1 - t) >= 0 sums to 0 then alone."""
+    return not t.is_floating_point() or not torch.addcmul(t, t, t, value=-1).sum().item()
 
 
 def _softplus(x: Tensor) -> Tensor:
@@ -617,20 +630,27 @@ def _lovasz(
     total = torch.zeros((), dtype=torch.float64)
     images = [slice(i, i + 1) for i in range(n)] if per_image else [slice(0, n)]
     factors = coefficient.view(-1, c).tolist()  # on the CPU: free
+    pixels = (1 if per_image else n) * p
+    # Counts in float32 are exact up to 2^24, and sums and products of them stay as cheap as others.
+    rank = torch.arange(pixels, dtype=torch.float32 if pixels <= 1 << 24 else torch.float64)
     for unit, row in zip(images, factors, strict=True):
         for k, factor in enumerate(row):
             where = grad[unit, k]
             if factor == 0:
                 where.zero_()
                 continue
-            truth = target[unit] == k if softmax else target[unit, k] == 1
-            v = None if valid is None else (valid[unit] if softmax else valid[unit, k])
-            if v is not None:
-                truth = truth & v
-            base = logits[unit, k] if hinge else where
-            value, slope = _lovasz_class(base, truth, v, hinge, bins)
-            total += value * factor
-            slope.mul_(factor)
+            t = (target[unit] == k if softmax else target[unit, k]).reshape(-1).to(logits.dtype)
+            v = None
+            if valid is not None:
+                v = (valid[unit] if softmax else valid[unit, k]).reshape(-1)
+                t = torch.where(v, t, 0.0)
+            errors = _errors(logits[unit, k] if hinge else where, t, v, hinge)
+            if bins is None:
+                value, slope = _sorted_extension(errors, t, factor, rank)
+            else:
+                value, slope = _binned_extension(errors, t, factor, bins, hinge)
+            slope = slope.view(where.shape)
+            total += value
             if mean is not None:
                 mean[unit].addcmul_(where, slope)
             elif not hinge:
@@ -672,70 +692,67 @@ def _probabilities(
     out.mul_(inverse[at][:, None])
 
 
-def _lovasz_class(
-    base: Tensor, truth: Tensor, valid: Tensor | None, hinge: bool, bins: int | None
-) -> tuple[Tensor, Tensor]:
-    """Lovász extension of one class over one unit, and its slope by `base` (p, or the logit)."""
-    truth = truth.reshape(-1)
-    sign = 1 - 2 * truth.to(base.dtype)  # -1 on foreground: the error there falls as p rises
-    errors = (base * sign.view(base.shape)).reshape(-1)
-    errors = errors.add_(1) if hinge else errors.add_(truth).clamp_min_(0)
-    rest = truth.sum()
-    chosen = None
-    if hinge:  # negative errors cost nothing
-        positive = errors >= 0
-        chosen = (positive if valid is None else positive & valid.reshape(-1)).nonzero()[:, 0]
-    elif valid is not None:
-        chosen = valid.reshape(-1).nonzero()[:, 0]
-    if chosen is not None:
-        errors, inside = errors.index_select(0, chosen), truth.index_select(0, chosen)
-    else:
-        inside = truth
-    if bins is None:
-        increments = _sorted_increments(errors, inside, rest)
-    else:
-        top = float(errors.max()) if hinge and errors.numel() else 1.0
-        increments = _binned_increments(errors, inside, rest, bins, top or 1.0)
-    value = torch.mul(errors, increments).sum(dtype=torch.float64)
-    if chosen is not None:
-        increments = torch.zeros_like(sign).index_copy_(0, chosen, increments)
-    return value, increments.mul_(sign).view(base.shape)
+def _errors(base: Tensor, t: Tensor, valid: Tensor | None, hinge: bool) -> Tensor:
+    """Errors of one class over one unit, flat: |t - p|, or 1 - z (2t - 1); -1 where void."""
+    sign = torch.rsub(t, 1, alpha=2)  # -1 on foreground: the error there falls as p rises
+    errors = sign.mul_(base.reshape(-1)).add_(1 if hinge else t)
+    if not hinge:
+        errors.clamp_min_(0)  # p may round to a little more than 1
+    return errors if valid is None else torch.where(valid, errors, -1.0)
 
 
-def _sorted_increments(errors: Tensor, truth: Tensor, rest: Tensor) -> Tensor:
-    """Jaccard increment of each pixel by the exact order of the errors, foreground first if equal.
+def _sorted_extension(
+    errors: Tensor, t: Tensor, factor: float, rank: Tensor
+) -> tuple[float, Tensor]:
+    """Lovász extension times `factor` by the exact order of the errors, and its slope by p or z.
 
-    Non-negative floats are ordered as their bits are, so the errors are sorted as integers, which is
-    a radix sort; the lowest bit makes room for the label. Errors that differ in that bit alone count
-    as equal, which moves an increment by the relative size of one pixel in the union.
+    Among equal errors foreground goes first; errors of 0 or less cost nothing and have slope 0.
+    Non-negative floats are ordered as their bits are, so the errors are sorted as integers, which
+    is a radix sort; the lowest bit makes room for the label. Errors that differ in that bit alone
+    count as equal, which moves an increment by the relative size of one pixel in the union.
+    `errors` is overwritten.
     """
-    keys = errors.view(torch.int32).bitwise_or(1).bitwise_xor_(0x7FFFFFFE)  # largest first
-    keys.bitwise_xor_(truth)  # lowest bit: 0 for foreground
+    rest = int(t.sum(dtype=torch.float64))
+    slope = torch.zeros_like(errors)
+    keys = errors.view(torch.int32).clamp_min_(0).bitwise_or_(1)
+    keys.bitwise_xor_(0x7FFFFFFE)  # largest first
+    keys.bitwise_xor_(t.to(torch.int32))  # lowest bit: 0 for foreground
     keys, order = keys.sort()
-    keys.bitwise_and_(1).bitwise_xor_(1)  # 1 for foreground
-    before = keys.cumsum(0, dtype=torch.int32).sub_(keys)
-    inter = before.neg_().add_(rest).to(errors.dtype)
-    rank = torch.arange(errors.numel(), dtype=torch.int32)
-    union = (inter + rank).to(errors.dtype)
-    foreground = keys.to(errors.dtype)
-    # Foreground 1/U, background I / (U (U + 1)); 1 for the first pixel where nothing is left.
-    if rest == 0:
-        sorted_increments = foreground.zero_()
-        sorted_increments[:1] = 1
-    else:
-        sorted_increments = inter.div_(union + 1)
-        sorted_increments.addcmul_(foreground, 1 - sorted_increments).div_(union)
-    return torch.empty_like(errors).index_copy_(0, order, sorted_increments)
+    # From here on only those with an error: the key of 0 is 0x7FFFFFFE or one more.
+    count = int(torch.searchsorted(keys, 0x7FFFFFFE))
+    if count == 0:
+        return 0.0, slope
+    keys = keys[:count]
+    if rest == 0:  # the Jaccard loss is 1 as soon as there is one error
+        slope[order[0]] = factor
+        return factor * float(_error_of(keys[:1])), slope
+    background = (keys & 1).to(rank.dtype)
+    # U = T + background before; I = U - rank. Foreground 1/U, background I / (U (U + 1)).
+    union = background.cumsum(0).sub_(background).add_(rest)
+    increments = union.addcmul(background, rank[:count], value=-1)
+    increments = increments.div_(union.mul_(union + background)).to(errors.dtype)
+    value = torch.mul(_error_of(keys), increments).sum(dtype=torch.float64)
+    increments.mul_(background.mul_(2 * factor).sub_(factor))
+    return factor * float(value), slope.index_copy_(0, order[:count], increments)
 
 
-def _binned_increments(
-    errors: Tensor, truth: Tensor, rest: Tensor, bins: int, largest: float
-) -> Tensor:
-    """Jaccard increment of each pixel by its bin; see ``lovasz.binned_lovasz_extension``."""
-    index = (errors * (bins / largest)).to(torch.int32).clamp_(0, bins - 1)
-    index = index.mul_(-2).add_(2 * bins - 2).add_(truth)  # bin 0 holds the largest errors
-    counts = torch.bincount(index, minlength=2 * bins).view(bins, 2).double()
+def _error_of(keys: Tensor) -> Tensor:
+    """The errors that sorted keys were made of, but for the lowest bit."""
+    return keys.bitwise_or(1).bitwise_xor_(0x7FFFFFFE).view(torch.float32)
+
+
+def _binned_extension(
+    errors: Tensor, t: Tensor, factor: float, bins: int, hinge: bool
+) -> tuple[float, Tensor]:
+    """The same with the errors in bins; see ``lovasz.binned_lovasz_extension``."""
+    largest = float(errors.max()) if hinge and errors.numel() else 1.0
+    scale = bins / largest if largest > 0 else 1.0
+    # Bin 0 holds the largest errors; one more after the last, negative ones, which cost nothing.
+    index = (errors * scale).floor_().clamp_(-1, bins - 1).mul_(-2).add_(2 * bins - 2).add_(t)
+    index = index.to(torch.int32)
+    counts = torch.bincount(index, minlength=2 * bins + 2)[: 2 * bins].view(bins, 2).double()
     background, foreground = counts[:, 0], counts[:, 1]
+    rest = t.sum(dtype=torch.float64)
     inter_after = rest - foreground.cumsum(0)
     union_after = rest + background.cumsum(0)
     inter, union = inter_after + foreground, union_after - background
@@ -743,4 +760,8 @@ def _binned_increments(
     safe = union.clamp_min(1)
     fg = (1 / safe + 1 / after) / 2
     bg = torch.where(union > 0, (inter + inter_after) / (2 * safe * after), 1 / after)
-    return torch.stack([bg, fg], 1).view(-1).to(errors.dtype).index_select(0, index)
+    by_bin = torch.zeros(2 * bins + 2, dtype=errors.dtype)
+    by_bin[:-2] = torch.stack([bg, fg], 1).view(-1)
+    increments = by_bin.index_select(0, index)
+    value = torch.mul(errors, increments).sum(dtype=torch.float64)
+    return factor * float(value), increments.mul_(torch.rsub(t, factor, alpha=2 * factor))

@@ -117,7 +117,7 @@ class _LovaszLoss(RegionLoss):
 
 def hard(s: Sample) -> bool:
     """Whether every label is 0 or 1 (or a class); looks at the values, so on the CPU only."""
-    return s.softmax or not s.soft or torch.equal(s.clean_target() ** 2, s.clean_target())
+    return s.softmax or not s.soft or _fast.is_hard(s.target, s.valid)
 
 
 def lovasz_extension(errors: Tensor, truth: Tensor, valid: Tensor) -> Tensor:
@@ -129,7 +129,7 @@ def lovasz_extension(errors: Tensor, truth: Tensor, valid: Tensor) -> Tensor:
         -1, torch.argsort(key.gather(-1, order), dim=-1, descending=True, stable=True)
     )
     increments = jaccard_increments(truth.gather(-1, order))
-    ranked = (errors * valid).gather(-1, order).clamp_min(0)
+    ranked = (errors * valid).gather(-1, order).relu()  # slope 0 at the kink, as below it
     return (ranked * increments).sum(-1).to(errors.dtype)
 
 
