@@ -1,9 +1,20 @@
-"""A trained model's predictions on a split, and every overlap metric of them."""
+"""A trained model's predictions on a split: decision rules, overlap, calibration, boundaries.
+
+Every number is summed batch by batch, so that memory does not grow with the split (except for the
+counts per image, and for the predicted classes where they are asked for).
+
+A *decision rule* turns logits into classes (:class:`lossatlas.metrics.DecisionRule`). Three are reported:
+``argmax`` (the largest logit; p > ½ for one sigmoid), ``tuned`` (:func:`tune`: the best mean foreground Dice
+on the validation split) and ``theory`` (:func:`theory_rule`: what the loss's minimiser predicts). None of them
+ever sees the test split.
+"""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -11,6 +22,20 @@ import torch
 from torch import Tensor, nn
 
 from lossatlas import metrics
+from lossatlas.metrics import DecisionRule
+
+
+@dataclass(frozen=True)
+class RuleResult:
+    """What one decision rule makes of a split.
+
+    Attributes:
+        confusion: pooled over the split, void left out.
+        per_image: (N, C, 3) counts of true positives, false positives and false negatives.
+    """
+
+    confusion: metrics.ConfusionMatrix
+    per_image: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -18,22 +43,48 @@ class Evaluation:
     """What a split says of a model.
 
     Attributes:
-        confusion: pooled over the split, void left out.
-        per_image: (N, C, 3) counts of true positives, false positives and false negatives.
-        predictions: (N, H, W) uint8 predicted classes, or None if they were not asked for.
+        confusion, per_image: those of the rule ``argmax``.
+        predictions: (N, H, W) uint8 classes by ``argmax``, or None if they were not asked for.
         mean_logits: (C, C) mean logit of the channel of class c (row) on the pixels of class k (column); NaN
             where the split has no pixel of k. A binary model's one channel is the row of its foreground.
+        by_rule: the result of every rule; ``argmax`` is always there, and first.
+        calibration: ``ece``, ``ece_foreground``, ``nll``, ``brier``, as :class:`lossatlas.metrics.Calibration`
+            defines them.
     """
 
     confusion: metrics.ConfusionMatrix
     per_image: np.ndarray
     predictions: np.ndarray | None
     mean_logits: np.ndarray
+    by_rule: dict[str, RuleResult] = field(default_factory=dict)
+    calibration: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """The decision rule that validation chose, and what it is worth there.
+
+    Attributes:
+        rule: offsets with the best mean foreground Dice over the pooled validation split.
+        dice_at_half: that mean Dice without offsets.
+        dice_tuned: that mean Dice with them; never below ``dice_at_half``.
+        class_dice: (C,) Dice of each class with them; NaN where a class is nowhere.
+        has_background: whether class 0 is the background (and no part of the mean).
+
+    Both means are over the foreground classes that the validation split contains (over all that it contains
+    where there is no background).
+    """
+
+    rule: DecisionRule
+    dice_at_half: float
+    dice_tuned: float
+    class_dice: tuple[float, ...]
+    has_background: bool
 
 
 def predicted_classes(logits: Tensor) -> Tensor:
     """(N, C, *S) logits to (N, *S) classes: the largest logit, or the sign of a single channel's."""
-    return (logits[:, 0] > 0).long() if logits.shape[1] == 1 else logits.argmax(1)
+    return DecisionRule.argmax(logits.shape[1])(logits)
 
 
 @torch.inference_mode()
@@ -44,42 +95,228 @@ def evaluate(
     *,
     batch_size: int = 32,
     keep_predictions: bool = False,
+    rules: Mapping[str, DecisionRule] | None = None,
 ) -> Evaluation:
     """Run ``model`` over ``dataset`` in evaluation mode, batch by batch.
 
     Args:
         model: gives (B, C, H, W) logits.
         dataset: a ``SegmentationDataset``.
-        device: where the model is.
+        device: where the model is; the counting is done there too.
         batch_size: images at a time; it changes memory and speed, not the result.
         keep_predictions: also return the predicted classes of every image.
+        rules: further decision rules by name; ``argmax`` is always among the results.
+
+    Raises:
+        ValueError: a rule has not one offset a channel.
     """
+    num_classes = len(dataset.classes)
+    channels = 1 if dataset.mode == "binary" else num_classes
+    known = {"argmax": DecisionRule.argmax(channels), **(rules or {})}
+    for name, rule in known.items():
+        if len(rule.offsets) != channels:
+            raise ValueError(
+                f"rule {name!r}: expected {channels} offsets, one a channel of a {dataset.mode} model of "
+                f"{num_classes} classes, got {len(rule.offsets)}"
+            )
+    confusions = {
+        name: metrics.ConfusionMatrix(num_classes, ignore_index=dataset.ignore_index)
+        for name in known
+    }
+    counts: dict[str, list[np.ndarray]] = {name: [] for name in known}
+    calibration = metrics.Calibration(
+        channels,
+        background=0 if has_background(dataset.classes) else None,
+        ignore_index=dataset.ignore_index,
+    )
+    predictions = []
+    logit_sums = torch.zeros(num_classes, num_classes, dtype=torch.float64)
+    with _evaluating(model):
+        for logits, target in _logits(model, dataset, device, batch_size):
+            logit_sums += _logit_sums(logits, target, num_classes).cpu()
+            calibration.update(logits, target)
+            for name, rule in known.items():
+                prediction = rule(logits)
+                counts[name].append(confusions[name].update_per_image(prediction, target))
+                if name == "argmax" and keep_predictions:
+                    predictions.append(prediction.to(torch.uint8).cpu().numpy())
+    by_rule = {name: RuleResult(confusions[name], np.concatenate(counts[name])) for name in known}
+    plain = by_rule["argmax"]
+    return Evaluation(
+        plain.confusion,
+        plain.per_image,
+        np.concatenate(predictions) if keep_predictions else None,
+        _mean_logits(logit_sums, plain.per_image),
+        by_rule,
+        calibration.compute(),
+    )
+
+
+@contextmanager
+def _evaluating(model: nn.Module) -> Iterator[None]:
+    """Evaluation mode inside; the mode that the model had before, outside."""
     was_training = model.training
     model.eval()
-    num_classes = len(dataset.classes)
-    confusion = metrics.ConfusionMatrix(num_classes, ignore_index=dataset.ignore_index)
-    per_image, predictions = [], []
-    logit_sums = torch.zeros(num_classes, num_classes, dtype=torch.float64)
+    try:
+        yield
+    finally:
+        model.train(was_training)
+
+
+def _logits(
+    model: nn.Module, dataset: Any, device: torch.device, batch_size: int
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """(B, C, H, W) float32 logits and (B, H, W) target of every batch, on the device."""
     for start in range(0, len(dataset), batch_size):
         images, target = dataset.batch(np.arange(start, min(start + batch_size, len(dataset))))
-        logits = model(images.to(device)).cpu()
-        prediction = predicted_classes(logits)
-        logit_sums += _logit_sums(logits, target, num_classes)
-        confusion.update(prediction, target)
-        per_image.append(
-            np.asarray(
-                metrics.confusion_per_image(prediction, target, num_classes, dataset.ignore_index)
-            )
+        yield model(images.to(device)).float(), target.to(device)
+
+
+@torch.inference_mode()
+def tune(model: nn.Module, val_set: Any, device: torch.device, *, batch_size: int = 32) -> Tuned:
+    """Choose the decision rule with the best mean foreground Dice on the validation split.
+
+    Binary: every threshold, in steps of 1/1024 of a logit, from histograms (exact, memory constant;
+    :class:`lossatlas.metrics.ThresholdSearch`). Multi-class: an offset a class, in steps of 1/64 of a logit, by
+    coordinate ascent over at most 2¹⁹ pixels, sampled by class with a fixed seed where the split has more
+    (:class:`lossatlas.metrics.OffsetSearch`); the Dice that is returned is then that of the whole split, from a
+    second pass. A rule that is no improvement there is not taken.
+
+    Args:
+        model: gives (B, C, H, W) logits.
+        val_set: the validation split, a ``SegmentationDataset``.
+        device: where the model is.
+        batch_size: images at a time; it changes memory and speed, not the result.
+
+    Raises:
+        ValueError: the test split was given.
+    """
+    if val_set.split == "test":
+        raise ValueError(
+            "tune: expected the validation split, got the test split; a rule chosen on what it is judged by "
+            "says nothing about new images"
         )
-        if keep_predictions:
-            predictions.append(prediction.numpy().astype(np.uint8))
-    model.train(was_training)
-    return Evaluation(
-        confusion,
-        np.concatenate(per_image),
-        np.concatenate(predictions) if keep_predictions else None,
-        _mean_logits(logit_sums, np.concatenate(per_image)),
+    binary, background = val_set.mode == "binary", has_background(val_set.classes)
+    num_classes = len(val_set.classes)
+    pixels = np.asarray(val_set.image_counts()).sum(0)
+    search = (
+        metrics.ThresholdSearch(val_set.ignore_index)
+        if binary
+        else metrics.OffsetSearch(
+            pixels,
+            scored=range(1 if background else 0, num_classes),
+            ignore_index=val_set.ignore_index,
+        )
     )
+    plain = DecisionRule.argmax(1 if binary else num_classes)
+    at_half = metrics.ConfusionMatrix(num_classes, val_set.ignore_index)
+    with _evaluating(model):
+        for logits, target in _logits(model, val_set, device, batch_size):
+            search.update(logits, target)
+            at_half.update(plain(logits), target)
+    rule, _ = search.best()
+    tuned = at_half
+    if rule != plain:
+        tuned = metrics.ConfusionMatrix(num_classes, val_set.ignore_index)
+        if isinstance(search, metrics.ThresholdSearch):
+            tuned.matrix[:] = search.matrix(rule.offsets[0])
+        elif search.is_exact:
+            for logits, target in search.kept():
+                tuned.update(rule(logits), target)
+        else:
+            with _evaluating(model):
+                for logits, target in _logits(model, val_set, device, batch_size):
+                    tuned.update(rule(logits), target)
+    scored = (pixels > 0) & (np.arange(num_classes) >= (1 if background else 0))
+    before, after = (_mean(matrix.dice()[scored]) for matrix in (at_half, tuned))
+    if not after > before:
+        rule, tuned, after = plain, at_half, before
+    return Tuned(rule, before, after, tuple(tuned.dice().tolist()), background)
+
+
+#: Losses whose minimiser is the true probability, shifted by ln w if the classes are weighted.
+_CROSS_ENTROPIES = {
+    "ce",
+    "weighted_ce",
+    "one_vs_all_ce",
+    "balanced_ce",
+    "ohem_ce",
+    "topk_ce",
+    "focal",
+    "poly1",
+}
+
+
+def theory_rule(
+    tuned: Tuned,
+    loss_name: str,
+    weight: Tensor | Sequence[float] | None,
+    mode: str,
+    num_classes: int,
+) -> DecisionRule:
+    r"""The rule that theory predicts for a loss: the threshold D̂*/2, after undoing the class weights.
+
+    The threshold on a true probability that maximises Dice is half of the best Dice that can be reached
+    (Lipton et al. 2014), here D̂*, the best on validation. Class weights in cross-entropy shift the logits of
+    its minimiser by ln w, which is subtracted first:
+
+    .. math:: b = -\ln w - \operatorname{logit}(\hat D^*/2).
+
+    For two classes in one channel w is the foreground's weight over the background's. With several channels
+    the threshold of class c is that against the background, :math:`b_c = -\ln w_c -
+    \operatorname{logit}(\hat D^*_c/2)`, and the background's offset is :math:`-\ln w_0`; all are then moved so
+    that the background's is 0. Where there is no background no threshold is defined, and the weights alone
+    are undone.
+
+    What is exact, and what is not: cross-entropy's minimiser is the true probability, so the rule is exact in
+    the limit. The minimiser of an overlap loss is 0 or 1 with the switch already at D*/2, where every threshold
+    gives the same decision; D̂*/2 is used as for the others. Focal and hard-example losses distort the
+    probability, which the rule does not undo. The Lovász hinge is no function of a probability: its offset is 0.
+
+    Args:
+        tuned: what :func:`tune` found on validation.
+        loss_name: the loss's name in :mod:`lossatlas.losses`.
+        weight: class weights the loss was trained with, (C,) or, for one channel, also (1,); None if there are none.
+            They are undone for the cross-entropy family alone. A weight of 0 leaves nothing to undo.
+        mode: ``"binary"`` (one channel) or ``"multiclass"``.
+        num_classes: number of classes, background included.
+
+    Raises:
+        ValueError: an unknown mode, or weights that do not fit the classes.
+    """
+    if mode not in ("binary", "multiclass"):
+        raise ValueError(f"mode: expected 'binary' or 'multiclass', got {mode!r}")
+    channels = 1 if mode == "binary" else num_classes
+    if loss_name == "lovasz_hinge":
+        return DecisionRule.argmax(channels)
+    shift = np.zeros(num_classes)
+    if weight is not None and loss_name in _CROSS_ENTROPIES:
+        shift -= _log_weights(weight, mode, num_classes)
+    if tuned.has_background or mode == "binary":
+        shift[1:] -= [_half_dice_logit(dice) for dice in tuned.class_dice[1:]]
+    shift -= shift[0]
+    return DecisionRule(tuple((shift[1:] if mode == "binary" else shift).tolist()))
+
+
+def _log_weights(weight: Tensor | Sequence[float], mode: str, num_classes: int) -> np.ndarray:
+    values = torch.as_tensor(weight).detach().double().flatten().cpu().numpy()
+    if mode == "binary" and len(values) == 1:
+        values = np.array([1.0, values[0]])
+    if len(values) != num_classes or not (np.isfinite(values) & (values >= 0)).all():
+        raise ValueError(
+            f"weight: expected {num_classes} finite numbers that are not negative, one a class, got "
+            f"{values.tolist()}"
+        )
+    return np.log(np.where(values > 0, values, 1.0))
+
+
+def _half_dice_logit(dice: float) -> float:
+    """logit(D/2) = ln(D/(2 − D)); 0 for a class that is never found, about which it says nothing."""
+    return math.log(dice / (2 - dice)) if dice > 0 else 0.0
+
+
+def _mean(values: np.ndarray) -> float:
+    return float(values.mean()) if len(values) else math.nan
 
 
 def _logit_sums(logits: Tensor, target: Tensor, num_classes: int) -> Tensor:
@@ -87,11 +324,11 @@ def _logit_sums(logits: Tensor, target: Tensor, num_classes: int) -> Tensor:
     channels = logits.movedim(1, 0).flatten(1).double()
     labels = target.flatten()
     labelled = (labels >= 0) & (labels < num_classes)
-    sums = torch.zeros(len(channels), num_classes, dtype=torch.float64)
+    sums = channels.new_zeros(len(channels), num_classes)
     sums.index_add_(1, labels[labelled], channels[:, labelled])
     if len(channels) == num_classes:
         return sums
-    return torch.cat([torch.full((num_classes - 1, num_classes), torch.nan), sums])  # binary
+    return torch.cat([sums.new_full((num_classes - 1, num_classes), torch.nan), sums])  # binary
 
 
 def _mean_logits(sums: Tensor, per_image: np.ndarray) -> np.ndarray:
@@ -120,40 +357,53 @@ def constant_dice(fractions: np.ndarray, *, foreground_only: bool) -> float:
     return float((2 * kept / (1 + kept)).max() / len(kept)) if len(kept) else float("nan")
 
 
-def summary(evaluation: Evaluation, classes: tuple[str, ...]) -> dict[str, float]:
-    """The numbers of one row of a table, all in [0, 1]."""
-    confusion = evaluation.confusion
+def summary(
+    evaluation: Evaluation, classes: tuple[str, ...], rule: str = "argmax"
+) -> dict[str, float]:
+    """The numbers of one row of a table, by one decision rule.
+
+    All are in [0, 1] but ``volume_ratio``, the mean over the foreground classes of the pixels predicted over the
+    pixels true (all classes where there is no background).
+    """
+    found = evaluation.by_rule[rule]
+    confusion = found.confusion
     foreground = has_background(classes)
-    target_pixels = _target_pixels(evaluation)
-    per_image_dice = metrics.dice_from_counts(evaluation.per_image)
+    target_pixels = _target_pixels(found.per_image)
+    per_image_dice = metrics.dice_from_counts(found.per_image)
     start = 1 if foreground else 0
-    with np.errstate(all="ignore"):
-        image_means = _nanmean(np.asarray(per_image_dice)[:, start:], axis=1)
+    image_means = _nanmean(np.asarray(per_image_dice)[:, start:], axis=1)
     return {
-        "mean_iou": float(confusion.mean_iou()),
-        "mean_dice": float(confusion.mean_dice()),
-        "foreground_iou": float(confusion.mean_iou(foreground_only=foreground)),
-        "foreground_dice": float(confusion.mean_dice(foreground_only=foreground)),
-        "pixel_accuracy": float(confusion.pixel_accuracy()),
-        "mean_precision": float(np.nanmean(_array(confusion.precision())[start:])),
-        "mean_recall": float(np.nanmean(_array(confusion.recall())[start:])),
-        "mean_dice_per_image": float(np.nanmean(image_means)),
+        "mean_iou": confusion.mean_iou(),
+        "mean_dice": confusion.mean_dice(),
+        "foreground_iou": confusion.mean_iou(foreground_only=foreground),
+        "foreground_dice": confusion.mean_dice(foreground_only=foreground),
+        "pixel_accuracy": confusion.pixel_accuracy(),
+        "mean_precision": confusion.mean_precision(foreground_only=foreground),
+        "mean_recall": confusion.mean_recall(foreground_only=foreground),
+        "mean_dice_per_image": float(_nanmean(image_means, axis=0)),
         "constant_dice": constant_dice(
             target_pixels / max(target_pixels.sum(), 1), foreground_only=foreground
         ),
+        "volume_ratio": confusion.mean_volume_ratio(foreground_only=foreground),
     }
 
 
-def per_class(evaluation: Evaluation, classes: tuple[str, ...]) -> list[dict[str, Any]]:
-    """One row a class: IoU, Dice, precision and recall over the pooled split, and what its channel says where.
+def per_class(
+    evaluation: Evaluation, classes: tuple[str, ...], rule: str = "argmax"
+) -> list[dict[str, Any]]:
+    """One row a class: IoU, Dice, precision, recall and volume ratio over the pooled split by one decision rule,
+    and what the class's channel says where.
 
     ``logit_own``, ``logit_other`` and ``logit_background`` are the mean logits of the class's channel on its own
-    pixels, on those of the other foreground classes, and on the background (NaN where there is none).
+    pixels, on those of the other foreground classes, and on the background (NaN where there is none); no rule
+    changes them.
     """
-    confusion = evaluation.confusion
-    target_pixels = _target_pixels(evaluation)
+    found = evaluation.by_rule[rule]
+    confusion = found.confusion
+    target_pixels = _target_pixels(found.per_image)
     columns = {
-        name: _array(getattr(confusion, name)()) for name in ("iou", "dice", "precision", "recall")
+        name: _array(getattr(confusion, name)())
+        for name in ("iou", "dice", "precision", "recall", "volume_ratio")
     }
     start = 1 if has_background(classes) else 0
     others = [[k for k in range(start, len(classes)) if k != c] for c in range(len(classes))]
@@ -180,9 +430,9 @@ def _weighted_mean(values: np.ndarray, weights: np.ndarray) -> float:
     return float(np.average(values[kept], weights=weights[kept])) if kept.any() else math.nan
 
 
-def _target_pixels(evaluation: Evaluation) -> np.ndarray:
+def _target_pixels(per_image: np.ndarray) -> np.ndarray:
     """(C,) labelled pixels of each class: true positives and false negatives."""
-    return evaluation.per_image[:, :, [0, 2]].sum((0, 2))
+    return per_image[:, :, [0, 2]].sum((0, 2))
 
 
 def _array(values: Any) -> np.ndarray:

@@ -174,6 +174,19 @@ def recall_from_counts(counts: npt.ArrayLike) -> Float64Array:
     return _divide(tp, tp + fn)
 
 
+def volume_ratio_from_counts(counts: npt.ArrayLike) -> Float64Array:
+    """Predicted over true volume, (tp + fp) / (tp + fn), of counts (..., 3) → (...).
+
+    1 where as many pixels are predicted as are true (whether or not the same ones), above 1 where too
+    many are. NaN where the class is absent from the truth. It equals recall / precision.
+
+    >>> volume_ratio_from_counts([[1, 1, 3], [2, 4, 0], [0, 3, 0]])
+    array([0.5, 3. , nan])
+    """
+    tp, fp, fn = _split_counts(counts)
+    return _divide(tp + fp, tp + fn)
+
+
 def confusion_per_image(
     pred: Labels, target: Labels, num_classes: int, ignore_index: int | None = None
 ) -> Int64Array:
@@ -196,6 +209,13 @@ def confusion_per_image(
     array([[[1, 0, 1],
             [1, 1, 0]]])
     """
+    return _counts(_matrix_per_image(pred, target, num_classes, ignore_index))
+
+
+def _matrix_per_image(
+    pred: Labels, target: Labels, num_classes: int, ignore_index: int | None
+) -> Int64Array:
+    """(N, C, C) confusion matrices, one an image: rows the truth, columns the prediction."""
     classes = _check_num_classes(num_classes)
     code, keep, target_t = _pairs(pred, target, classes, ignore_index)
     if target_t.ndim == 0:
@@ -203,13 +223,17 @@ def confusion_per_image(
     images = target_t.shape[0]
     cells = classes * classes
     if images == 0:
-        return np.zeros((0, classes, 3), dtype=np.int64)
+        return np.zeros((0, classes, classes), dtype=np.int64)
     image = torch.arange(images, device=code.device).reshape(-1, *[1] * (target_t.ndim - 1))
     flat = image.expand(target_t.shape)[keep] * cells + code
     matrix = torch.bincount(flat, minlength=images * cells).reshape(images, classes, classes)
-    tp = torch.diagonal(matrix, dim1=1, dim2=2)
-    counts = torch.stack([tp, matrix.sum(dim=1) - tp, matrix.sum(dim=2) - tp], dim=-1)
-    return counts.cpu().numpy()
+    return matrix.cpu().numpy()
+
+
+def _counts(matrix: Int64Array) -> Int64Array:
+    """Counts [tp, fp, fn] (..., C, 3) of confusion matrices (..., C, C)."""
+    tp = np.diagonal(matrix, axis1=-2, axis2=-1)
+    return np.stack([tp, matrix.sum(axis=-2) - tp, matrix.sum(axis=-1) - tp], axis=-1)
 
 
 class ConfusionMatrix:
@@ -247,6 +271,12 @@ class ConfusionMatrix:
         counts = torch.bincount(code, minlength=self.num_classes**2)
         self.matrix += counts.reshape(self.num_classes, self.num_classes).cpu().numpy()
 
+    def update_per_image(self, pred: Labels, target: Labels) -> Int64Array:
+        """Add a batch (N, *S), and return its counts as :func:`confusion_per_image` does, in one pass."""
+        matrix = _matrix_per_image(pred, target, self.num_classes, self.ignore_index)
+        self.matrix += matrix.sum(axis=0)
+        return _counts(matrix)
+
     def merge(self, other: ConfusionMatrix) -> None:
         """Add the counts of another matrix of the same classes (another process, another part)."""
         if (other.num_classes, other.ignore_index) != (self.num_classes, self.ignore_index):
@@ -262,8 +292,7 @@ class ConfusionMatrix:
 
     def counts(self) -> Int64Array:
         """Counts [tp, fp, fn] per class, shape (C, 3)."""
-        tp = np.diagonal(self.matrix)
-        return np.stack([tp, self.matrix.sum(axis=0) - tp, self.matrix.sum(axis=1) - tp], axis=-1)
+        return _counts(self.matrix)
 
     def iou(self) -> Float64Array:
         """IoU per class, shape (C,); NaN where a class is absent from truth and prediction."""
@@ -280,6 +309,10 @@ class ConfusionMatrix:
     def recall(self) -> Float64Array:
         """Recall per class, shape (C,); NaN where a class is absent from the truth."""
         return recall_from_counts(self.counts())
+
+    def volume_ratio(self) -> Float64Array:
+        """Predicted over true pixels per class, shape (C,); NaN where a class is absent from the truth."""
+        return volume_ratio_from_counts(self.counts())
 
     def mean_iou(self, foreground_only: bool = False) -> float:
         """Mean of :meth:`iou` over the classes where it is defined (NaN if there is none).
@@ -299,6 +332,10 @@ class ConfusionMatrix:
     def mean_recall(self, foreground_only: bool = False) -> float:
         """Mean of :meth:`recall` over the classes where it is defined: SegNet's class average."""
         return _nanmean(self.recall(), foreground_only)
+
+    def mean_volume_ratio(self, foreground_only: bool = False) -> float:
+        """Mean of :meth:`volume_ratio` over the classes where it is defined (NaN if there is none)."""
+        return _nanmean(self.volume_ratio(), foreground_only)
 
     def pixel_accuracy(self) -> float:
         """Share of the counted pixels that are right (SegNet's global accuracy); NaN if none."""

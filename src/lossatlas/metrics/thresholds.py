@@ -1,0 +1,355 @@
+r"""From logits to classes: decision rules, and the search for the rule with the best Dice.
+
+A rule adds an offset :math:`b_c` to every channel and takes the largest,
+
+.. math:: \hat y = \arg\max_c\,(z_c + b_c),
+
+or, for one sigmoid channel, says foreground where :math:`z + b > 0`, which is the threshold
+:math:`p > \sigma(-b)`. Offsets of zero are the plain argmax (p > ½). The searches see logits and
+labels batch by batch and keep a bounded amount of both, so that memory does not grow with the set.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lossatlas.metrics.overlap import Float64Array, Int64Array
+
+#: Steps per unit of logit and largest logit of the binary search. Powers of two, so that placing a
+#: float32 logit in its bin rounds nothing: the counts of a bin edge are those of the rule itself.
+BINARY_STEPS, BINARY_LIMIT = 1024, 64
+#: The same for an offset of the multi-class search.
+OFFSET_STEPS, OFFSET_LIMIT = 64, 16
+#: Pixels that the multi-class search keeps. Sets that have more are sampled class by class.
+OFFSET_PIXELS = 2**19
+_SWEEPS, _LEAST_GAIN = 5, 1e-4
+
+
+@dataclass(frozen=True)
+class DecisionRule:
+    """Offsets added to the logits before the largest is taken (one channel: before its sign is).
+
+    Attributes:
+        offsets: one finite number a channel.
+
+    >>> rule = DecisionRule.threshold(0.2)               # foreground where p > 0.2
+    >>> rule(torch.tensor([[[-2.0, -1.0, 1.0]]]))        # p = .12, .27, .73
+    tensor([[0, 1, 1]])
+    >>> DecisionRule((0.0, 1.5))(torch.tensor([[[2.0], [1.0]]]))
+    tensor([[1]])
+    """
+
+    offsets: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        offsets = tuple(float(value) for value in self.offsets)
+        if not offsets or not all(math.isfinite(value) for value in offsets):
+            raise ValueError(f"offsets: expected one finite number a channel, got {self.offsets!r}")
+        object.__setattr__(self, "offsets", offsets)
+
+    @classmethod
+    def argmax(cls, channels: int) -> DecisionRule:
+        """The rule without offsets: the largest logit; p > ½ for one channel."""
+        return cls((0.0,) * channels)
+
+    @classmethod
+    def threshold(cls, probability: float) -> DecisionRule:
+        """Foreground where the sigmoid of the single channel is above ``probability`` (0 to 1)."""
+        if not 0 < probability < 1:
+            raise ValueError(f"probability: expected a number between 0 and 1, got {probability!r}")
+        return cls((_logit(1 - probability),))
+
+    @property
+    def probability(self) -> float:
+        """The threshold σ(−b) of a rule for one channel."""
+        if len(self.offsets) != 1:
+            raise ValueError(
+                f"probability: expected a rule of one channel, got {len(self.offsets)} offsets"
+            )
+        return 1 / (1 + math.exp(self.offsets[0])) if self.offsets[0] < 700 else 0.0
+
+    def __call__(self, logits: Tensor) -> Tensor:
+        """(N, C, *S) logits to (N, *S) int64 classes; ties go to the first class (to background).
+
+        Raises:
+            ValueError: the logits have not as many channels as the rule has offsets.
+        """
+        if logits.ndim < 2 or logits.shape[1] != len(self.offsets):
+            raise ValueError(
+                f"logits: expected (N, {len(self.offsets)}, *S) for a rule of "
+                f"{len(self.offsets)} offsets, got {tuple(logits.shape)}"
+            )
+        if len(self.offsets) == 1:
+            return (logits[:, 0] > -self.offsets[0]).long()
+        if any(self.offsets):
+            shift = torch.tensor(self.offsets, dtype=torch.float32, device=logits.device)
+            logits = logits + shift.reshape(-1, *[1] * (logits.ndim - 2))
+        return logits.argmax(1)
+
+
+def _logit(probability: float) -> float:
+    return math.log(probability) - math.log1p(-probability)
+
+
+def _labelled(
+    logits: Tensor, target: Tensor, channels: int, classes: int, ignore_index: int | None
+) -> tuple[Tensor, Tensor]:
+    """(channels, M) logits and (M,) labels of the pixels that are not void, checked."""
+    if logits.ndim < 2 or logits.shape[1] != channels:
+        raise ValueError(f"logits: expected (N, {channels}, *S), got {tuple(logits.shape)}")
+    if target.shape != (logits.shape[0], *logits.shape[2:]):
+        raise ValueError(
+            f"target: expected class indices of shape "
+            f"{(logits.shape[0], *logits.shape[2:])}, got {tuple(target.shape)}"
+        )
+    values = logits.detach().float().movedim(1, 0).flatten(1)
+    labels = target.to(values.device).flatten().long()
+    if ignore_index is not None:
+        keep = labels != ignore_index
+        values, labels = values[:, keep], labels[keep]
+    if labels.numel() and not (int(labels.min()) >= 0 and int(labels.max()) < classes):
+        raise ValueError(
+            f"target: expected class indices 0…{classes - 1}, got "
+            f"{int(labels.min())}…{int(labels.max())}; void pixels need ignore_index "
+            f"(now {ignore_index})"
+        )
+    return values, labels
+
+
+class ThresholdSearch:
+    r"""The threshold on one channel's logit with the best Dice over all pixels seen.
+
+    Keeps two histograms of the logit, one a label, with 1024 bins a unit between −64 and 64 (2 MB,
+    whatever the size of the set). The counts at a bin's edge are exact, so the Dice that is found
+    is the Dice of the rule that is returned; between edges a step of p is at most 1/4096.
+
+    Where several thresholds are equally good, ½ is kept if it is one of them; else the middle of the
+    nearest stretch of them is taken.
+
+    Args:
+        ignore_index: value of the target that leaves every count, or None.
+
+    >>> search = ThresholdSearch()
+    >>> search.update(torch.tensor([[[-3.0, -1.0, -0.5, 2.0]]]), torch.tensor([[0, 1, 1, 1]]))
+    >>> rule, dice = search.best()
+    >>> round(rule.offsets[0], 2), dice, search.dice(0.0)     # perfect: any threshold from −3 to −1
+    (2.0, 1.0, 0.5)
+    """
+
+    def __init__(self, ignore_index: int | None = None) -> None:
+        self.ignore_index = ignore_index
+        self._bins = 2 * BINARY_LIMIT * BINARY_STEPS + 2
+        self._counts: Int64Array = np.zeros((2, self._bins), dtype=np.int64)
+
+    def update(self, logits: Tensor, target: Tensor) -> None:
+        """Add a batch: logits (N, 1, *S), target (N, *S) of 0, 1 and ``ignore_index``."""
+        values, labels = _labelled(logits, target, 1, 2, self.ignore_index)
+        zero = BINARY_LIMIT * BINARY_STEPS
+        # Bin j holds the logits in ((j−1−zero)/steps, (j−zero)/steps]: above edge i are the bins > i.
+        # A logit that is not a number is above no threshold, as in the rule.
+        scaled = torch.nan_to_num(values[0], nan=-math.inf).mul_(BINARY_STEPS).ceil_()
+        index = scaled.clamp_(-zero, zero + 1).long().add_(zero)
+        counts = torch.bincount(index + labels * self._bins, minlength=2 * self._bins)
+        self._counts += counts.reshape(2, self._bins).cpu().numpy()
+
+    def _dice(self) -> Float64Array:
+        """Dice at every edge; 0 where nothing is predicted and NaN where there is no truth either."""
+        above = self._counts[:, ::-1].cumsum(1)[:, ::-1][:, 1:]
+        positives = self._counts[1].sum()
+        union = above.sum(0) + positives
+        return np.where(union > 0, 2 * above[1] / np.maximum(union, 1), np.nan)
+
+    def matrix(self, offset: float) -> Int64Array:
+        """(2, 2) confusion matrix, rows the truth, of foreground where logit + ``offset`` > 0.
+
+        The offset is taken to the nearest multiple of 1/1024.
+        """
+        limit = BINARY_LIMIT * BINARY_STEPS
+        edge = min(max(round(-offset * BINARY_STEPS), -limit), limit) + limit
+        below = self._counts[:, : edge + 1].sum(1)
+        return np.stack([below, self._counts.sum(1) - below], axis=1)
+
+    def dice(self, offset: float) -> float:
+        """Dice of the foreground of :meth:`matrix`; NaN where there is none in truth or prediction."""
+        (_, fp), (fn, tp) = self.matrix(offset)
+        return float(2 * tp / (2 * tp + fp + fn)) if tp + fp + fn else float("nan")
+
+    def best(self) -> tuple[DecisionRule, float]:
+        """The rule, and its Dice; no offset where the set has no foreground."""
+        zero = BINARY_LIMIT * BINARY_STEPS
+        dice = self._dice()
+        if not self._counts[1].any():
+            return DecisionRule.argmax(1), float(dice[zero])
+        edge = _nearest_best(dice, zero)
+        return DecisionRule(((zero - edge) / BINARY_STEPS,)), float(dice[edge])
+
+
+def _nearest_best(score: Float64Array, start: int) -> int:
+    """Index of the largest score: ``start`` if it is one, else the middle of the nearest plateau."""
+    best = score == score.max()
+    if best[start]:
+        return start
+    change = np.flatnonzero(np.diff(np.concatenate([[False], best, [False]]).astype(np.int8)))
+    first, last = change[::2], change[1::2] - 1
+    gap = np.maximum(first - start, start - last)
+    nearest = int(gap.argmin())
+    return int(first[nearest] + last[nearest]) // 2
+
+
+class OffsetSearch:
+    r"""Offsets per class with the best mean Dice, by coordinate ascent over kept pixels.
+
+    With the other offsets fixed, a pixel goes to class c as soon as b_c exceeds the margin
+    max_{k≠c}(z_k + b_k) − z_c, and otherwise to that k. A histogram of the margins (64 bins a unit,
+    −16 to 16) therefore gives the mean Dice for every b_c at once. Classes are taken in turn, class 0
+    first, up to five times, until a turn gains less than 1e-4. Only differences of offsets matter:
+    that of class 0 is 0 in the end. It is a local search: it never ends below where it began.
+
+    If the set has at most ``max_pixels`` labelled pixels, all are kept and nothing is estimated.
+    Otherwise a class with many pixels is sampled: each of its pixels is kept with the same
+    probability and counts accordingly, and rare classes are kept whole; the draw depends on the
+    seed and on the order of the images, not on the batches. The kept logits take
+    4 · C · ``max_pixels`` bytes.
+
+    The mean is over the scored classes that occur in the set; the offset of a scored class that does
+    not occur is left alone.
+
+    Args:
+        class_pixels: (C,) labelled pixels of each class in the set, void left out.
+        scored: indices of the classes whose mean Dice is maximised; None takes all.
+        ignore_index: value of the target that leaves every count, or None.
+        max_pixels: pixels to keep.
+        seed: of the sample.
+    """
+
+    def __init__(
+        self,
+        class_pixels: Sequence[int] | Int64Array,
+        *,
+        scored: Sequence[int] | None = None,
+        ignore_index: int | None = None,
+        max_pixels: int = OFFSET_PIXELS,
+        seed: int = 0,
+    ) -> None:
+        self.class_pixels = np.asarray(class_pixels, dtype=np.int64)
+        if self.class_pixels.ndim != 1 or len(self.class_pixels) < 2:
+            raise ValueError(
+                f"class_pixels: expected one count a class, at least 2 classes, got shape "
+                f"{self.class_pixels.shape}"
+            )
+        self.classes = len(self.class_pixels)
+        wanted = range(self.classes) if scored is None else scored
+        self.scored = [c for c in wanted if self.class_pixels[c] > 0]
+        self.ignore_index = ignore_index
+        self.kept_share = _kept_shares(self.class_pixels, max_pixels)
+        self._generator = torch.Generator().manual_seed(seed)
+        self._logits: list[Tensor] = []
+        self._labels: list[Tensor] = []
+
+    @property
+    def is_exact(self) -> bool:
+        """Whether every pixel is kept."""
+        return bool((self.kept_share == 1).all())
+
+    def update(self, logits: Tensor, target: Tensor) -> None:
+        """Add a batch: logits (N, C, *S), target (N, *S) class indices."""
+        for image, truth in zip(logits, target, strict=True):
+            values, labels = _labelled(
+                image[None], truth[None], self.classes, self.classes, self.ignore_index
+            )
+            if not self.is_exact:
+                share = torch.from_numpy(self.kept_share)
+                draw = torch.rand(len(labels), generator=self._generator, dtype=torch.float64)
+                keep = (draw < share[labels.cpu()]).to(values.device)
+                values, labels = values[:, keep], labels[keep]
+            self._logits.append(values.cpu())
+            self._labels.append(labels.cpu())
+
+    def kept(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """The pixels that are kept: logits (1, C, M) and their labels (1, M)."""
+        for logits, labels in zip(self._logits, self._labels, strict=True):
+            yield logits[None], labels[None]
+
+    def best(self) -> tuple[DecisionRule, float]:
+        """The rule, and its mean Dice over the kept pixels (exact if :attr:`is_exact`)."""
+        if not self._labels or not self.scored:
+            return DecisionRule.argmax(self.classes), float("nan")
+        logits = torch.nan_to_num(torch.cat(self._logits, 1), nan=-1e30)
+        self._logits = [logits]
+        labels = torch.cat(self._labels)
+        self._labels = [labels]
+        kept = torch.bincount(labels, minlength=self.classes)
+        weight = (torch.from_numpy(self.class_pixels) / kept.clamp(min=1))[labels]
+        truth = np.bincount(labels.numpy(), weight.numpy(), self.classes).astype(np.float64)
+        offsets = torch.zeros(self.classes)
+        shifted = logits.clone()
+        score = -math.inf
+        for _ in range(_SWEEPS):
+            before = score
+            for c in range(self.classes):
+                if c and self.class_pixels[c] == 0:
+                    continue
+                edge, score = self._step(c, logits, shifted, labels, weight, truth, offsets)
+                offsets[c] = edge / OFFSET_STEPS
+                torch.add(logits[c], float(offsets[c]), out=shifted[c])
+            if score - before < _LEAST_GAIN:
+                break
+        offsets -= offsets[0].clone()
+        return DecisionRule(tuple(offsets.tolist())), score
+
+    def _step(
+        self,
+        c: int,
+        logits: Tensor,
+        shifted: Tensor,
+        labels: Tensor,
+        weight: Tensor,
+        truth: Float64Array,
+        offsets: Tensor,
+    ) -> tuple[int, float]:
+        """The best offset of class c (in steps) with the others fixed, and its mean Dice."""
+        limit = OFFSET_LIMIT * OFFSET_STEPS
+        shifted[c] = -math.inf
+        runner_up, other = shifted.max(0)
+        # Bin j holds the margins in [(j−limit)/steps, (j+1−limit)/steps): below edge i are the bins < i.
+        margin = (runner_up - logits[c]).mul_(OFFSET_STEPS).floor_()
+        index = margin.clamp_(-limit - 1, limit).long().add_(limit + 1)
+        bins = 2 * limit + 2
+        cell = other * bins + index
+        right = other == labels
+        size = self.classes * bins
+        # (C, bins): what goes to k unless it goes to c, and what of it is truly k
+        lost = np.bincount(cell.numpy(), weight.numpy(), size).reshape(-1, bins)
+        lost_true = np.bincount(cell[right].numpy(), weight[right].numpy(), size).reshape(-1, bins)
+        own = labels == c
+        gained_true = np.bincount(index[own].numpy(), weight[own].numpy(), bins)
+        to_c = lost.cumsum(1)[:, :-1]
+        predicted = lost.sum(1, keepdims=True) - to_c
+        hit = lost_true.sum(1, keepdims=True) - lost_true.cumsum(1)[:, :-1]
+        predicted[c], hit[c] = to_c.sum(0), gained_true.cumsum()[:-1]
+        kept = self.scored
+        dice = (2 * hit[kept] / (predicted[kept] + truth[kept, None])).mean(0)
+        # sums of sampling weights round: a gain that small is none
+        start = round(float(offsets[c]) * OFFSET_STEPS) + limit
+        edge = _nearest_best(np.where(dice > dice.max() - 1e-12, dice.max(), dice), start)
+        return edge - limit, float(dice[edge])
+
+
+def _kept_shares(class_pixels: Int64Array, max_pixels: int) -> Float64Array:
+    """Share of each class's pixels to keep: equal numbers, and what rare classes leave goes to the others."""
+    share = np.ones(len(class_pixels))
+    if class_pixels.sum() <= max_pixels:
+        return share
+    left, order = float(max_pixels), np.argsort(class_pixels, kind="stable")
+    for position, c in enumerate(order):
+        quota = left / (len(order) - position)
+        if class_pixels[c] > quota:
+            share[c] = quota / class_pixels[c]
+        left -= min(quota, float(class_pixels[c]))
+    return share

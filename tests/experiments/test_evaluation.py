@@ -1,0 +1,339 @@
+"""Evaluation under several decision rules: what tuning finds, what theory predicts, what streams."""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from lossatlas import metrics
+from lossatlas.experiments.evaluation import (
+    Tuned,
+    evaluate,
+    per_class,
+    summary,
+    theory_rule,
+    tune,
+)
+from lossatlas.metrics import DecisionRule
+
+torch.set_num_threads(1)
+CPU = torch.device("cpu")
+
+
+class Drawn:
+    """A data set whose images are logits already: the model that returns them is ``nn.Identity``."""
+
+    def __init__(self, logits, target, *, mode="binary", split="val", void=None, classes=None):
+        self.logits, self.target = logits, target
+        self.mode, self.split, self.ignore_index = mode, split, void
+        count = 2 if mode == "binary" else logits.shape[1]
+        self.classes = classes or ("background", *(f"thing {c}" for c in range(1, count)))
+        self.batches = []
+
+    def __len__(self):
+        return len(self.logits)
+
+    def batch(self, indices):
+        self.batches.append(list(indices))
+        return self.logits[indices], self.target[indices]
+
+    def image_counts(self):
+        shape = (len(self), len(self.classes))
+        return np.array(
+            [[(image == c).sum().item() for c in range(shape[1])] for image in self.target]
+        ).reshape(shape)
+
+
+def calibrated(seed=0, images=32, side=64, split="val", mode="binary", log_weight=0.0):
+    """Logits that are the true log-odds (moved by a class weight's shift), and labels drawn from them."""
+    generator = torch.Generator().manual_seed(seed)
+    odds = torch.randn(images, 1, side, side, generator=generator) * 2 - 4
+    target = (torch.rand(images, side, side, generator=generator) < odds[:, 0].sigmoid()).long()
+    logits = odds + log_weight
+    if mode == "multiclass":
+        logits = torch.cat([torch.zeros_like(logits), logits], 1)
+    return Drawn(logits, target, split=split, mode=mode)
+
+
+def many_classes(seed=0, images=8, side=32, split="val", **kwargs):
+    rng = np.random.default_rng(seed)
+    shares = np.array([0.9, 0.07, 0.025, 0.005])
+    target = rng.choice(4, size=(images, side, side), p=shares)
+    logits = rng.normal(0, 1.5, (images, 4, side, side)) + np.log(shares)[:, None, None]
+    logits += 3 * (np.arange(4)[None, :, None, None] == target[:, None])
+    return Drawn(
+        torch.from_numpy(logits).float(),
+        torch.from_numpy(target),
+        mode="multiclass",
+        split=split,
+        **kwargs,
+    )
+
+
+# --- tuning -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("mode", ["binary", "multiclass"])
+def test_tuning_a_calibrated_classifier_finds_half_of_the_best_dice(mode):
+    found = tune(nn.Identity(), calibrated(mode=mode), CPU)
+    offset = found.rule.offsets[-1]
+    threshold = 1 / (1 + np.exp(offset))
+    assert threshold == pytest.approx(found.dice_tuned / 2, abs=0.03)
+    assert found.dice_tuned > found.dice_at_half + 0.1
+    theory = theory_rule(found, "ce", None, mode, 2)
+    assert theory.offsets[-1] == pytest.approx(offset, abs=0.2)
+
+
+def test_what_tuning_says_of_validation_is_what_an_evaluation_with_its_rule_finds():
+    for data in (calibrated(images=8), many_classes()):
+        found = tune(nn.Identity(), data, CPU, batch_size=3)
+        result = evaluate(nn.Identity(), data, CPU, rules={"tuned": found.rule})
+        half, tuned = (summary(result, data.classes, rule) for rule in ("argmax", "tuned"))
+        assert half["foreground_dice"] == pytest.approx(found.dice_at_half, abs=1e-12)
+        assert tuned["foreground_dice"] == pytest.approx(found.dice_tuned, abs=1e-12)
+        assert found.dice_tuned > found.dice_at_half
+        np.testing.assert_allclose(
+            found.class_dice, result.by_rule["tuned"].confusion.dice(), atol=1e-12
+        )
+
+
+@pytest.mark.parametrize("sampled", [False, True])
+def test_the_batch_size_does_not_change_what_is_tuned(monkeypatch, sampled):
+    if sampled:
+        init = metrics.OffsetSearch.__init__.__kwdefaults__
+        monkeypatch.setitem(init, "max_pixels", 3000)
+    sets = [many_classes()] if sampled else [many_classes(), calibrated(images=8)]
+    for data in sets:
+        rules = {tune(nn.Identity(), data, CPU, batch_size=size).rule for size in (1, 3, 8)}
+        assert len(rules) == 1
+
+
+def test_the_dice_of_a_sampled_search_is_that_of_the_whole_split(monkeypatch):
+    monkeypatch.setitem(metrics.OffsetSearch.__init__.__kwdefaults__, "max_pixels", 3000)
+    data = many_classes()
+    found = tune(nn.Identity(), data, CPU)
+    result = evaluate(nn.Identity(), data, CPU, rules={"tuned": found.rule})
+    value = summary(result, data.classes, "tuned")["foreground_dice"]
+    assert value == pytest.approx(found.dice_tuned, abs=1e-12)
+
+
+def test_a_search_that_makes_things_worse_is_not_followed(monkeypatch):
+    bad = DecisionRule((0.0, 9.0, 9.0, 9.0))
+    monkeypatch.setattr(metrics.OffsetSearch, "best", lambda self: (bad, 1.0))
+    found = tune(nn.Identity(), many_classes(), CPU)
+    assert found.rule == DecisionRule.argmax(4)
+    assert found.dice_tuned == found.dice_at_half
+
+
+def test_tuning_refuses_the_test_split_and_reads_no_other_than_it_is_given():
+    with pytest.raises(ValueError, match="expected the validation split, got the test split"):
+        tune(nn.Identity(), calibrated(split="test", images=2), CPU)
+    val, test = calibrated(1, images=4), calibrated(2, images=4, split="test")
+    before = tune(nn.Identity(), val, CPU)
+    assert test.batches == []
+    evaluate(nn.Identity(), test, CPU, rules={"tuned": before.rule})
+    # another test split, the same rule: nothing flows back
+    assert tune(nn.Identity(), val, CPU) == before
+
+
+def test_evaluating_with_a_rule_leaves_every_other_rule_s_numbers_alone():
+    data = many_classes(split="test")
+    plain = evaluate(nn.Identity(), data, CPU, keep_predictions=True)
+    more = evaluate(
+        nn.Identity(),
+        data,
+        CPU,
+        keep_predictions=True,
+        rules={"tuned": DecisionRule((0.0, 1, 2, 3))},
+    )
+    assert list(more.by_rule) == ["argmax", "tuned"]
+    assert np.array_equal(plain.per_image, more.per_image)
+    assert np.array_equal(plain.predictions, more.predictions)
+    assert plain.calibration == more.calibration
+    assert summary(plain, data.classes) == summary(more, data.classes)
+    assert summary(more, data.classes, "tuned") != summary(more, data.classes)
+    assert (
+        per_class(more, data.classes, "tuned")[1]["recall"]
+        > per_class(more, data.classes)[1]["recall"]
+    )
+
+
+def test_binary_tuning_of_64_images_takes_tens_of_milliseconds():
+    data = calibrated(images=64)
+    tune(nn.Identity(), data, CPU)
+    times = []
+    for _ in range(5):
+        start = time.perf_counter()
+        tune(nn.Identity(), data, CPU)
+        times.append(time.perf_counter() - start)
+    # the machine may be busy: the fastest of five, with room
+    assert min(times) < 0.1
+
+
+def test_tuning_leaves_the_model_in_the_mode_it_had_and_draws_no_random_number():
+    class Counting(nn.Module):
+        def forward(self, images):
+            assert not self.training
+            return images
+
+    model, data = Counting(), many_classes()
+    state = torch.get_rng_state()
+    for training in (True, False):
+        model.train(training)
+        tune(model, data, CPU)
+        evaluate(model, data, CPU)
+        assert model.training is training
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_void_plays_no_part_in_rules_or_calibration():
+    data = many_classes()
+    void = torch.zeros_like(data.target, dtype=torch.bool)
+    void[:, :, ::2] = True
+    marked = Drawn(data.logits, torch.where(void, 255, data.target), mode="multiclass", void=255)
+    cut = Drawn(data.logits[..., 1::2], data.target[..., 1::2], mode="multiclass")
+    assert tune(nn.Identity(), marked, CPU) == tune(nn.Identity(), cut, CPU)
+    found, expected = (evaluate(nn.Identity(), d, CPU) for d in (marked, cut))
+    assert found.calibration == pytest.approx(expected.calibration)
+    assert np.array_equal(found.per_image, expected.per_image)
+
+
+def test_a_split_without_foreground_is_left_at_argmax():
+    data = Drawn(torch.full((2, 1, 4, 4), -3.0), torch.zeros(2, 4, 4, dtype=torch.long))
+    found = tune(nn.Identity(), data, CPU)
+    assert found.rule == DecisionRule.argmax(1)
+    assert np.isnan(found.dice_at_half) and np.isnan(found.dice_tuned)
+    result = summary(evaluate(nn.Identity(), data, CPU), data.classes)
+    assert np.isnan(result["foreground_dice"]) and np.isnan(result["volume_ratio"])
+
+
+# --- theory -------------------------------------------------------------------------------------
+
+
+def told(class_dice, background=True) -> Tuned:
+    rule = DecisionRule.argmax(max(1, len(class_dice)))
+    return Tuned(rule, 0.3, 0.4, tuple(class_dice), background)
+
+
+@pytest.mark.parametrize("loss", ["ce", "focal", "dice", "tversky", "lovasz_softmax", "dice_ce"])
+def test_the_threshold_of_theory_is_half_of_the_best_validation_dice(loss):
+    rule = theory_rule(told([0.99, 0.44]), loss, None, "binary", 2)
+    assert rule.probability == pytest.approx(0.22)
+    two = theory_rule(told([0.99, 0.44]), loss, None, "multiclass", 2)
+    assert two.offsets == pytest.approx((0.0, rule.offsets[0]))
+
+
+def test_the_lovasz_hinge_has_no_probability_and_no_offset():
+    assert theory_rule(told([0.99, 0.4]), "lovasz_hinge", None, "binary", 2).offsets == (0.0,)
+
+
+@pytest.mark.parametrize("weight", [[7.0], [0.5, 3.5]])
+def test_the_shift_by_ln_w_recovers_the_decision_without_weights(weight):
+    """Weighted cross-entropy's minimiser is the true log-odds plus ln w."""
+    ratio = weight[-1] / (weight[0] if len(weight) == 2 else 1)
+    plain, weighted = calibrated(3), calibrated(3, log_weight=float(np.log(ratio)))
+    found, found_weighted = (tune(nn.Identity(), d, CPU) for d in (plain, weighted))
+    rule = theory_rule(found, "ce", None, "binary", 2)
+    undone = theory_rule(found_weighted, "weighted_ce", torch.tensor(weight), "binary", 2)
+    # the best Dice is the same, so the offsets differ by ln w …
+    assert found_weighted.dice_tuned == pytest.approx(found.dice_tuned, abs=1e-3)
+    assert rule.offsets[0] - undone.offsets[0] == pytest.approx(np.log(ratio), abs=2e-3)
+    # … and the decisions agree
+    same = (rule(plain.logits) == undone(weighted.logits)).double().mean().item()
+    assert same > 0.9995
+    assert (rule(plain.logits) == rule(weighted.logits)).double().mean().item() < 0.98
+    # without the threshold's part, ln w alone gives the plain argmax of the unweighted logits
+    half = theory_rule(told([1.0, 1.0]), "weighted_ce", weight, "binary", 2)
+    assert torch.equal(half(weighted.logits), (plain.logits[:, 0] > 0).long())
+
+
+def test_for_several_classes_every_offset_is_its_own_threshold_against_the_background():
+    weight = torch.tensor([0.5, 2.0, 8.0])
+    rule = theory_rule(told([0.99, 0.6, 0.2]), "weighted_ce", weight, "multiclass", 3)
+    expected = [0.0]
+    for dice, w in ((0.6, 2.0), (0.2, 8.0)):
+        expected.append(-np.log(w / 0.5) - np.log(dice / (2 - dice)))
+    assert rule.offsets == pytest.approx(expected)
+    # against the background alone: foreground where p_c / (p_0 + p_c) > D/2 on the unweighted odds
+    odds = np.log(0.3 / 0.7) + np.log(2.0 / 0.5)
+    for move, decided in ((0.01, 1), (-0.01, 0)):
+        logits = torch.tensor([[[0.0], [odds + move], [-30.0]]], dtype=torch.float64)
+        assert rule(logits).item() == decided
+
+
+def test_without_a_background_only_the_weights_are_undone():
+    tuned = told([0.9, 0.5, 0.1], background=False)
+    assert theory_rule(tuned, "ce", None, "multiclass", 3) == DecisionRule.argmax(3)
+    rule = theory_rule(tuned, "ce", [1.0, 2.0, 4.0], "multiclass", 3)
+    assert rule.offsets == pytest.approx((0.0, -np.log(2), -np.log(4)))
+
+
+def test_weights_of_an_overlap_loss_shift_no_logit_and_unknown_classes_none():
+    plain = theory_rule(told([0.99, 0.5, 0.0]), "weighted_dice", None, "multiclass", 3)
+    weighted = theory_rule(told([0.99, 0.5, 0.0]), "weighted_dice", [1, 5, 9], "multiclass", 3)
+    assert plain == weighted
+    assert plain.offsets[2] == 0  # a class that is never found
+    absent = theory_rule(told([0.99, 0.5, float("nan")]), "ce", [1, 2, 0], "multiclass", 3)
+    assert absent.offsets[2] == 0
+
+
+def test_weights_that_do_not_fit_are_refused():
+    with pytest.raises(ValueError, match="expected 3 finite numbers"):
+        theory_rule(told([1, 1, 1]), "ce", [1.0, 2.0], "multiclass", 3)
+    with pytest.raises(ValueError, match="got 'multilabel'"):
+        theory_rule(told([1, 1]), "ce", None, "multilabel", 2)
+
+
+# --- evaluation ---------------------------------------------------------------------------------
+
+
+def test_a_rule_with_too_few_offsets_is_refused_before_the_model_runs():
+    data = many_classes()
+    with pytest.raises(ValueError, match=r"rule 'tuned': expected 4 offsets.*got 1"):
+        evaluate(nn.Identity(), data, CPU, rules={"tuned": DecisionRule((1.0,))})
+    assert data.batches == []
+
+
+def test_the_summary_has_the_keys_that_records_have_and_the_volume_ratio():
+    data = many_classes()
+    found = evaluate(nn.Identity(), data, CPU)
+    row = summary(found, data.classes)
+    assert set(row) == {
+        "mean_iou", "mean_dice", "foreground_iou", "foreground_dice", "pixel_accuracy",
+        "mean_precision", "mean_recall", "mean_dice_per_image", "constant_dice", "volume_ratio",
+    }  # fmt: skip
+    rows = per_class(found, data.classes)
+    prediction = data.logits.argmax(1)
+    ratios = [(prediction == c).sum().item() / (data.target == c).sum().item() for c in range(4)]
+    assert [r["volume_ratio"] for r in rows] == pytest.approx(ratios)
+    assert row["volume_ratio"] == pytest.approx(np.mean(ratios[1:]))
+
+
+def test_the_calibration_of_an_evaluation_is_that_of_the_whole_split():
+    data = many_classes()
+    expected = metrics.Calibration(4)
+    expected.update(data.logits, data.target)
+    for size in (1, 3, 32):
+        found = evaluate(nn.Identity(), data, CPU, batch_size=size).calibration
+        assert found == pytest.approx(expected.compute(), rel=1e-9)
+    assert set(found) == {"ece", "ece_foreground", "nll", "brier"}
+
+
+def test_half_precision_logits_are_counted_in_single_precision():
+    class Half(nn.Module):
+        def forward(self, images):
+            return images.bfloat16()
+
+    data = many_classes()
+    rounded = Drawn(data.logits.bfloat16().float(), data.target, mode="multiclass")
+    found, expected = (
+        evaluate(model, d, CPU, rules={"shifted": DecisionRule((0.0, 0.01, 0.02, 0.03))})
+        for model, d in ((Half(), data), (nn.Identity(), rounded))
+    )
+    assert found.calibration == expected.calibration
+    for name in ("argmax", "shifted"):
+        assert np.array_equal(found.by_rule[name].per_image, expected.by_rule[name].per_image)

@@ -1,0 +1,197 @@
+"""Calibration against hand arithmetic, a plain oracle, scikit-learn, and true probabilities."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from sklearn.metrics import brier_score_loss, log_loss
+
+from lossatlas.metrics import Calibration
+
+torch.set_num_threads(1)
+
+
+def draw(seed: int, channels: int, images: int = 3, side: int = 16):
+    generator = torch.Generator().manual_seed(seed)
+    logits = 2 * torch.randn(images, channels, side, side, generator=generator)
+    target = torch.randint(max(channels, 2), (images, side, side), generator=generator)
+    return logits, target
+
+
+def oracle_ece(score: np.ndarray, outcome: np.ndarray, bins: int) -> float:
+    """Pixel by pixel into bins (k/bins, (k+1)/bins]."""
+    filled: dict[int, list[tuple[float, float]]] = {}
+    for s, o in zip(score.tolist(), outcome.tolist(), strict=True):
+        k = next(k for k in range(bins) if s <= (k + 1) / bins + 1e-7 or k == bins - 1)
+        filled.setdefault(k, []).append((s, o))
+    return sum(
+        len(pairs)
+        / len(score)
+        * abs(np.mean([s for s, _ in pairs]) - np.mean([o for _, o in pairs]))
+        for pairs in filled.values()
+    )
+
+
+def oracle(logits: torch.Tensor, target: torch.Tensor, bins: int = 15) -> dict[str, float]:
+    values = logits.double().movedim(1, 0).flatten(1).numpy()
+    truth = target.flatten().numpy()
+    if len(values) == 1:
+        values = np.concatenate([0 * values, values])
+    probs = np.exp(values) / np.exp(values).sum(0)
+    if len(probs) == 2:
+        score, outcome = probs[1], (truth == 1).astype(float)
+    else:
+        score, outcome = probs.max(0), (probs.argmax(0) == truth).astype(float)
+    kept = 1 - probs[0] > 0.01
+    onehot = np.eye(len(probs))[truth].T
+    square = ((probs - onehot) ** 2).sum(0)
+    return {
+        "ece": oracle_ece(score, outcome, bins),
+        "ece_foreground": oracle_ece(score[kept], outcome[kept], bins),
+        "nll": float(-np.log(probs[truth, np.arange(len(truth))]).mean()),
+        "brier": float(square.mean() / (2 if len(probs) == 2 else 1)),
+    }
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3, 6])
+def test_every_number_equals_a_plain_oracle_and_scikit_learn(channels):
+    logits, target = draw(channels, channels)
+    calibration = Calibration(channels)
+    calibration.update(logits, target)
+    found = calibration.compute()
+    for name, value in oracle(logits, target).items():
+        assert found[name] == pytest.approx(value, rel=1e-5), name
+    flat = logits.double().movedim(1, 0).flatten(1)
+    probs = (
+        torch.stack([1 - flat[0].sigmoid(), flat[0].sigmoid()])
+        if channels == 1
+        else flat.softmax(0)
+    )
+    labels = list(range(max(channels, 2)))
+    truth, table = target.flatten().numpy(), probs.T.numpy()
+    assert found["nll"] == pytest.approx(log_loss(truth, table, labels=labels), rel=1e-5)
+    said = table[:, 1] if len(labels) == 2 else table
+    theirs = brier_score_loss(truth, said, labels=labels)
+    assert found["brier"] == pytest.approx(theirs, rel=1e-5)
+
+
+@pytest.mark.parametrize("channels", [1, 4])
+def test_it_agrees_with_torchmetrics_where_that_is_installed(channels):
+    classification = pytest.importorskip("torchmetrics.functional.classification")
+    logits, target = draw(9, channels)
+    calibration = Calibration(channels)
+    calibration.update(logits, target)
+    theirs = (
+        classification.binary_calibration_error(logits[:, 0].sigmoid(), target, n_bins=15)
+        if channels == 1
+        else classification.multiclass_calibration_error(logits, target, num_classes=4, n_bins=15)
+    )
+    assert calibration.compute()["ece"] == pytest.approx(theirs.item(), rel=1e-4)
+
+
+def test_a_case_by_hand():
+    # Bins of width ½. p = .2 .3 | .9 .9, truth 0 1 | 1 0:
+    # first bin mean .25 against ½, second .9 against ½: ½·.25 + ½·.4 = .325
+    said = torch.tensor([0.2, 0.3, 0.9, 0.9])
+    calibration = Calibration(1, bins=2)
+    calibration.update(said.logit().reshape(1, 1, -1), torch.tensor([[0, 1, 1, 0]]))
+    found = calibration.compute()
+    assert found["ece"] == found["ece_foreground"] == pytest.approx(0.325, abs=1e-6)
+    expected = -np.log([0.8, 0.3, 0.9, 0.1]).mean()
+    assert found["nll"] == pytest.approx(expected, abs=1e-6)
+    # (.2² + .7² + .1² + .9²)/4
+    assert found["brier"] == pytest.approx((0.04 + 0.49 + 0.01 + 0.81) / 4, abs=1e-6)
+    np.testing.assert_allclose(
+        calibration.reliability(), [[2, 0.25, 0.5], [2, 0.9, 0.5]], atol=1e-6
+    )
+
+
+def true_probabilities(seed: int = 0, pixels: int = 400_000):
+    """Logits of a rare foreground, and labels drawn from exactly their probabilities."""
+    generator = torch.Generator().manual_seed(seed)
+    logits = torch.randn(pixels, generator=generator) * 2.5 - 6
+    target = (torch.rand(pixels, generator=generator) < logits.sigmoid()).long()
+    return logits, target
+
+
+def test_true_probabilities_have_no_calibration_error_in_either_set_of_pixels():
+    logits, target = true_probabilities()
+    calibration = Calibration(1)
+    calibration.update(logits.reshape(1, 1, -1), target[None])
+    found = calibration.compute()
+    assert found["ece"] < 1e-3
+    assert found["ece_foreground"] < 3e-3
+
+
+def test_pixels_chosen_by_truth_or_prediction_make_true_probabilities_look_miscalibrated():
+    """Why the foreground's error is not taken over the union of truth and prediction."""
+    logits, target = true_probabilities()
+    union = (target == 1) | (logits > 0)
+    calibration = Calibration(1)
+    calibration.update(logits[union].reshape(1, 1, -1), target[union][None])
+    assert calibration.compute()["ece"] > 0.2
+
+
+def test_the_whole_image_hides_what_the_foreground_shows():
+    logits, target = true_probabilities()
+    calibration = Calibration(1)
+    calibration.update(3 * logits.reshape(1, 1, -1), target[None])  # far too sure
+    found = calibration.compute()
+    assert found["ece_foreground"] > 8 * found["ece"]
+
+
+def test_one_sigmoid_and_two_softmax_channels_say_the_same():
+    logits, target = draw(3, 1)
+    one, two = Calibration(1), Calibration(2)
+    one.update(logits, target)
+    two.update(torch.cat([0.5 * -logits, 0.5 * logits], 1), target)
+    for name, value in one.compute().items():
+        assert two.compute()[name] == pytest.approx(value, rel=1e-5), name
+
+
+@pytest.mark.parametrize("channels", [1, 5])
+def test_batches_give_what_the_whole_gives_and_void_is_left_out(channels):
+    logits, target = draw(4, channels, images=6)
+    void = torch.rand(target.shape, generator=torch.Generator().manual_seed(0)) < 0.3
+    marked = torch.where(void, 255, target)
+    whole = Calibration(channels, ignore_index=255)
+    whole.update(logits, marked)
+    parts = Calibration(channels, ignore_index=255)
+    for one, truth in zip(logits.split([1, 3, 2]), marked.split([1, 3, 2]), strict=True):
+        parts.update(one, truth)
+    kept = Calibration(channels)
+    kept.update(logits.movedim(1, 0)[:, ~void][None], target[~void][None])
+    for name, value in whole.compute().items():
+        assert parts.compute()[name] == pytest.approx(value, rel=1e-9)
+        assert kept.compute()[name] == pytest.approx(value, rel=1e-9)
+
+
+def test_without_a_background_every_pixel_is_foreground():
+    logits, target = draw(5, 3)
+    calibration = Calibration(3, background=None)
+    calibration.update(logits, target)
+    found = calibration.compute()
+    assert found["ece_foreground"] == found["ece"]
+
+
+def test_huge_logits_stay_finite_and_an_empty_set_is_undefined():
+    calibration = Calibration(2)
+    assert all(np.isnan(value) for value in calibration.compute().values())
+    calibration.update(torch.tensor([[[1e4], [-1e4]]]), torch.tensor([[1]]))
+    assert all(np.isfinite(v) for k, v in calibration.compute().items() if k != "ece_foreground")
+    assert calibration.compute()["nll"] == pytest.approx(2e4)
+
+
+def test_wrong_input_says_what_was_expected():
+    with pytest.raises(ValueError, match=r"expected \(N, 3, \*S\), got \(1, 2, 4\)"):
+        Calibration(3).update(torch.zeros(1, 2, 4), torch.zeros(1, 4, dtype=torch.long))
+    with pytest.raises(ValueError, match="class indices 0…2, got 0…7"):
+        Calibration(3).update(torch.zeros(1, 3, 2), torch.tensor([[0, 7]]))
+    for wrong in (
+        {"channels": 0},
+        {"channels": 1, "bins": 0},
+        {"channels": 1, "foreground_above": 1},
+    ):
+        with pytest.raises(ValueError, match="expected"):
+            Calibration(**wrong)

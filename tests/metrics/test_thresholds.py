@@ -1,0 +1,298 @@
+"""Decision rules and their search, against brute force and against theory."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lossatlas.metrics import DecisionRule, OffsetSearch, ThresholdSearch
+from lossatlas.metrics.thresholds import BINARY_STEPS, OFFSET_STEPS
+
+torch.set_num_threads(1)
+
+
+def draw_binary(seed: int, images: int = 6, side: int = 24, fraction: float = 0.05):
+    """Logits (N, 1, S, S) that tell the foreground with some overlap, and the labels."""
+    rng = np.random.default_rng(seed)
+    target = (rng.random((images, side, side)) < fraction).astype(np.int64)
+    logits = rng.normal(np.where(target, -0.5, -3.0), 1.5)
+    return torch.from_numpy(logits).float()[:, None], torch.from_numpy(target)
+
+
+def draw_classes(seed: int, images: int = 4, side: int = 20, classes: int = 4):
+    rng = np.random.default_rng(seed)
+    shares = np.array([0.8, 0.15, 0.04, 0.01])[:classes]
+    target = rng.choice(classes, size=(images, side, side), p=shares / shares.sum())
+    logits = rng.normal(0, 1.2, (images, classes, side, side))
+    logits += 2 * (np.arange(classes)[None, :, None, None] == target[:, None])
+    logits += np.log(shares / shares.sum())[:, None, None]
+    return torch.from_numpy(logits).float(), torch.from_numpy(target)
+
+
+def dice_of(prediction: torch.Tensor, target: torch.Tensor) -> float:
+    tp = (prediction * target).sum().item()
+    return 2 * tp / (prediction.sum().item() + target.sum().item())
+
+
+def mean_dice(prediction: torch.Tensor, target: torch.Tensor, classes) -> float:
+    return float(
+        np.mean([dice_of((prediction == c).long(), (target == c).long()) for c in classes])
+    )
+
+
+# --- rules --------------------------------------------------------------------------------------
+
+
+def test_a_rule_without_offsets_is_the_plain_argmax():
+    logits, _ = draw_classes(0)
+    assert torch.equal(DecisionRule.argmax(4)(logits), logits.argmax(1))
+    one, _ = draw_binary(0)
+    assert torch.equal(DecisionRule.argmax(1)(one), (torch.sigmoid(one[:, 0]) > 0.5).long())
+
+
+@pytest.mark.parametrize("probability", [0.01, 0.2, 0.5, 0.9])
+def test_a_threshold_on_p_is_an_offset_of_the_logit(probability):
+    rule = DecisionRule.threshold(probability)
+    logits = torch.linspace(-8, 8, 1001).reshape(1, 1, -1)
+    assert torch.equal(rule(logits)[0], (torch.sigmoid(logits[0, 0]) > probability).long())
+    assert rule.probability == pytest.approx(probability)
+
+
+def test_an_offset_that_all_classes_share_changes_nothing():
+    logits, _ = draw_classes(1)
+    rule, moved = DecisionRule((0.0, 1.0, -2.0, 3.0)), DecisionRule((8.0, 9.0, 6.0, 11.0))
+    assert torch.equal(rule(logits), moved(logits))
+    assert not torch.equal(rule(logits), logits.argmax(1))
+
+
+def test_a_rule_for_other_channels_is_refused():
+    with pytest.raises(ValueError, match=r"expected \(N, 2, \*S\).*got \(1, 3, 5\)"):
+        DecisionRule((0.0, 1.0))(torch.zeros(1, 3, 5))
+    with pytest.raises(ValueError, match="finite"):
+        DecisionRule((float("nan"),))
+    with pytest.raises(ValueError, match="one finite number"):
+        DecisionRule(())
+    with pytest.raises(ValueError, match="between 0 and 1"):
+        DecisionRule.threshold(1.0)
+
+
+# --- binary -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_the_threshold_equals_a_brute_force_search_over_every_distinct_logit(seed):
+    logits, target = draw_binary(seed)
+    # logits on the grid of the search: every threshold between two of them is one of its edges
+    logits = (logits * BINARY_STEPS).round() / BINARY_STEPS
+    search = ThresholdSearch()
+    search.update(logits, target)
+    rule, dice = search.best()
+    brute = max(
+        dice_of((logits[:, 0] > cut).long(), target) for cut in torch.unique(logits).tolist()[:-1]
+    )
+    assert dice == pytest.approx(brute, abs=1e-12)
+    assert dice_of(rule(logits), target) == pytest.approx(brute, abs=1e-12)
+    assert brute > search.dice(0.0)
+
+
+def test_off_the_grid_the_loss_against_brute_force_is_below_a_tenth_of_a_point():
+    logits, target = draw_binary(5)
+    search = ThresholdSearch()
+    search.update(logits, target)
+    rule, dice = search.best()
+    brute = max(
+        dice_of((logits[:, 0] > cut).long(), target) for cut in torch.unique(logits).tolist()[:-1]
+    )
+    assert brute - 1e-3 < dice <= brute + 1e-12
+    assert dice == pytest.approx(dice_of(rule(logits), target), abs=1e-15)
+
+
+def test_the_threshold_of_a_calibrated_classifier_is_half_of_the_best_dice():
+    """Lipton et al. 2014; the reason why ½ is the wrong threshold for Dice, checked by simulation."""
+    rng = np.random.default_rng(0)
+    logits = torch.from_numpy(rng.normal(-4, 2, 2_000_000)).float()
+    target = (
+        torch.rand(len(logits), generator=torch.Generator().manual_seed(0)) < logits.sigmoid()
+    ).long()
+    search = ThresholdSearch()
+    search.update(logits.reshape(1, 1, -1), target[None])
+    rule, dice = search.best()
+    assert rule.probability == pytest.approx(dice / 2, abs=0.02)
+    assert dice > search.dice(0.0) + 0.05
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.lists(st.integers(1, 5), min_size=1, max_size=5), st.integers(0, 3))
+def test_batches_of_any_size_give_what_the_whole_gives(cuts, seed):
+    logits, target = draw_binary(seed, images=sum(cuts), side=8)
+    target[0, 0, 0] = 9
+    whole, parts = ThresholdSearch(ignore_index=9), ThresholdSearch(ignore_index=9)
+    whole.update(logits, target)
+    for one, truth in zip(logits.split(cuts), target.split(cuts), strict=True):
+        parts.update(one, truth)
+    assert whole.best() == parts.best()
+    assert np.array_equal(whole.matrix(0.7), parts.matrix(0.7))
+
+
+def test_the_matrix_at_an_offset_is_that_of_the_rule():
+    logits, target = draw_binary(2)
+    search = ThresholdSearch()
+    search.update(logits, target)
+    for offset in (-1.25, 0.0, 2.5):
+        pred = DecisionRule((offset,))(logits)
+        expected = [[((target == t) & (pred == p)).sum().item() for p in (0, 1)] for t in (0, 1)]
+        assert search.matrix(offset).tolist() == expected
+
+
+def test_huge_infinite_and_undefined_logits_are_counted_as_the_rule_decides():
+    logits = torch.tensor([[[1e30, -1e30, torch.inf, -torch.inf, torch.nan, 100.0]]])
+    target = torch.tensor([[1, 0, 1, 0, 1, 0]])
+    search = ThresholdSearch()
+    search.update(logits, target)
+    # by sign: tp = 2 (1e30, ∞), fp = 1 (100), fn = 1 (NaN): 4/6
+    assert search.dice(0.0) == pytest.approx(4 / 6)
+    assert DecisionRule.argmax(1)(logits).tolist() == [[1, 0, 1, 0, 0, 1]]
+    assert search.best()[0] == DecisionRule.argmax(1)
+
+
+def test_one_half_is_kept_where_nothing_is_better():
+    search = ThresholdSearch()
+    search.update(torch.tensor([[[-2.0, -1.0, 1.0, 2.0]]]), torch.tensor([[0, 0, 1, 1]]))
+    assert search.best() == (DecisionRule((0.0,)), 1.0)
+
+
+def test_without_any_foreground_there_is_no_offset():
+    search = ThresholdSearch()
+    search.update(torch.full((1, 1, 4), -3.0), torch.zeros(1, 4, dtype=torch.long))
+    rule, dice = search.best()
+    assert rule == DecisionRule.argmax(1) and np.isnan(dice)
+    rule, dice = ThresholdSearch().best()
+    assert rule == DecisionRule.argmax(1) and np.isnan(dice)
+
+
+def test_memory_of_the_binary_search_does_not_grow():
+    search = ThresholdSearch()
+    logits, target = draw_binary(0, images=1)
+    search.update(logits, target)
+    size = search._counts.nbytes
+    for _ in range(20):
+        search.update(logits, target)
+    held = sum(v.nbytes for v in vars(search).values() if isinstance(v, np.ndarray))
+    assert held == size < 3e6
+    assert not any(isinstance(v, list | torch.Tensor) for v in vars(search).values())
+
+
+def test_a_void_label_without_ignore_index_is_refused():
+    with pytest.raises(
+        ValueError, match=r"0…1, got 0…9; void pixels need ignore_index \(now None\)"
+    ):
+        ThresholdSearch().update(torch.zeros(1, 1, 2), torch.tensor([[0, 9]]))
+    with pytest.raises(ValueError, match=r"shape \(1, 2\), got \(2,\)"):
+        ThresholdSearch().update(torch.zeros(1, 1, 2), torch.tensor([0, 1]))
+
+
+# --- several classes ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_for_two_classes_the_offsets_equal_a_brute_force_search(seed):
+    one, target = draw_binary(seed)
+    logits = torch.cat([torch.zeros_like(one), one], 1)
+    search = OffsetSearch(np.bincount(target.flatten()), scored=[1])
+    search.update(logits, target)
+    rule, dice = search.best()
+    brute = max(
+        dice_of((one[:, 0] + step / OFFSET_STEPS > 0).long(), target) for step in range(-512, 513)
+    )
+    assert rule.offsets[0] == 0
+    assert dice == pytest.approx(brute, abs=1e-12)
+    assert dice_of(rule(logits), target) == pytest.approx(brute, abs=1e-12)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_no_single_offset_improves_on_what_the_search_found(seed):
+    logits, target = draw_classes(seed)
+    search = OffsetSearch(np.bincount(target.flatten(), minlength=4), scored=[1, 2, 3])
+    search.update(logits, target)
+    assert search.is_exact
+    rule, dice = search.best()
+    found = mean_dice(rule(logits), target, [1, 2, 3])
+    assert found == pytest.approx(dice, abs=1e-12)
+    assert found > mean_dice(logits.argmax(1), target, [1, 2, 3]) + 0.01
+    for c in range(4):
+        for step in (-64, -8, -2, -1, 1, 2, 8, 64):
+            offsets = list(rule.offsets)
+            offsets[c] += step / OFFSET_STEPS
+            other = mean_dice(DecisionRule(tuple(offsets))(logits), target, [1, 2, 3])
+            # a sweep that gains less than 1e-4 is the last
+            assert other < found + 2e-4
+
+
+def test_the_search_is_near_the_best_pair_of_offsets_on_a_grid():
+    logits, target = draw_classes(7, classes=3)
+    search = OffsetSearch(np.bincount(target.flatten(), minlength=3), scored=[1, 2])
+    search.update(logits, target)
+    _, dice = search.best()
+    grid = np.arange(-4, 4.25, 0.25)
+    brute = max(
+        mean_dice(DecisionRule((0.0, a, b))(logits), target, [1, 2]) for a in grid for b in grid
+    )
+    assert dice > brute - 0.005
+
+
+def test_a_sampled_search_comes_close_to_the_whole_and_does_not_depend_on_the_batches():
+    logits, target = draw_classes(3, images=12, side=48)
+    pixels = np.bincount(target.flatten(), minlength=4)
+
+    def run(max_pixels, cuts):
+        search = OffsetSearch(pixels, scored=[1, 2, 3], max_pixels=max_pixels, seed=1)
+        for one, truth in zip(logits.split(cuts), target.split(cuts), strict=True):
+            search.update(one, truth)
+        return search, *search.best()
+
+    whole, whole_rule, _ = run(10**6, 12)
+    part, rule, _ = run(6000, 12)
+    assert whole.is_exact and not part.is_exact
+    kept = sum(labels.numel() for _, labels in part.kept())
+    assert kept == pytest.approx(6000, rel=0.1)
+    # rare classes are kept whole
+    assert part.kept_share[2] == part.kept_share[3] == 1 > part.kept_share[0]
+    best, near = (mean_dice(r(logits), target, [1, 2, 3]) for r in (whole_rule, rule))
+    assert near > best - 0.01
+    assert run(6000, 5)[1] == rule
+
+
+def test_the_kept_pixels_never_exceed_the_budget_by_much():
+    pixels = np.array([10**9, 10**6, 1000, 3])
+    search = OffsetSearch(pixels, max_pixels=30_000)
+    assert (search.kept_share * pixels).sum() == pytest.approx(30_000)
+    assert search.kept_share[2] == search.kept_share[3] == 1
+
+
+def test_a_class_that_the_set_lacks_keeps_its_offset():
+    logits, target = draw_classes(0, classes=3)
+    logits = torch.cat([logits, torch.full_like(logits[:, :1], -20.0)], 1)
+    search = OffsetSearch(np.bincount(target.flatten(), minlength=4), scored=[1, 2, 3])
+    search.update(logits, target)
+    rule, dice = search.best()
+    assert (rule(logits) != 3).all()
+    assert dice == pytest.approx(mean_dice(rule(logits), target, [1, 2]))
+    empty = OffsetSearch(np.array([5, 0]), scored=[1])
+    empty.update(torch.zeros(1, 2, 5), torch.zeros(1, 5, dtype=torch.long))
+    assert empty.best()[0] == DecisionRule.argmax(2)
+
+
+def test_void_pixels_play_no_part_in_the_search():
+    logits, target = draw_classes(2)
+    void = torch.zeros_like(target, dtype=torch.bool)
+    void[:, ::3] = True
+    marked = torch.where(void, 255, target)
+    pixels = np.bincount(target[~void], minlength=4)
+    with_void = OffsetSearch(pixels, scored=[1, 2, 3], ignore_index=255)
+    with_void.update(logits, marked)
+    without = OffsetSearch(pixels, scored=[1, 2, 3])
+    without.update(logits.movedim(1, 0)[:, ~void][None], target[~void][None])
+    assert with_void.best() == without.best()
