@@ -167,11 +167,11 @@ def test_binary_tuning_of_64_images_takes_tens_of_milliseconds():
     tune(nn.Identity(), data, CPU)
     times = []
     for _ in range(5):
-        start = time.perf_counter()
+        start = time.process_time()
         tune(nn.Identity(), data, CPU)
-        times.append(time.perf_counter() - start)
-    # the machine may be busy: the fastest of five, with room
-    assert min(times) < 0.1
+        times.append(time.process_time() - start)
+    # processor time, the least of five: the machine may be busy
+    assert min(times) < 0.08
 
 
 def test_tuning_leaves_the_model_in_the_mode_it_had_and_draws_no_random_number():

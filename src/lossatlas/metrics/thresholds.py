@@ -90,7 +90,8 @@ class DecisionRule:
         if any(self.offsets):
             shift = torch.tensor(self.offsets, dtype=torch.float32, device=logits.device)
             logits = logits + shift.reshape(-1, *[1] * (logits.ndim - 2))
-        return logits.argmax(1)
+        # argmax over the channels says the same, at an eighth of the speed on a CPU
+        return logits.max(1).indices
 
 
 def _logit(probability: float) -> float:
@@ -285,8 +286,9 @@ class OffsetSearch:
         labels = torch.cat(self._labels)
         self._labels = [labels]
         kept = torch.bincount(labels, minlength=self.classes)
-        weight = (torch.from_numpy(self.class_pixels) / kept.clamp(min=1))[labels]
-        truth = np.bincount(labels.numpy(), weight.numpy(), self.classes).astype(np.float64)
+        total = torch.from_numpy(self.class_pixels).double()
+        weight = None if self.is_exact else (total / kept.clamp(min=1))[labels]
+        truth = torch.bincount(labels, weight, self.classes).double().numpy()
         offsets = torch.zeros(self.classes)
         shifted = logits.clone()
         score = -math.inf
@@ -309,7 +311,7 @@ class OffsetSearch:
         logits: Tensor,
         shifted: Tensor,
         labels: Tensor,
-        weight: Tensor,
+        weight: Tensor | None,
         truth: Float64Array,
         offsets: Tensor,
     ) -> tuple[int, float]:
@@ -321,14 +323,13 @@ class OffsetSearch:
         margin = (runner_up - logits[c]).mul_(OFFSET_STEPS).floor_()
         index = margin.clamp_(-limit - 1, limit).long().add_(limit + 1)
         bins = 2 * limit + 2
-        cell = other * bins + index
-        right = other == labels
-        size = self.classes * bins
+        # one count of every pixel: by what it is (wrong or right where it is, or truly c), where, bin
+        kind = (other == labels).long() + 2 * (labels == c)
+        cell = (kind * self.classes + other).mul_(bins).add_(index)
+        table = torch.bincount(cell, weight, 3 * self.classes * bins)
+        by_kind = table.double().reshape(3, self.classes, bins).numpy()
         # (C, bins): what goes to k unless it goes to c, and what of it is truly k
-        lost = np.bincount(cell.numpy(), weight.numpy(), size).reshape(-1, bins)
-        lost_true = np.bincount(cell[right].numpy(), weight[right].numpy(), size).reshape(-1, bins)
-        own = labels == c
-        gained_true = np.bincount(index[own].numpy(), weight[own].numpy(), bins)
+        lost, lost_true, gained_true = by_kind.sum(0), by_kind[1], by_kind[2].sum(0)
         to_c = lost.cumsum(1)[:, :-1]
         predicted = lost.sum(1, keepdims=True) - to_c
         hit = lost_true.sum(1, keepdims=True) - lost_true.cumsum(1)[:, :-1]
