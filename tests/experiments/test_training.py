@@ -173,7 +173,7 @@ def test_a_folder_appears_under_its_name_only_when_the_block_has_ended(tmp_path)
             (folder / name).write_text("{}")
         assert not is_complete(tmp_path, config)
     assert is_complete(tmp_path, config)
-    with pytest.raises(ValueError, match="expected schema 1"):
+    with pytest.raises(ValueError, match="expected schema 2"):
         read_run(run_path(tmp_path, config))
 
 

@@ -1,8 +1,9 @@
 """The run folder: all that one run is, there whole or not at all.
 
 ``run.json``          configuration, checksums, versions, hardware, commit, times, memory, final metrics
-``curves.parquet``    per step: loss, gradient norm, learning rate; validation metrics where evaluated
-``per_image.parquet`` true positives, false positives and false negatives of every test image and class
+``curves.parquet``    per step: loss, gradient norm, learning rate; where measured: the foreground's share of the
+                      gradient at the logits, validation metrics
+``per_image.parquet`` true positives, false positives and false negatives of every decision rule, test image, class
 ``predictions.npz``   predicted classes of the test images, uint8
 ``last.ckpt``         the model after the last step
 ``train.ipynb``       the executed notebook, filed by the workflow
@@ -24,7 +25,7 @@ import pandas as pd
 
 from lossatlas.experiments.config import RunConfig
 
-SCHEMA = 1
+SCHEMA = 2
 #: What every run leaves; a folder that has lost one of them is not a run any more.
 _FILES = ("run.json", "curves.parquet", "per_image.parquet", "predictions.npz", "last.ckpt")
 

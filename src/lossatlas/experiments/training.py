@@ -6,7 +6,7 @@ import datetime
 import itertools
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 import torch
 from lightning_fabric import Fabric
+from lightning_fabric.plugins.environments import LightningEnvironment
 
 from lossatlas.data.feeding import feed
 from lossatlas.experiments import provenance
@@ -27,7 +28,15 @@ from lossatlas.experiments.components import (
     require_same_shape,
 )
 from lossatlas.experiments.config import RunConfig, TrainParameters
-from lossatlas.experiments.evaluation import evaluate, has_background, per_class, summary
+from lossatlas.experiments.evaluation import (
+    Evaluation,
+    evaluate,
+    has_background,
+    per_class,
+    summary,
+    theory_rule,
+    tune,
+)
 from lossatlas.experiments.gradients import BatchGradient
 from lossatlas.experiments.instrumentation import ForegroundShare
 from lossatlas.experiments.pairing import (
@@ -38,6 +47,7 @@ from lossatlas.experiments.pairing import (
 )
 from lossatlas.experiments.progress import Heartbeat
 from lossatlas.experiments.record import is_complete, new_run_folder, run_path, write_run
+from lossatlas.metrics import ConfusionMatrix, DecisionRule
 
 _CURVES = (
     "step",
@@ -205,7 +215,7 @@ def train_run(
     if is_complete(runs_dir, config):
         return run_path(runs_dir, config)
     started, created = time.perf_counter(), datetime.datetime.now(datetime.UTC)
-    fabric = Fabric(accelerator=accelerator, devices=1, precision=config.precision)
+    fabric = _fabric(config, accelerator)
     if fabric.device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(fabric.device)
     train_set, val_set, test_set = (datasets[split] for split in ("train", "val", "test"))
@@ -218,12 +228,7 @@ def train_run(
     ).to(fabric.device)
 
     def validate() -> dict[str, float]:
-        confusion = evaluate(model, val_set, fabric.device).confusion
-        foreground = has_background(val_set.classes)
-        return {
-            "val_mean_dice": float(confusion.mean_dice(foreground_only=foreground)),
-            "val_mean_iou": float(confusion.mean_iou(foreground_only=foreground)),
-        }
+        return validation_scores(model, val_set, fabric.device)
 
     label = f"{config.dataset} · {config.model} · {config.loss} · seed {config.seed}"
     with (
@@ -231,17 +236,34 @@ def train_run(
         Heartbeat(runs_dir, config.run_id, label, config.steps) as heartbeat,
     ):
         trained = fit(fabric, model, criterion, config, train_set, validate, heartbeat.beat)
-        evaluation = evaluate(model, test_set, fabric.device, keep_predictions=True)
+        # rules are chosen on the validation split alone, and then judged on the test split once
+        tuned = tune(model, val_set, fabric.device)
+        weight = getattr(criterion, "weight", None)
+        rules = {
+            "tuned": tuned.rule,
+            "theory": theory_rule(
+                tuned, config.loss, weight, train_set.mode, len(train_set.classes)
+            ),
+        }
+        evaluation = evaluate(model, test_set, fabric.device, keep_predictions=True, rules=rules)
+        assert evaluation.predictions is not None
         fabric.save(
             folder / "last.ckpt", {"model": model.state_dict(), "config": config.model_dump()}
         )
+        curves = trained.curves
         record = {
             "run_id": config.run_id,
             "config": config.model_dump(),
             "status": trained.status,
             "metrics": summary(evaluation, test_set.classes),
             "per_class": per_class(evaluation, test_set.classes),
-            "final_loss": _final_loss(trained.curves),
+            "rules": _rules(evaluation, rules, test_set.classes),
+            "calibration": evaluation.calibration,
+            "validation": {
+                "foreground_dice": tuned.dice_at_half,
+                "foreground_dice_tuned": tuned.dice_tuned,
+            },
+            "final_loss": _final_loss(curves),
             "hashes": trained.hashes,
             "mode": test_set.mode,
             "classes": list(test_set.classes),
@@ -256,15 +278,52 @@ def train_run(
             "packages": provenance.packages(),
             "hardware": provenance.hardware(fabric.device),
         }
-        assert evaluation.predictions is not None
         write_run(
             folder,
             record=record,
-            curves=trained.curves,
-            per_image=_per_image_table(evaluation.per_image, test_set),
+            curves=curves,
+            per_image=_per_image_table(evaluation, test_set),
             predictions=evaluation.predictions,
         )
     return run_path(runs_dir, config)
+
+
+def _fabric(config: RunConfig, accelerator: str) -> Fabric:
+    """One process on one device.
+
+    The environment is named, so that a run inside a Slurm job does not take the job's tasks for its own.
+    """
+    return Fabric(
+        accelerator=accelerator,
+        devices=1,
+        precision=config.precision,
+        plugins=[LightningEnvironment()],
+    )
+
+
+@torch.inference_mode()
+def validation_scores(
+    model: torch.nn.Module, val_set: Any, device: torch.device
+) -> dict[str, float]:
+    """Mean Dice and IoU over the foreground classes of the whole split, by the largest logit.
+
+    The two points of the validation curves, and nothing else: this is called many times in a run.
+    """
+    confusion = ConfusionMatrix(len(val_set.classes), val_set.ignore_index)
+    foreground = has_background(val_set.classes)
+    was_training = model.training
+    model.eval()
+    for start in range(0, len(val_set), 32):
+        images, target = val_set.batch(range(start, min(start + 32, len(val_set))))
+        logits = model(images.to(device))
+        # max and not argmax: the same index, and several times as fast along a strided axis on the CPU
+        predicted = (logits[:, 0] > 0).long() if logits.shape[1] == 1 else logits.max(1).indices
+        confusion.update(predicted, target.to(device))
+    model.train(was_training)
+    return {
+        "val_mean_dice": float(confusion.mean_dice(foreground_only=foreground)),
+        "val_mean_iou": float(confusion.mean_iou(foreground_only=foreground)),
+    }
 
 
 def train_cell(parameters: TrainParameters, datasets: dict[str, Any] | None = None) -> list[Path]:
@@ -292,16 +351,40 @@ def _final_loss(curves: pd.DataFrame) -> float | None:
     return float(tail.mean()) if len(tail) else None
 
 
-def _per_image_table(counts: np.ndarray, dataset: Any) -> pd.DataFrame:
-    """(N, C, 3) counts as a table, one row an image and class."""
-    images, classes, _ = counts.shape
+def _rules(
+    evaluation: Evaluation, rules: Mapping[str, DecisionRule], classes: tuple[str, ...]
+) -> dict[str, Any]:
+    """What each decision rule makes of the test split: its offsets, the summary, a row a class."""
+    channels = len(rules["tuned"].offsets)
+    return {
+        name: {
+            "offsets": list(rule.offsets),
+            "metrics": summary(evaluation, classes, name),
+            "per_class": per_class(evaluation, classes, name),
+        }
+        for name, rule in {"argmax": DecisionRule.argmax(channels), **rules}.items()
+    }
+
+
+def _per_image_table(evaluation: Evaluation, dataset: Any) -> pd.DataFrame:
+    """(N, C, 3) counts of every rule as a table, one row an image and class; ``argmax`` comes first."""
+    rules = list(evaluation.by_rule)
+    images, classes, _ = evaluation.per_image.shape
+    counts = np.concatenate(
+        [found.per_image.reshape(-1, 3) for found in evaluation.by_rule.values()]
+    )
     return pd.DataFrame(
         {
-            "image_id": np.repeat(np.asarray(dataset.ids, dtype=object), classes),
-            "group": np.repeat(np.asarray(dataset.groups, dtype=object), classes),
-            "class_index": np.tile(np.arange(classes), images),
-            "tp": counts[:, :, 0].ravel(),
-            "fp": counts[:, :, 1].ravel(),
-            "fn": counts[:, :, 2].ravel(),
+            "rule": np.repeat(np.asarray(rules, dtype=object), images * classes),
+            "image_id": np.tile(
+                np.repeat(np.asarray(dataset.ids, dtype=object), classes), len(rules)
+            ),
+            "group": np.tile(
+                np.repeat(np.asarray(dataset.groups, dtype=object), classes), len(rules)
+            ),
+            "class_index": np.tile(np.arange(classes), images * len(rules)),
+            "tp": counts[:, 0],
+            "fp": counts[:, 1],
+            "fn": counts[:, 2],
         }
     )
