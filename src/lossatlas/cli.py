@@ -26,16 +26,54 @@ def main(arguments: Sequence[str] | None = None) -> int:
     book.add_argument("--jobs", type=int, help="notebooks at a time (default: one for each core)")
     book.set_defaults(run=_book)
 
+    plan = commands.add_parser("plan", help="a study's runs, which are there, what the rest costs")
+    _add_study(plan)
+    plan.add_argument(
+        "--jobs", type=int, help="jobs at a time in the estimate (default: one for each core)"
+    )
+    plan.set_defaults(run=_plan)
+
     run = commands.add_parser("run", help="train what a study lacks, then collect its records")
-    run.add_argument("study")
-    run.add_argument("--jobs", type=int, help="notebooks at a time (default: one for each core)")
+    _add_study(run)
+    _add_engine(run)
     run.add_argument("--fresh", action="store_true", help="train all anew, also what is there")
     run.set_defaults(run=_run)
+
+    status = commands.add_parser("status", help="how far a study is, and what failed and why")
+    _add_study(status)
+    status.add_argument(
+        "--strict", action="store_true", help="exit with 1 unless every run is there"
+    )
+    status.set_defaults(run=_status)
+
+    retry = commands.add_parser("retry", help="try a study's failed or diverged runs again")
+    _add_study(retry)
+    _add_engine(retry)
+    retry.add_argument("--failed", action="store_true", help="runs whose training raised an error")
+    retry.add_argument("--diverged", action="store_true", help="runs that are recorded as diverged")
+    retry.set_defaults(run=_retry)
+
+    train = commands.add_parser(
+        "train", help="train the runs of one job of a study (what the workflow types)"
+    )
+    _add_study(train)
+    train.add_argument("job")
+    train.add_argument("--accelerator", default="auto", help="auto, cpu, cuda or mps")
+    train.set_defaults(run=_train)
+
+    select = commands.add_parser(
+        "select", help="choose each loss's learning rate from a study's tuning runs"
+    )
+    _add_study(select)
+    select.set_defaults(run=_select)
+
+    schema = commands.add_parser("schema", help="write the JSON schema of a study's file")
+    schema.set_defaults(run=_schema)
 
     collect = commands.add_parser(
         "collect", help="gather a study's finished runs into results/STUDY"
     )
-    collect.add_argument("study")
+    _add_study(collect)
     collect.set_defaults(run=_collect)
 
     file_notebook = commands.add_parser(
@@ -109,16 +147,93 @@ def _book(given: argparse.Namespace) -> None:
     make_book(given.study, jobs=given.jobs)
 
 
+def _add_study(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("study", help="a study of workflow/studies, or the path of a study's file")
+    parser.add_argument(
+        "--runs-dir", default="runs", help="the folder of the run folders (default: runs)"
+    )
+
+
+def _add_engine(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--jobs", type=int, help="jobs at a time (default: one for each core)")
+    parser.add_argument(
+        "--profile",
+        default="workflow/profiles/local",
+        help="Snakemake profile: where the jobs run (default: workflow/profiles/local)",
+    )
+
+
+def _plan(given: argparse.Namespace) -> None:
+    from lossatlas.experiments import load_study, plan
+
+    study = load_study(given.study)
+    runs = plan.survey(study, given.runs_dir)
+    cost = plan.estimate(study, runs, runs_dir=given.runs_dir, workers=given.jobs)
+    print(plan.describe_plan(study, runs, cost))
+
+
 def _run(given: argparse.Namespace) -> int:
-    from lossatlas.experiments.collect import collect
     from lossatlas.pipeline import require_checkout, run_study
 
     require_checkout()
-    failed = run_study(given.study, jobs=given.jobs, fresh=given.fresh)
-    from lossatlas.experiments import load_study
-
-    print(collect(load_study(given.study), file=given.study))
+    failed = run_study(
+        given.study,
+        jobs=given.jobs,
+        runs_dir=given.runs_dir,
+        fresh=given.fresh,
+        profile=given.profile,
+    )
+    _collect(given)
     return 1 if failed else 0
+
+
+def _status(given: argparse.Namespace) -> int:
+    from lossatlas.experiments import load_study, plan
+
+    study = load_study(given.study)
+    runs = plan.survey(study, given.runs_dir)
+    print(plan.describe_status(study, runs))
+    return 1 if given.strict and plan.needed(runs) else 0
+
+
+def _retry(given: argparse.Namespace) -> int:
+    from lossatlas.experiments import ConfigError
+    from lossatlas.pipeline import require_checkout, retry
+
+    require_checkout()
+    states = {state for state in ("failed", "diverged") if getattr(given, state)}
+    if not states:
+        raise ConfigError("expected --failed, --diverged or both, got neither")
+    failed = retry(
+        given.study, states=states, jobs=given.jobs, runs_dir=given.runs_dir, profile=given.profile
+    )
+    _collect(given)
+    return 1 if failed else 0
+
+
+def _train(given: argparse.Namespace) -> None:
+    from lossatlas.experiments import load_study
+    from lossatlas.experiments.jobs import train_job
+
+    train_job(
+        load_study(given.study), given.job, runs_dir=given.runs_dir, accelerator=given.accelerator
+    )
+
+
+def _select(given: argparse.Namespace) -> None:
+    from lossatlas.experiments import load_study
+    from lossatlas.pipeline import select_rates
+
+    select_rates(load_study(given.study), given.runs_dir)
+
+
+def _schema(given: argparse.Namespace) -> None:
+    from lossatlas.experiments.study import SCHEMA_FILE, json_schema
+    from lossatlas.pipeline import require_checkout
+
+    require_checkout()
+    SCHEMA_FILE.write_text(json_schema(), encoding="utf-8")
+    print(SCHEMA_FILE)
 
 
 def _collect(given: argparse.Namespace) -> None:
@@ -127,7 +242,7 @@ def _collect(given: argparse.Namespace) -> None:
     from lossatlas.pipeline import require_checkout
 
     require_checkout()
-    print(collect(load_study(given.study), file=given.study))
+    print(collect(load_study(given.study), runs_dir=given.runs_dir, file=given.study))
 
 
 def _file_notebook(given: argparse.Namespace) -> None:

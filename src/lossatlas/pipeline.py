@@ -11,22 +11,26 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
 import yaml
 
-from lossatlas.experiments import ConfigError, Study, load_study
-from lossatlas.experiments.progress import beats
-from lossatlas.experiments.record import NoRunsError, is_complete, read_run, run_path
+from lossatlas.experiments import ConfigError, Study, load_study, tuning
+from lossatlas.experiments.jobs import all_jobs, report_path
+from lossatlas.experiments.plan import Run, needed, notebook_error, survey
+from lossatlas.experiments.progress import beats, forget_failure
+from lossatlas.experiments.record import NoRunsError, is_complete, run_path
 
 BOOK = Path("book")
 GENERATED = BOOK / "generated"
 REPORTS = Path("notebooks/reports")
 DERIVATIONS = Path("notebooks/derivations")
 LOGS = Path("runs/logs")
+#: Where the jobs run unless another profile is named: on this machine.
+PROFILE = Path("workflow/profiles/local")
 #: The studies whose pages the table of contents always has.
 BOOK_STUDIES = ("quick", "quick_camvid")
 #: The cell of the quick study whose executed notebook is a page of the book.
@@ -64,20 +68,27 @@ def say(text: str) -> None:
 
 
 def run_study(
-    name: str, *, jobs: int | None = None, runs_dir: str = "runs", fresh: bool = False
-) -> list[Path]:
+    name: str,
+    *,
+    jobs: int | None = None,
+    runs_dir: str = "runs",
+    fresh: bool = False,
+    profile: str | Path = PROFILE,
+) -> list[str]:
     """Train every run of a study that is not there yet, in parallel where cores allow.
 
-    One failed cell does not stop the others.
+    Where the study tunes, the tuning runs come first, then the choice of the learning rates. One failed run does
+    not stop the others.
 
     Args:
         name: a study of ``workflow/studies``, or the path of a study's file.
-        jobs: cells at a time; None takes one for each core.
+        jobs: notebooks or jobs at a time; None leaves it to the profile, which takes one for each core.
         runs_dir: the folder of the run folders.
         fresh: train every run anew, also those that are there.
+        profile: the Snakemake profile, which says where the jobs run.
 
     Returns:
-        the notebooks of the cells that failed.
+        what failed: a line a run, or a line a notebook.
 
     Raises:
         ConfigError: the study's file or one of its components is wrong; nothing has been trained.
@@ -87,49 +98,25 @@ def run_study(
     file = name
     study = load_study(file, check=check_components)
     name = study.study
+    _require_report(study)
     if fresh:
-        for cell in study.cells():
-            for run in cell.runs():
-                shutil.rmtree(run_path(runs_dir, run), ignore_errors=True)
-    waiting = [
-        run for cell in study.cells() for run in cell.runs() if not is_complete(runs_dir, run)
-    ]
-    total = sum(len(cell.runs()) for cell in study.cells())
-    say(f"study {name}: {total} runs, {total - len(waiting)} already there")
-    _say_outdated(study, file, runs_dir)
+        _forget_runs(study, runs_dir)
+    before = survey(study, runs_dir)
+    waiting = needed(before)
+    say(f"study {name}: {len(before)} runs, {len(before) - len(waiting)} already there")
+    _say_outdated(study, file, before)
     if waiting:
         _require_data(study)
-    command = [
-        *_tool("snakemake"),
-        *(
-            "-s",
-            "workflow/Snakefile",
-            "--keep-going",
-            "--rerun-triggers",
-            "mtime",
-            "params",
-            "input",
-        ),
-        *("--cores", str(jobs or "all"), "--nolock", "--quiet", "all"),
-        *("--config", f"study={file}", f"runs_dir={runs_dir}"),
-    ]
-    # A marker without its runs (deleted by hand, or made by another version of the study) is no marker.
-    for cell in study.cells():
-        done = cell.notebook(name, runs_dir).with_suffix(".done")
-        if not all(is_complete(runs_dir, run) for run in cell.runs()):
-            done.unlink(missing_ok=True)
+    _drop_stale_markers(study, runs_dir)
     log = LOGS / f"study-{name}.log"
-    status = _watched(command, log, study, runs_dir)
-    # a cell is done when its notebook ended and its runs are there: a figure may fail after the training
-    failed = [
-        cell.notebook(name, runs_dir)
-        for cell in study.cells()
-        if not cell.notebook(name, runs_dir).with_suffix(".done").is_file()
-    ]
+    status = _watched(snakemake(file, jobs, runs_dir, profile), log, study, runs_dir)
+    failed = _failed(study, runs_dir)
     if failed:
-        say(f"study {name}: {len(failed)} of {len(list(study.cells()))} notebooks failed:")
-        for notebook in failed:
-            say(f"  {notebook}: {_last_error(notebook)}")
+        what = "runs" if study.runs_per_job else "notebooks"
+        total = len(before) if study.runs_per_job else len(study.combinations())
+        say(f"study {name}: {len(failed)} of {total} {what} failed:")
+        for line in failed:
+            say(f"  {line}")
     if status != 0:
         say(f"study {name}: the workflow's own output is in {log}")
         if not failed:
@@ -137,12 +124,122 @@ def run_study(
     return failed
 
 
-def _say_outdated(study: Study, file: str, runs_dir: str) -> None:
+def snakemake(study: str, jobs: int | None, runs_dir: str, profile: str | Path) -> list[str]:
+    """The command that trains a study: what ``run_study`` types."""
+    return [
+        *_tool("snakemake"),
+        *("-s", "workflow/Snakefile", "--workflow-profile", str(profile), "--quiet", "all"),
+        *(["--cores" if Path(profile) == PROFILE else "--jobs", str(jobs)] if jobs else []),
+        *("--config", f"study={study}", f"runs_dir={runs_dir}"),
+    ]
+
+
+def select_rates(study: Study, runs_dir: str = "runs") -> Path:
+    """Choose each loss's learning rate from the tuning runs; says which, and which loss has none.
+
+    Returns:
+        the path of ``selection.json``.
+
+    Raises:
+        ConfigError: the study tunes nothing.
+    """
+    if study.tuning is None:
+        raise ConfigError(f"study {study.study} has no key 'tuning': there is nothing to choose")
+    selection = tuning.select(study, runs_dir)
+    for combination, choice in selection.items():
+        edge = ", at the edge of what was tried" if choice.at_edge else ""
+        say(
+            f"{' · '.join(combination)}: {choice.optimizer} {choice.lr:g} "
+            f"(validation Dice {choice.score:.3f}{edge})"
+        )
+    for combination, count in selection.missing.items():
+        say(f"{' · '.join(combination)}: none, {count} tuning runs are missing")
+    return tuning.write_selection(study, selection, runs_dir)
+
+
+def retry(
+    name: str,
+    *,
+    states: Collection[str],
+    jobs: int | None = None,
+    runs_dir: str = "runs",
+    profile: str | Path = PROFILE,
+) -> list[str]:
+    """Try the runs in ``states`` again: notes of failures go, records of diverged runs go, then ``run_study``.
+
+    Raises:
+        ConfigError: the study's file is wrong.
+    """
+    study = load_study(name)
+    again = [run for run in survey(study, runs_dir) if run.state in states]
+    say(f"study {study.study}: {len(again)} runs are tried again")
+    if not again:
+        return []
+    for run in again:
+        if run.config is not None:
+            forget_failure(runs_dir, run.config.run_id)
+            shutil.rmtree(run_path(runs_dir, run.config), ignore_errors=True)
+    return run_study(name, jobs=jobs, runs_dir=runs_dir, profile=profile)
+
+
+def _require_report(study: Study) -> None:
+    notebook = REPORTS / f"{study.report}.ipynb"
+    if not notebook.is_file():
+        there = ", ".join(sorted(path.stem for path in REPORTS.glob("*.ipynb")))
+        raise ConfigError(
+            f"study {study.study}: report: expected a notebook of {REPORTS}, got {study.report!r}; "
+            f"there are: {there}"
+        )
+
+
+def _forget_runs(study: Study, runs_dir: str) -> None:
+    """Delete the study's run folders, and with them what was chosen from them."""
+    for run in survey(study, runs_dir):
+        if run.config is not None:
+            shutil.rmtree(run_path(runs_dir, run.config), ignore_errors=True)
+            forget_failure(runs_dir, run.config.run_id)
+    tuning.selection_path(study, runs_dir).unlink(missing_ok=True)
+
+
+def _drop_stale_markers(study: Study, runs_dir: str) -> None:
+    """A marker without its runs (deleted by hand, or made by another version of the study) is no marker."""
+    there = {(run.member, run.state in ("done", "diverged")) for run in survey(study, runs_dir)}
+    lacking = {member for member, is_there in there if not is_there}
+    folder = Path(runs_dir) / "cells" / study.study
+    if study.runs_per_job is None:
+        for cell in study.cells():
+            if not all(is_complete(runs_dir, run) for run in cell.runs()):
+                cell.notebook(study.study, runs_dir).with_suffix(".done").unlink(missing_ok=True)
+        return
+    for job in all_jobs(study).values():
+        if lacking.intersection(job.members):
+            report_path(study, job, runs_dir).unlink(missing_ok=True)
+            (folder / "every_run.done").unlink(missing_ok=True)
+            if job.stage == "tuning":  # what was chosen without these runs is chosen again
+                tuning.selection_path(study, runs_dir).unlink(missing_ok=True)
+
+
+def _failed(study: Study, runs_dir: str) -> list[str]:
+    """After the workflow: a line for each run without a record, or for each notebook that did not end."""
+    if study.runs_per_job is not None:
+        return [
+            f"{run.member}: {run.reason or run.state}" for run in needed(survey(study, runs_dir))
+        ]
+    # a cell is done when its notebook ended and its runs are there: a figure may fail after the training
+    notebooks = [cell.notebook(study.study, runs_dir) for cell in study.cells()]
+    return [
+        f"{notebook}: {_last_error(notebook)}"
+        for notebook in notebooks
+        if not notebook.with_suffix(".done").is_file()
+    ]
+
+
+def _say_outdated(study: Study, file: str, runs: Sequence[Run]) -> None:
     """Say how many of the study's runs other code has made: they are shown, and marked, but not trained anew."""
     from lossatlas.experiments.collect import outdated
 
-    there = [run for cell in study.cells() for run in cell.runs() if is_complete(runs_dir, run)]
-    count = outdated({run.run_id: read_run(run_path(runs_dir, run)) for run in there})
+    records = {run.config.run_id: run.record for run in runs if run.config and run.record}
+    count = outdated(records)
     if count:
         say(
             f"study {study.study}: {count} runs are of other code; `lossatlas run --fresh {file}` makes them anew"
@@ -150,12 +247,11 @@ def _say_outdated(study: Study, file: str, runs_dir: str) -> None:
 
 
 def _require_data(study: Study) -> None:
-    """Read what the data sets need before any notebook starts, so that a missing file is said once, here."""
+    """Read what the data sets need before any job starts, so that a missing file is said once, here."""
     from lossatlas.experiments.components import load_datasets
 
     seen = []
-    for cell in study.cells():
-        config = cell.runs()[0]
+    for config in study.examples():
         key = (config.dataset, config.dataset_params)
         if key not in seen:
             seen.append(key)
@@ -164,8 +260,7 @@ def _require_data(study: Study) -> None:
 
 def _watched(command: list[str], log: Path, study: Study, runs_dir: str) -> int:
     """Run ``command`` with its output in ``log`` and say how far the study is; the exit status."""
-    runs = [run for cell in study.cells() for run in cell.runs()]
-    before = sum(is_complete(runs_dir, run) for run in runs)
+    before, total = _there(study, runs_dir)
     started = time.monotonic()
     terminal = sys.stderr.isatty()
     log.parent.mkdir(parents=True, exist_ok=True)
@@ -176,13 +271,15 @@ def _watched(command: list[str], log: Path, study: Study, runs_dir: str) -> int:
         try:
             while process.poll() is None:
                 if terminal:
-                    done = sum(is_complete(runs_dir, run) for run in runs)
+                    done, _ = _there(study, runs_dir)
                     line = progress_line(
-                        done, before, len(runs), time.monotonic() - started, list(beats(runs_dir))
+                        done, before, total, time.monotonic() - started, list(beats(runs_dir))
                     )
                     width = shutil.get_terminal_size().columns - 1
                     sys.stderr.write("\r\x1b[K" + line[:width])
                     sys.stderr.flush()
+                    # looking costs a file a run: a large study is looked at less often
+                    time.sleep(total / 500)
                 time.sleep(0.5)
         except BaseException:
             process.terminate()
@@ -192,6 +289,17 @@ def _watched(command: list[str], log: Path, study: Study, runs_dir: str) -> int:
             if terminal:
                 sys.stderr.write("\r\x1b[K")
     return process.returncode
+
+
+def _there(study: Study, runs_dir: str) -> tuple[int, int]:
+    """How many of the study's runs are there, and how many it asks for."""
+    try:
+        selection = tuning.read_selection(study, runs_dir)
+    except ConfigError:  # the tuning is not through
+        selection = None
+    runs = [*study.tuning_runs(), *study.reporting_runs(selection)]
+    total = len(study.members("tuning")) + len(study.members("report"))
+    return sum(is_complete(runs_dir, config) for _, config in runs), total
 
 
 def progress_line(
@@ -221,20 +329,15 @@ def progress_line(
 
 
 def _last_error(notebook: Path) -> str:
-    """The error of an executed notebook in one line."""
-    import nbformat
-
-    if not notebook.is_file():
-        log = notebook.with_suffix(".log")
-        lines = log.read_text().strip().splitlines() if log.is_file() else []
-        return lines[-1] if lines else "it did not start"
-    for cell in nbformat.read(notebook, as_version=4).cells:
-        for output in cell.get("outputs", []):
-            if output.output_type == "error":
-                return f"{output.ename}: {output.evalue.splitlines()[0] if output.evalue else ''}"
+    """Why an executed notebook ended, in one line."""
+    error = notebook_error(notebook)
+    if error:
+        return error
     log = notebook.with_suffix(".log")
     lines = log.read_text().strip().splitlines() if log.is_file() else []
-    return lines[-1] if lines else "stopped without an error in a cell"
+    if lines:
+        return lines[-1]
+    return "stopped without an error in a cell" if notebook.is_file() else "it did not start"
 
 
 # --- the pages
@@ -466,7 +569,7 @@ def make_book(study: str = BOOK_STUDIES[0], *, jobs: int | None = None) -> Path:
     _require_mirror()
     studies = {file: load_study(file) for file in dict.fromkeys((study, *BOOK_STUDIES[1:]))}
     times: dict[str, float] = {}
-    failed: list[Path] = []
+    failed: list[str] = []
     for file, definition in studies.items():
         name = definition.study
         absent = [d.name for d in definition.datasets if not data.is_available(d.name, **d.params)]
@@ -510,8 +613,8 @@ def make_book(study: str = BOOK_STUDIES[0], *, jobs: int | None = None) -> Path:
     say(str(index))
     if failed:
         raise StageError(
-            f"{len(failed)} notebook(s) failed, the book shows what the others gave: "
-            + ", ".join(str(path) for path in failed)
+            f"{len(failed)} notebook(s) or run(s) failed, the book shows what the others gave: "
+            + "; ".join(failed)
         )
     return index
 

@@ -1,18 +1,25 @@
 """How far the runs are: each training writes a small file, whoever watches reads them all.
 
-A training runs in a notebook's kernel, behind papermill and Snakemake; a file is the one channel that passes
-all three.
+A training runs in a notebook's kernel or a job of the cluster, behind papermill and Snakemake; a file is the one
+channel that passes all of them. ``runs_dir/.progress/`` has a file for each run under way, ``runs_dir/.failed/`` one
+for each run whose last attempt raised.
 """
 
 from __future__ import annotations
 
+import datetime
 import json
 import os
+import socket
 import time
+import traceback
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
+
+#: Seconds after which a training on another machine that has said nothing is taken for dead.
+_SILENT_S = 300.0
 
 
 class Heartbeat:
@@ -21,7 +28,13 @@ class Heartbeat:
     def __init__(self, runs_dir: str | Path, run_id: str, label: str, steps: int) -> None:
         self._path = Path(runs_dir) / ".progress" / f"{run_id}.json"
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        self._fixed = {"run_id": run_id, "label": label, "steps": steps, "pid": os.getpid()}
+        self._fixed = {
+            "run_id": run_id,
+            "label": label,
+            "steps": steps,
+            "pid": os.getpid(),
+            "host": socket.gethostname(),
+        }
         self._due = 0.0
 
     def beat(self, step: int, loss: float) -> None:
@@ -30,9 +43,7 @@ class Heartbeat:
         if now < self._due:
             return
         self._due = now + 0.5
-        temporary = self._path.with_suffix(".tmp")
-        temporary.write_text(json.dumps({**self._fixed, "step": step, "loss": loss}))
-        temporary.replace(self._path)
+        _write(self._path, {**self._fixed, "step": step, "loss": loss})
 
     def __enter__(self) -> Heartbeat:
         return self
@@ -47,15 +58,71 @@ def beats(runs_dir: str | Path) -> Iterator[dict[str, Any]]:
     for path in sorted(Path(runs_dir).glob(".progress/*.json")):
         with suppress(OSError, json.JSONDecodeError):
             beat = json.loads(path.read_text())
-            if _alive(beat["pid"]):
+            if _alive(beat, path):
                 yield beat
 
 
-def _alive(pid: int) -> bool:
+def broken_off(runs_dir: str | Path) -> set[str]:
+    """Ids of the runs whose process ended without a word: killed, or out of memory."""
+    found = set()
+    for path in Path(runs_dir).glob(".progress/*.json"):
+        with suppress(OSError, json.JSONDecodeError):
+            if not _alive(json.loads(path.read_text()), path):
+                found.add(path.stem)
+    return found
+
+
+def _alive(beat: dict[str, Any], path: Path) -> bool:
+    """Whether the process is there; of another machine's only the age of its last word is known."""
+    if beat.get("host", socket.gethostname()) != socket.gethostname():
+        return time.time() - path.stat().st_mtime < _SILENT_S
     try:
-        os.kill(pid, 0)
+        os.kill(beat["pid"], 0)
     except ProcessLookupError:
         return False
     except PermissionError:
         return True
     return True
+
+
+def note_failure(runs_dir: str | Path, run_id: str, label: str, error: BaseException) -> None:
+    """Keep why a run's training raised, until the run succeeds."""
+    path = Path(runs_dir) / ".failed" / f"{run_id}.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    _write(
+        path,
+        {
+            "run_id": run_id,
+            "label": label,
+            "error": one_line(error),
+            "traceback": "".join(traceback.format_exception(error)),
+            "host": socket.gethostname(),
+            "failed_utc": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        },
+    )
+
+
+def forget_failure(runs_dir: str | Path, run_id: str) -> None:
+    """The run has succeeded, or is to be tried as if it never had failed."""
+    (Path(runs_dir) / ".failed" / f"{run_id}.json").unlink(missing_ok=True)
+
+
+def failures(runs_dir: str | Path) -> dict[str, dict[str, Any]]:
+    """The noted failures by run id."""
+    found = {}
+    for path in sorted(Path(runs_dir).glob(".failed/*.json")):
+        with suppress(OSError, json.JSONDecodeError):
+            found[path.stem] = json.loads(path.read_text())
+    return found
+
+
+def one_line(error: BaseException) -> str:
+    """``ValueError: the first line of its message``."""
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
+
+
+def _write(path: Path, content: dict[str, Any]) -> None:
+    temporary = path.with_name(f".{path.name}-{os.getpid()}")
+    temporary.write_text(json.dumps(content))
+    temporary.replace(path)

@@ -1,0 +1,167 @@
+"""Many small runs in one process: what a study's ``runs_per_job`` asks for.
+
+A notebook for each run spends more time starting than a small run trains. A job trains its runs one after the other;
+one that fails is noted and the next begins. Whatever ends the process (a signal, a dead node), the same command goes
+on where it stopped.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from lossatlas.experiments.config import ConfigError, RunConfig, near_matches
+from lossatlas.experiments.progress import broken_off, forget_failure, note_failure, one_line
+from lossatlas.experiments.record import is_complete, read_run, run_path
+from lossatlas.experiments.study import Member, Stage, Study
+from lossatlas.experiments.tuning import read_selection
+
+
+@dataclass(frozen=True)
+class Job:
+    """Runs that one process trains; all on one data set, which is read once."""
+
+    name: str
+    stage: Stage
+    members: tuple[Member, ...]
+
+
+def jobs(study: Study, stage: Stage) -> list[Job]:
+    """The jobs of a stage: of equal size but for one run, each with as many of every loss as any other.
+
+    The runs of a data set and model are dealt to their jobs like cards, sorted by loss, so that no job has all
+    the runs of the slowest loss.
+    """
+    if study.runs_per_job is None:
+        return []
+    groups: dict[tuple[str, str], list[Member]] = {}
+    for member in study.members(stage):
+        groups.setdefault((member.dataset, member.model), []).append(member)
+    found = []
+    for (dataset, model), members in groups.items():
+        count = -(-len(members) // study.runs_per_job)
+        digits = len(str(count - 1))
+        found += [
+            Job(f"{stage}-{dataset}-{model}-{k:0{digits}d}", stage, tuple(members[k::count]))
+            for k in range(count)
+        ]
+    return found
+
+
+def all_jobs(study: Study) -> dict[str, Job]:
+    """The jobs of both stages by name."""
+    return {job.name: job for stage in ("tuning", "report") for job in jobs(study, stage)}  # type: ignore[arg-type]
+
+
+def report_path(study: Study, job: Job, runs_dir: str | Path = "runs") -> Path:
+    """Where a job says how each of its runs ended; it is there when the job has been through them all."""
+    return Path(runs_dir) / "cells" / study.study / "jobs" / f"{job.name}.json"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How one run of a job ended: ``status`` is the record's, or ``"failed"`` or ``"no rate chosen"``."""
+
+    member: str
+    run_id: str | None
+    status: str
+    reason: str = ""
+    seconds: float = 0.0
+
+
+def train_job(
+    study: Study, name: str, *, runs_dir: str | Path = "runs", accelerator: str = "auto"
+) -> list[Outcome]:
+    """Train the runs of a job that are not there yet, and write its report.
+
+    Args:
+        study: as read.
+        name: of the job, as :func:`jobs` names it.
+        runs_dir: the folder of the run folders.
+        accelerator: Fabric's name of the device.
+
+    Returns:
+        one outcome a run, in the job's order.
+
+    Raises:
+        ConfigError: there is no such job, or it reports and the tuning has not been evaluated.
+    """
+    known = all_jobs(study)
+    if name not in known:
+        raise ConfigError(
+            f"study {study.study} has no job {name!r}: {near_matches(name, known)}"
+            if known
+            else f"study {study.study} has no jobs: it has no key runs_per_job"
+        )
+    job = known[name]
+    selection = read_selection(study, runs_dir) if job.stage == "report" else None
+    configs = {member: study.config(member, selection) for member in job.members}
+    outcomes: dict[Member, Outcome] = {}
+    datasets: dict[str, Any] = {}
+    for member in _in_turn(configs, runs_dir):
+        outcomes[member] = _train(member, configs[member], datasets, runs_dir, accelerator)
+        outcome = outcomes[member]
+        print(
+            f"{member}: run {outcome.run_id} {outcome.status}"
+            + (f": {outcome.reason}" if outcome.reason else "")
+            + (f" ({outcome.seconds:.1f} s)" if outcome.seconds else ""),
+            flush=True,
+        )
+    ended = [outcomes[member] for member in job.members]
+    _write_report(report_path(study, job, runs_dir), job, ended)
+    return ended
+
+
+def _in_turn(configs: Mapping[Member, RunConfig | None], runs_dir: str | Path) -> Sequence[Member]:
+    """The job's order, but a run that ended its process before comes last: it must not keep the others back."""
+    suspect = broken_off(runs_dir)
+    return sorted(configs, key=lambda member: getattr(configs[member], "run_id", "") in suspect)
+
+
+def _train(
+    member: Member,
+    config: RunConfig | None,
+    datasets: dict[str, Any],
+    runs_dir: str | Path,
+    accelerator: str,
+) -> Outcome:
+    """Train one run; whatever it raises is its outcome."""
+    if config is None:
+        return Outcome(
+            str(member), None, "no rate chosen", "a tuning run of this loss is missing: it failed"
+        )
+    started = time.perf_counter()
+    try:
+        if not is_complete(runs_dir, config):
+            # torch waits until something is left to train: a job that is through is checked in a second
+            from lossatlas.experiments.components import load_datasets, require_same_shape
+            from lossatlas.experiments.training import train_run
+
+            if not datasets:
+                datasets |= load_datasets(config)
+                require_same_shape(datasets)
+            train_run(config, datasets, runs_dir=runs_dir, accelerator=accelerator)
+        forget_failure(runs_dir, config.run_id)
+        status = read_run(run_path(runs_dir, config))["status"]
+    except (
+        Exception
+    ) as error:  # an interruption is no Exception and ends the job, to be taken up again
+        note_failure(runs_dir, config.run_id, str(member), error)
+        seconds = round(time.perf_counter() - started, 2)
+        return Outcome(str(member), config.run_id, "failed", one_line(error), seconds)
+    return Outcome(
+        str(member), config.run_id, status, seconds=round(time.perf_counter() - started, 2)
+    )
+
+
+def _write_report(path: Path, job: Job, outcomes: list[Outcome]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}-{os.getpid()}")
+    content = {"job": job.name, "runs": [asdict(outcome) for outcome in outcomes]}
+    temporary.write_text(json.dumps(content, indent=1) + "\n")
+    os.replace(temporary, path)

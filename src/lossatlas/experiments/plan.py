@@ -1,0 +1,275 @@
+"""What a study asks for, what of it is there, and what the rest will cost."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from lossatlas.experiments.config import ConfigError, RunConfig
+from lossatlas.experiments.progress import beats, broken_off, failures
+from lossatlas.experiments.record import is_complete, read_run, run_path
+from lossatlas.experiments.study import Combination, Member, Stage, Study
+from lossatlas.experiments.tuning import Choice, read_selection
+
+#: Assumed where no run of the study has finished yet; a small network on 32×32 images takes about this on one core.
+DEFAULT_STEP_S = 0.05
+#: Assumed size of a run folder where none is there.
+DEFAULT_RUN_MB = 1.0
+#: Start of a notebook's kernel or of a job's process until the first training step, on one core.
+START_S = 8.0
+
+State = Literal["done", "diverged", "failed", "broken off", "under way", "waiting", "no rate yet"]
+#: In the order in which they are counted out.
+STATES: tuple[State, ...] = (
+    "done",
+    "diverged",
+    "under way",
+    "failed",
+    "broken off",
+    "waiting",
+    "no rate yet",
+)
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run of a study and how far it is.
+
+    Attributes:
+        member: the run by its labels.
+        config: its configuration; None while no learning rate has been chosen for it.
+        state: ``done`` and ``diverged`` have a record; ``failed`` raised at the last attempt; ``broken off`` lost
+            its process and goes on from its checkpoint; ``waiting`` has not begun or was interrupted.
+        reason: of a failure, or where the run stands.
+        record: ``run.json`` where there is one.
+    """
+
+    member: Member
+    config: RunConfig | None
+    state: State
+    reason: str = ""
+    record: Mapping[str, Any] = field(default_factory=dict, repr=False)
+
+
+def survey(study: Study, runs_dir: str | Path = "runs") -> list[Run]:
+    """Every run of both stages with its state, tuning runs first."""
+    try:
+        selection = read_selection(study, runs_dir)
+    except ConfigError:  # the tuning is not through
+        selection = None
+    noted, gone = failures(runs_dir), broken_off(runs_dir)
+    if study.runs_per_job is None:
+        noted |= _failures_in_notebooks(study, selection, runs_dir)
+    under_way = {beat["run_id"]: beat for beat in beats(runs_dir)}
+    return [
+        _state(member, study.config(member, selection), runs_dir, noted, gone, under_way)
+        for stage in ("tuning", "report")
+        for member in study.members(stage)  # type: ignore[arg-type]
+    ]
+
+
+def _failures_in_notebooks(
+    study: Study, selection: Mapping[Combination, Choice] | None, runs_dir: str | Path
+) -> dict[str, Any]:
+    """By run id, the errors that executed notebooks show; a run that is there needs none of them."""
+    found: dict[str, Any] = {}
+    for cell in study.cells(selection):
+        notebook = cell.notebook(study.study, runs_dir)
+        if notebook.with_suffix(".done").is_file() or not notebook.with_suffix(".log").is_file():
+            continue
+        error = notebook_error(notebook)
+        if error:
+            found |= {run.run_id: {"error": f"{error} ({notebook})"} for run in cell.runs()}
+    return found
+
+
+def notebook_error(notebook: Path) -> str | None:
+    """The error of an executed notebook in one line; None where no cell has one."""
+    import nbformat
+
+    if not notebook.is_file():
+        return None
+    for cell in nbformat.read(notebook, as_version=4).cells:
+        for output in cell.get("outputs", []):
+            if output.output_type == "error":
+                return f"{output.ename}: {output.evalue.splitlines()[0] if output.evalue else ''}"
+    return None
+
+
+def _state(
+    member: Member,
+    config: RunConfig | None,
+    runs_dir: str | Path,
+    noted: Mapping[str, Any],
+    gone: Iterable[str],
+    under_way: Mapping[str, Any],
+) -> Run:
+    if config is None:
+        return Run(member, None, "no rate yet", "its tuning runs come first")
+    if is_complete(runs_dir, config):
+        record = read_run(run_path(runs_dir, config))
+        completed = record["status"] == "completed"
+        state: State = "done" if completed else "diverged"
+        return Run(member, config, state, "" if completed else record["status"], record)
+    if config.run_id in under_way:
+        beat = under_way[config.run_id]
+        return Run(member, config, "under way", f"step {beat['step']}/{beat['steps']}")
+    if config.run_id in noted:
+        return Run(member, config, "failed", noted[config.run_id]["error"])
+    if config.run_id in gone:
+        return Run(member, config, "broken off", "its process ended without a word")
+    return Run(member, config, "waiting")
+
+
+def counts(runs: Iterable[Run]) -> dict[State, int]:
+    """How many runs are in each state, states without a run left out."""
+    counted = Counter(run.state for run in runs)
+    return {state: counted[state] for state in STATES if counted[state]}
+
+
+def needed(runs: Iterable[Run]) -> list[Run]:
+    """The runs that have no record yet."""
+    return [run for run in runs if run.state not in ("done", "diverged")]
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What the missing runs of a study will cost.
+
+    Attributes:
+        work_s: seconds of all missing runs together, one after the other.
+        wall_s: the same with the starts of their processes, on ``workers`` of them.
+        workers: processes at a time.
+        measured: runs from whose times this follows; 0 where it is the stated default.
+        disk_mb: of the missing run folders.
+    """
+
+    work_s: float
+    wall_s: float
+    workers: int
+    measured: int
+    disk_mb: float
+
+
+def estimate(
+    study: Study,
+    runs: list[Run],
+    *,
+    runs_dir: str | Path = "runs",
+    workers: int | None = None,
+) -> Estimate:
+    """Time and disk of the missing runs, from those that are there.
+
+    A run takes as long a step as the finished runs of its data set, model and loss; where there are none, of its
+    data set and model; then as all of the study; and ``DEFAULT_STEP_S`` where nothing has finished. Steps of runs
+    without a rate yet are those of ``training``.
+    """
+    workers = workers or os.cpu_count() or 1
+    rates: dict[tuple[str, ...], list[float]] = {}
+    sizes = []
+    for run in runs:
+        if run.record and run.config is not None:
+            per_step = run.record["wall_s"] / run.config.steps
+            dataset, model, loss = run.member.combination
+            for key in ((dataset, model, loss), (dataset, model), ()):
+                rates.setdefault(key, []).append(per_step)
+            if len(sizes) < 20:  # folders of one study are alike
+                sizes.append(_size_mb(run_path(runs_dir, run.config)))
+    work_s = 0.0
+    missing = needed(runs)
+    for run in missing:
+        dataset, model, loss = run.member.combination
+        found = next(
+            (rates[k] for k in ((dataset, model, loss), (dataset, model), ()) if k in rates), None
+        )
+        per_step = sum(found) / len(found) if found else DEFAULT_STEP_S
+        work_s += per_step * (run.config.steps if run.config else study.training.steps)
+    starts = len(missing) / (study.runs_per_job or len(study.seeds))
+    wall_s = (work_s + starts * START_S) / max(1, min(workers, len(missing)))
+    each_mb = sum(sizes) / len(sizes) if sizes else DEFAULT_RUN_MB
+    return Estimate(work_s, wall_s, workers, len(rates.get((), [])), each_mb * len(missing))
+
+
+def _size_mb(folder: Path) -> float:
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) / 1e6
+
+
+def duration(seconds: float) -> str:
+    """``45 s``, ``12 min``, ``3.5 h`` or ``4.2 days``."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    if seconds < 90 * 60:
+        return f"{seconds / 60:.0f} min"
+    if seconds < 48 * 3600:
+        return f"{seconds / 3600:.1f} h"
+    return f"{seconds / 86400:.1f} days"
+
+
+def describe_plan(study: Study, runs: list[Run], cost: Estimate) -> str:
+    """The text of ``lossatlas plan``: a line a data set and model, what is there, and what the rest costs."""
+    lines = [f"study {study.study}: {study.question}"]
+    stages: tuple[tuple[Stage, str], ...] = (("tuning", "tuning"), ("report", "reported"))
+    for stage, word in stages:
+        of_stage = [run for run in runs if run.member.stage == stage]
+        if not of_stage:
+            continue
+        lines.append(f"{word}: {len(of_stage)} runs, {_shape(study, stage)}")
+        groups: dict[tuple[str, str], list[Run]] = {}
+        for run in of_stage:
+            groups.setdefault((run.member.dataset, run.member.model), []).append(run)
+        width = max(len(f"{dataset} · {model}") for dataset, model in groups)
+        for (dataset, model), members in groups.items():
+            lines.append(f"  {f'{dataset} · {model}':{width}s}  {_counted(members)}")
+    missing = len(needed(runs))
+    if not missing:
+        lines.append("nothing is left to train")
+        return "\n".join(lines)
+    basis = (
+        f"as the {cost.measured} runs that have finished"
+        if cost.measured
+        else f"assumed: {DEFAULT_STEP_S:g} s a step, no run has finished yet"
+    )
+    lines.append(
+        f"left: {missing} runs, {duration(cost.work_s)} of training; about {duration(cost.wall_s)} with "
+        f"{cost.workers} at a time ({basis})"
+    )
+    lines.append(f"disk: about {cost.disk_mb:,.0f} MB more")
+    return "\n".join(lines)
+
+
+def _shape(study: Study, stage: Stage) -> str:
+    sizes = (
+        f"{len(study.datasets)} data sets × {len(study.models)} models × {len(study.losses)} losses"
+    )
+    if stage == "report":
+        return f"{sizes} × {len(study.seeds)} seeds"
+    assert study.tuning is not None
+    tried = f"{len(study.tuning.optimizer)} optimisers × {len(study.tuning.lr)} rates"
+    return f"{sizes} × {tried} × {len(study.tuning.seeds)} seeds"
+
+
+def _counted(runs: Iterable[Run]) -> str:
+    return ", ".join(f"{count} {state}" for state, count in counts(runs).items())
+
+
+def describe_status(study: Study, runs: list[Run], *, shown: int = 20) -> str:
+    """The text of ``lossatlas status``: the counts, then every run that needs a word, with its reason."""
+    lines = [f"study {study.study}: {len(runs)} runs: {_counted(runs)}"]
+    for state in ("under way", "diverged", "failed", "broken off"):
+        members = [run for run in runs if run.state == state]
+        if not members:
+            continue
+        lines.append(f"{state}:")
+        lines += [
+            f"  {run.member}: {run.reason} (run {run.config.run_id if run.config else ''})"
+            for run in members[:shown]
+        ]
+        if len(members) > shown:
+            lines.append(f"  … and {len(members) - shown} more")
+    if any(run.state == "failed" for run in runs):
+        lines.append(f"`lossatlas retry {study.study} --failed` tries the failed runs again")
+    return "\n".join(lines)

@@ -1,0 +1,161 @@
+"""Many runs in one process: fairly dealt, one failure apart from the others, and taken up again."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections import Counter
+
+import pytest
+
+from lossatlas.experiments import ConfigError, Study, training
+from lossatlas.experiments.jobs import all_jobs, jobs, report_path, train_job
+from lossatlas.experiments.progress import failures
+from lossatlas.experiments.record import is_complete, run_path
+
+TINY = {
+    "study": "tiny",
+    "question": "do jobs run?",
+    "datasets": [
+        {
+            "name": "digits",
+            "params": {"image_size": 32, "train_size": 8, "val_size": 4, "test_size": 4},
+        }
+    ],
+    "models": [{"name": "unet", "params": {"width": 4, "depth": 2}}],
+    "losses": ["ce", "dice", "focal"],
+    "seeds": [0],
+    "training": {"steps": 1, "batch_size": 4, "evaluations": 1},
+    "runs_per_job": 3,
+}
+
+
+def study(**changes):
+    return Study.model_validate({**TINY, **changes})
+
+
+def test_every_run_is_in_exactly_one_job():
+    many = study(seeds=list(range(7)), models=["unet", "segnet"], runs_per_job=4)
+    dealt = [member for job in all_jobs(many).values() for member in job.members]
+    assert sorted(map(str, dealt)) == sorted(map(str, many.members("report")))
+
+
+def test_jobs_are_of_equal_size_and_mix_the_losses():
+    many = study(seeds=list(range(8)), runs_per_job=6)
+    found = jobs(many, "report")
+    assert [len(job.members) for job in found] == [6, 6, 6, 6]
+    for job in found:
+        assert Counter(member.loss for member in job.members) == {"ce": 2, "dice": 2, "focal": 2}
+
+
+def test_a_job_has_one_data_set_and_one_model_and_is_never_longer_than_asked():
+    many = study(seeds=list(range(5)), models=["unet", "segnet"], runs_per_job=4)
+    for job in jobs(many, "report"):
+        assert len({(member.dataset, member.model) for member in job.members}) == 1
+        assert 3 <= len(job.members) <= 4
+
+
+def test_tuning_runs_have_jobs_of_their_own():
+    tuned = study(tuning={"lr": [0.01, 0.1], "seeds": [7]})
+    stages = Counter(job.stage for job in all_jobs(tuned).values())
+    assert stages == {"tuning": 2, "report": 1}
+    assert jobs(study(runs_per_job=None), "report") == []
+
+
+def test_a_run_that_fails_is_noted_and_the_others_of_its_job_go_on(tmp_path, monkeypatch, capsys):
+    tiny = study()
+    right = training.train_run
+
+    def failing(config, *arguments, **keywords):
+        if config.loss == "dice":
+            raise RuntimeError("no luck\nwith this one")
+        return right(config, *arguments, **keywords)
+
+    monkeypatch.setattr(training, "train_run", failing)
+    job = jobs(tiny, "report")[0]
+    outcomes = train_job(tiny, job.name, runs_dir=tmp_path, accelerator="cpu")
+    assert [outcome.status for outcome in outcomes] == ["completed", "failed", "completed"]
+    assert outcomes[1].reason == "RuntimeError: no luck"
+    assert "dice · seed 0" in capsys.readouterr().out
+    noted = failures(tmp_path)
+    assert list(noted) == [outcomes[1].run_id]
+    assert "with this one" in noted[outcomes[1].run_id]["traceback"]
+    report = json.loads(report_path(tiny, job, tmp_path).read_text())
+    assert [run["status"] for run in report["runs"]] == ["completed", "failed", "completed"]
+
+    # the same command goes on: what is there stays, what failed is tried again and its note goes
+    trained = {p: p.stat().st_mtime_ns for p in tmp_path.glob("*/run.json")}
+    monkeypatch.setattr(training, "train_run", right)
+    again = train_job(tiny, job.name, runs_dir=tmp_path, accelerator="cpu")
+    assert [outcome.status for outcome in again] == ["completed"] * 3
+    assert failures(tmp_path) == {}
+    assert all(path.stat().st_mtime_ns == time for path, time in trained.items())
+
+
+def test_an_interruption_ends_the_job_without_a_report(tmp_path, monkeypatch):
+    tiny = study()
+
+    def interrupted(config, *arguments, **keywords):
+        raise SystemExit(75)
+
+    monkeypatch.setattr(training, "train_run", interrupted)
+    job = jobs(tiny, "report")[0]
+    with pytest.raises(SystemExit) as caught:
+        train_job(tiny, job.name, runs_dir=tmp_path, accelerator="cpu")
+    assert caught.value.code == 75
+    assert not report_path(tiny, job, tmp_path).exists()
+    assert failures(tmp_path) == {}
+
+
+def test_a_run_that_killed_its_process_comes_last_the_next_time(tmp_path, monkeypatch):
+    tiny = study()
+    first, *_ = [config for _, config in tiny.reporting_runs()]
+    dead = subprocess.run(
+        [sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True
+    )
+    beat = {"run_id": first.run_id, "pid": int(dead.stdout), "step": 1, "steps": 1}
+    (tmp_path / ".progress").mkdir()
+    (tmp_path / ".progress" / f"{first.run_id}.json").write_text(json.dumps(beat))
+    order = []
+
+    def noted(config, *arguments, **keywords):
+        order.append(config.loss)
+        raise RuntimeError
+
+    monkeypatch.setattr(training, "train_run", noted)
+    train_job(tiny, jobs(tiny, "report")[0].name, runs_dir=tmp_path, accelerator="cpu")
+    assert order == ["dice", "focal", "ce"]
+
+
+def test_without_a_chosen_rate_a_run_waits_and_says_why(tmp_path):
+    tuned = study(tuning={"lr": [0.01, 0.1], "seeds": [7]})
+    with pytest.raises(ConfigError, match="no learning rates chosen yet"):
+        train_job(tuned, jobs(tuned, "report")[0].name, runs_dir=tmp_path)
+    from lossatlas.experiments.tuning import select, write_selection
+
+    write_selection(tuned, select(tuned, tmp_path), tmp_path)
+    outcomes = train_job(tuned, jobs(tuned, "report")[0].name, runs_dir=tmp_path)
+    assert {outcome.status for outcome in outcomes} == {"no rate chosen"}
+
+
+def test_an_unknown_job_is_named_with_its_near_matches(tmp_path):
+    with pytest.raises(ConfigError, match="no job 'report-digits-unet-1': did you mean report"):
+        train_job(study(), "report-digits-unet-1", runs_dir=tmp_path)
+    with pytest.raises(ConfigError, match="no key runs_per_job"):
+        train_job(study(runs_per_job=None), "report-digits-unet-0", runs_dir=tmp_path)
+
+
+def test_runs_of_one_process_are_the_same_as_runs_of_their_own(tmp_path):
+    """What a run finds does not depend on what its process trained before."""
+    tiny = study(seeds=[0], losses=["dice", "ce"], runs_per_job=2)
+    train_job(tiny, jobs(tiny, "report")[0].name, runs_dir=tmp_path / "together", accelerator="cpu")
+    alone = study(losses=["ce"], runs_per_job=1)
+    train_job(alone, jobs(alone, "report")[0].name, runs_dir=tmp_path / "alone", accelerator="cpu")
+    config = alone.reporting_runs()[0][1]
+    records = []
+    for folder in ("together", "alone"):
+        assert is_complete(tmp_path / folder, config)
+        record = json.loads((run_path(tmp_path / folder, config) / "run.json").read_text())
+        records.append((record["final_loss"], record["metrics"]))
+    assert records[0] == records[1]
