@@ -24,13 +24,6 @@ EXTENDED = (
     ),
 )
 VOID = 255
-# Losses that weigh a pixel with a soft label by its mean class weight, where cross-entropy weighs each
-# class's term: with soft labels *and* weights they are not the cross-entropy their limits promise.
-WEIGHTED_SOFT = ("one_vs_all_ce", "ohem_ce", "topk_ce", "dice_topk")
-open_question = pytest.mark.xfail(
-    strict=False,
-    reason="soft labels with class weights are weighed by the mean weight of the label",
-)
 MODES = ("multiclass", "binary", "multilabel")
 CLASSES = 4
 WEIGHT = {

@@ -12,13 +12,11 @@ from cases import (
     SPECS,
     VOID,
     WEIGHT,
-    WEIGHTED_SOFT,
     Spec,
     combinations,
     example,
     gradient,
     label,
-    open_question,
     seed_of,
 )
 
@@ -43,8 +41,6 @@ def options_of(spec: Spec, mode: str, kind: str) -> list[dict[str, Any]]:
             options += [{"classes": "all"}, {**void, "classes": [1, 3]}]
     if spec.name == "lovasz_hinge":
         options.append({**void, "per_image": False})
-    if kind == "soft" and spec.name in WEIGHTED_SOFT:
-        options = [o for o in options if "weight" not in o]
     return options
 
 
@@ -126,16 +122,6 @@ def test_float32_gives_the_values_and_gradients_of_float64_under_every_option(
         limit = 5e-2 if spec.family == "sort" or spec.name == "ce_lovasz" else 1e-4
         assert error.max() <= limit * grad.abs().max() + 1e-9, about
         assert error.sum() <= limit / 10 * grad.abs().sum() + 1e-9, about
-
-
-@open_question
-@pytest.mark.parametrize("mode", ["multiclass", "binary"])
-@pytest.mark.parametrize("name", WEIGHTED_SOFT)
-def test_weights_multiply_the_term_of_each_class_of_a_soft_label(name: str, mode: str) -> None:
-    logits, target = example(mode, "soft", seed=1)
-    weight = WEIGHT[mode] if mode == "multiclass" else torch.tensor([0.5, 2.0], dtype=torch.float64)
-    got = SPECS[name].build(mode, weight=weight)(logits, target)
-    assert_same(SPECS[name], got, SPECS[name].expect(logits, target, mode, weight=weight))
 
 
 @pytest.mark.parametrize(("spec", "params", "mode", "kind"), CASES)

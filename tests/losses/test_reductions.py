@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
-from cases import VOID, WEIGHT, example, gradient, have, open_question
+from cases import VOID, WEIGHT, example, gradient, have
 
 from lossatlas import losses
 
@@ -32,7 +32,7 @@ SOFT_OR_WEIGHTED = pytest.mark.parametrize(
         ("hard", False),
         ("hard", True),
         ("soft", False),
-        pytest.param("soft", True, marks=open_question),
+        ("soft", True),
     ],
 )
 

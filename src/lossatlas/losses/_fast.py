@@ -30,6 +30,9 @@ _CHUNK = 1 << 18
 #: Up to so many classes, comparing each class with the labels beats gathering and scattering.
 _FEW = 6
 
+#: Logits below this need no shift before the exponential: sums of e^±60 stay in float32's range.
+_SAFE = 60.0
+
 
 def sigmoid_chunks(shape: torch.Size) -> Iterator[Slices]:
     """Chunks for sigmoids, whose dozen temporaries are all as large as the chunk of logits."""
@@ -82,16 +85,19 @@ def _softmax(z: Tensor, labels: Tensor, valid: Tensor | None, out: Tensor) -> tu
     return u, inverse
 
 
-def _is_few(z: Tensor, valid: Tensor | None) -> bool:
-    """Whether the chunk has few classes and only finite logits, as masks times logits want it.
+def _few_bound(z: Tensor, valid: Tensor | None) -> float:
+    """Largest |z| of a chunk of few classes and finite logits; inf for any other chunk.
 
-    What void pixels hold does not count: else it would choose the form, and with it the last bits.
+    Only then may masks be multiplied with logits, plane by plane. What void pixels hold does not
+    count: else it would choose the form, and with it the last bits.
     """
     if z.shape[1] > _FEW:
-        return False
+        return math.inf
     if valid is not None:
         z = torch.where(valid[:, None], z, 0.0)
-    return math.isfinite(z.sum().item())
+    low, high = z.aminmax()
+    bound = max(-low.item(), high.item())
+    return math.inf if math.isnan(bound) else bound
 
 
 def _masks(labels: Tensor, valid: Tensor | None, classes: int, dtype: torch.dtype) -> list[Tensor]:
@@ -102,37 +108,58 @@ def _masks(labels: Tensor, valid: Tensor | None, classes: int, dtype: torch.dtyp
     return [torch.eq(code, k, out=torch.empty_like(code)) for k in range(classes)]
 
 
-def _softmax_few(
-    z: Tensor, masks: list[Tensor], valid: Tensor | None, out: Tensor
-) -> tuple[Tensor, Tensor, Tensor]:
-    """As `_softmax`, plane by plane; return also q = 1 - p_t.
+def _exponentials_few(z: Tensor, out: Tensor) -> Tensor:
+    """Exponentials of a chunk of few classes into `out`; return Σ per pixel.
 
     A reduction over a strided axis of two or three entries, a gather and a scatter each cost more
     than the few elementwise operations on whole planes that do the same.
     """
-    if valid is not None:
-        z = torch.where(valid[:, None], z, 0.0)
-    planes = out.unbind(1)
-    top = torch.maximum(z[:, 0], z[:, 1])
-    for k in range(2, len(planes)):
-        torch.maximum(top, z[:, k], out=top)
-    torch.sub(z, top[:, None], out=out)
-    target = planes[0] * masks[0]
-    for plane, mask in zip(planes[1:], masks[1:], strict=True):
-        target.addcmul_(plane, mask)
-    out.exp_()
+    planes = torch.exp(z, out=out).unbind(1)
     total = planes[0] + planes[1]
     for plane in planes[2:]:
         total.add_(plane)
-    q = total.clone()
-    for plane, mask in zip(planes, masks, strict=True):
-        q.addcmul_(plane, mask, value=-1)
+    return total
+
+
+def _probabilities_few(z: Tensor, valid: Tensor | None, bound: float, out: Tensor) -> None:
+    """Probabilities of a chunk of few classes into `out`, 0 where void."""
+    if valid is not None:
+        z = torch.where(valid[:, None], z, 0.0)
+    inverse = _exponentials_few(z if bound < _SAFE else _shifted_few(z, out), out).reciprocal_()
+    if valid is not None:
+        inverse.mul_(valid)
+    out.mul_(inverse[:, None])
+
+
+def _shifted_few(z: Tensor, out: Tensor) -> Tensor:
+    """Logits less the pixel's largest, into `out`."""
+    top = torch.maximum(z[:, 0], z[:, 1])
+    for k in range(2, z.shape[1]):
+        torch.maximum(top, z[:, k], out=top)
+    return torch.sub(z, top[:, None], out=out)
+
+
+def _softmax_few(
+    z: Tensor, masks: list[Tensor], valid: Tensor | None, out: Tensor, *, missed: bool
+) -> tuple[Tensor, Tensor, Tensor]:
+    """As `_softmax`, plane by plane; if `missed`, return also q = 1 - p_t (else u once more)."""
+    if valid is not None:
+        z = torch.where(valid[:, None], z, 0.0)
+    planes = _shifted_few(z, out).unbind(1)
+    target = planes[0] * masks[0]
+    for plane, mask in zip(planes[1:], masks[1:], strict=True):
+        target.addcmul_(plane, mask)
+    total = _exponentials_few(out, out)
+    if missed:
+        q = total.clone()
+        for plane, mask in zip(planes, masks, strict=True):
+            q.addcmul_(plane, mask, value=-1)
     u = total.log().sub_(target)
     inverse = total.reciprocal_()
     if valid is not None:
         u = torch.where(valid, u, 0.0)
-        inverse = torch.where(valid, inverse, 0.0)
-    return u, inverse, q.mul_(inverse)
+        inverse = inverse.mul_(valid)
+    return u, inverse, q.mul_(inverse) if missed else u
 
 
 def _take(ctx: Any) -> Tensor | None:
@@ -185,13 +212,17 @@ class SoftmaxStatistics(torch.autograd.Function):
                 z, v = logits[at[0], :, at[1]], _cut(valid, at)
                 out = torch.empty(z.shape, dtype=z.dtype) if buffer is None else _cut(buffer, at)
                 assert out is not None
-                masks = _masks(target[at], v, c, z.dtype) if _is_few(z, v) else None
-                if masks is not None:
-                    u, inverse, _ = _softmax_few(z, masks, v, out)
+                bound = _few_bound(z, v)
+                masks = _masks(target[at], v, c, z.dtype) if bound < math.inf else None
+                if masks is not None and not surprisal:
+                    _probabilities_few(z, v, bound, out)
                 else:
-                    labels = _labels(target[at], v)
-                    u, inverse = _softmax(z, labels, v, out)
-                out.mul_(inverse[:, None])
+                    if masks is not None:
+                        u, inverse, _ = _softmax_few(z, masks, v, out, missed=False)
+                    else:
+                        labels = _labels(target[at], v)
+                        u, inverse = _softmax(z, labels, v, out)
+                    out.mul_(inverse[:, None])
                 if surprisal:
                     u_all[at] = u
                 if regions:
@@ -231,10 +262,14 @@ class SoftmaxStatistics(torch.autograd.Function):
                 v, p = _cut(valid, at), grad[at[0], :, at[1]]
                 masks = _masks(target[at], v, p.shape[1], p.dtype) if p.shape[1] <= _FEW else None
                 labels = target[at] if masks is not None else _labels(target[at], v)
-                if fresh:
+                if fresh:  # to the last bit as in the forward
                     z = logits[at[0], :, at[1]]
-                    _, inverse = _softmax(z, _labels(target[at], v), v, p)
-                    p.mul_(inverse[:, None])
+                    bound = _few_bound(z, v)
+                    if bound < math.inf:
+                        _probabilities_few(z, v, _SAFE if ctx.used[0] else bound, p)
+                    else:
+                        _, inverse = _softmax(z, _labels(target[at], v), v, p)
+                        p.mul_(inverse[:, None])
                 # dL/dz = p (b - s) + [c = t] p_t a, where dL/dp = b + [c = t] a, s = Σ p dL/dp;
                 # the surprisal adds g (p - [c = t]).
                 row = None
@@ -352,10 +387,11 @@ def _softmax_pixel_sum(
         z, v = logits[at[0], :, at[1]], _cut(valid, at)
         out = torch.empty(z.shape, dtype=z.dtype) if buffer is None else _cut(buffer, at)
         assert out is not None
-        masks = _masks(target[at], v, z.shape[1], z.dtype) if _is_few(z, v) else None
+        few = _few_bound(z, v) < math.inf
+        masks = _masks(target[at], v, z.shape[1], z.dtype) if few else None
         if masks is not None:
             labels = target[at]
-            u, inverse, q = _softmax_few(z, masks, v, out)
+            u, inverse, q = _softmax_few(z, masks, v, out, missed=dphi is not None)
         else:
             labels = _labels(target[at], v)
             u, inverse = _softmax(z, labels, v, out)
@@ -464,6 +500,165 @@ def _sigmoid_pixel_sum(
                 slope = torch.where(v, slope, 0.0)
             torch.mul(slope, scale, out=_cut(buffer, at))
     return (total * scale).to(logits.dtype), buffer
+
+
+class SigmoidHardest(torch.autograd.Function):
+    """Mean (or sum) of the surprisals above a cut, or of so many largest ones, under sigmoids.
+
+    `cut` keeps the surprisals above it where they are at least `fewest`; None, or too few of them,
+    keeps the `fewest` largest.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        logits: Tensor,
+        target: Tensor,
+        valid: Tensor | None,
+        weight: Tensor | None,
+        cut: float | None,
+        fewest: int,
+        mean: bool,
+        plain: Callable[[Tensor], tuple[Tensor, ...]],
+    ) -> Tensor:
+        keep = ctx.needs_input_grad[0]
+        total, buffer = _sigmoid_hardest(logits, target, valid, weight, cut, fewest, mean, keep)
+        ctx.save_for_backward(logits, target, valid, weight)
+        ctx.buffer, ctx.how, ctx.plain = buffer, (cut, fewest, mean), plain
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Any:
+        if torch.is_grad_enabled():
+            return _again(ctx, ctx.plain, (grad,)), *(None,) * 7
+        buffer = _take(ctx)
+        if buffer is None:
+            logits, target, valid, weight = ctx.saved_tensors
+            buffer = _sigmoid_hardest(logits, target, valid, weight, *ctx.how, keep=True)[1]
+        return _times(buffer, grad), *(None,) * 7
+
+
+def _sigmoid_hardest(
+    logits: Tensor,
+    target: Tensor,
+    valid: Tensor | None,
+    weight: Tensor | None,
+    cut: float | None,
+    fewest: int,
+    mean: bool,
+    keep: bool,
+) -> tuple[Tensor, Tensor | None]:
+    buffer = _like(logits) if keep or cut is None else None
+    result = None
+    if cut is not None:  # the smallest float32 above it: what is compared is >=
+        cut = math.nextafter(cut, math.inf) if logits.dtype == torch.float64 else _above(cut)
+        result = _kept_sums(logits, target, valid, weight, cut, buffer, known=None)
+    if result is None or result[2] < fewest:
+        surprisals = _like(logits) if buffer is None else buffer
+        for at in sigmoid_chunks(logits.shape):
+            z, t, v = _clean(logits, target, valid, at)
+            u = _sigmoid_surprisal(z, t)
+            surprisals[at[0], :, at[1]] = u if v is None else torch.where(v, u, -1.0)
+        cut = drop_all_but(surprisals.view(-1), fewest)
+        result = _kept_sums(logits, target, valid, weight, cut, buffer, known=surprisals)
+    total, weights, _ = result
+    scale = (1 / weights if weights > 0 else 0.0) if mean else 1.0
+    if buffer is not None and scale != 1:
+        buffer.mul_(scale)
+    return logits.new_tensor(total * scale), buffer
+
+
+def _above(x: float) -> float:
+    """The smallest float32 above `x`."""
+    single = torch.tensor(x, dtype=torch.float32)
+    return torch.nextafter(single, torch.tensor(math.inf)).item() if single <= x else single.item()
+
+
+def _kept_sums(
+    logits: Tensor,
+    target: Tensor,
+    valid: Tensor | None,
+    weight: Tensor | None,
+    cut: float,
+    buffer: Tensor | None,
+    known: Tensor | None,
+) -> tuple[float, float, float]:
+    """Σ w u, Σ w and number of the pixels with u >= cut; their slopes w du/dz into `buffer`."""
+    total = weights = count = 0.0
+    for at in sigmoid_chunks(logits.shape):
+        z, t, v = _clean(logits, target, valid, at)
+        u = _sigmoid_surprisal(z, t) if known is None else known[at[0], :, at[1]]
+        kept = torch.ge(u, cut, out=torch.empty_like(z))
+        if v is not None and known is None:
+            kept.mul_(v)
+        count += kept.sum().item()
+        if _all_hard(t):
+            w = kept if weight is None else kept * (weight[1] * t + weight[0] * (1 - t))
+            value = torch.mul(u, w)
+            if buffer is not None:
+                sign = torch.rsub(t, 1, alpha=2)
+                slope = torch.mul(z, sign).sigmoid_().mul_(sign).mul_(w)
+        else:
+            w1, w0 = kept * t, kept * (1 - t)
+            if weight is not None:
+                w1, w0 = weight[1] * w1, weight[0] * w0
+            w = w1 + w0
+            value = w1 * _softplus(-z) + w0 * _softplus(z)
+            slope = w0 * torch.sigmoid(z) - w1 * torch.sigmoid(-z)
+        total += value.sum(dtype=torch.float64).item()
+        weights += w.sum(dtype=torch.float64).item()
+        if buffer is not None:
+            buffer[at[0], :, at[1]] = slope
+    return total, weights, count
+
+
+def _clean(
+    logits: Tensor, target: Tensor, valid: Tensor | None, at: Slices
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Logits, probabilities and mask of a chunk, 0 where void."""
+    z, t, v = logits[at[0], :, at[1]], target[at[0], :, at[1]], _cut(valid, at)
+    t = t.to(z.dtype)
+    return (z, t, v) if v is None else (torch.where(v, z, 0.0), torch.where(v, t, 0.0), v)
+
+
+def _sigmoid_surprisal(z: Tensor, t: Tensor) -> Tensor:
+    """Surprisal of labels, or cross-entropy of probabilities, under sigmoids."""
+    if _all_hard(t):
+        return _softplus(torch.rsub(t, 1, alpha=2).mul_(z))
+    return t * _softplus(-z) + (1 - t) * _softplus(z)
+
+
+def drop_all_but(u: Tensor, count: int) -> float:
+    """Set all but the `count` largest of a flat map to -1; return the smallest that is left.
+
+    Negative entries are void. Non-negative floats are ordered as their bits are: a histogram of
+    the upper half of the bits finds the few among which the last one kept must be.
+    """
+    if count <= 0:
+        u.fill_(-1.0)
+        return 0.0
+    if u.dtype != torch.float32:
+        chosen = u.topk(min(count, u.numel()), sorted=False)
+        u.fill_(-1.0).index_copy_(0, chosen.indices, chosen.values)
+        return max(0.0, chosen.values.min().item()) if u.numel() else 0.0
+    parts = u.split(_CHUNK // 2)
+    counts = torch.zeros((1 << 15) + 1, dtype=torch.int64)
+    for part in parts:
+        upper = (part.view(torch.int32) >> 16).clamp_min_(-1).add_(1)
+        counts += torch.bincount(upper, minlength=counts.numel())
+    above = counts.flip(0).cumsum(0)
+    place = int(torch.searchsorted(above, count))
+    if place >= counts.numel() - 1:  # no more than `count` are valid
+        return 0.0
+    upper_half = counts.numel() - 2 - place
+    near = torch.cat([p[(p.view(torch.int32) >> 16) == upper_half] for p in parts])
+    near = near.sort(descending=True).values
+    rank = count - (int(above[place - 1]) if place else 0)
+    cut = near[rank - 1].item()
+    surplus = int((near[rank:] == cut).sum())
+    if surplus:
+        u[(u == cut).nonzero()[:surplus, 0]] = -1.0
+    return cut
 
 
 class SigmoidStatistics(torch.autograd.Function):

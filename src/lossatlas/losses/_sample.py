@@ -28,6 +28,11 @@ from . import _check, _fast
 Phi = Callable[[Tensor, Tensor], Tensor]
 
 
+def itself(u: Tensor, q: Tensor) -> Tensor:
+    """The surprisal as it is: φ of cross-entropy, for which q need not be computed."""
+    return u
+
+
 @dataclass(frozen=True)
 class Regions:
     """Statistics per class of one image, shape (N, C), or of the batch, shape (C,)."""
@@ -142,8 +147,10 @@ class Sample:
         """
         if not self.softmax:
             z, t = self.clean_logits(), self.clean_target().to(self.logits.dtype)
-            positive = phi(-F.logsigmoid(z), torch.sigmoid(-z))
-            negative = phi(-F.logsigmoid(-z), torch.sigmoid(z))
+            positive, negative = -F.logsigmoid(z), -F.logsigmoid(-z)
+            if phi is not itself:
+                positive = phi(positive, torch.sigmoid(-z))
+                negative = phi(negative, torch.sigmoid(z))
             if weight is not None:
                 positive, negative = weight[1] * positive, weight[0] * negative
             value = t * positive + (1 - t) * negative
@@ -153,14 +160,14 @@ class Sample:
             value = ((value if weight is None else weight * value) * self.truth()).sum(1)
         else:
             u = self.label_surprisal()
-            value = phi(u, -torch.expm1(-u))
+            value = u if phi is itself else phi(u, -torch.expm1(-u))
             if weight is not None:
                 value = weight[self.clean_target().long(), 0] * value
         return value if self.valid is None else torch.where(self.valid, value, 0.0)
 
     def surprisal(self) -> Tensor:
         """Map of the target's surprisal -log p_t, soft targets' cross-entropy."""
-        return self.pixels(lambda u, q: u)
+        return self.pixels(itself)
 
     def label_surprisal(self) -> Tensor:
         """Surprisal of hard labels of exclusive classes, (N, P)."""
@@ -181,6 +188,8 @@ class Sample:
 
         `dphi` is the derivative of `phi` by u, or None where φ is u itself.
         """
+        if dphi is None:
+            phi = itself
         shared = self.shared and self.softmax
         constant = not any(x is not None and x.requires_grad for x in (weight, scale))
         if not self.fast or shared or not constant:
@@ -299,7 +308,7 @@ class Sample:
 
         def plain(z: Tensor) -> tuple[Tensor, ...]:
             twin = again(z)
-            u = twin.pixels(lambda u, q: u)
+            u = twin.pixels(itself)
             return u, _stacked(twin.regions(squared=squared))
 
         key = f"softmax {squared}"

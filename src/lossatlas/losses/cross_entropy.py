@@ -9,10 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from . import _check
+from . import _check, _fast
 from ._base import PixelLoss, SegmentationLoss, balance_table, product, ratio
 from ._processes import sum_over_processes
-from ._sample import Sample, class_table, eager_cpu
+from ._sample import Sample, class_table, eager_cpu, itself
 
 
 class CrossEntropyLoss(PixelLoss):
@@ -97,7 +97,8 @@ class OneVsAllCrossEntropyLoss(PixelLoss):
 
     Summed over the classes, averaged over the valid pixels with weights w_{y_i}. p is the softmax
     in multiclass mode and each channel's own sigmoid otherwise, where the loss is C times the
-    weighted mean of the C N entries. Soft targets t: Σ_c -t_c log p_c - λ (1-t_c) log(1-p_c).
+    weighted mean of the C N entries. Soft targets t: the mean of ℓ over labels drawn with
+    probabilities t, weights included.
 
     Parameters
     ----------
@@ -144,23 +145,29 @@ class OneVsAllCrossEntropyLoss(PixelLoss):
 
     def of(self, s: Sample) -> Tensor:
         """Σ_c of the yes-or-no losses; mean, sum or map over pixels."""
-        table, truth = class_table(self.weight, s), s.truth()
-        weights = s.weights(table)
-        if s.softmax:
-            log_p = s.log_probs()
-            negative = ((1 - truth) * -log_one_minus(log_p)).sum(1)
-            value = (truth * -log_p).sum(1) + self.negative_weight * negative
-            if table is not None:
-                value = weights * value
-            if s.valid is not None:
-                value = torch.where(s.valid, value, 0.0)
-        else:
-            positive, negative = s.sigmoid_surprisals()
-            value = truth * positive + self.negative_weight * (1 - truth) * negative
-            value = weights * value
-        loss = self.reduced(value, s, table)
-        # The mean runs over all entries, the definition sums over a pixel's C channels.
-        return s.channels * loss if not s.softmax and self.reduction == "mean" else loss
+        table = class_table(self.weight, s)
+        if not s.softmax:
+            sides = s.logits.new_tensor([self.negative_weight, 1.0])[:, None, None]
+            loss = self.mean(s, product(table, sides), table)
+            # The mean runs over all entries, the definition sums over a pixel's C channels.
+            return s.channels * loss if self.reduction == "mean" else loss
+        # A soft label is a mixture of hard ones: with probability t_c the label is c, which asks
+        # "is it c?" of class c and "is it not?" of the others, all with weight w_c.
+        yes = s.truth() if table is None else table * s.truth()
+        no = yes.sum(1, keepdim=True) - yes
+        log_p = s.log_probs()
+        value = -(yes * log_p + self.negative_weight * no * log_one_minus(log_p)).sum(1)
+        return self.reduced(value, s, table)
+
+    identity = True
+
+    def phi(self, u: Tensor, q: Tensor) -> Tensor:
+        """Surprisal of the answer, of yes and of no."""
+        return u
+
+    def dphi(self, u: Tensor, q: Tensor) -> Tensor:
+        """One."""
+        return torch.ones_like(u)
 
 
 def log_one_minus(log_p: Tensor) -> Tensor:
@@ -265,23 +272,55 @@ class _HardPixels(SegmentationLoss):
 
     needs = ("surprisal",)
 
-    def keep(self, u: Tensor, n: Tensor) -> Tensor:
-        """Which of the losses `u` (all pixels, flat; -1 where void) are kept; `n` are valid."""
-        raise TypeError(f"{type(self).__name__} defines no choice: override `keep`.")
+    #: Surprisals above this are kept, where they are enough.
+    cut: float | None = None
+
+    def fewest(self, n: Tensor) -> Tensor:
+        """How many of the `n` valid pixels are kept at least."""
+        raise TypeError(f"{type(self).__name__} defines no number: override `fewest`.")
 
     def of(self, s: Sample) -> Tensor:
         """Weighted mean (or sum, or map) of the surprisal over the pixels kept."""
         table = class_table(self.weight, s)
+        if s.fast and not s.softmax and self.reduction != "none":
+            return self.fast(s, table)
         u = s.surprisal()
-        weights = s.weights(table)
+        value = u if table is None else s.pixels(itself, table)
         valid = torch.ones_like(u, dtype=torch.bool) if s.valid is None else s.valid
         key = torch.where(valid, u.detach(), -1.0)
         kept = self.keep(key.reshape(-1), valid.sum()).reshape(u.shape) & valid
-        weights = torch.where(kept, weights, 0.0)
+        value = torch.where(kept, value, 0.0)
         if self.reduction == "none":
-            return s.shaped(weights * u)
-        total = (weights * u).sum()
-        return total if self.reduction == "sum" else ratio(total, weights.sum())
+            return s.shaped(value)
+        if self.reduction == "sum":
+            return value.sum()
+        return ratio(value.sum(), torch.where(kept, s.weights(table), 0.0).sum())
+
+    def keep(self, u: Tensor, n: Tensor) -> Tensor:
+        """Which of the losses `u` (all pixels, flat; -1 where void) are kept; `n` are valid."""
+        fewest = self.fewest(n)
+        if self.cut is None:
+            return largest(u, fewest)
+        hard = u > self.cut
+        if eager_cpu(u):
+            return hard if int(hard.sum()) >= int(fewest) else largest(u, fewest)
+        return torch.where(hard.sum() >= fewest, hard, largest(u, fewest))
+
+    def fast(self, s: Sample, table: Tensor | None) -> Tensor:
+        """Mean or sum by the chunked form."""
+        n = s.target.numel() if s.valid is None else int(s.valid.sum())
+        again = s.plainly()
+        result: Tensor = _fast.SigmoidHardest.apply(
+            s.logits,
+            s.target,
+            s.valid,
+            table,
+            self.cut,
+            int(self.fewest(torch.tensor(n))),
+            self.reduction == "mean",
+            lambda z: (self.of(again(z)),),
+        )
+        return result
 
 
 class OHEMCrossEntropyLoss(_HardPixels):
@@ -336,16 +375,12 @@ class OHEMCrossEntropyLoss(_HardPixels):
         else:
             self.min_kept = _check.number("min_kept", min_kept, low=0, high=1)
 
-    def keep(self, u: Tensor, n: Tensor) -> Tensor:
-        """Return u > -log θ, or the min_kept largest."""
-        hard = u > -math.log(self.threshold)
+        self.cut = -math.log(self.threshold)
+
+    def fewest(self, n: Tensor) -> Tensor:
+        """`min_kept`, but no more than there are."""
         fewest = self.min_kept * n if isinstance(self.min_kept, float) else self.min_kept + 0 * n
-        fewest = torch.minimum(fewest.round().long(), n)
-        if eager_cpu(u):
-            if int(hard.sum()) >= int(fewest):
-                return hard
-            return largest(u, fewest)
-        return torch.where(hard.sum() >= fewest, hard, largest(u, fewest))
+        return torch.minimum(fewest.round().long(), n)
 
 
 class TopKCrossEntropyLoss(_HardPixels):
@@ -392,17 +427,16 @@ class TopKCrossEntropyLoss(_HardPixels):
         super().__init__(mode=mode, weight=weight, ignore_index=ignore_index, reduction=reduction)
         self.k = _check.number("k", k, low=0, high=1, open_low=True)
 
-    def keep(self, u: Tensor, n: Tensor) -> Tensor:
-        """Return the round(k n) largest, at least one."""
-        return largest(u, (self.k * n).round().long().clamp_min(1))
+    def fewest(self, n: Tensor) -> Tensor:
+        """Return round(k n), at least one."""
+        return (self.k * n).round().long().clamp_min(1)
 
 
 def largest(u: Tensor, count: Tensor) -> Tensor:
-    """Mask of the `count` largest of a flat tensor."""
+    """Mask of the `count` largest of a flat tensor, in which void pixels are negative."""
     if eager_cpu(u):
-        k = min(int(count), u.numel())
-        chosen = u.topk(k, sorted=False).indices
-        return torch.zeros_like(u, dtype=torch.bool).index_fill_(0, chosen, True)
+        left = u.clone()
+        return left >= _fast.drop_all_but(left, int(count))
     # A rank for every pixel: no host needs to know how many are kept.
     order = u.argsort(descending=True)
     rank = torch.arange(u.shape[0], device=u.device)
