@@ -534,7 +534,10 @@ class SigmoidHardest(torch.autograd.Function):
         buffer = _take(ctx)
         if buffer is None:
             logits, target, valid, weight = ctx.saved_tensors
-            buffer = _sigmoid_hardest(logits, target, valid, weight, *ctx.how, keep=True)[1]
+            cut, fewest, mean = ctx.how
+            buffer = _sigmoid_hardest(logits, target, valid, weight, cut, fewest, mean, keep=True)[
+                1
+            ]
         return _times(buffer, grad), *(None,) * 7
 
 
@@ -548,6 +551,7 @@ def _sigmoid_hardest(
     mean: bool,
     keep: bool,
 ) -> tuple[Tensor, Tensor | None]:
+    """The mean or sum, and its gradient if `keep`."""
     buffer = _like(logits) if keep or cut is None else None
     result = None
     if cut is not None:  # the smallest float32 above it: what is compared is >=

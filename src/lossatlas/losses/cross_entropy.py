@@ -286,15 +286,20 @@ class _HardPixels(SegmentationLoss):
             return self.fast(s, table)
         u = s.surprisal()
         value = u if table is None else s.pixels(itself, table)
-        valid = torch.ones_like(u, dtype=torch.bool) if s.valid is None else s.valid
-        key = torch.where(valid, u.detach(), -1.0)
-        kept = self.keep(key.reshape(-1), valid.sum()).reshape(u.shape) & valid
-        value = torch.where(kept, value, 0.0)
+        key = u.detach()
+        n = torch.tensor(key.numel(), device=u.device)
+        if s.valid is not None:
+            key, n = torch.where(s.valid, key, -1.0), s.valid.sum()
+        # A factor, where a selection would do: it costs a tenth.
+        kept = self.keep(key.reshape(-1), n).reshape(u.shape).to(u.dtype)
+        if s.valid is not None:
+            kept = kept * s.valid
+        value = value * kept
         if self.reduction == "none":
             return s.shaped(value)
         if self.reduction == "sum":
             return value.sum()
-        return ratio(value.sum(), torch.where(kept, s.weights(table), 0.0).sum())
+        return ratio(value.sum(), (s.weights(table) * kept).sum())
 
     def keep(self, u: Tensor, n: Tensor) -> Tensor:
         """Which of the losses `u` (all pixels, flat; -1 where void) are kept; `n` are valid."""
