@@ -337,3 +337,38 @@ def test_half_precision_logits_are_counted_in_single_precision():
     assert found.calibration == expected.calibration
     for name in ("argmax", "shifted"):
         assert np.array_equal(found.by_rule[name].per_image, expected.by_rule[name].per_image)
+
+
+# --- outlines and objects -----------------------------------------------------------------------
+
+
+def test_outlines_and_objects_are_those_of_the_argmax_and_only_where_asked_for():
+    data = many_classes(images=3)
+    data.target[:, :6, :6] = 1  # an object of some size
+    data.logits[:, 1, :6, :6] += 9
+    plain = evaluate(nn.Identity(), data, CPU)
+    assert plain.boundary == [] and plain.size_recall == []
+    outlines, objects = metrics.BoundaryMetrics(4), metrics.ObjectRecall(4)
+    outlines.update(data.logits.argmax(1), data.target)
+    objects.update(data.logits.argmax(1), data.target)
+    rules = {"tuned": DecisionRule((0.0, 5.0, 5.0, 5.0))}
+    for size in (1, 3):
+        found = evaluate(nn.Identity(), data, CPU, batch_size=size, rules=rules, boundary=True)
+        rows = [{k: v for k, v in row.items() if k != "class_name"} for row in found.boundary]
+        assert rows == outlines.rows()
+        assert [row["class_name"] for row in found.boundary] == list(data.classes)
+        assert str(found.size_recall) == str(objects.rows())
+    assert {"boundary_iou", "boundary_f", "hd95", "assd", "nsd", "n"} <= set(rows[0])
+    assert {"stratum", "objects", "found", "recall"} <= set(found.size_recall[0])
+    strata = {row["stratum"]: row for row in found.size_recall}
+    assert strata["16–63"]["objects"] >= 3 and strata["16–63"]["recall"] == 1
+
+
+def test_without_a_background_the_first_class_has_objects_too():
+    target = torch.zeros(1, 4, 4, dtype=torch.long)
+    target[0, :, 2:] = 1
+    logits = torch.nn.functional.one_hot(target, 2).movedim(-1, 1).float()
+    for classes, count in ((("sky", "road"), 2), (("background", "road"), 1)):
+        data = Drawn(logits, target, mode="multiclass", classes=classes)
+        found = evaluate(nn.Identity(), data, CPU, boundary=True)
+        assert sum(row["found"] for row in found.size_recall) == count

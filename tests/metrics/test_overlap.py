@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import doctest
-
 import numpy as np
 import pytest
 import torch
@@ -17,7 +15,7 @@ from sklearn.metrics import (
 )
 
 from lossatlas import metrics
-from lossatlas.metrics import ConfusionMatrix, confusion_per_image, overlap
+from lossatlas.metrics import ConfusionMatrix, confusion_per_image
 
 torch.set_num_threads(1)
 
@@ -232,5 +230,22 @@ def test_bad_input_is_refused_with_expected_got_and_remedy_and_changes_nothing()
         confusion_per_image(np.array(1), np.array(1), 2)
 
 
-def test_the_examples_of_the_docstrings_hold():
-    assert doctest.testmod(overlap, optionflags=doctest.NORMALIZE_WHITESPACE).failed == 0
+def test_an_image_at_a_time_adds_up_to_the_matrix_of_the_set():
+    pred, target = random_labels(4)
+    whole, parts = ConfusionMatrix(5, ignore_index=255), ConfusionMatrix(5, ignore_index=255)
+    whole.update(pred, target)
+    counts = [parts.update_per_image(pred[n : n + 2], target[n : n + 2]) for n in range(0, 6, 2)]
+    assert np.array_equal(np.concatenate(counts), confusion_per_image(pred, target, 5, 255))
+    assert np.array_equal(whole.matrix, parts.matrix)
+
+
+def test_the_volume_ratio_by_hand():
+    matrix = ConfusionMatrix(3, ignore_index=9)
+    matrix.update(PREDICTION, TRUTH)
+    # predicted 3, 3, 1 pixels (void left out) of 3, 2, 2 true ones
+    np.testing.assert_allclose(matrix.volume_ratio(), [1, 3 / 2, 1 / 2], rtol=1e-15)
+    assert matrix.mean_volume_ratio(foreground_only=True) == pytest.approx(1)
+    np.testing.assert_allclose(
+        matrix.volume_ratio(), matrix.recall() / matrix.precision(), rtol=1e-12
+    )
+    assert np.isnan(metrics.volume_ratio_from_counts([0, 3, 0]))

@@ -50,6 +50,12 @@ class Evaluation:
         by_rule: the result of every rule; ``argmax`` is always there, and first.
         calibration: ``ece``, ``ece_foreground``, ``nll``, ``brier``, as :class:`lossatlas.metrics.Calibration`
             defines them.
+        boundary: one row a class by ``argmax``, as :class:`lossatlas.metrics.BoundaryMetrics` gives them, with
+            ``class_name``; in pixels, NSD at 1 pixel, BF at 0.75 % and boundary IoU at 2 % of the diagonal.
+            Empty if it was not asked for.
+        size_recall: one row a stratum of object size by ``argmax``, as :class:`lossatlas.metrics.ObjectRecall`
+            gives them: all foreground classes, found where half of the object is covered. Empty if it was not
+            asked for.
     """
 
     confusion: metrics.ConfusionMatrix
@@ -58,6 +64,8 @@ class Evaluation:
     mean_logits: np.ndarray
     by_rule: dict[str, RuleResult] = field(default_factory=dict)
     calibration: dict[str, float] = field(default_factory=dict)
+    boundary: list[dict[str, Any]] = field(default_factory=list)
+    size_recall: list[dict[str, Any]] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -96,6 +104,7 @@ def evaluate(
     batch_size: int = 32,
     keep_predictions: bool = False,
     rules: Mapping[str, DecisionRule] | None = None,
+    boundary: bool = False,
 ) -> Evaluation:
     """Run ``model`` over ``dataset`` in evaluation mode, batch by batch.
 
@@ -106,6 +115,8 @@ def evaluate(
         batch_size: images at a time; it changes memory and speed, not the result.
         keep_predictions: also return the predicted classes of every image.
         rules: further decision rules by name; ``argmax`` is always among the results.
+        boundary: also measure outlines and objects, on the CPU (about a millisecond a class and image of
+            64×64, up to 60 of 360×480).
 
     Raises:
         ValueError: a rule has not one offset a channel.
@@ -129,6 +140,12 @@ def evaluate(
         background=0 if has_background(dataset.classes) else None,
         ignore_index=dataset.ignore_index,
     )
+    outlines = metrics.BoundaryMetrics(num_classes, dataset.ignore_index)
+    objects = metrics.ObjectRecall(
+        num_classes,
+        dataset.ignore_index,
+        classes=range(1 if has_background(dataset.classes) else 0, num_classes),
+    )
     predictions = []
     logit_sums = torch.zeros(num_classes, num_classes, dtype=torch.float64)
     with _evaluating(model):
@@ -138,6 +155,9 @@ def evaluate(
             for name, rule in known.items():
                 prediction = rule(logits)
                 counts[name].append(confusions[name].update_per_image(prediction, target))
+                if name == "argmax" and boundary:
+                    outlines.update(prediction, target)
+                    objects.update(prediction, target)
                 if name == "argmax" and keep_predictions:
                     predictions.append(prediction.to(torch.uint8).cpu().numpy())
     by_rule = {name: RuleResult(confusions[name], np.concatenate(counts[name])) for name in known}
@@ -149,6 +169,10 @@ def evaluate(
         _mean_logits(logit_sums, plain.per_image),
         by_rule,
         calibration.compute(),
+        [{"class_name": dataset.classes[r["class_index"]], **r} for r in outlines.rows()]
+        if boundary
+        else [],
+        objects.rows() if boundary else [],
     )
 
 

@@ -1,5 +1,21 @@
-"""Overlap, decision rules, calibration: streaming, per class, per image and over a whole set."""
+"""Overlap, boundaries, calibration and decision rules of segmentations.
 
+Functions take one pair of masks; classes (:class:`ConfusionMatrix`, :class:`BoundaryMetrics`,
+:class:`ObjectRecall`, :class:`Calibration`, :class:`ThresholdSearch`, :class:`OffsetSearch`) take batch after
+batch, and their memory does not grow with the set.
+"""
+
+from lossatlas.metrics.boundary import (
+    BoundaryMetrics,
+    ObjectRecall,
+    average_surface_distance,
+    boundary_f,
+    boundary_iou,
+    hausdorff_distance,
+    normalized_surface_dice,
+    surface,
+    surface_distances,
+)
 from lossatlas.metrics.calibration import Calibration
 from lossatlas.metrics.overlap import (
     ConfusionMatrix,
@@ -13,15 +29,24 @@ from lossatlas.metrics.overlap import (
 from lossatlas.metrics.thresholds import DecisionRule, OffsetSearch, ThresholdSearch
 
 __all__ = [
+    "BoundaryMetrics",
     "Calibration",
     "ConfusionMatrix",
     "DecisionRule",
+    "ObjectRecall",
     "OffsetSearch",
     "ThresholdSearch",
+    "average_surface_distance",
+    "boundary_f",
+    "boundary_iou",
     "confusion_per_image",
     "dice_from_counts",
+    "hausdorff_distance",
     "iou_from_counts",
+    "normalized_surface_dice",
     "precision_from_counts",
     "recall_from_counts",
+    "surface",
+    "surface_distances",
     "volume_ratio_from_counts",
 ]
