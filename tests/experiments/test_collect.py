@@ -10,10 +10,11 @@ import pandas as pd
 import pytest
 
 from lossatlas.experiments import Study
-from lossatlas.experiments.collect import collect, disagreement
+from lossatlas.experiments.collect import _thin, collect, concatenate, disagreement
 from lossatlas.experiments.components import load_datasets
 from lossatlas.experiments.record import run_path
 from lossatlas.experiments.training import train_run
+from lossatlas.experiments.tuning import select
 
 STUDY = Study.model_validate(
     {
@@ -50,14 +51,124 @@ def test_the_records_have_one_row_a_run_and_the_study_s_labels(runs_dir, tmp_pat
         ("ce", 0), ("ce", 1), ("dice_again", 0), ("dice_again", 1),
     ]  # fmt: skip
     assert list(runs.loss_name) == ["ce", "ce", "dice", "dice"]
-    assert pd.read_parquet(folder / "per_class.parquet").shape[0] == 4 * 11
-    assert pd.read_parquet(folder / "per_image.parquet").shape[0] == 4 * 11 * 8
+    per_class = pd.read_parquet(folder / "per_class.parquet")
+    per_image = pd.read_parquet(folder / "per_image.parquet")
+    for table in (per_class, per_image):
+        assert list(table.rule.unique()) == ["argmax", "tuned", "theory"]
+    assert per_class.shape[0] == 4 * 11 * 3
+    assert per_image.shape[0] == 4 * 11 * 8 * 3
     assert pd.read_parquet(folder / "curves.parquet").shape[0] == 4 * 2
     described = json.loads((folder / "study.json").read_text())
     assert described["missing_runs"] == 0
     assert described["classes"]["digits"][0] == "background"
     with np.load(folder / "predictions.npz", allow_pickle=False) as shown:
         assert shown["digits/unet/images"].shape[1:3] == shown["digits/unet/dice_again"].shape[1:3]
+
+
+def test_a_run_s_row_holds_what_each_decision_rule_found_as_its_counts_do(runs_dir, tmp_path):
+    folder = collect(STUDY, runs_dir=runs_dir, results_dir=tmp_path)
+    runs = pd.read_parquet(folder / "runs.parquet").set_index("run_id")
+    pooled = (
+        pd.read_parquet(folder / "per_image.parquet")
+        .groupby(["run_id", "rule", "class_index"])[["tp", "fp", "fn"]]
+        .sum()
+        .query("class_index > 0")
+    )
+    scored = 2 * pooled.tp + pooled.fp + pooled.fn
+    dice = (2 * pooled.tp / scored.where(scored > 0)).groupby(["run_id", "rule"]).mean()
+    for run_id, run in runs.iterrows():
+        for rule, column in (("argmax", ""), ("tuned", "_tuned"), ("theory", "_theory")):
+            assert run[f"foreground_dice{column}"] == pytest.approx(dice[run_id, rule], abs=1e-9)
+        assert np.isfinite(run[["ece", "ece_foreground", "nll", "brier"]].astype(float)).all()
+        assert run.val_foreground_dice_tuned >= run.val_foreground_dice
+        assert len(json.loads(run.offsets_tuned)) == 11
+        assert (run.optimizer, run.lr) == ("adamw", 0.003)
+
+
+def test_every_run_says_where_it_comes_from(runs_dir, tmp_path):
+    runs = pd.read_parquet(collect(STUDY, runs_dir=runs_dir, results_dir=tmp_path) / "runs.parquet")
+    for _, run in runs.iterrows():
+        assert json.loads(run.packages)["torch"]
+        assert json.loads(run.hardware)["device"] == "cpu"
+        assert run.code_version and run.created_utc and run.dirty in (True, False)
+        assert json.loads(run.config)["loss"] == run.loss_name
+        assert np.isnan(run.energy_j), "no driver gives the energy of a processor"
+
+
+def test_tables_of_several_studies_are_laid_below_each_other(runs_dir, tmp_path):
+    first = collect(STUDY, runs_dir=runs_dir, results_dir=tmp_path)
+    fewer = STUDY.model_copy(update={"study": "fewer", "losses": STUDY.losses[:1]})
+    second = collect(fewer, runs_dir=runs_dir, results_dir=tmp_path)
+    for name in ("runs", "per_class", "per_image", "curves"):
+        both = concatenate([first, second], name)
+        alone = pd.read_parquet(first / f"{name}.parquet")
+        assert list(both.columns) == ["study", *alone.columns]
+        assert set(both.study) == {"tiny", "fewer"}
+        assert both[both.study == "tiny"].run_id.nunique() == 4
+        assert both[both.study == "fewer"].run_id.nunique() == 2
+
+
+def test_records_of_two_schemas_are_not_laid_below_each_other(runs_dir, tmp_path):
+    folder = collect(STUDY, runs_dir=runs_dir, results_dir=tmp_path)
+    old = tmp_path / "old"
+    shutil.copytree(folder, old)
+    described = json.loads((old / "study.json").read_text())
+    (old / "study.json").write_text(json.dumps(described | {"schema": 1}))
+    with pytest.raises(ValueError, match=r"one schema, got \[1, 2\]"):
+        concatenate([folder, old])
+
+
+def test_long_curves_are_thinned_but_keep_every_measurement():
+    steps = np.arange(1, 1001)
+    curve = pd.DataFrame({"step": steps, "val_mean_dice": np.nan, "foreground_share": np.nan})
+    curve.loc[curve.step == 777, "val_mean_dice"] = 0.5
+    curve.loc[curve.step % 25 == 1, "foreground_share"] = 0.1
+    thin = _thin(curve)
+    assert {1, 26, 777, 3, 999} <= set(thin.step)
+    assert 777 in set(thin[thin.val_mean_dice.notna()].step)
+    assert len(thin) < 400
+    assert len(_thin(curve.head(400))) == 400
+
+
+def test_a_tuned_study_shows_what_was_tried_and_what_was_chosen(runs_dir, tmp_path):
+    """The runs of the study above serve as tuning runs: their seeds are its seeds."""
+    tuned = Study.model_validate(
+        STUDY.model_dump()
+        | {
+            "study": "tuned",
+            "losses": ["ce"],
+            "seeds": [5],
+            "tuning": {"lr": [0.003, 0.01], "seeds": [0, 1]},
+            "runs_per_job": 2,
+            "predictions": [{"claim": 7, "text": "it will be so"}],
+            "smallest_effect": 0.01,
+        }
+    )
+    work = tmp_path / "runs"
+    shutil.copytree(runs_dir, work)
+    datasets = load_datasets(tuned.examples()[0])
+    for _, config in tuned.tuning_runs():
+        train_run(config, datasets, runs_dir=work, accelerator="cpu")
+    with pytest.raises(FileNotFoundError, match="no run of study 'tuned'"):
+        collect(tuned, runs_dir=work, results_dir=tmp_path)
+    selection = select(tuned, work)
+    for _, config in tuned.reporting_runs(selection):
+        train_run(config, datasets, runs_dir=work, accelerator="cpu")
+    folder = collect(tuned, runs_dir=work, results_dir=tmp_path)
+    table = pd.read_parquet(folder / "tuning.parquet")
+    assert len(table) == 4
+    chosen = table[table.chosen]
+    assert set(chosen.seed) == {0, 1}
+    assert chosen.lr.nunique() == 1
+    means = table.groupby("lr").val_foreground_dice_tuned.mean()
+    assert chosen.lr.iloc[0] == means.idxmax()
+    runs = pd.read_parquet(folder / "runs.parquet")
+    assert list(runs.seed) == [5], "a tuning run is not reported"
+    assert runs.lr.iloc[0] == chosen.lr.iloc[0]
+    described = json.loads((folder / "study.json").read_text())
+    assert described["predictions"] == [{"claim": "7", "text": "it will be so"}]
+    assert described["smallest_effect"] == 0.01
+    assert described["tuning"]["choices"][0]["lr"] == chosen.lr.iloc[0]
 
 
 def test_the_records_are_not_written_again_while_the_runs_are_the_same(runs_dir, tmp_path):

@@ -1,29 +1,53 @@
-"""From run folders to a study's records: small tables that the reports read, and nothing else does."""
+"""From run folders to a study's records: small tables that the reports read, and nothing else does.
+
+``study.json``         what was asked, what was expected, and where the numbers come from
+``runs.parquet``       a row a run that is reported, with its provenance
+``per_class.parquet``  a row a run, decision rule and class, over the pooled test set
+``per_image.parquet``  a row a run, decision rule, test image and class: pixel counts
+``curves.parquet``     a row a run and step
+``tuning.parquet``     a row a tuning run, those that are missing included (where the study tunes)
+``boundary.parquet``, ``size_recall.parquet``  where the runs measured them
+``predictions.npz``    the test images on which the losses disagree most, first seed
+"""
 
 from __future__ import annotations
 
+import hashlib
 import json
+import math
 import os
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from lossatlas.experiments.components import load_datasets
 from lossatlas.experiments.config import RunConfig
 from lossatlas.experiments.evaluation import has_background
 from lossatlas.experiments.provenance import code_version
 from lossatlas.experiments.record import NoRunsError, is_complete, read_run, run_path
-from lossatlas.experiments.study import Cell, Study, labels
+from lossatlas.experiments.study import Member, Study, labels
+from lossatlas.experiments.tuning import RULE, Selection, select
 from lossatlas.metrics import dice_from_counts
 
-SCHEMA = 1
+SCHEMA = 2
 #: Test images shown for each data set and model: those on which the losses disagree most.
 SHOWN_IMAGES = 6
+#: Decision rules beside the largest logit; their columns carry the rule's name.
+RULES = ("tuned", "theory")
+#: What ``runs.parquet`` has of each of them.
+_BY_RULE = ("foreground_dice", "foreground_iou", "mean_precision", "mean_recall", "volume_ratio")
+_CALIBRATION = ("ece", "ece_foreground", "nll", "brier")
+#: Steps of a run that ``curves.parquet`` keeps beside those at which something was measured.
+_CURVE_ROWS = 400
+_FLOAT32 = ("loss_value", "grad_norm", "lr", "foreground_share", "val_mean_dice", "val_mean_iou")
+_INT32 = ("class_index", "tp", "fp", "fn", "step", "epoch")
 
 
 def collect(
@@ -48,45 +72,45 @@ def collect(
         the folder of the records.
 
     Raises:
-        NoRunsError: not one run of the study is there.
+        NoRunsError: not one run that the study reports is there.
         ValueError: a run's test set is not the one that its configuration gives today.
     """
-    cells = [(cell, run) for cell in study.cells() for run in cell.runs()]
-    there = [(cell, run) for cell, run in cells if is_complete(runs_dir, run)]
+    selection = select(study, runs_dir) if study.tuning else None
+    there = [
+        (member, config)
+        for member, config in study.reporting_runs(selection)
+        if is_complete(runs_dir, config)
+    ]
     folder = Path(results_dir) / study.study
     if not there:
         raise NoRunsError(
-            f"no run of study {study.study!r} in {runs_dir}/: run `lossatlas run {study.study}` first"
+            f"no run of study {study.study!r} in {runs_dir}/: run `lossatlas run {file or study.study}` first"
         )
-    records = {run.run_id: read_run(run_path(runs_dir, run)) for _, run in there}
-    fingerprint = [
-        SCHEMA,
-        study.model_dump(),
-        [[run_id, record["created_utc"]] for run_id, record in records.items()],
-        outdated(records),
-        file,
-    ]
+    records = {config.run_id: read_run(run_path(runs_dir, config)) for _, config in there}
+    tuning = _tuning_table(study, selection, runs_dir)
+    fingerprint = _fingerprint(study, records, tuning, file)
     if _is_current(folder, fingerprint):
         return folder
 
-    keys = {run.run_id: _key(cell, run) for cell, run in there}
+    keys = {config.run_id: _key(member, config) for member, config in there}
     folder.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(prefix=f".{study.study}-", dir=folder.parent))
     try:
-        _runs_table(there, records).to_parquet(temporary / "runs.parquet", index=False)
-        _per_class_table(keys, records).to_parquet(temporary / "per_class.parquet", index=False)
-        per_image = _stack(runs_dir, there, keys, "per_image.parquet")
-        per_image.to_parquet(temporary / "per_image.parquet", index=False)
-        _stack(runs_dir, there, keys, "curves.parquet").to_parquet(
-            temporary / "curves.parquet", index=False
+        _save(_runs_table(study, there, records), temporary / "runs.parquet")
+        _save(_per_class_table(keys, records), temporary / "per_class.parquet")
+        for name in ("boundary", "size_recall"):
+            table = _rows(keys, records, name)
+            if len(table):
+                _save(table, temporary / f"{name}.parquet")
+        if study.tuning:
+            _save(tuning, temporary / "tuning.parquet")
+        _stack(runs_dir, keys, "per_image.parquet", temporary, _small)
+        _stack(runs_dir, keys, "curves.parquet", temporary, lambda curve: _small(_thin(curve)))
+        np.savez_compressed(temporary / "predictions.npz", **_predictions(study, there, runs_dir))
+        description = _describe(study, selection, records, tuning, file)
+        (temporary / "study.json").write_text(
+            json.dumps(description | {"fingerprint": fingerprint}, indent=1) + "\n"
         )
-        np.savez_compressed(
-            temporary / "predictions.npz", **_predictions(study, there, per_image, runs_dir)
-        )
-        description = _describe(study, records, len(cells) - len(there), file) | {
-            "fingerprint": fingerprint
-        }
-        (temporary / "study.json").write_text(json.dumps(description, indent=1) + "\n")
         temporary.chmod(0o755)
         _replace(temporary, folder)
     finally:
@@ -94,21 +118,59 @@ def collect(
     return folder
 
 
-def _key(cell: Cell, run: RunConfig) -> dict[str, Any]:
+def concatenate(folders: Iterable[str | Path], table: str = "runs") -> pd.DataFrame:
+    """The tables of one name of several studies below each other, with the study's name in the first column.
+
+    Args:
+        folders: records, as :func:`collect` leaves them.
+        table: ``"runs"``, ``"per_class"``, ``"per_image"``, ``"curves"``, ``"tuning"`` ….
+
+    Raises:
+        ValueError: none is given, or they are of different schemas, so that one column would mean two things.
+    """
+    paths = [Path(folder) for folder in folders]
+    studies = [json.loads((path / "study.json").read_text()) for path in paths]
+    schemas = {study["schema"] for study in studies}
+    if len(schemas) != 1:
+        raise ValueError(
+            f"expected records of one schema, got {sorted(schemas) or 'none'}: collect them again with this version"
+        )
+    tables = []
+    for path, study in zip(paths, studies, strict=True):
+        rows = pd.read_parquet(path / f"{table}.parquet")
+        rows.insert(0, "study", study["study"])
+        tables.append(rows)
+    return pd.concat(tables, ignore_index=True)
+
+
+def _fingerprint(
+    study: Study, records: Mapping[str, Any], tuning: pd.DataFrame, file: str | None
+) -> str:
+    """Changes when the records would: with the study, its runs, or the code that they are compared with."""
+    content = [
+        SCHEMA,
+        study.model_dump(),
+        [[run_id, record["created_utc"]] for run_id, record in records.items()],
+        tuning.to_json(),
+        outdated(records),
+        file,
+    ]
+    return hashlib.sha256(json.dumps(content).encode()).hexdigest()
+
+
+def _key(member: Member, config: RunConfig) -> dict[str, Any]:
     return {
-        "run_id": run.run_id,
-        "dataset": cell.dataset,
-        "model": cell.model,
-        "loss": cell.loss,
-        "seed": run.seed,
+        "run_id": config.run_id,
+        "dataset": member.dataset,
+        "model": member.model,
+        "loss": member.loss,
+        "seed": member.seed,
     }
 
 
-def _is_current(folder: Path, fingerprint: list[Any]) -> bool:
+def _is_current(folder: Path, fingerprint: str) -> bool:
     try:
-        return json.loads((folder / "study.json").read_text())["fingerprint"] == json.loads(
-            json.dumps(fingerprint)
-        )
+        return json.loads((folder / "study.json").read_text())["fingerprint"] == fingerprint
     except (OSError, ValueError, KeyError):
         return False
 
@@ -123,91 +185,215 @@ def _replace(temporary: Path, folder: Path) -> None:
     shutil.rmtree(old, ignore_errors=True)
 
 
-def _runs_table(there: list[tuple[Cell, RunConfig]], records: Mapping[str, Any]) -> pd.DataFrame:
+def _runs_table(
+    study: Study, there: Sequence[tuple[Member, RunConfig]], records: Mapping[str, Any]
+) -> pd.DataFrame:
+    names = {loss.label: loss.name for loss in study.losses}
     rows = []
-    for cell, run in there:
-        record = records[run.run_id]
+    for member, config in there:
+        record = records[config.run_id]
         rows.append(
-            _key(cell, run)
+            _key(member, config)
             | {
-                "loss_name": cell.loss_name,
+                "loss_name": names[member.loss],
                 "status": record["status"],
-                "steps": run.steps,
+                "steps": config.steps,
+                "optimizer": config.optimizer,
+                "lr": config.lr,
                 "wall_s": record["wall_s"],
                 "train_s": record["train_s"],
                 "peak_memory_mb": record["peak_memory_mb"],
                 "parameters": record["parameters"],
                 **record["metrics"],
+                **{
+                    name: record.get("calibration", {}).get(name, math.nan) for name in _CALIBRATION
+                },
+                **_by_rule(record),
+                **_validation(record),
                 "final_loss": record["final_loss"],
-                "code_version": record["code_version"],
+                **_provenance(record),
                 "config": json.dumps(record["config"], sort_keys=True),
             }
         )
     return pd.DataFrame(rows)
 
 
+def _by_rule(record: Mapping[str, Any]) -> dict[str, Any]:
+    """What the other decision rules make of the test set, and the offsets that were tuned."""
+    rules = record.get("rules", {})
+    columns: dict[str, Any] = {}
+    for rule in RULES:
+        metrics = rules.get(rule, {}).get("metrics", {})
+        columns |= {f"{name}_{rule}": metrics.get(name, math.nan) for name in _BY_RULE}
+    for rule in RULES:
+        columns[f"offsets_{rule}"] = json.dumps(rules.get(rule, {}).get("offsets"))
+    return columns
+
+
+def _validation(record: Mapping[str, Any]) -> dict[str, Any]:
+    validation = record.get("validation", {})
+    return {
+        f"val_{name}": validation.get(name, math.nan)
+        for name in ("foreground_dice", "foreground_dice_tuned")
+    }
+
+
+def _provenance(record: Mapping[str, Any]) -> dict[str, Any]:
+    """Where one run comes from, in columns; packages and hardware as JSON, alike in most rows."""
+    return {
+        "created_utc": record["created_utc"],
+        "commit": record.get("commit", ""),
+        "dirty": bool(record.get("dirty", False)),
+        "code_version": record["code_version"],
+        "packages": json.dumps(record["packages"], sort_keys=True),
+        "hardware": json.dumps(record["hardware"], sort_keys=True),
+        "energy_j": record.get("energy_j") or math.nan,
+        "interruptions": record.get("interruptions", 0),
+        "hashes": json.dumps(record.get("hashes", {}), sort_keys=True),
+    }
+
+
 def _per_class_table(
     keys: Mapping[str, dict[str, Any]], records: Mapping[str, Any]
 ) -> pd.DataFrame:
+    """Argmax first, then the other rules, as ``per_image`` has them."""
+    rows = []
+    for run_id, record in records.items():
+        rows += [keys[run_id] | {"rule": "argmax"} | row for row in record["per_class"]]
+        for rule in RULES:
+            of_rule = record.get("rules", {}).get(rule, {}).get("per_class", [])
+            rows += [keys[run_id] | {"rule": rule} | row for row in of_rule]
+    return pd.DataFrame(rows)
+
+
+def _rows(
+    keys: Mapping[str, dict[str, Any]], records: Mapping[str, Any], name: str
+) -> pd.DataFrame:
+    """The rows that every record lists under ``name``; none where nothing was measured."""
     return pd.DataFrame(
-        [keys[run_id] | row for run_id, record in records.items() for row in record["per_class"]]
+        [keys[run_id] | row for run_id, record in records.items() for row in record.get(name) or []]
     )
+
+
+def _tuning_table(study: Study, selection: Selection | None, runs_dir: str | Path) -> pd.DataFrame:
+    """Every tuning run: the sensitivity to the learning rate is a result of its own."""
+    rows = []
+    for member, config in study.tuning_runs():
+        record = read_run(run_path(runs_dir, config)) if is_complete(runs_dir, config) else {}
+        choice = selection.get(member.combination) if selection is not None else None
+        rows.append(
+            {
+                "dataset": member.dataset,
+                "model": member.model,
+                "loss": member.loss,
+                "optimizer": config.optimizer,
+                "lr": config.lr,
+                "seed": member.seed,
+                "run_id": config.run_id,
+                "steps": config.steps,
+                "status": record.get("status", "missing"),
+                **_validation(record),
+                "chosen": choice is not None
+                and (choice.optimizer, choice.lr) == (config.optimizer, config.lr),
+            }
+        )
+    return pd.DataFrame(rows)
 
 
 def _stack(
     runs_dir: str | Path,
-    there: list[tuple[Cell, RunConfig]],
     keys: Mapping[str, dict[str, Any]],
     name: str,
-) -> pd.DataFrame:
-    """The runs' tables of one name below each other, each row with its run's key in front."""
-    tables = []
-    for _, run in there:
-        table = pd.read_parquet(run_path(runs_dir, run) / name)
-        for position, (column, value) in enumerate(keys[run.run_id].items()):
-            table.insert(position, column, value)
-        tables.append(table)
-    return pd.concat(tables, ignore_index=True)
+    folder: Path,
+    change: Callable[[pd.DataFrame], pd.DataFrame],
+    runs_at_a_time: int = 64,
+) -> None:
+    """Write the runs' tables of one name below each other, each row with its run's key in front.
+
+    A few runs at a time, so that the memory does not grow with the study.
+    """
+    writer: pq.ParquetWriter | None = None
+    waiting: list[pd.DataFrame] = []
+
+    def flush() -> None:
+        nonlocal writer
+        filled = [table for table in waiting if len(table)] or waiting[:1]
+        rows = pa.Table.from_pandas(pd.concat(filled, ignore_index=True), preserve_index=False)
+        writer = writer or pq.ParquetWriter(folder / name, rows.schema, compression="zstd")
+        writer.write_table(rows.cast(writer.schema))
+        waiting.clear()
+
+    try:
+        for run_id, key in keys.items():
+            table = change(pd.read_parquet(Path(runs_dir) / run_id / name))
+            for position, (column, value) in enumerate(key.items()):
+                table.insert(position, column, value)
+            waiting.append(table)
+            if len(waiting) == runs_at_a_time:
+                flush()
+        if waiting:
+            flush()
+    finally:
+        if writer is not None:
+            writer.close()
+
+
+def _thin(curve: pd.DataFrame) -> pd.DataFrame:
+    """At most about 400 evenly spaced steps of a long run, and every step at which something was measured."""
+    every = -(-len(curve) // _CURVE_ROWS)
+    measured = curve.reindex(columns=["val_mean_dice", "foreground_share"]).notna().any(axis=1)
+    return curve[(curve.step % max(1, every) == 0) | measured | (curve.step == 1)].copy()
+
+
+def _small(table: pd.DataFrame) -> pd.DataFrame:
+    """Counts and curves need no more than 32 bits."""
+    kinds = {name: np.float32 for name in _FLOAT32} | {name: np.int32 for name in _INT32}
+    return table.astype({name: kinds[name] for name in table.columns if name in kinds})
+
+
+def _save(table: pd.DataFrame, path: Path) -> None:
+    table.to_parquet(path, index=False, compression="zstd")
 
 
 def _predictions(
-    study: Study,
-    there: list[tuple[Cell, RunConfig]],
-    per_image: pd.DataFrame,
-    runs_dir: str | Path,
+    study: Study, there: Sequence[tuple[Member, RunConfig]], runs_dir: str | Path
 ) -> dict[str, Any]:
-    """Images, truth and every loss's prediction (first seed) where the losses disagree most."""
+    """Images, truth and every loss's prediction (first seed, largest logit) where the losses disagree most."""
     arrays: dict[str, Any] = {}
-    datasets: dict[str, Any] = {}
     first_seed = study.seeds[0]
     for dataset in labels(study.datasets):
+        test_set: Any = None
         for model in labels(study.models):
-            cells = {
-                cell.loss: run
-                for cell, run in there
-                if (cell.dataset, cell.model, run.seed) == (dataset, model, first_seed)
+            runs = {
+                member.loss: config
+                for member, config in there
+                if (member.dataset, member.model, member.seed) == (dataset, model, first_seed)
             }
-            if not cells:
+            if not runs:
                 continue
-            if dataset not in datasets:
-                some = next(iter(cells.values()))
-                datasets[dataset] = load_datasets(some, splits=("test",))["test"]
-            test_set = datasets[dataset]
-            for run in cells.values():
-                _require_same_test_set(run_path(runs_dir, run), test_set)
-            of_model = per_image[
-                (per_image.dataset == dataset)
-                & (per_image.model == model)
-                & (per_image.seed == first_seed)
-            ]
-            shown = disagreement(of_model, test_set.ids, has_background(test_set.classes))
+            if test_set is None:
+                some = next(iter(runs.values()))
+                test_set = load_datasets(some, splits=("test",))["test"]
+            for config in runs.values():
+                _require_same_test_set(run_path(runs_dir, config), test_set)
+            counts = pd.concat(
+                [
+                    pd.read_parquet(run_path(runs_dir, config) / "per_image.parquet").assign(
+                        loss=loss
+                    )
+                    for loss, config in runs.items()
+                ]
+            )
+            if "rule" in counts:
+                counts = counts[counts.rule == "argmax"]
+            shown = disagreement(counts, test_set.ids, has_background(test_set.classes))
             shown = shown[:SHOWN_IMAGES]
             prefix = f"{dataset}/{model}"
             arrays[f"{prefix}/images"] = np.asarray(test_set.images[shown])
             arrays[f"{prefix}/targets"] = np.asarray(test_set.labels[shown])
             arrays[f"{prefix}/ids"] = np.asarray([test_set.ids[i] for i in shown])
-            for loss, run in cells.items():
-                with np.load(run_path(runs_dir, run) / "predictions.npz") as saved:
+            for loss, config in runs.items():
+                with np.load(run_path(runs_dir, config) / "predictions.npz") as saved:
                     arrays[f"{prefix}/{loss}"] = saved["predictions"][shown]
     return arrays
 
@@ -252,7 +438,11 @@ def disagreement(per_image: pd.DataFrame, ids: list[str], foreground_only: bool)
 
 
 def _describe(
-    study: Study, records: Mapping[str, Any], missing: int, file: str | None
+    study: Study,
+    selection: Selection | None,
+    records: Mapping[str, Any],
+    tuning: pd.DataFrame,
+    file: str | None,
 ) -> dict[str, Any]:
     """What a report says of the study, and where its numbers come from."""
     some = next(iter(records.values()))
@@ -268,15 +458,20 @@ def _describe(
         "study": study.study,
         "question": study.question,
         "datasets": labels(study.datasets),
+        "dataset_params": {dataset.label: dataset.params for dataset in study.datasets},
         "models": labels(study.models),
         "losses": [loss.model_dump() for loss in study.losses],
         "seeds": study.seeds,
         "steps": study.training.steps,
         "training": study.training.model_dump(),
+        "tuning": _describe_tuning(study, selection, tuning),
+        "report": study.report,
+        "predictions": [prediction.model_dump() for prediction in study.predictions],
+        "smallest_effect": study.smallest_effect,
         "classes": {label: record["classes"] for label, record in by_dataset.items()},
         "mode": {label: record["mode"] for label, record in by_dataset.items()},
         "data_checksums": {label: record["data_checksums"] for label, record in by_dataset.items()},
-        "missing_runs": missing,
+        "missing_runs": len(study.members("report")) - len(records),
         "command": f"make book STUDY={file or study.study}",
         "provenance": {
             "commit": ", ".join(sorted({record.get("commit", "") for record in records.values()})),
@@ -289,4 +484,29 @@ def _describe(
             "train_s": round(sum(record["train_s"] for record in records.values()), 1),
             "wall_s": round(sum(record["wall_s"] for record in records.values()), 1),
         },
+    }
+
+
+def _describe_tuning(
+    study: Study, selection: Selection | None, tuning: pd.DataFrame
+) -> dict[str, Any] | None:
+    """The grid, the rule in words, and what was chosen; None where nothing was tuned."""
+    if study.tuning is None or selection is None:
+        return None
+    return {
+        **study.tuning.model_dump(),
+        "rule": RULE,
+        "missing_runs": int((tuning.status == "missing").sum()),
+        "choices": [
+            {
+                "dataset": dataset,
+                "model": model,
+                "loss": loss,
+                "optimizer": choice.optimizer,
+                "lr": choice.lr,
+                "val_foreground_dice_tuned": choice.score,
+                "at_edge": choice.at_edge,
+            }
+            for (dataset, model, loss), choice in selection.items()
+        ],
     }
