@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 import numpy as np
 import torch
@@ -63,6 +64,15 @@ class AugmentationStream:
             if len(self.digests) == HASHED_BATCHES:
                 self.digests.append(_digest({"state": self.generator.get_state()}))
         return images, target
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a checkpoint keeps."""
+        return {"generator": self.generator.get_state(), "digests": self.digests}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from a checkpoint."""
+        self.generator.set_state(state["generator"])
+        self.digests = list(state["digests"])
 
     def hash(self) -> str:
         """One hash of all digests, for the record."""

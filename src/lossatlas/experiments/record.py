@@ -16,7 +16,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -45,25 +45,54 @@ def is_complete(runs_dir: str | Path, config: RunConfig) -> bool:
     return all((folder / name).is_file() for name in _FILES)
 
 
+def partial_path(runs_dir: str | Path, config: RunConfig) -> Path:
+    """Where a run under way keeps its checkpoints and what it writes; gone when the run is there."""
+    return Path(runs_dir) / f".{config.run_id}.partial"
+
+
 @contextmanager
 def new_run_folder(runs_dir: str | Path, config: RunConfig) -> Iterator[Path]:
     """A temporary folder that takes the run's name when the block ends, and vanishes if it raises.
 
+    What a process leaves that is killed here lies in :func:`partial_path`, and goes with it.
     If another process has finished the same run meanwhile, its folder stays and this one is dropped: equal
     configurations give equal results.
     """
     final = run_path(runs_dir, config)
-    final.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{config.run_id}-", dir=final.parent))
+    partial = partial_path(runs_dir, config)
+    partial.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(prefix="record-", dir=partial))
     try:
         yield temporary
         temporary.chmod(0o755)  # mkdtemp makes it private
-        if is_complete(runs_dir, config):
-            return
-        shutil.rmtree(final, ignore_errors=True)  # no whole run
-        os.replace(temporary, final)
+        if not is_complete(runs_dir, config):
+            _flush(temporary)  # a name must never reach the disk before what it names
+            shutil.rmtree(final, ignore_errors=True)  # no whole run
+            os.replace(temporary, final)
+            flush_folder(final.parent)
+        shutil.rmtree(partial, ignore_errors=True)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+        with suppress(OSError):
+            partial.rmdir()  # where no checkpoint is in it
+
+
+def flush_folder(folder: Path) -> None:
+    """Have the disk keep the names in ``folder``, where the system can be asked for it."""
+    with suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def _flush(folder: Path) -> None:
+    """Have the disk keep the files of ``folder``."""
+    for path in folder.iterdir():
+        with path.open("rb+") as file:
+            os.fsync(file.fileno())
+    flush_folder(folder)
 
 
 def write_run(

@@ -5,10 +5,12 @@ from __future__ import annotations
 import datetime
 import itertools
 import math
+import shutil
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +23,14 @@ from lightning_fabric.plugins.environments import LightningEnvironment
 from lossatlas.data.feeding import feed
 from lossatlas.experiments import provenance
 from lossatlas.experiments.augment import build_augmentation
+from lossatlas.experiments.checkpoint import Checkpoints
 from lossatlas.experiments.components import (
     build_loss_for,
     build_model_for,
     load_datasets,
     require_same_shape,
 )
-from lossatlas.experiments.config import RunConfig, TrainParameters
+from lossatlas.experiments.config import Precision, RunConfig, TrainParameters
 from lossatlas.experiments.evaluation import (
     Evaluation,
     evaluate,
@@ -37,7 +40,7 @@ from lossatlas.experiments.evaluation import (
     theory_rule,
     tune,
 )
-from lossatlas.experiments.gradients import BatchGradient
+from lossatlas.experiments.gradients import BatchGradient, random_state, set_random_state
 from lossatlas.experiments.instrumentation import ForegroundShare
 from lossatlas.experiments.pairing import (
     AugmentationStream,
@@ -46,7 +49,14 @@ from lossatlas.experiments.pairing import (
     hash_of_weights,
 )
 from lossatlas.experiments.progress import Heartbeat
-from lossatlas.experiments.record import is_complete, new_run_folder, run_path, write_run
+from lossatlas.experiments.record import (
+    is_complete,
+    new_run_folder,
+    partial_path,
+    run_path,
+    write_run,
+)
+from lossatlas.experiments.stopping import StopSignals
 from lossatlas.metrics import ConfusionMatrix, DecisionRule
 
 _CURVES = (
@@ -83,12 +93,21 @@ def build_optimizer(model: torch.nn.Module, config: RunConfig) -> torch.optim.Op
 
 @dataclass(frozen=True)
 class Trained:
-    """What the loop leaves behind: the curves, how it ended, and the hashes of what it saw."""
+    """What the loop leaves behind.
+
+    Attributes:
+        curves: a row a step.
+        status: ``"completed"``, or ``"diverged at step k"``.
+        train_s: seconds in the loop, less validation and checkpoints.
+        hashes: of the initial weights, the batches, and the augmented batches.
+        micro_batch: what the record says of micro-batches, or None.
+    """
 
     curves: pd.DataFrame
     status: str
     train_s: float
     hashes: dict[str, str]
+    micro_batch: dict[str, Any] | None
 
 
 def fit(
@@ -99,6 +118,8 @@ def fit(
     train_set: Any,
     validate: Callable[[], dict[str, float]],
     heartbeat: Callable[[int, float], None],
+    checkpoints: Checkpoints,
+    stop: StopSignals,
 ) -> Trained:
     """Train ``model`` for ``config.steps`` optimiser steps with warm-up and cosine decay.
 
@@ -110,10 +131,12 @@ def fit(
         train_set: a ``SegmentationDataset``.
         validate: called at ``config.evaluations`` evenly spaced steps, the last step among them.
         heartbeat: told the step and its loss.
+        checkpoints: the run goes on from the newest of them, and saves itself there.
+        stop: what was asked of the process; the run saves itself at the end of the step and stops.
 
     Returns:
-        curves, hashes, and a status: ``"completed"``, or ``"diverged at step k"`` if the loss or its gradient
-        became infinite or NaN; then the weights are those before that step.
+        the curves, and a status: ``"completed"``, or ``"diverged at step k"`` if the loss or its gradient became
+        infinite or NaN; then the network is the one before that step.
     """
     hashes = {
         "initial_weights": hash_of_weights(model),
@@ -124,38 +147,55 @@ def fit(
         model.to(memory_format=torch.channels_last)
     network, optimizer = fabric.setup(torch.compile(model) if config.compile else model, optimizer)
     gradient = BatchGradient(fabric, network, criterion, config.micro_batch)
+    stream = AugmentationStream(
+        build_augmentation(config.augment, train_set.ignore_index), config.seed
+    )
     foreground_share = ForegroundShare.of(train_set)
     evaluated = {
         round(config.steps * (k + 1) / config.evaluations) for k in range(config.evaluations)
     }
     rows: list[dict[str, float]] = []
-    status, train_s, since = "completed", 0.0, time.perf_counter()
+    status, watch = "completed", Stopwatch()
+
+    # what a run is made of, apart from its configuration: a checkpoint keeps the state of each
+    parts = {
+        "model": model,
+        "criterion": criterion,
+        "optimizer": getattr(optimizer, "optimizer", optimizer),
+        "gradient": gradient,
+        "augmentation": stream,
+        "watch": watch,
+    }
+    done, saved = checkpoints.load() or (0, None)
+    if saved is not None:
+        for name, part in parts.items():
+            part.load_state_dict(saved[name])
+        rows = [dict(zip(_CURVES, row, strict=True)) for row in saved["rows"].tolist()]
+        set_random_state(fabric.device, saved["random"])
+
     order = batch_indices(len(train_set), config.batch_size, config.seed)
-    stream = AugmentationStream(
-        build_augmentation(config.augment, train_set.ignore_index), config.seed
-    )
     batches = feed(
-        train_set, itertools.islice(order, config.steps), device=fabric.device, augment=stream
+        train_set, itertools.islice(order, done, config.steps), device=fabric.device, augment=stream
     )
-    for step, (images, target) in enumerate(batches, start=1):
+    watch.start()
+    for step, (images, target) in enumerate(batches, start=done + 1):
         lr = config.lr * learning_rate_factor(step - 1, config.steps, config.warmup_fraction)
         for group in optimizer.param_groups:
             group["lr"] = lr
         if config.channels_last:
             images = images.contiguous(memory_format=torch.channels_last)
-        measured: list[torch.Tensor] = []
-        watch = None
-        if config.share_every and (step - 1) % config.share_every == 0:
-            watch = partial(_measure, foreground_share, measured)
+        measured = config.share_every and (step - 1) % config.share_every == 0
 
-        optimizer.zero_grad()
-        loss = gradient(images, target, watch)
+        loss, share = gradient(images, target, foreground_share if measured else None)
         norm = torch.nn.utils.get_total_norm(
             [p.grad for p in model.parameters() if p.grad is not None]
         )
         # all that the host wants of a step comes in one transfer: each is a wait for the device
-        loss_value, grad_norm, *share = torch.stack([loss.float(), norm, *measured]).tolist()
+        loss_value, grad_norm, *shares = torch.stack(
+            [loss.float(), norm, *([] if share is None else [share])]
+        ).tolist()
         if not (math.isfinite(loss_value) and math.isfinite(grad_norm)):
+            gradient.restore()  # running statistics as they were before this step's forward pass
             status = f"diverged at step {step}"
             break
         optimizer.step()
@@ -167,29 +207,68 @@ def fit(
                 "loss_value": loss_value,
                 "grad_norm": grad_norm,
                 "lr": lr,
-                "foreground_share": share[0] if share else math.nan,
+                "foreground_share": shares[0] if shares else math.nan,
                 "val_mean_dice": math.nan,
                 "val_mean_iou": math.nan,
             }
         )
         heartbeat(step, loss_value)
         if step in evaluated:
-            train_s += time.perf_counter() - since
-            rows[-1] |= validate()
-            since = time.perf_counter()
+            with watch.paused():
+                rows[-1] |= validate()
+        if stop.requested is not None or checkpoints.due(evaluated=step in evaluated):
+            with watch.paused():
+                state = {name: part.state_dict() for name, part in parts.items()}
+                state["random"] = random_state(fabric.device)
+                state["rows"] = torch.tensor(
+                    [list(row.values()) for row in rows], dtype=torch.double
+                )
+                checkpoints.save(step, state)
+            if stop.requested is not None:
+                stop.stop(f"at step {step} of {config.steps}, where it saved itself")
     batches.close()  # ends the thread that gathers ahead, also where the loop was left early
-    train_s += time.perf_counter() - since
+    watch.stop()
     hashes["augmentations"] = stream.hash()
-    return Trained(pd.DataFrame(rows, columns=list(_CURVES)), status, train_s, hashes)
+    curves = pd.DataFrame(rows, columns=list(_CURVES)).astype({"step": int, "epoch": int})
+    return Trained(curves, status, watch.seconds, hashes, gradient.describe())
 
 
-def _measure(
-    share: ForegroundShare,
-    found: list[torch.Tensor],
-    gradient: torch.Tensor,
-    target: torch.Tensor,
-) -> None:
-    found.append(share(gradient, target))
+class Stopwatch:
+    """Seconds between ``start`` and ``stop``, less those of the blocks ``with paused()``."""
+
+    def __init__(self) -> None:
+        self._before, self._since = 0.0, None
+
+    def start(self) -> None:
+        """Run on."""
+        self._since = time.perf_counter()
+
+    def stop(self) -> None:
+        """Stand still."""
+        self._before, self._since = self.seconds, None
+
+    @property
+    def seconds(self) -> float:
+        """What it shows."""
+        running = 0.0 if self._since is None else time.perf_counter() - self._since
+        return self._before + running
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Stand still inside the block."""
+        self.stop()
+        try:
+            yield
+        finally:
+            self.start()
+
+    def state_dict(self) -> dict[str, float]:
+        """What a checkpoint keeps."""
+        return {"seconds": self.seconds}
+
+    def load_state_dict(self, state: Mapping[str, float]) -> None:
+        """Go on from a checkpoint."""
+        self._before = state["seconds"]
 
 
 def train_run(
@@ -201,7 +280,8 @@ def train_run(
 ) -> Path:
     """Train and evaluate one run, and leave its run folder behind.
 
-    A run that is already there is not trained again.
+    A run that is already there is not trained again; one that was cut short goes on from its last checkpoint, and
+    ends with the same bits (on the CPU) as if it had not been.
 
     Args:
         config: the run.
@@ -211,11 +291,18 @@ def train_run(
 
     Returns:
         the run folder.
+
+    Raises:
+        Interrupted: SIGTERM came; the run is saved, and the process ends with status 75 unless this is caught.
+        KeyboardInterrupt: SIGINT came; the run is saved.
     """
     if is_complete(runs_dir, config):
+        shutil.rmtree(
+            partial_path(runs_dir, config), ignore_errors=True
+        )  # killed while it was removed
         return run_path(runs_dir, config)
     started, created = time.perf_counter(), datetime.datetime.now(datetime.UTC)
-    fabric = _fabric(config, accelerator)
+    fabric = _fabric(accelerator, config.precision)
     if fabric.device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(fabric.device)
     train_set, val_set, test_set = (datasets[split] for split in ("train", "val", "test"))
@@ -231,11 +318,34 @@ def train_run(
         return validation_scores(model, val_set, fabric.device)
 
     label = f"{config.dataset} · {config.model} · {config.loss} · seed {config.seed}"
+    checkpoints = Checkpoints(
+        partial_path(runs_dir, config),
+        {
+            "code": provenance.code_version(),
+            "data": [train_set.checksum, val_set.checksum],
+            "device": fabric.device.type,
+            "torch": torch.__version__,
+        },
+        config.checkpoint_s,
+    )
     with (
+        StopSignals() as stop,
         new_run_folder(runs_dir, config) as folder,
         Heartbeat(runs_dir, config.run_id, label, config.steps) as heartbeat,
     ):
-        trained = fit(fabric, model, criterion, config, train_set, validate, heartbeat.beat)
+        stop.defer()
+        trained = fit(
+            fabric,
+            model,
+            criterion,
+            config,
+            train_set,
+            validate,
+            heartbeat.beat,
+            checkpoints,
+            stop,
+        )
+        stop.obey()
         # rules are chosen on the validation split alone, and then judged on the test split once
         tuned = tune(model, val_set, fabric.device)
         weight = getattr(criterion, "weight", None)
@@ -265,12 +375,14 @@ def train_run(
             },
             "final_loss": _final_loss(curves),
             "hashes": trained.hashes,
+            "micro_batch": trained.micro_batch,
+            "interruptions": checkpoints.resumed,
             "mode": test_set.mode,
             "classes": list(test_set.classes),
             "data_checksums": {split: d.checksum for split, d in datasets.items()},
             "parameters": sum(p.numel() for p in model.parameters()),
             "created_utc": created.isoformat(timespec="seconds"),
-            "wall_s": round(time.perf_counter() - started, 3),
+            "wall_s": round(checkpoints.elapsed_s + time.perf_counter() - started, 3),
             "train_s": round(trained.train_s, 3),
             "peak_memory_mb": round(provenance.peak_memory_mb(fabric.device), 1),
             "code_version": provenance.code_version(),
@@ -288,7 +400,8 @@ def train_run(
     return run_path(runs_dir, config)
 
 
-def _fabric(config: RunConfig, accelerator: str) -> Fabric:
+@cache  # finding out what there is takes a tenth of a second, a tiny run a few
+def _fabric(accelerator: str, precision: Precision) -> Fabric:
     """One process on one device.
 
     The environment is named, so that a run inside a Slurm job does not take the job's tasks for its own.
@@ -296,7 +409,7 @@ def _fabric(config: RunConfig, accelerator: str) -> Fabric:
     return Fabric(
         accelerator=accelerator,
         devices=1,
-        precision=config.precision,
+        precision=precision,
         plugins=[LightningEnvironment()],
     )
 
