@@ -14,6 +14,7 @@ Differentiating a backward (``create_graph=True``) goes through the plain formul
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -829,25 +830,22 @@ def _lovasz(
     total = torch.zeros((), dtype=torch.float64)
     images = [slice(i, i + 1) for i in range(n)] if per_image else [slice(0, n)]
     factors = coefficient.view(-1, c).tolist()  # on the CPU: free
-    pixels = (1 if per_image else n) * p
-    # Counts in float32 are exact up to 2^24, and sums and products of them stay as cheap as others.
-    rank = torch.arange(pixels, dtype=torch.float32 if pixels <= 1 << 24 else torch.float64)
     for unit, row in zip(images, factors, strict=True):
         for k, factor in enumerate(row):
             where = grad[unit, k]
             if factor == 0:
                 where.zero_()
                 continue
-            t = (target[unit] == k if softmax else target[unit, k]).reshape(-1).to(logits.dtype)
             v = None
             if valid is not None:
                 v = (valid[unit] if softmax else valid[unit, k]).reshape(-1)
-                t = torch.where(v, t, 0.0)
-            errors = _errors(logits[unit, k] if hinge else where, t, v, hinge)
+            labels = target[unit] if softmax else target[unit, k]
+            base, label = logits[unit, k] if hinge else where, k if softmax else 1
+            errors = functools.partial(_errors, base, labels, label, v, hinge)
             if bins is None:
-                value, slope = _sorted_extension(errors, t, factor, rank)
+                value, slope = _sorted_extension(errors, factor)
             else:
-                value, slope = _binned_extension(errors, t, factor, bins, hinge)
+                value, slope = _binned_extension(errors, factor, bins, hinge)
             slope = slope.view(where.shape)
             total += value
             if mean is not None:
@@ -891,17 +889,25 @@ def _probabilities(
     out.mul_(inverse[at][:, None])
 
 
-def _errors(base: Tensor, t: Tensor, valid: Tensor | None, hinge: bool) -> Tensor:
-    """Errors of one class over one unit, flat: |t - p|, or 1 - z (2t - 1); -1 where void."""
+def _errors(
+    base: Tensor, labels: Tensor, label: int, valid: Tensor | None, hinge: bool
+) -> tuple[Tensor, Tensor]:
+    """Errors and foreground of one class over one unit, flat: |t - p|, or 1 - z (2t - 1).
+
+    Errors are -1 where void, and labels 0.
+    """
+    t = (labels if labels.is_floating_point() else labels == label).reshape(-1).to(base.dtype)
+    if valid is not None:
+        t = torch.where(valid, t, 0.0)
     sign = torch.rsub(t, 1, alpha=2)  # -1 on foreground: the error there falls as p rises
     errors = sign.mul_(base.reshape(-1)).add_(1 if hinge else t)
     if not hinge:
         errors.clamp_min_(0)  # p may round to a little more than 1
-    return errors if valid is None else torch.where(valid, errors, -1.0)
+    return (errors if valid is None else torch.where(valid, errors, -1.0)), t
 
 
 def _sorted_extension(
-    errors: Tensor, t: Tensor, factor: float, rank: Tensor
+    make_errors: Callable[[], tuple[Tensor, Tensor]], factor: float
 ) -> tuple[float, Tensor]:
     """Lovász extension times `factor` by the exact order of the errors, and its slope by p or z.
 
@@ -909,30 +915,37 @@ def _sorted_extension(
     Non-negative floats are ordered as their bits are, so the errors are sorted as integers, which
     is a radix sort; the lowest bit makes room for the label. Errors that differ in that bit alone
     count as equal, which moves an increment by the relative size of one pixel in the union.
-    `errors` is overwritten.
+    Nothing outlives its use: sorting needs the memory.
     """
+    errors, t = make_errors()
     rest = int(t.sum(dtype=torch.float64))
-    slope = torch.zeros_like(errors)
     keys = errors.view(torch.int32).clamp_min_(0).bitwise_or_(1)
     keys.bitwise_xor_(0x7FFFFFFE)  # largest first
     keys.bitwise_xor_(t.to(torch.int32))  # lowest bit: 0 for foreground
+    del errors, t
     keys, order = keys.sort()
+    size = keys.numel()
     # From here on only those with an error: the key of 0 is 0x7FFFFFFE or one more.
     count = int(torch.searchsorted(keys, 0x7FFFFFFE))
+    keys, order = keys[:count], order[:count]
     if count == 0:
-        return 0.0, slope
-    keys = keys[:count]
+        return 0.0, torch.zeros(size)
     if rest == 0:  # the Jaccard loss is 1 as soon as there is one error
-        slope[order[0]] = factor
-        return factor * float(_error_of(keys[:1])), slope
-    background = (keys & 1).to(rank.dtype)
+        value = factor * float(_error_of(keys[:1]))
+        return value, torch.zeros(size).index_fill_(0, order[:1], factor)
+    # Counts in float32 are exact up to 2^24, and sums and products of them as cheap as of others.
+    exact = torch.float32 if size + rest <= 1 << 24 else torch.float64
+    background = (keys & 1).to(exact)
     # U = T + background before; I = U - rank. Foreground 1/U, background I / (U (U + 1)).
     union = background.cumsum(0).sub_(background).add_(rest)
-    increments = union.addcmul(background, rank[:count], value=-1)
-    increments = increments.div_(union.mul_(union + background)).to(errors.dtype)
-    value = torch.mul(_error_of(keys), increments).sum(dtype=torch.float64)
+    increments = union.addcmul(background, torch.arange(count, dtype=exact), value=-1)
+    increments.div_(union).div_(union.add_(background))
+    del union
+    increments, background = increments.float(), background.float()
+    value = factor * float(_error_of(keys).mul_(increments).sum(dtype=torch.float64))
     increments.mul_(background.mul_(2 * factor).sub_(factor))
-    return factor * float(value), slope.index_copy_(0, order[:count], increments)
+    del keys, background
+    return value, torch.zeros(size).index_copy_(0, order, increments)
 
 
 def _error_of(keys: Tensor) -> Tensor:
@@ -941,9 +954,10 @@ def _error_of(keys: Tensor) -> Tensor:
 
 
 def _binned_extension(
-    errors: Tensor, t: Tensor, factor: float, bins: int, hinge: bool
+    make_errors: Callable[[], tuple[Tensor, Tensor]], factor: float, bins: int, hinge: bool
 ) -> tuple[float, Tensor]:
     """The same with the errors in bins; see ``lovasz.binned_lovasz_extension``."""
+    errors, t = make_errors()
     largest = float(errors.max()) if hinge and errors.numel() else 1.0
     scale = bins / largest if largest > 0 else 1.0
     # Bin 0 holds the largest errors; one more after the last, negative ones, which cost nothing.
