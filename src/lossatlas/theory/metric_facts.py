@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-from scipy.ndimage import binary_erosion, distance_transform_edt
+import torch
+from matplotlib.figure import Figure
 from scipy.stats import kendalltau
 
+from lossatlas import metrics
 from lossatlas.theory.check import Array
 from lossatlas.theory.descent import Adam
 from lossatlas.theory.verdict import Verdict, decide, settles
@@ -31,71 +36,194 @@ LOSS_ODYSSEY = {
 }
 
 
-def surface(mask: Array) -> Array:
-    """The pixels of a mask that touch its outside."""
-    return mask & ~binary_erosion(mask, border_value=0)
+#: Tolerance of the surface Dice, and band of the boundary IoU, on this page, in pixels.
+TOLERANCE, BAND = 1.0, 2.0
+
+#: What is drawn of a score over the thickness: its name, colour, line. No loss has these colours.
+_LINES = {
+    "IoU": ("#332288", "-"),
+    "boundary IoU": ("#882255", "--"),
+    "NSD": ("#117733", (0, (1, 1.2))),
+    "Dice": ("#666666", (0, (5, 1.4, 1, 1.4))),
+}
 
 
-def surface_distances(a: Array, b: Array) -> Array:
-    """Distances (pixels) from each surface pixel of either mask to the other's surface."""
-    sa, sb = surface(a), surface(b)
-    return np.concatenate([distance_transform_edt(~sb)[sa], distance_transform_edt(~sa)[sb]])
-
-
-def overlap_and_distance(a: Array, b: Array) -> dict[str, float]:
-    """IoU, Dice, Hausdorff distance, its 95th percentile and the mean surface distance, in pixels."""
-    hit = (a & b).sum()
-    gaps = surface_distances(a, b)
+def overlap_and_distance(pred: Array, truth: Array) -> dict[str, float]:
+    """Every score and distance of one pair of masks, in pixels, as :mod:`lossatlas.metrics` has them."""
+    counts = metrics.confusion_per_image(pred[None].astype(int), truth[None].astype(int), 2)[0, 1]
     return {
-        "IoU": float(hit / (a | b).sum()),
-        "Dice": float(2 * hit / (a.sum() + b.sum())),
-        "Hausdorff": float(gaps.max()),
-        "HD95": float(np.percentile(gaps, 95)),
-        "mean distance": float(gaps.mean()),
+        "IoU": float(metrics.iou_from_counts(counts)),
+        "Dice": float(metrics.dice_from_counts(counts)),
+        "boundary IoU": metrics.boundary_iou(pred, truth, distance=BAND),
+        "NSD": metrics.normalized_surface_dice(pred, truth, tolerance=TOLERANCE),
+        "Hausdorff": metrics.hausdorff_distance(pred, truth),
+        "HD95": metrics.hausdorff_distance(pred, truth, percentile=95),
+        "ASSD": metrics.average_surface_distance(pred, truth),
     }
 
 
-def blind_spots(size: int = 64) -> pd.DataFrame:
-    """One far pixel; a shift by one pixel of a fat and of a thin shape."""
+def drawn_cases(size: int = 64) -> dict[str, tuple[Array, Array]]:
+    """Prediction and truth: one far pixel; a shift by one pixel of a fat and of a thin shape."""
     empty = np.zeros((size, size), dtype=bool)
     square, line = empty.copy(), empty.copy()
     square[10:30, 10:30] = True
     line[10:50, 20] = True
     far = square.copy()
     far[60, 60] = True
-    cases = [
-        ("a square, and one far pixel", square, far),
-        ("a square shifted by one pixel", square, np.roll(square, 1, axis=1)),
-        ("a thin line shifted by one pixel", line, np.roll(line, 1, axis=1)),
-    ]
-    return pd.DataFrame([{"case": name, **overlap_and_distance(a, b)} for name, a, b in cases])
+    return {
+        "a square, and one far pixel": (far, square),
+        "a square shifted by one pixel": (np.roll(square, 1, axis=1), square),
+        "a thin line shifted by one pixel": (np.roll(line, 1, axis=1), line),
+    }
+
+
+def blind_spots(size: int = 64) -> pd.DataFrame:
+    """Every score of the drawn cases, one row a case."""
+    return pd.DataFrame(
+        [
+            {"case": name, **overlap_and_distance(pred, truth)}
+            for name, (pred, truth) in drawn_cases(size).items()
+        ]
+    )
+
+
+def scores_by_width(widths: Sequence[int], shift: int = 1) -> pd.DataFrame:
+    """Scores of a shifted bar, one row a thickness w, with the closed form of its IoU, (w − s)/(w + s).
+
+    Measured on the bar's cross-section, a line of pixels: so long a bar has no ends.
+    """
+    rows = []
+    for width in widths:
+        truth = np.zeros(width + shift + 8, dtype=bool)
+        truth[4 : 4 + width] = True
+        scores = overlap_and_distance(np.roll(truth, shift), truth)
+        closed = max(width - shift, 0) / (width + shift)
+        rows.append({"thickness": width, **scores, "(w − s)/(w + s)": closed})
+    return pd.DataFrame(rows)
+
+
+def shift_figure(thickest: int = 32, size: int = 64) -> Figure:
+    """The drawn cases, and under them the scores of a bar shifted by one pixel against its thickness."""
+    ticks = [2**k for k in range(thickest.bit_length())]
+    figure = plt.figure(figsize=(5.0, 4.9), layout="constrained")
+    above, below = figure.subfigures(2, 1, height_ratios=(1, 1.75))
+    titles = ("a far pixel", "fat, shifted by 1", "thin, shifted by 1")
+    panels = above.subplots(1, 3)
+    for panel, title, (pred, truth) in zip(panels, titles, drawn_cases(size).values(), strict=True):
+        # white: neither, grey: both, dark: truth alone, red: prediction alone
+        kind = np.where(truth & pred, 1, np.where(truth, 2, np.where(pred, 3, 0)))
+        palette = np.array([[255, 255, 255], [190, 190, 190], [51, 34, 136], [204, 51, 17]])
+        panel.imshow(palette[kind], interpolation="nearest")
+        if title == titles[0]:  # one pixel is easily overlooked
+            y, x = np.argwhere(pred & ~truth)[0]
+            panel.plot(x, y, "o", ms=11, mfc="none", mec="#666666")
+        panel.set(xticks=[], yticks=[])
+        panel.set_title(title, fontsize=9.5)
+        panel.spines[:].set_visible(True)
+    table, axes = scores_by_width(range(1, thickest + 1)), below.subplots()
+    for name, (colour, line) in _LINES.items():
+        axes.plot(
+            table["thickness"],
+            table[name],
+            color=colour,
+            linestyle=line,
+            lw=2,
+            label=name,
+            marker=".",
+        )
+    axes.set_xscale("log", base=2, subs=[])
+    axes.set_xticks(ticks, [str(tick) for tick in ticks])
+    axes.set(xlabel="thickness of a bar shifted by one pixel", ylabel="score", ylim=(-0.03, 1.05))
+    axes.grid(True, alpha=0.3)
+    below.legend(loc="outside lower center", ncols=2)
+    return figure
+
+
+def missed_specks(size: int = 64, specks: int = 5) -> tuple[float, pd.DataFrame]:
+    """A large object found and every small one missed: the Dice, and the recall of objects by size."""
+    truth = np.zeros((1, size, size), dtype=int)
+    truth[0, 8:32, 8:32] = 1
+    found = truth.copy()
+    for k in range(specks):
+        truth[0, 44:46, 6 + 10 * k : 8 + 10 * k] = 1
+    recall = metrics.ObjectRecall(2)
+    recall.update(found, truth)
+    table = pd.DataFrame(recall.rows()).query("objects > 0")
+    dice = metrics.dice_from_counts(metrics.confusion_per_image(found, truth, 2)[0, 1])
+    named = {"stratum": "size (pixels)"}
+    return float(dice), table.drop(columns="smallest").rename(columns=named)
+
+
+def rank_reversal() -> pd.DataFrame:
+    """Two networks on two images of 100 pixels: the mean IoU prefers one, the mean Dice the other."""
+    # pixels that truth and prediction share, of the 100 that either has
+    shared = {"A": (20, 90), "B": (50, 58)}
+    rows = []
+    for network, numbers in shared.items():
+        truth = np.ones((2, 100), dtype=int)
+        pred = np.stack([np.arange(100) < number for number in numbers]).astype(int)
+        counts = metrics.confusion_per_image(pred, truth, 2)[:, 1]
+        iou, dice = metrics.iou_from_counts(counts), metrics.dice_from_counts(counts)
+        rows.append(
+            {
+                "network": network,
+                "IoU": f"{iou[0]:.2f}, {iou[1]:.2f}",
+                "Dice": f"{dice[0]:.3f}, {dice[1]:.3f}",
+                "mean IoU": float(iou.mean()),
+                "mean Dice": float(dice.mean()),
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def _drawn_pixels(fraction: float, pixels: int, seed: int) -> tuple[Array, Array]:
+    """Log-odds of a rare foreground, and labels drawn from exactly these odds."""
+    draw = np.random.default_rng(seed)
+    odds = draw.normal(np.log(fraction / (1 - fraction)) - 2, 2.5, pixels)
+    return odds, (draw.random(pixels) < 1 / (1 + np.exp(-odds))).astype(int)
+
+
+def _calibration(logits: Array, labels: Array) -> dict[str, float]:
+    found = metrics.Calibration(channels=1)
+    found.update(torch.from_numpy(logits)[None, None], torch.from_numpy(labels)[None])
+    return found.compute()
 
 
 def calibration_gap(fraction: float = 0.01, pixels: int = 200_000, seed: int = 0) -> pd.DataFrame:
-    """Calibration error over all pixels and over the foreground's predictions, overconfident network.
+    """Calibration of a network that knows the true odds, of one too sure, and of one with class weights.
 
-    Logits are the true ones times 3. ECE with 15 equal bins; "foreground" are pixels with p > 0.1.
+    "Three times too sure" multiplies the log-odds by 3. "Weighted" adds ln((1 − π)/π), what
+    inverse-frequency weights do to cross-entropy's minimiser; π is the drawn foreground's fraction.
     """
-    draw = np.random.default_rng(seed)
-    true_logit = draw.normal(np.log(fraction / (1 - fraction)) - 2, 2.5, pixels)
-    truth = draw.random(pixels) < 1 / (1 + np.exp(-true_logit))
-    said = 1 / (1 + np.exp(-np.clip(3 * true_logit, -50, 50)))
-
-    def ece(probs: Array, labels: Array) -> float:
-        bins = np.minimum((probs * 15).astype(int), 14)
-        return float(
-            sum(
-                abs(probs[bins == b].mean() - labels[bins == b].mean()) * (bins == b).mean()
-                for b in range(15)
-                if (bins == b).any()
-            )
-        )
-
-    kept = said > 0.1
+    odds, labels = _drawn_pixels(fraction, pixels, seed)
+    share = labels.mean()
+    networks: dict[str, Callable[[Array], Array]] = {
+        "true odds": lambda z: z,
+        "three times too sure": lambda z: 3 * z,
+        "inverse-frequency weights": lambda z: z + np.log((1 - share) / share),
+    }
+    names = {"ece": "ECE", "ece_foreground": "ECE, foreground", "nll": "NLL", "brier": "Brier"}
     return pd.DataFrame(
         [
-            {"pixels": "all", "ECE": ece(said, truth)},
-            {"pixels": "p > 0.1", "ECE": ece(said[kept], truth[kept])},
+            {"network": network, **{names[k]: v for k, v in _calibration(f(odds), labels).items()}}
+            for network, f in networks.items()
+        ]
+    )
+
+
+def choice_of_pixels(fraction: float = 0.01, pixels: int = 200_000, seed: int = 0) -> pd.DataFrame:
+    """ECE of true probabilities, by which pixels it is taken over: it should be 0."""
+    odds, labels = _drawn_pixels(fraction, pixels, seed)
+    union = (labels == 1) | (odds > 0)
+    whole = _calibration(odds, labels)
+    return pd.DataFrame(
+        [
+            {"pixels": "all", "ECE of true odds": whole["ece"]},
+            {"pixels": "p > 0.01", "ECE of true odds": whole["ece_foreground"]},
+            {
+                "pixels": "truth or prediction is foreground",
+                "ECE of true odds": _calibration(odds[union], labels[union])["ece"],
+            },
         ]
     )
 
@@ -140,19 +268,20 @@ def overlap_covers_some_aspects() -> Verdict:
     table = blind_spots().set_index("case")
     far, fat, thin = (table.iloc[i] for i in range(3))
     holds = far["IoU"] > 0.99 and far["Hausdorff"] > 20 and thin["IoU"] == 0 and fat["IoU"] > 0.9
+    holds &= fat["ASSD"] <= 1 and thin["ASSD"] == 1 and fat["NSD"] == thin["NSD"] == 1
     return decide(
         bool(holds),
         f"One far pixel leaves an IoU of {far['IoU']:.3f} and a Hausdorff distance of "
         f"{far['Hausdorff']:.0f} pixels. A shift by one pixel leaves an IoU of {fat['IoU']:.2f} to a "
-        f"square and of {thin['IoU']:.0f} to a thin line; the Hausdorff distance is 1 for both.",
+        f"square and of {thin['IoU']:.0f} to a thin line; the Hausdorff distance is 1 for both, the mean "
+        f"surface distance {fat['ASSD']:.2f} and {thin['ASSD']:.0f}, and the surface Dice at a tolerance of "
+        f"one pixel {fat['NSD']:.0f} for both.",
     )
 
 
 @settles(37)
 def encoder_decoder_is_an_autoencoder() -> Verdict:
     """An autoencoder returns its input; a segmenter returns class scores, learned by another loss."""
-    import torch
-
     from lossatlas import models
 
     model = models.build("segnet_basic", in_channels=3, out_channels=11, width=4)
@@ -170,8 +299,6 @@ def encoder_decoder_is_an_autoencoder() -> Verdict:
 @settles(38)
 def cnns_are_not_autoencoders() -> Verdict:
     """A convolutional network trained to return its input is one."""
-    import torch
-
     from lossatlas import models
 
     torch.manual_seed(0)
