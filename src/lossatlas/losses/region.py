@@ -131,8 +131,8 @@ class GeneralizedDiceLoss(RegionLoss):
         "none" gives a scalar, or (N,) with `per_image`: the classes make one ratio.
 
     Limits: 0 for a perfect hard prediction. A class absent from the target leaves both sums (its
-    published weight would be infinite); counted through `classes` it weighs as if it had one pixel.
-    In binary mode, with the foreground alone, the weight cancels and the loss is Dice; for the
+    published weight would be infinite); counted through `classes`, or present with less than one
+    (soft) pixel, it weighs as if it had one. In binary mode, with the foreground alone, the weight cancels and the loss is Dice; for the
     paper's two-class form use two channels and "multiclass". An empty or all-ignored batch gives
     0 with zero gradient.
 
