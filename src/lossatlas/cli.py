@@ -37,6 +37,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     _add_study(run)
     _add_engine(run)
     run.add_argument("--fresh", action="store_true", help="train all anew, also what is there")
+    run.add_argument(
+        "--stale", action="store_true", help="train those anew whose code has changed since"
+    )
+    _add_mixed(run)
     run.set_defaults(run=_run)
 
     status = commands.add_parser("status", help="how far a study is, and what failed and why")
@@ -51,6 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     _add_engine(retry)
     retry.add_argument("--failed", action="store_true", help="runs whose training raised an error")
     retry.add_argument("--diverged", action="store_true", help="runs that are recorded as diverged")
+    _add_mixed(retry)
     retry.set_defaults(run=_retry)
 
     train = commands.add_parser(
@@ -74,6 +79,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "collect", help="gather a study's finished runs into results/STUDY"
     )
     _add_study(collect)
+    _add_mixed(collect)
     collect.set_defaults(run=_collect)
 
     file_notebook = commands.add_parser(
@@ -163,6 +169,14 @@ def _add_engine(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _add_mixed(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--mixed",
+        action="store_true",
+        help="take runs of different code together in the records, marked as such",
+    )
+
+
 def _plan(given: argparse.Namespace) -> None:
     from lossatlas.experiments import load_study, plan
 
@@ -181,6 +195,7 @@ def _run(given: argparse.Namespace) -> int:
         jobs=given.jobs,
         runs_dir=given.runs_dir,
         fresh=given.fresh,
+        stale=given.stale,
         profile=given.profile,
     )
     _collect(given)
@@ -242,7 +257,8 @@ def _collect(given: argparse.Namespace) -> None:
     from lossatlas.pipeline import require_checkout
 
     require_checkout()
-    print(collect(load_study(given.study), runs_dir=given.runs_dir, file=given.study))
+    study = load_study(given.study)
+    print(collect(study, runs_dir=given.runs_dir, file=given.study, mixed=given.mixed))
 
 
 def _file_notebook(given: argparse.Namespace) -> None:

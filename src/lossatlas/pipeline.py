@@ -11,7 +11,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -73,6 +73,7 @@ def run_study(
     jobs: int | None = None,
     runs_dir: str = "runs",
     fresh: bool = False,
+    stale: bool = False,
     profile: str | Path = PROFILE,
 ) -> list[str]:
     """Train every run of a study that is not there yet, in parallel where cores allow.
@@ -85,6 +86,7 @@ def run_study(
         jobs: notebooks or jobs at a time; None leaves it to the profile, which takes one for each core.
         runs_dir: the folder of the run folders.
         fresh: train every run anew, also those that are there.
+        stale: train those anew that depend on code that has changed since.
         profile: the Snakemake profile, which says where the jobs run.
 
     Returns:
@@ -99,12 +101,14 @@ def run_study(
     study = load_study(file, check=check_components)
     name = study.study
     _require_report(study)
-    if fresh:
-        _forget_runs(study, runs_dir)
     before = survey(study, runs_dir)
+    outdated = _stale(before)
+    if fresh or stale:
+        _forget_runs(study, before if fresh else [run for run, _ in outdated], runs_dir)
+        before, outdated = survey(study, runs_dir), []
     waiting = needed(before)
     say(f"study {name}: {len(before)} runs, {len(before) - len(waiting)} already there")
-    _say_outdated(study, file, before)
+    _say_stale(file, study, outdated)
     if waiting:
         _require_data(study)
     _drop_stale_markers(study, runs_dir)
@@ -175,10 +179,7 @@ def retry(
     say(f"study {study.study}: {len(again)} runs are tried again")
     if not again:
         return []
-    for run in again:
-        if run.config is not None:
-            forget_failure(runs_dir, run.config.run_id)
-            shutil.rmtree(run_path(runs_dir, run.config), ignore_errors=True)
+    _forget_runs(study, again, runs_dir)
     return run_study(name, jobs=jobs, runs_dir=runs_dir, profile=profile)
 
 
@@ -192,13 +193,14 @@ def _require_report(study: Study) -> None:
         )
 
 
-def _forget_runs(study: Study, runs_dir: str) -> None:
-    """Delete the study's run folders, and with them what was chosen from them."""
-    for run in survey(study, runs_dir):
+def _forget_runs(study: Study, runs: Iterable[Run], runs_dir: str) -> None:
+    """Delete run folders, and with a tuning run what was chosen from it."""
+    for run in runs:
         if run.config is not None:
             shutil.rmtree(run_path(runs_dir, run.config), ignore_errors=True)
             forget_failure(runs_dir, run.config.run_id)
-    tuning.selection_path(study, runs_dir).unlink(missing_ok=True)
+            if run.member.stage == "tuning":
+                tuning.selection_path(study, runs_dir).unlink(missing_ok=True)
 
 
 def _drop_stale_markers(study: Study, runs_dir: str) -> None:
@@ -234,16 +236,28 @@ def _failed(study: Study, runs_dir: str) -> list[str]:
     ]
 
 
-def _say_outdated(study: Study, file: str, runs: Sequence[Run]) -> None:
-    """Say how many of the study's runs other code has made: they are shown, and marked, but not trained anew."""
-    from lossatlas.experiments.collect import outdated
+def _stale(runs: Iterable[Run]) -> list[tuple[Run, list[str]]]:
+    """The runs that depend on code that has changed since, with what has changed of it."""
+    from lossatlas.experiments.provenance import changed_components
 
-    records = {run.config.run_id: run.record for run in runs if run.config and run.record}
-    count = outdated(records)
-    if count:
-        say(
-            f"study {study.study}: {count} runs are of other code; `lossatlas run --fresh {file}` makes them anew"
-        )
+    changed = [(run, changed_components(run.record)) for run in runs if run.record]
+    return [(run, what) for run, what in changed if what]
+
+
+def _say_stale(file: str, study: Study, stale: Sequence[tuple[Run, list[str]]]) -> None:
+    """Name the runs of other code, by what has changed: they are shown, and marked, but not trained anew."""
+    if not stale:
+        return
+    groups: dict[str, list[Run]] = {}
+    for run, what in stale:
+        names = {"loss": f"loss {run.member.loss}", "model": f"model {run.member.model}"}
+        names["data"] = f"data set {run.member.dataset}"
+        groups.setdefault(", ".join(names.get(each, each) for each in what), []).append(run)
+    say(f"study {study.study}: {len(stale)} runs were made before their code changed:")
+    for changed, runs in groups.items():
+        ids = ", ".join(run.config.run_id for run in runs[:4] if run.config)
+        say(f"  {changed}: {len(runs)} runs ({ids}{', …' if len(runs) > 4 else ''})")
+    say(f"  `lossatlas run --stale {file}` trains them anew, and no others")
 
 
 def _require_data(study: Study) -> None:
@@ -563,7 +577,7 @@ def make_book(study: str = BOOK_STUDIES[0], *, jobs: int | None = None) -> Path:
         StageError: a stage failed, or runs failed: then the book has been built from those that are there.
     """
     from lossatlas import data
-    from lossatlas.experiments.collect import collect
+    from lossatlas.experiments.collect import MixedCodeError, collect
 
     require_checkout()
     _require_mirror()
@@ -585,7 +599,11 @@ def make_book(study: str = BOOK_STUDIES[0], *, jobs: int | None = None) -> Path:
             failed += run_study(file, jobs=jobs)
         with _timed(f"records and page of {name}", times):
             try:
-                collect(definition, file=file)
+                try:
+                    collect(definition, file=file)
+                except MixedCodeError as error:
+                    say(f"{error}\nthe page shows them together, and says so")
+                    collect(definition, file=file, mixed=True)
                 make_study_page(name)
             except NoRunsError:
                 make_missing_page(f"compare_{name}", "Its runs failed.", f"make book STUDY={file}")

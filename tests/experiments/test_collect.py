@@ -9,9 +9,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lossatlas.experiments import Study
+from lossatlas.experiments import ConfigError, RunConfig, Study
 from lossatlas.experiments.collect import _thin, collect, concatenate, disagreement
 from lossatlas.experiments.components import load_datasets
+from lossatlas.experiments.provenance import component_versions
 from lossatlas.experiments.record import run_path
 from lossatlas.experiments.training import train_run
 from lossatlas.experiments.tuning import select
@@ -193,16 +194,42 @@ def test_without_any_run_the_error_says_which_command_makes_them(tmp_path):
         collect(STUDY, runs_dir=tmp_path, results_dir=tmp_path)
 
 
-def test_runs_of_other_code_are_counted_and_the_records_made_anew(runs_dir, tmp_path, monkeypatch):
-    from lossatlas.experiments import collect as module
+def pretend_other_code(folder, kind):
+    """The run's record names other code of ``kind`` than today's."""
+    path = folder / "run.json"
+    record = json.loads(path.read_text())
+    today = component_versions(RunConfig.model_validate(record["config"]))
+    path.write_text(json.dumps(record | {"code": today | {kind: "0" * 16}}))
 
+
+def test_runs_that_all_have_older_code_are_counted_and_the_records_made_anew(runs_dir, tmp_path):
     folder = collect(STUDY, runs_dir=runs_dir, results_dir=tmp_path)
-    described = json.loads((folder / "study.json").read_text())
-    assert described["provenance"]["outdated_runs"] == 0
-    monkeypatch.setattr(module, "code_version", lambda: "another")
-    collect(STUDY, runs_dir=runs_dir, results_dir=tmp_path)
+    assert json.loads((folder / "study.json").read_text())["provenance"]["outdated_runs"] == 0
+    older = tmp_path / "runs"
+    shutil.copytree(runs_dir, older)
+    for _, config in STUDY.reporting_runs():
+        pretend_other_code(run_path(older, config), "training")
+    collect(STUDY, runs_dir=older, results_dir=tmp_path)
     described = json.loads((folder / "study.json").read_text())
     assert described["provenance"]["outdated_runs"] == 4
+    assert described["provenance"]["mixed_code"] == {}, "all were made with the same code"
+
+
+def test_runs_of_different_code_are_never_taken_together_silently(runs_dir, tmp_path):
+    mixed = tmp_path / "runs"
+    shutil.copytree(runs_dir, mixed)
+    configs = [config for _, config in STUDY.reporting_runs()]
+    pretend_other_code(run_path(mixed, configs[0]), "loss")
+    for config in configs[1:]:
+        pretend_other_code(run_path(mixed, config), "none")
+    with pytest.raises(ConfigError, match=r"loss ce: 1 and 1 runs.*run --stale.*collect --mixed"):
+        collect(STUDY, runs_dir=mixed, results_dir=tmp_path)
+    assert not (tmp_path / "tiny").exists()
+    folder = collect(STUDY, runs_dir=mixed, results_dir=tmp_path, mixed=True)
+    described = json.loads((folder / "study.json").read_text())
+    assert list(described["provenance"]["mixed_code"]) == ["loss ce"]
+    codes = pd.read_parquet(folder / "runs.parquet").code.map(json.loads)
+    assert [code["loss"] == "0" * 16 for code in codes] == [True, False, False, False]
 
 
 def test_predictions_are_never_laid_over_other_images(runs_dir, tmp_path):

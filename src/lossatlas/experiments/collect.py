@@ -28,9 +28,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from lossatlas.experiments.components import load_datasets
-from lossatlas.experiments.config import RunConfig
+from lossatlas.experiments.config import ConfigError, RunConfig
 from lossatlas.experiments.evaluation import has_background
-from lossatlas.experiments.provenance import code_version
+from lossatlas.experiments.provenance import changed_components, mixed_components
 from lossatlas.experiments.record import NoRunsError, is_complete, read_run, run_path
 from lossatlas.experiments.study import Member, Study, labels
 from lossatlas.experiments.tuning import RULE, Selection, select
@@ -56,6 +56,7 @@ def collect(
     runs_dir: str | Path = "runs",
     results_dir: str | Path = "results",
     file: str | None = None,
+    mixed: bool = False,
 ) -> Path:
     """Gather the study's finished runs into ``results_dir/<study>/``.
 
@@ -67,11 +68,13 @@ def collect(
         runs_dir: the folder of the run folders.
         results_dir: the folder of the records.
         file: how the study was named on the command line, for the command in the records.
+        mixed: take runs of different code together; ``study.json`` and the column ``code`` then say which.
 
     Returns:
         the folder of the records.
 
     Raises:
+        MixedCodeError: some runs were made with other code than others, and ``mixed`` is not given.
         NoRunsError: not one run that the study reports is there.
         ValueError: a run's test set is not the one that its configuration gives today.
     """
@@ -87,7 +90,15 @@ def collect(
             f"no run of study {study.study!r} in {runs_dir}/: run `lossatlas run {file or study.study}` first"
         )
     records = {config.run_id: read_run(run_path(runs_dir, config)) for _, config in there}
-    tuning = _tuning_table(study, selection, runs_dir)
+    tuning_records = {
+        config.run_id: read_run(run_path(runs_dir, config))
+        for _, config in study.tuning_runs()
+        if is_complete(runs_dir, config)
+    }
+    different = mixed_components([*records.values(), *tuning_records.values()])
+    if different and not mixed:
+        raise MixedCodeError(study, file or study.study, different)
+    tuning = _tuning_table(study, selection, tuning_records)
     fingerprint = _fingerprint(study, records, tuning, file)
     if _is_current(folder, fingerprint):
         return folder
@@ -108,6 +119,7 @@ def collect(
         _stack(runs_dir, keys, "curves.parquet", temporary, lambda curve: _small(_thin(curve)))
         np.savez_compressed(temporary / "predictions.npz", **_predictions(study, there, runs_dir))
         description = _describe(study, selection, records, tuning, file)
+        description["provenance"]["mixed_code"] = different
         (temporary / "study.json").write_text(
             json.dumps(description | {"fingerprint": fingerprint}, indent=1) + "\n"
         )
@@ -116,6 +128,21 @@ def collect(
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return folder
+
+
+class MixedCodeError(ConfigError):
+    """Runs of one study were made with different code: together they would compare code, not losses."""
+
+    def __init__(self, study: Study, file: str, different: Mapping[str, Mapping[str, int]]) -> None:
+        what = "; ".join(
+            f"{component}: {' and '.join(map(str, versions.values()))} runs"
+            for component, versions in different.items()
+        )
+        super().__init__(
+            f"study {study.study}: expected runs of one version of the code, got several ({what}): "
+            f"`lossatlas run --stale {file}` trains those of other code than today's anew, "
+            f"`lossatlas collect --mixed {file}` takes them together and marks them"
+        )
 
 
 def concatenate(folders: Iterable[str | Path], table: str = "runs") -> pd.DataFrame:
@@ -152,7 +179,7 @@ def _fingerprint(
         study.model_dump(),
         [[run_id, record["created_utc"]] for run_id, record in records.items()],
         tuning.to_json(),
-        outdated(records),
+        outdated(records.values()),
         file,
     ]
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()
@@ -245,6 +272,7 @@ def _provenance(record: Mapping[str, Any]) -> dict[str, Any]:
         "commit": record.get("commit", ""),
         "dirty": bool(record.get("dirty", False)),
         "code_version": record["code_version"],
+        "code": json.dumps(record.get("code", {}), sort_keys=True),
         "packages": json.dumps(record["packages"], sort_keys=True),
         "hardware": json.dumps(record["hardware"], sort_keys=True),
         "energy_j": record.get("energy_j") or math.nan,
@@ -275,11 +303,13 @@ def _rows(
     )
 
 
-def _tuning_table(study: Study, selection: Selection | None, runs_dir: str | Path) -> pd.DataFrame:
+def _tuning_table(
+    study: Study, selection: Selection | None, records: Mapping[str, Any]
+) -> pd.DataFrame:
     """Every tuning run: the sensitivity to the learning rate is a result of its own."""
     rows = []
     for member, config in study.tuning_runs():
-        record = read_run(run_path(runs_dir, config)) if is_complete(runs_dir, config) else {}
+        record = records.get(config.run_id, {})
         choice = selection.get(member.combination) if selection is not None else None
         rows.append(
             {
@@ -398,9 +428,9 @@ def _predictions(
     return arrays
 
 
-def outdated(records: Mapping[str, Any]) -> int:
-    """How many of the runs were made by other code than today's."""
-    return sum(record["code_version"] != code_version() for record in records.values())
+def outdated(records: Iterable[Mapping[str, Any]]) -> int:
+    """How many of the runs depend on code that has changed since they were made."""
+    return sum(bool(changed_components(record)) for record in records)
 
 
 def _require_same_test_set(folder: Path, test_set: Any) -> None:
@@ -475,7 +505,7 @@ def _describe(
         "command": f"make book STUDY={file or study.study}",
         "provenance": {
             "commit": ", ".join(sorted({record.get("commit", "") for record in records.values()})),
-            "outdated_runs": outdated(records),
+            "outdated_runs": outdated(records.values()),
             "dirty": any(record.get("dirty", False) for record in records.values()),
             "code_versions": sorted({record["code_version"] for record in records.values()}),
             "created_utc": max(record["created_utc"] for record in records.values()),
