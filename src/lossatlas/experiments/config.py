@@ -57,6 +57,7 @@ class Training(_Strict):
         warmup_fraction: part of the steps with a rising rate; a cosine to zero follows.
         augment: by the names of ``lossatlas.experiments.augment.NAMES``.
         evaluations: of the validation split, evenly spaced, the last step among them.
+        boundary: also measure outlines and objects by size on the test split; takes seconds, not a training's time.
         share_every: steps between two measurements of the foreground's share of the gradient at the logits;
             0 measures none.
         precision: of the forward pass; weights and losses stay in float32.
@@ -75,6 +76,7 @@ class Training(_Strict):
     warmup_fraction: float = Field(default=0.1, ge=0, lt=1)
     augment: dict[str, Any] = Field(default={"shift": True})
     evaluations: int = Field(default=5, ge=1)
+    boundary: bool = False
     share_every: int = Field(default=25, ge=0)
     precision: Precision = "32-true"
     micro_batch: int | None = Field(default=None, ge=1)

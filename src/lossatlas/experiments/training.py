@@ -324,7 +324,7 @@ def train_run(
             "code": provenance.code_version(),
             "data": [train_set.checksum, val_set.checksum],
             "device": fabric.device.type,
-            "torch": torch.__version__,
+            "torch": str(torch.__version__),
         },
         config.checkpoint_s,
     )
@@ -355,7 +355,14 @@ def train_run(
                 tuned, config.loss, weight, train_set.mode, len(train_set.classes)
             ),
         }
-        evaluation = evaluate(model, test_set, fabric.device, keep_predictions=True, rules=rules)
+        evaluation = evaluate(
+            model,
+            test_set,
+            fabric.device,
+            keep_predictions=True,
+            rules=rules,
+            boundary=config.boundary,
+        )
         assert evaluation.predictions is not None
         fabric.save(
             folder / "last.ckpt", {"model": model.state_dict(), "config": config.model_dump()}
@@ -369,6 +376,8 @@ def train_run(
             "per_class": per_class(evaluation, test_set.classes),
             "rules": _rules(evaluation, rules, test_set.classes),
             "calibration": evaluation.calibration,
+            "boundary": evaluation.boundary,
+            "size_recall": evaluation.size_recall,
             "validation": {
                 "foreground_dice": tuned.dice_at_half,
                 "foreground_dice_tuned": tuned.dice_tuned,
