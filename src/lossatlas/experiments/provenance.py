@@ -251,6 +251,12 @@ def energy_j(device: torch.device) -> float | None:
         return None
 
 
+def energy_since(before: float | None, device: torch.device) -> float | None:
+    """Joules since the reading ``before`` of :func:`energy_j`; None where the driver counts none."""
+    now = energy_j(device)
+    return None if before is None or now is None else round(now - before, 1)
+
+
 def peak_memory_mb(device: torch.device) -> float:
     """Peak memory in MB (10⁶ bytes): allocated on a GPU, else the process's largest resident set so far.
 

@@ -305,6 +305,7 @@ def train_run(
     fabric = _fabric(accelerator, config.precision)
     if fabric.device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(fabric.device)
+    energy_before = provenance.energy_j(fabric.device)
     train_set, val_set, test_set = (datasets[split] for split in ("train", "val", "test"))
     model = build_model_for(config, train_set)
     criterion = build_loss_for(
@@ -395,6 +396,8 @@ def train_run(
             "train_s": round(trained.train_s, 3),
             "peak_memory_mb": round(provenance.peak_memory_mb(fabric.device), 1),
             "code_version": provenance.code_version(),
+            "code": provenance.component_versions(config),
+            "energy_j": provenance.energy_since(energy_before, fabric.device),
             **provenance.commit(),
             "packages": provenance.packages(),
             "hardware": provenance.hardware(fabric.device),
