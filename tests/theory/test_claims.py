@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -233,10 +234,43 @@ def test_a_shift_by_one_pixel_spares_the_square_and_not_the_line() -> None:
     assert table["Hausdorff"].tolist()[1:] == [1.0, 1.0]
 
 
-def test_a_quote_is_counted_for_the_source_whose_wording_it_is() -> None:
-    table = ledger.sources_table().set_index("key")["quoted"]
-    assert table["es"] >= 8 and table["fr"] >= 3
-    assert table["zh1"] == table["zh2"] == 0
+def test_a_quote_is_counted_for_the_source_in_whose_language_it_is() -> None:
+    table = ledger.sources_table().set_index("key")
+    assert table["quoted"].to_dict() == {"es": 9, "zh1": 8, "fr": 3, "zh2": 5, "book": 0}
+    assert table["quoted in English"].to_dict() == {"es": 3, "zh1": 0, "fr": 1, "zh2": 0, "book": 0}
+
+
+def test_every_claim_shows_a_wording_with_its_place_or_says_that_none_is_at_hand(
+    verdicts: dict[str, Verdict],
+) -> None:
+    quoted = 0
+    for claim in ledger.load()[1]:
+        if claim.id.startswith("H"):
+            continue
+        text = ledger.entry(claim, verdicts[claim.id])
+        quoted += "text" in claim.quote
+        shown = f"“{claim.quote.get('text')}” ([" in text
+        assert shown == ("No wording of the original" not in text), claim.id
+    assert f"{quoted} of the 49 claims" in ledger.wording().data
+
+
+@pytest.mark.parametrize(
+    ("quote", "complaint"),
+    [
+        ({}, "expected `text`"),
+        ({"text": "a", "language": "zh", "missing": "b"}, "alone"),
+        ({"text": "a", "language": "xx", "translation": "b"}, "language"),
+        ({"text": "w " * 16, "language": "es", "translation": "b"}, "16 words"),
+        ({"text": "损" * 31, "language": "zh", "translation": "b"}, "31 Chinese"),
+        ({"text": "a", "language": "zh"}, "translation"),
+        ({"text": "a", "language": "fr", "translation": "b"}, "address"),
+    ],
+)
+def test_a_quote_without_its_due_is_refused(quote: dict[str, str], complaint: str) -> None:
+    sources, claims = ledger.load()
+    claim = dataclasses.replace(next(c for c in claims if c.id == "43"), quote=quote)
+    with pytest.raises(LedgerError, match=complaint):
+        ledger._check_quote(claim, sources)
 
 
 def test_emphasis_on_the_page_is_never_broken_by_a_stray_asterisk(

@@ -37,6 +37,8 @@ CHAPTERS = (
     "metric_facts",
 )
 KINDS = ("derivation", "computation", "experiment")
+#: Languages a wording may be in, by their code.
+LANGUAGES = {"es": "Spanish", "fr": "French", "zh": "Chinese", "en": "English"}
 _LABELS = {"true": "true", "false": "false", "conditional": "conditional", "awaiting": "awaiting"}
 
 
@@ -66,8 +68,8 @@ def load() -> tuple[dict[str, dict[str, str]], tuple[Claim, ...]]:
     """Sources and claims from ``claims.yaml``, checked.
 
     Raises:
-        LedgerError: an unknown key, kind or source, a quote longer than 15 words, or a claim that
-            nothing settles.
+        LedgerError: an unknown key, kind or source, a quote that is too long or that does not say
+            where it was seen, or a claim that nothing settles.
     """
     text = files("lossatlas.theory").joinpath("claims.yaml").read_text(encoding="utf-8")
     data = yaml.safe_load(text)
@@ -88,6 +90,7 @@ def load() -> tuple[dict[str, dict[str, str]], tuple[Claim, ...]]:
             }
         )
         _check(claim, set(data["sources"]))
+        _check_quote(claim, data["sources"])
         claims.append(claim)
     repeated = [name for name, count in Counter(c.id for c in claims).items() if count > 1]
     if repeated:
@@ -100,14 +103,55 @@ def _check(claim: Claim, sources: set[str]) -> None:
         raise LedgerError(f"claim {claim.id}: kind {claim.kind!r}, expected one of {KINDS}")
     if not set(claim.source) <= sources:
         raise LedgerError(f"claim {claim.id}: source {claim.source}, expected some of {sources}")
-    words = len(claim.quote.get("text", "").split())
-    if words > 15:
-        raise LedgerError(f"claim {claim.id}: the quote has {words} words, at most 15 are quoted")
     if claim.kind == "experiment":
         if not (claim.study and claim.prediction):
             raise LedgerError(f"claim {claim.id}: an experiment needs `study` and `prediction`")
     elif not claim.chapter:
         raise LedgerError(f"claim {claim.id}: expected the `chapter` that shows it")
+
+
+def _check_quote(claim: Claim, sources: dict[str, dict[str, str]]) -> None:
+    quote, name = claim.quote, f"claim {claim.id}"
+    if claim.id.startswith("H"):  # the book's own findings have no other wording
+        return
+    if set(quote) == {"missing"}:
+        return
+    if "missing" in quote or not {"text", "language"} <= set(quote):
+        raise LedgerError(
+            f"{name}: the quote has {sorted(quote)}; expected `text` and `language`, or `missing` alone"
+        )
+    if set(quote) - {"text", "language", "translation", "at"} or quote["language"] not in LANGUAGES:
+        raise LedgerError(
+            f"{name}: unknown keys or language in the quote {quote}; languages: {sorted(LANGUAGES)}"
+        )
+    words, han = len(quote["text"].split()), len(re.findall(r"[\u4e00-\u9fff]", quote["text"]))
+    if words > 15 or han > 30:
+        raise LedgerError(
+            f"{name}: the quote has {words} words and {han} Chinese characters, "
+            "at most 15 and 30 are quoted"
+        )
+    if (quote["language"] == "en") == ("translation" in quote):
+        raise LedgerError(f"{name}: a quote has a translation unless it is English; got {quote}")
+    if not _seen_at(claim, sources).startswith("http"):
+        raise LedgerError(f"{name}: expected the address at which the wording was seen")
+
+
+def _seen_at(claim: Claim, sources: dict[str, dict[str, str]]) -> str:
+    """Where the wording of a claim was seen: its own address or that of its source's copy."""
+    if "at" in claim.quote:
+        return claim.quote["at"]
+    language = claim.quote["language"]
+    if language == "en":
+        source = sources[claim.source[0]]
+        return source.get("english", source.get("original", ""))
+    return next(
+        (
+            sources[key].get("address", "")
+            for key in claim.source
+            if sources[key]["language"] == LANGUAGES[language]
+        ),
+        "",
+    )
 
 
 def verdict_of(claim: Claim, results_dir: str | Path = "results") -> Verdict:
@@ -158,9 +202,18 @@ def counts(verdicts: dict[str, Verdict]) -> pd.DataFrame:
 
 
 def _quote(claim: Claim) -> str:
-    if not claim.quote:
+    """The wording of the original, or that nothing at hand shows it."""
+    quote = claim.quote
+    if not quote:
         return ""
-    return f"“{claim.quote['text']}”: {claim.quote['translation']}."
+    if "missing" in quote:
+        return f"[No wording of the original: {quote['missing']}.]{{.claim-facts}}"
+    where = _seen_at(claim, load()[0])
+    if quote["language"] == "en":
+        return f"“{quote['text']}” ([English answer]({where}), which the source translates)."
+    copy = f"[{LANGUAGES[quote['language']]} copy]({where})"
+    stop = "" if quote["translation"].endswith(("?", "!")) else "."
+    return f"“{quote['text']}” ({copy}): {quote['translation']}{stop}"
 
 
 def settle(*ids: int | str) -> Markdown:
@@ -226,12 +279,16 @@ def errata() -> Markdown:
 
 
 def sources_table() -> pd.DataFrame:
-    """Who makes the claims."""
+    """Who makes the claims, and for how many of them a wording was seen.
+
+    A claim that two sources make is quoted once, in the language of the first.
+    """
     sources, claims = load()
     rows = []
     for key, source in sources.items():
         made = [claim for claim in claims if key in claim.source]
-        seen = sum(1 for claim in made if claim.quote.get("language") == key)
+        found = Counter(LANGUAGES.get(claim.quote.get("language", ""), "") for claim in made)
+        links = {"a public copy": "address", "English answer": "english", "thread": "original"}
         rows.append(
             {
                 "key": key,
@@ -239,11 +296,32 @@ def sources_table() -> pd.DataFrame:
                 "what": source["what"],
                 "file": source.get("file", "—"),
                 "claims": len(made),
-                "quoted": seen,
-                "wording seen at": f"[a public copy]({source['address']})" if seen else "—",
+                "quoted": found[source["language"]],
+                "quoted in English": found["English"],
+                "no wording at hand": sum("missing" in claim.quote for claim in made),
+                "pages": ", ".join(
+                    f"[{label}]({source[at]})" for label, at in links.items() if at in source
+                )
+                or "—",
             }
         )
     return pd.DataFrame(rows)
+
+
+def wording() -> Markdown:
+    """How many of the 49 claims carry a wording of the original, counted from the data."""
+    claims = [claim for claim in load()[1] if not claim.id.startswith("H")]
+    missing = [claim for claim in claims if "missing" in claim.quote]
+    english = [claim for claim in claims if claim.quote.get("language") == "en"]
+    listed = ", ".join(f"[{claim.id}](#claim-{claim.id})" for claim in missing)
+    return Markdown(
+        f"{len(claims) - len(missing)} of the {len(claims)} claims carry a wording of the original: "
+        f"{len(claims) - len(missing) - len(english)} in the language of the source, {len(english)} in "
+        "the English of the answer that the source translates. For the other "
+        f"{len(missing)} ({listed}) nothing at hand shows the sentence, and none is made up. "
+        "The copies are public pages with the text of the source; whether the files named above agree "
+        "with them word for word could not be checked."
+    )
 
 
 def filters(verdicts: dict[str, Verdict]) -> str:
