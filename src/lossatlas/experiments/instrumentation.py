@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -38,15 +39,24 @@ class ForegroundShare:
     Args:
         background: index of the class that is no foreground.
         ignore_index: label of void pixels, or None.
+        total: adds up the two sums over the processes that share a batch.
     """
 
-    def __init__(self, background: int, ignore_index: int | None) -> None:
-        self.background, self.ignore_index = background, ignore_index
+    def __init__(
+        self,
+        background: int,
+        ignore_index: int | None,
+        total: Callable[[Tensor], Tensor] = lambda sums: sums,
+    ) -> None:
+        self.background, self.ignore_index, self.total = background, ignore_index, total
 
     @classmethod
-    def of(cls, dataset: Any) -> ForegroundShare:
+    def of(
+        cls, dataset: Any, total: Callable[[Tensor], Tensor] = lambda sums: sums
+    ) -> ForegroundShare:
         """The measure for a training set, a ``SegmentationDataset``."""
-        return cls(background_class(dataset.classes, dataset.image_counts()), dataset.ignore_index)
+        background = background_class(dataset.classes, dataset.image_counts())
+        return cls(background, dataset.ignore_index, total)
 
     def sums(self, gradient: Tensor, target: Tensor) -> Tensor:
         """(2,) float32: the sum over the foreground pixels, and over all labelled pixels.
@@ -63,5 +73,5 @@ class ForegroundShare:
 
     def __call__(self, gradient: Tensor, target: Tensor) -> Tensor:
         """The share, a scalar on the gradient's device: nothing waits for the device here."""
-        foreground, whole = self.sums(gradient, target).unbind()
+        foreground, whole = self.total(self.sums(gradient, target)).unbind()
         return foreground / whole

@@ -8,17 +8,15 @@ import math
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
-from functools import cache
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
-from lightning_fabric import Fabric
-from lightning_fabric.plugins.environments import LightningEnvironment
 
 from lossatlas.data.feeding import feed
 from lossatlas.experiments import provenance
@@ -30,7 +28,7 @@ from lossatlas.experiments.components import (
     load_datasets,
     require_same_shape,
 )
-from lossatlas.experiments.config import Precision, RunConfig, TrainParameters
+from lossatlas.experiments.config import RunConfig, TrainParameters
 from lossatlas.experiments.evaluation import (
     Evaluation,
     evaluate,
@@ -48,6 +46,7 @@ from lossatlas.experiments.pairing import (
     hash_of_batches,
     hash_of_weights,
 )
+from lossatlas.experiments.processes import OneProcess
 from lossatlas.experiments.progress import Heartbeat
 from lossatlas.experiments.record import (
     is_complete,
@@ -111,7 +110,7 @@ class Trained:
 
 
 def fit(
-    fabric: Fabric,
+    processes: OneProcess,
     model: torch.nn.Module,
     criterion: torch.nn.Module,
     config: RunConfig,
@@ -124,7 +123,7 @@ def fit(
     """Train ``model`` for ``config.steps`` optimiser steps with warm-up and cosine decay.
 
     Args:
-        fabric: device and precision.
+        processes: device and precision, and who else trains this run.
         model: as built; it is moved to the device and trained in place.
         criterion: takes (logits, target), gives a scalar.
         config: steps, batch size, learning rate, seed, augmentation.
@@ -145,12 +144,13 @@ def fit(
     optimizer = build_optimizer(model, config)
     if config.channels_last:
         model.to(memory_format=torch.channels_last)
+    fabric = processes.fabric
     network, optimizer = fabric.setup(torch.compile(model) if config.compile else model, optimizer)
     gradient = BatchGradient(fabric, network, criterion, config.micro_batch)
     stream = AugmentationStream(
         build_augmentation(config.augment, train_set.ignore_index), config.seed
     )
-    foreground_share = ForegroundShare.of(train_set)
+    foreground_share = ForegroundShare.of(train_set, processes.total)
     evaluated = {
         round(config.steps * (k + 1) / config.evaluations) for k in range(config.evaluations)
     }
@@ -167,6 +167,8 @@ def fit(
         "watch": watch,
     }
     done, saved = checkpoints.load() or (0, None)
+    if checkpoints.refused and processes.is_first:
+        print(f"run {config.run_id} starts anew: {checkpoints.refused}", flush=True)
     if saved is not None:
         for name, part in parts.items():
             part.load_state_dict(saved[name])
@@ -184,6 +186,7 @@ def fit(
             group["lr"] = lr
         if config.channels_last:
             images = images.contiguous(memory_format=torch.channels_last)
+        images, target = processes.part(images, target)
         measured = config.share_every and (step - 1) % config.share_every == 0
 
         loss, share = gradient(images, target, foreground_share if measured else None)
@@ -215,16 +218,17 @@ def fit(
         heartbeat(step, loss_value)
         if step in evaluated:
             with watch.paused():
-                rows[-1] |= validate()
-        if stop.requested is not None or checkpoints.due(evaluated=step in evaluated):
+                rows[-1] |= processes.first(validate)
+        stopping = processes.anyone(stop.requested is not None)
+        if stopping or processes.anyone(checkpoints.due(evaluated=step in evaluated)):
             with watch.paused():
                 state = {name: part.state_dict() for name, part in parts.items()}
                 state["random"] = random_state(fabric.device)
                 state["rows"] = torch.tensor(
                     [list(row.values()) for row in rows], dtype=torch.double
                 )
-                checkpoints.save(step, state)
-            if stop.requested is not None:
+                processes.first(partial(checkpoints.save, step, state))
+            if stopping:
                 stop.stop(f"at step {step} of {config.steps}, where it saved itself")
     batches.close()  # ends the thread that gathers ahead, also where the loop was left early
     watch.stop()
@@ -277,6 +281,7 @@ def train_run(
     *,
     runs_dir: str | Path = "runs",
     accelerator: str = "auto",
+    processes: OneProcess | None = None,
 ) -> Path:
     """Train and evaluate one run, and leave its run folder behind.
 
@@ -288,6 +293,7 @@ def train_run(
         datasets: ``train``, ``val`` and ``test``, as ``load_datasets(config)`` gives them.
         runs_dir: the folder of the run folders.
         accelerator: Fabric's name of the device; ``"auto"`` takes a GPU where there is one.
+        processes: those that share the run (:mod:`lossatlas.experiments.distributed`); None for one alone.
 
     Returns:
         the run folder.
@@ -297,23 +303,24 @@ def train_run(
         KeyboardInterrupt: SIGINT came; the run is saved.
     """
     if is_complete(runs_dir, config):
-        shutil.rmtree(
-            partial_path(runs_dir, config), ignore_errors=True
-        )  # killed while it was removed
+        # there still is one where the process was killed after the run had got its name
+        shutil.rmtree(partial_path(runs_dir, config), ignore_errors=True)
         return run_path(runs_dir, config)
     started, created = time.perf_counter(), datetime.datetime.now(datetime.UTC)
-    fabric = _fabric(accelerator, config.precision)
+    processes = processes or OneProcess(accelerator, config.precision)
+    fabric = processes.fabric
     if fabric.device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(fabric.device)
     energy_before = provenance.energy_j(fabric.device)
     train_set, val_set, test_set = (datasets[split] for split in ("train", "val", "test"))
-    model = build_model_for(config, train_set)
+    model = processes.network(build_model_for(config, train_set))
     criterion = build_loss_for(
         config,
         mode=train_set.mode,
         ignore_index=train_set.ignore_index,
         image_counts=np.asarray(train_set.image_counts()),
     ).to(fabric.device)
+    weight = getattr(criterion, "weight", None)
 
     def validate() -> dict[str, float]:
         return validation_scores(model, val_set, fabric.device)
@@ -322,108 +329,99 @@ def train_run(
     checkpoints = Checkpoints(
         partial_path(runs_dir, config),
         {
-            "code": provenance.code_version(),
+            "code": provenance.component_versions(config),
             "data": [train_set.checksum, val_set.checksum],
             "device": fabric.device.type,
             "torch": str(torch.__version__),
         },
         config.checkpoint_s,
     )
-    with (
-        StopSignals() as stop,
-        new_run_folder(runs_dir, config) as folder,
-        Heartbeat(runs_dir, config.run_id, label, config.steps) as heartbeat,
-    ):
+    heartbeat = Heartbeat(runs_dir, config.run_id, label, config.steps)
+    with StopSignals() as stop, heartbeat if processes.is_first else nullcontext():
         stop.defer()
         trained = fit(
-            fabric,
+            processes,
             model,
-            criterion,
+            processes.loss(criterion),
             config,
             train_set,
             validate,
-            heartbeat.beat,
+            heartbeat.beat if processes.is_first else _silent,
             checkpoints,
             stop,
         )
         stop.obey()
-        # rules are chosen on the validation split alone, and then judged on the test split once
-        tuned = tune(model, val_set, fabric.device)
-        weight = getattr(criterion, "weight", None)
-        rules = {
-            "tuned": tuned.rule,
-            "theory": theory_rule(
-                tuned, config.loss, weight, train_set.mode, len(train_set.classes)
-            ),
-        }
-        evaluation = evaluate(
-            model,
-            test_set,
-            fabric.device,
-            keep_predictions=True,
-            rules=rules,
-            boundary=config.boundary,
-        )
-        assert evaluation.predictions is not None
-        fabric.save(
-            folder / "last.ckpt", {"model": model.state_dict(), "config": config.model_dump()}
-        )
-        curves = trained.curves
-        record = {
-            "run_id": config.run_id,
-            "config": config.model_dump(),
-            "status": trained.status,
-            "metrics": summary(evaluation, test_set.classes),
-            "per_class": per_class(evaluation, test_set.classes),
-            "rules": _rules(evaluation, rules, test_set.classes),
-            "calibration": evaluation.calibration,
-            "boundary": evaluation.boundary,
-            "size_recall": evaluation.size_recall,
-            "validation": {
-                "foreground_dice": tuned.dice_at_half,
-                "foreground_dice_tuned": tuned.dice_tuned,
-            },
-            "final_loss": _final_loss(curves),
-            "hashes": trained.hashes,
-            "micro_batch": trained.micro_batch,
-            "interruptions": checkpoints.resumed,
-            "mode": test_set.mode,
-            "classes": list(test_set.classes),
-            "data_checksums": {split: d.checksum for split, d in datasets.items()},
-            "parameters": sum(p.numel() for p in model.parameters()),
-            "created_utc": created.isoformat(timespec="seconds"),
-            "wall_s": round(checkpoints.elapsed_s + time.perf_counter() - started, 3),
-            "train_s": round(trained.train_s, 3),
-            "peak_memory_mb": round(provenance.peak_memory_mb(fabric.device), 1),
-            "code_version": provenance.code_version(),
-            "code": provenance.component_versions(config),
-            "energy_j": provenance.energy_since(energy_before, fabric.device),
-            **provenance.commit(),
-            "packages": provenance.packages(),
-            "hardware": provenance.hardware(fabric.device),
-        }
-        write_run(
-            folder,
-            record=record,
-            curves=curves,
-            per_image=_per_image_table(evaluation, test_set),
-            predictions=evaluation.predictions,
-        )
+        if processes.is_first:
+            with new_run_folder(runs_dir, config) as folder:
+                # rules are chosen on the validation split alone, and then judged on the test split once
+                tuned = tune(model, val_set, fabric.device)
+                rules = {
+                    "tuned": tuned.rule,
+                    "theory": theory_rule(
+                        tuned, config.loss, weight, train_set.mode, len(train_set.classes)
+                    ),
+                }
+                evaluation = evaluate(
+                    model,
+                    test_set,
+                    fabric.device,
+                    keep_predictions=True,
+                    rules=rules,
+                    boundary=config.boundary,
+                )
+                assert evaluation.predictions is not None
+                fabric.save(
+                    folder / "last.ckpt",
+                    {"model": model.state_dict(), "config": config.model_dump()},
+                )
+                curves = trained.curves
+                record = {
+                    "run_id": config.run_id,
+                    "config": config.model_dump(),
+                    "status": trained.status,
+                    "metrics": summary(evaluation, test_set.classes),
+                    "per_class": per_class(evaluation, test_set.classes),
+                    "rules": _rules(evaluation, rules, test_set.classes),
+                    "calibration": evaluation.calibration,
+                    "boundary": evaluation.boundary,
+                    "size_recall": evaluation.size_recall,
+                    "validation": {
+                        "foreground_dice": tuned.dice_at_half,
+                        "foreground_dice_tuned": tuned.dice_tuned,
+                    },
+                    "final_loss": _final_loss(curves),
+                    "hashes": trained.hashes,
+                    "micro_batch": trained.micro_batch,
+                    "interruptions": checkpoints.resumed,
+                    "processes": processes.description,
+                    "mode": test_set.mode,
+                    "classes": list(test_set.classes),
+                    "data_checksums": {split: d.checksum for split, d in datasets.items()},
+                    "parameters": sum(p.numel() for p in model.parameters()),
+                    "created_utc": created.isoformat(timespec="seconds"),
+                    "wall_s": round(checkpoints.elapsed_s + time.perf_counter() - started, 3),
+                    "train_s": round(trained.train_s, 3),
+                    "peak_memory_mb": round(provenance.peak_memory_mb(fabric.device), 1),
+                    "code_version": provenance.code_version(),
+                    "code": provenance.component_versions(config),
+                    "energy_j": provenance.energy_since(energy_before, fabric.device),
+                    **provenance.commit(),
+                    "packages": provenance.packages(),
+                    "hardware": provenance.hardware(fabric.device),
+                }
+                write_run(
+                    folder,
+                    record=record,
+                    curves=curves,
+                    per_image=_per_image_table(evaluation, test_set),
+                    predictions=evaluation.predictions,
+                )
+        processes.wait()
     return run_path(runs_dir, config)
 
 
-@cache  # finding out what there is takes a tenth of a second, a tiny run a few
-def _fabric(accelerator: str, precision: Precision) -> Fabric:
-    """One process on one device.
-
-    The environment is named, so that a run inside a Slurm job does not take the job's tasks for its own.
-    """
-    return Fabric(
-        accelerator=accelerator,
-        devices=1,
-        precision=precision,
-        plugins=[LightningEnvironment()],
-    )
+def _silent(step: int, loss: float) -> None:
+    """The beat of a process that is not the first."""
 
 
 @torch.inference_mode()
