@@ -18,7 +18,6 @@ import numpy as np
 import pandas as pd
 import torch
 
-from lossatlas.data.feeding import feed
 from lossatlas.experiments import provenance
 from lossatlas.experiments.augment import build_augmentation
 from lossatlas.experiments.checkpoint import Checkpoints
@@ -38,6 +37,7 @@ from lossatlas.experiments.evaluation import (
     theory_rule,
     tune,
 )
+from lossatlas.experiments.feeding import batches
 from lossatlas.experiments.gradients import BatchGradient, random_state, set_random_state
 from lossatlas.experiments.instrumentation import ForegroundShare
 from lossatlas.experiments.pairing import (
@@ -176,11 +176,9 @@ def fit(
         set_random_state(fabric.device, saved["random"])
 
     order = batch_indices(len(train_set), config.batch_size, config.seed)
-    batches = feed(
-        train_set, itertools.islice(order, done, config.steps), device=fabric.device, augment=stream
-    )
+    fed = batches(train_set, itertools.islice(order, done, config.steps), fabric.device, stream)
     watch.start()
-    for step, (images, target) in enumerate(batches, start=done + 1):
+    for step, (images, target) in enumerate(fed, start=done + 1):
         lr = config.lr * learning_rate_factor(step - 1, config.steps, config.warmup_fraction)
         for group in optimizer.param_groups:
             group["lr"] = lr
@@ -230,7 +228,7 @@ def fit(
                 processes.first(partial(checkpoints.save, step, state))
             if stopping:
                 stop.stop(f"at step {step} of {config.steps}, where it saved itself")
-    batches.close()  # ends the thread that gathers ahead, also where the loop was left early
+    fed.close()  # ends the thread that gathers ahead, also where the loop was left early
     watch.stop()
     hashes["augmentations"] = stream.hash()
     curves = pd.DataFrame(rows, columns=list(_CURVES)).astype({"step": int, "epoch": int})
