@@ -265,6 +265,26 @@ def test_for_several_classes_every_offset_is_its_own_threshold_against_the_backg
         assert rule(logits).item() == decided
 
 
+@pytest.mark.parametrize("log_weight", [0.0, 3.0])
+def test_for_several_calibrated_classes_theory_comes_close_to_what_tuning_finds(log_weight):
+    generator = torch.Generator().manual_seed(0)
+    centre = torch.tensor([0.0, -3.0, -4.0, -6.0])[:, None, None]
+    odds = torch.randn(32, 4, 40, 40, generator=generator) * 1.5 + centre
+    odds[:, 0] = 0
+    probs = odds.softmax(1).movedim(1, -1).reshape(-1, 4)
+    target = torch.multinomial(probs, 1, generator=generator).reshape(32, 40, 40)
+    logits = odds + log_weight * torch.tensor([0.0, 1.0, 1.0, 1.0])[:, None, None]
+    data = Drawn(logits, target, mode="multiclass")
+    weight = torch.tensor([1.0, 1.0, 1.0, 1.0]) * np.exp(log_weight)
+    weight[0] = 1.0
+    tuned = tune(nn.Identity(), data, CPU)
+    rule = theory_rule(tuned, "weighted_ce", weight, "multiclass", 4)
+    found = evaluate(nn.Identity(), data, CPU, rules={"tuned": tuned.rule, "theory": rule})
+    dice = [summary(found, data.classes, name)["foreground_dice"] for name in found.by_rule]
+    assert dice[1] > dice[0] + 0.05
+    assert dice[2] > dice[1] - 0.015
+
+
 def test_without_a_background_only_the_weights_are_undone():
     tuned = told([0.9, 0.5, 0.1], background=False)
     assert theory_rule(tuned, "ce", None, "multiclass", 3) == DecisionRule.argmax(3)

@@ -8,6 +8,7 @@ import torch
 from sklearn.metrics import brier_score_loss, log_loss
 
 from lossatlas.metrics import Calibration
+from lossatlas.metrics.calibration import _sum_bin_after_bin, _sum_by_bin
 
 torch.set_num_threads(1)
 
@@ -195,3 +196,12 @@ def test_wrong_input_says_what_was_expected():
     ):
         with pytest.raises(ValueError, match="expected"):
             Calibration(**wrong)
+
+
+def test_the_sums_of_a_gpu_are_those_of_the_cpu():
+    generator = torch.Generator().manual_seed(0)
+    index = torch.randint(7, (1000,), generator=generator)
+    values = torch.rand(1000, generator=generator, dtype=torch.float64)
+    expected = [values[index == b].sum().item() for b in range(9)]
+    np.testing.assert_allclose(_sum_by_bin(index, values, 9), expected, rtol=1e-12)
+    np.testing.assert_allclose(_sum_bin_after_bin(index, values, 9), expected, rtol=1e-12)

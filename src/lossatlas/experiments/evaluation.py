@@ -344,12 +344,13 @@ def _mean(values: np.ndarray) -> float:
 
 
 def _logit_sums(logits: Tensor, target: Tensor, num_classes: int) -> Tensor:
-    """(C, C) sums of each channel's logits over the pixels of each class; void falls out."""
-    channels = logits.movedim(1, 0).flatten(1).double()
-    labels = target.flatten()
-    labelled = (labels >= 0) & (labels < num_classes)
-    sums = channels.new_zeros(len(channels), num_classes)
-    sums.index_add_(1, labels[labelled], channels[:, labelled])
+    """(C, C) sums of each channel's logits over the pixels of each class; void falls out.
+
+    A class at a time: adding into places by index would add in any order on a GPU.
+    """
+    channels, labels = logits.movedim(1, 0).flatten(1), target.flatten()
+    own = (channels[:, labels == k].sum(1, dtype=torch.float64) for k in range(num_classes))
+    sums = torch.stack(list(own), dim=1)
     if len(channels) == num_classes:
         return sums
     return torch.cat([sums.new_full((num_classes - 1, num_classes), torch.nan), sums])  # binary

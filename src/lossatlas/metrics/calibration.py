@@ -154,7 +154,9 @@ def _sum_by_bin(index: Tensor, values: Tensor, bins: int) -> Float64Array:
     """Sums of the values of each bin, in an order that does not change from run to run."""
     if index.device.type == "cpu":
         return torch.bincount(index, values, bins).numpy()
-    # elsewhere a weighted bincount adds in whatever order the threads come
-    return (
-        torch.stack([torch.where(index == b, values, 0).sum() for b in range(bins)]).cpu().numpy()
-    )
+    return _sum_bin_after_bin(index, values, bins).cpu().numpy()
+
+
+def _sum_bin_after_bin(index: Tensor, values: Tensor, bins: int) -> Tensor:
+    """The same where a weighted bincount would add in whatever order the threads come (on a GPU)."""
+    return torch.stack([torch.where(index == b, values, 0).sum() for b in range(bins)])
