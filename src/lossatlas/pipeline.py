@@ -95,22 +95,19 @@ def run_study(
     Raises:
         ConfigError: the study's file or one of its components is wrong; nothing has been trained.
     """
-    from lossatlas.experiments.config import check_components
-
     file = name
-    study = load_study(file, check=check_components)
+    study = load_study(file)
     name = study.study
     _require_report(study)
     before = survey(study, runs_dir)
     outdated = _stale(before)
+    if fresh or stale or needed(before):
+        _require_components(file)
     if fresh or stale:
         _forget_runs(study, before if fresh else [run for run, _ in outdated], runs_dir)
         before, outdated = survey(study, runs_dir), []
-    waiting = needed(before)
-    say(f"study {name}: {len(before)} runs, {len(before) - len(waiting)} already there")
+    say(f"study {name}: {len(before)} runs, {len(before) - len(needed(before))} already there")
     _say_stale(file, study, outdated)
-    if waiting:
-        _require_data(study)
     _drop_stale_markers(study, runs_dir)
     log = LOGS / f"study-{name}.log"
     status = _watched(snakemake(file, jobs, runs_dir, profile), log, study, runs_dir)
@@ -260,16 +257,16 @@ def _say_stale(file: str, study: Study, stale: Sequence[tuple[Run, list[str]]]) 
     say(f"  `lossatlas run --stale {file}` trains them anew, and no others")
 
 
-def _require_data(study: Study) -> None:
-    """Read what the data sets need before any job starts, so that a missing file is said once, here."""
+def _require_components(file: str) -> None:
+    """Check names, parameters and data before any job starts, so that what is wrong is said once, here."""
+    from lossatlas import data
     from lossatlas.experiments.components import load_datasets
+    from lossatlas.experiments.config import check_components
 
-    seen = []
+    study = load_study(file, check=check_components)
     for config in study.examples():
-        key = (config.dataset, config.dataset_params)
-        if key not in seen:
-            seen.append(key)
-            load_datasets(config)
+        if not data.is_available(config.dataset, **config.dataset_params):
+            load_datasets(config)  # says what is missing, and what to do
 
 
 def _watched(command: list[str], log: Path, study: Study, runs_dir: str) -> int:

@@ -199,7 +199,8 @@ def pretend_other_code(folder, kind):
     path = folder / "run.json"
     record = json.loads(path.read_text())
     today = component_versions(RunConfig.model_validate(record["config"]))
-    path.write_text(json.dumps(record | {"code": today | {kind: "0" * 16}}))
+    changed = {"code_version": "another", "code": today | {kind: "0" * 16}}
+    path.write_text(json.dumps(record | changed))
 
 
 def test_runs_that_all_have_older_code_are_counted_and_the_records_made_anew(runs_dir, tmp_path):

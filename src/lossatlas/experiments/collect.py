@@ -27,14 +27,11 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from lossatlas.experiments.components import load_datasets
 from lossatlas.experiments.config import ConfigError, RunConfig
-from lossatlas.experiments.evaluation import has_background
 from lossatlas.experiments.provenance import changed_components, mixed_components
 from lossatlas.experiments.record import NoRunsError, is_complete, read_run, run_path
 from lossatlas.experiments.study import Member, Study, labels
 from lossatlas.experiments.tuning import RULE, Selection, select
-from lossatlas.metrics import dice_from_counts
 
 SCHEMA = 2
 #: Test images shown for each data set and model: those on which the losses disagree most.
@@ -389,6 +386,10 @@ def _predictions(
     study: Study, there: Sequence[tuple[Member, RunConfig]], runs_dir: str | Path
 ) -> dict[str, Any]:
     """Images, truth and every loss's prediction (first seed, largest logit) where the losses disagree most."""
+    # what needs torch waits until here: records that are up to date are told from others without it
+    from lossatlas.experiments.components import load_datasets
+    from lossatlas.experiments.evaluation import has_background
+
     arrays: dict[str, Any] = {}
     first_seed = study.seeds[0]
     for dataset in labels(study.datasets):
@@ -449,6 +450,8 @@ def disagreement(per_image: pd.DataFrame, ids: list[str], foreground_only: bool)
     Contested is an image whose mean Dice over its classes spreads most (standard deviation) over the losses.
     Without the second rule the images would all show the one class on which the losses differ most.
     """
+    from lossatlas.metrics import dice_from_counts
+
     kept = per_image[per_image.class_index > 0] if foreground_only else per_image
     counts = kept[["tp", "fp", "fn"]].to_numpy()
     dice = kept.assign(dice=np.asarray(dice_from_counts(counts), dtype=float))

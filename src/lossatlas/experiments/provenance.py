@@ -14,11 +14,12 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from functools import cache
 from pathlib import Path
-from typing import Any
-
-import torch
+from typing import TYPE_CHECKING, Any
 
 from lossatlas.experiments.config import RunConfig
+
+if TYPE_CHECKING:  # torch takes seconds to import; who only compares code does without it
+    import torch
 
 _PACKAGES = (
     "torch",
@@ -86,9 +87,11 @@ def changed_components(record: Mapping[str, Any]) -> list[str]:
     Args:
         record: a ``run.json``. One that names no components is compared as a whole: ``["code"]``.
     """
+    if record["code_version"] == code_version():  # nothing at all has changed
+        return []
     made_with = record.get("code")
     if made_with is None:
-        return [] if record["code_version"] == code_version() else ["code"]
+        return ["code"]
     today = component_versions(RunConfig.model_validate(record["config"]))
     return [name for name, version in today.items() if made_with.get(name) != version]
 
@@ -221,6 +224,8 @@ def packages() -> dict[str, str]:
 
 def hardware(device: torch.device) -> dict[str, Any]:
     """The machine in words, and the threads that the run used."""
+    import torch
+
     cuda = torch.cuda.get_device_name(device) if device.type == "cuda" else None
     return {
         "machine": platform.machine(),
@@ -241,6 +246,7 @@ def energy_j(device: torch.device) -> float | None:
         return None
     try:
         import pynvml
+        import torch
 
         pynvml.nvmlInit()
         identity = str(torch.cuda.get_device_properties(device).uuid)
@@ -263,6 +269,8 @@ def peak_memory_mb(device: torch.device) -> float:
     On the CPU the process includes Python and torch themselves, and earlier seeds of the same notebook.
     """
     if device.type == "cuda":
+        import torch
+
         return torch.cuda.max_memory_allocated(device) / 1e6
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / 1e6 if sys.platform == "darwin" else peak * 1024 / 1e6
