@@ -11,9 +11,9 @@ from lossatlas import losses
 from lossatlas.experiments.gradients import BatchGradient
 
 
-def setting(loss, micro_batch, *layers):
+def setting(loss, micro_batch, *layers, precision="32-true"):
     torch.manual_seed(0)
-    fabric = Fabric(accelerator="cpu", devices=1)
+    fabric = Fabric(accelerator="cpu", devices=1, precision=precision)
     model = nn.Sequential(nn.Conv2d(1, 4, 3, padding=1), *layers, nn.ReLU(), nn.Conv2d(4, 3, 1))
     network = fabric.setup_module(model)
     return model, BatchGradient(fabric, network, losses.build(loss), micro_batch)
@@ -35,6 +35,18 @@ def test_micro_batches_give_the_loss_and_the_gradient_of_the_whole_batch(loss, m
     assert value == pytest.approx(whole, rel=1e-6)
     for ours, theirs in zip(found, expected, strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-7)
+
+
+def test_micro_batches_work_under_autocast():
+    torch.manual_seed(1)
+    images, target = torch.randn(6, 1, 8, 8), torch.randint(3, (6, 8, 8))
+    found = []
+    for micro_batch in (None, 4):
+        model, gradient = setting("dice", micro_batch, precision="bf16-mixed")
+        gradient(images, target)
+        found.append(model[0].weight.grad)
+    # bfloat16 has 8 significant bits, and the sums are taken in another order
+    torch.testing.assert_close(found[0], found[1], rtol=0.05, atol=1e-4)
 
 
 def test_adding_up_the_losses_of_the_micro_batches_would_be_another_loss():

@@ -121,7 +121,7 @@ class BatchGradient:
             set_random_state(images.device, drawn[k])  # dropout drops the same units again
             # several processes: gradients are exchanged once, with the last part
             with self.fabric.no_backward_sync(self.model, enabled=k < len(parts) - 1):
-                torch.autograd.backward(self.model(part), part_gradient)
+                self.fabric.backward(self.model(part), part_gradient)
         set_random_state(images.device, after)
         return loss.detach(), measured
 
