@@ -93,8 +93,8 @@ def test_a_folder_without_records_names_the_command_that_makes_them(tmp_path):
 
 
 def test_another_schema_is_refused(spoilt):
-    edit_study(spoilt, schema=2)
-    with pytest.raises(RecordsError, match="expected records of schema 1, got 2"):
+    edit_study(spoilt, schema=3)
+    with pytest.raises(RecordsError, match="expected records of schema 1 or 2, got 3"):
         records.load(spoilt)
 
 

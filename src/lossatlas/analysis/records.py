@@ -2,7 +2,9 @@
 
 A folder of records holds ``study.json`` (what was asked, and where the numbers come from),
 ``runs.parquet`` (a row a run), ``per_class.parquet``, ``per_image.parquet`` and ``curves.parquet``
-(each row with its run's key), and ``predictions.npz``.
+(each row with its run's key), and ``predictions.npz``. Records of schema 2 say ``rule`` in the tables
+of classes and images (``argmax``, ``tuned`` on validation, ``theory``), and have ``tuning.parquet`` where
+the study tuned the learning rates.
 """
 
 from __future__ import annotations
@@ -20,8 +22,10 @@ import pandas as pd
 from lossatlas.analysis import style
 from lossatlas.analysis.counts import pooled_metric
 
-#: Version of the records that this code reads.
-SCHEMA = 1
+#: Versions of the records that this code reads.
+SCHEMAS = (1, 2)
+#: Decision rules: the largest logit (p > ½ for one sigmoid), tuned on validation, and theory's.
+RULES = ("argmax", "tuned", "theory")
 
 _KEY = ["run_id", "dataset", "model", "loss", "seed"]
 _COLUMNS = {
@@ -42,6 +46,10 @@ _COLUMNS = {
         *("step", "epoch", "loss_value", "grad_norm", "lr", "val_mean_dice", "val_mean_iou"),
     ],
 }
+_TUNING_COLUMNS = [
+    *("dataset", "model", "loss", "optimizer", "lr", "seed", "run_id", "status"),
+    *("val_foreground_dice", "val_foreground_dice_tuned", "chosen"),
+]
 _STUDY_KEYS = (
     *("schema", "study", "question", "datasets", "models", "losses", "seeds", "steps"),
     *("provenance", "classes", "mode", "command"),
@@ -72,8 +80,10 @@ class Part:
     image_ids, groups
         Test images and the group (video, patient) of each.
     counts
-        For each loss true positives, false positives and false negatives,
+        For each loss true positives, false positives and false negatives by the rule ``argmax``,
         shape (seeds, images, classes, 3).
+    by_rule
+        The same counts by every rule that the records have, ``argmax`` among them.
     runs, curves
         The rows of the tables that belong to this part.
     images, targets, shown_ids, predictions
@@ -99,6 +109,7 @@ class Part:
     targets: np.ndarray = field(repr=False, default_factory=lambda: np.zeros((0, 1, 1), np.uint8))
     shown_ids: list[str] = field(default_factory=list)
     predictions: dict[str, np.ndarray] = field(repr=False, default_factory=dict)
+    by_rule: dict[str, dict[str, np.ndarray]] = field(repr=False, default_factory=dict)
 
     @property
     def foreground(self) -> list[int]:
@@ -144,6 +155,7 @@ class Records:
     per_image: pd.DataFrame
     curves: pd.DataFrame
     parts: list[Part]
+    tuning: pd.DataFrame | None = None
 
     @property
     def name(self) -> str:
@@ -210,13 +222,14 @@ def load(folder: str | Path, study: str | None = None) -> Records:
     tables = {name: _read_table(folder, name) for name in _COLUMNS}
     _check_tables(folder, description, tables)
     predictions = _read_predictions(folder)
+    tuning = _read_tuning(folder)
     parts = []
     for dataset in description["datasets"]:
         for model in description["models"]:
             runs = tables["runs"]
             if ((runs.dataset == dataset) & (runs.model == model)).any():
                 parts.append(_part(dataset, model, description, tables, predictions, folder))
-    return Records(folder, description, parts=parts, **tables)
+    return Records(folder, description, parts=parts, tuning=tuning, **tables)
 
 
 def _read_study(folder: Path, study: str | None) -> dict[str, Any]:
@@ -233,10 +246,10 @@ def _read_study(folder: Path, study: str | None) -> dict[str, Any]:
             f"{path}: expected JSON, got {error}; collect the records anew"
         ) from None
     schema = description.get("schema") if isinstance(description, dict) else None
-    if schema != SCHEMA:
+    if schema not in SCHEMAS:
         raise RecordsError(
-            f"{path}: expected records of schema {SCHEMA}, got {schema!r}: collect them again with "
-            f"this version of lossatlas"
+            f"{path}: expected records of schema {' or '.join(map(str, SCHEMAS))}, got {schema!r}: "
+            f"collect them again with this version of lossatlas"
         )
     absent = [key for key in _STUDY_KEYS if key not in description]
     if absent:
@@ -251,21 +264,34 @@ def _read_study(folder: Path, study: str | None) -> dict[str, Any]:
     return description
 
 
-def _read_table(folder: Path, name: str) -> pd.DataFrame:
+def _read_table(folder: Path, name: str, columns: list[str] | None = None) -> pd.DataFrame:
     path = folder / f"{name}.parquet"
+    columns = columns or _COLUMNS[name]
     if not path.is_file():
         raise RecordsError(f"{path}: expected a table, found no file; collect the records anew")
     table = pd.read_parquet(path)
-    absent = [column for column in _COLUMNS[name] if column not in table.columns]
+    absent = [column for column in columns if column not in table.columns]
     if absent:
         raise RecordsError(
-            f"{path}: expected the columns {', '.join(_COLUMNS[name])}; missing: "
+            f"{path}: expected the columns {', '.join(columns)}; missing: "
             f"{', '.join(absent)}; collect the records anew"
         )
     # a run that diverged at its first step has a result and no curve
     if table.empty and name != "curves":
         raise RecordsError(f"{path}: expected at least one row, got none; run the study first")
     return table
+
+
+def _read_tuning(folder: Path) -> pd.DataFrame | None:
+    """The tuning runs; None where the study tuned nothing."""
+    if not (folder / "tuning.parquet").is_file():
+        return None
+    return _read_table(folder, "tuning", _TUNING_COLUMNS)
+
+
+def _by_argmax(table: pd.DataFrame) -> pd.DataFrame:
+    """The rows of the largest logit, the only ones in records of schema 1."""
+    return table[table.rule == "argmax"] if "rule" in table else table
 
 
 def _check_tables(
@@ -339,16 +365,28 @@ def _part(
     per_image = mine(tables["per_image"])
     first = per_image[per_image.run_id == runs.run_id.iloc[0]].drop_duplicates("image_id")
     image_ids = first.image_id.astype(str).tolist()
-    seeds, counts = {}, {}
+    if "rule" not in per_image:
+        per_image = per_image.assign(rule="argmax")
+    rows = dict(list(per_image.groupby(["rule", "run_id"])))
+    present = [rule for rule in RULES if (per_image.rule == rule).any()]
+    seeds: dict[str, list[int]] = {}
+    by_rule: dict[str, dict[str, np.ndarray]] = {rule: {} for rule in present}
     for label in labels:
         of_loss = runs[runs.loss == label].sort_values("seed")
         seeds[label] = [int(seed) for seed in of_loss.seed]
-        counts[label] = np.stack(
-            [
-                _counts(per_image[per_image.run_id == run_id], image_ids, len(classes), folder)
-                for run_id in of_loss.run_id
-            ]
-        )
+        for rule in present:
+            by_rule[rule][label] = np.stack(
+                [
+                    _counts(
+                        rows.get((rule, run_id), per_image.iloc[:0]),
+                        image_ids,
+                        len(classes),
+                        folder,
+                        run_id,
+                    )
+                    for run_id in of_loss.run_id
+                ]
+            )
     prefix = f"{dataset}/{model}/"
     shown: dict[str, Any] = {}
     if f"{prefix}images" in saved:
@@ -368,9 +406,10 @@ def _part(
         classes=classes,
         image_ids=image_ids,
         groups=first.group.astype(str).tolist(),
-        counts=counts,
+        counts=by_rule["argmax"],
+        by_rule=by_rule,
         runs=runs,
-        per_class=mine(tables["per_class"]),
+        per_class=_by_argmax(mine(tables["per_class"])),
         curves=mine(tables["curves"]),
         styles=style.study_styles(names),
         **shown,
@@ -379,14 +418,16 @@ def _part(
     return part
 
 
-def _counts(rows: pd.DataFrame, image_ids: list[str], classes: int, folder: Path) -> np.ndarray:
-    """(images, classes, 3) counts of one run, images in the order of `image_ids`."""
+def _counts(
+    rows: pd.DataFrame, image_ids: list[str], classes: int, folder: Path, run_id: str
+) -> np.ndarray:
+    """(images, classes, 3) counts of one run by one rule, images in the order of `image_ids`."""
     rows = rows.assign(image_id=rows.image_id.astype(str)).set_index(["image_id", "class_index"])
     wanted = pd.MultiIndex.from_product([image_ids, range(classes)])
     if len(rows) != len(wanted) or not rows.index.isin(wanted).all() or rows.index.has_duplicates:
         raise RecordsError(
             f"{folder}/per_image.parquet: expected a row for each of {len(image_ids)} images and "
-            f"{classes} classes in every run, got {len(rows)} in run {rows.run_id.iloc[0]}; "
+            f"{classes} classes in every run, got {len(rows)} in run {run_id}; "
             f"collect the records anew"
         )
     values = rows.loc[wanted, ["tp", "fp", "fn"]].to_numpy(np.int64)
@@ -395,13 +436,15 @@ def _counts(rows: pd.DataFrame, image_ids: list[str], classes: int, folder: Path
 
 def _check_metrics(part: Part, folder: Path) -> None:
     """The runs' Dice follows from the counts: what is drawn and what is tabulated are one thing."""
-    for loss in part.losses:
-        recomputed = pooled_metric(part.counts[loss].sum(1), "foreground_dice", part.foreground)
-        for seed, value in zip(part.seeds[loss], recomputed, strict=True):
-            run = part.run(loss, seed)
-            if not np.isclose(value, run.foreground_dice, atol=1e-6, equal_nan=True):
-                raise RecordsError(
-                    f"{folder}: the counts of run {run.run_id} give a foreground Dice of "
-                    f"{value:.6f}, runs.parquet has {run.foreground_dice:.6f}; "
-                    f"collect the records anew"
-                )
+    for rule, of_rule in part.by_rule.items():
+        column = "foreground_dice" if rule == "argmax" else f"foreground_dice_{rule}"
+        for loss in part.losses:
+            recomputed = pooled_metric(of_rule[loss].sum(1), "foreground_dice", part.foreground)
+            for seed, value in zip(part.seeds[loss], recomputed, strict=True):
+                run = part.run(loss, seed)
+                if not np.isclose(value, run.get(column, np.nan), atol=1e-6, equal_nan=True):
+                    raise RecordsError(
+                        f"{folder}: the counts of run {run.run_id} give a foreground Dice of "
+                        f"{value:.6f}, runs.parquet has {column} {run.get(column)}; "
+                        f"collect the records anew"
+                    )
