@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
 
 import nbformat
+import numpy as np
 import papermill
 import pytest
+from PIL import Image
 
 from lossatlas.experiments import TrainParameters
 
@@ -102,3 +105,36 @@ def test_a_wrong_parameter_stops_papermill_before_any_training(tmp_path):
     assert done.returncode != 0
     assert "ConfigError: unknown parameter 'los' (got 'dice'): did you mean loss" in done.stderr
     assert not (tmp_path / "runs").exists()
+
+
+def test_the_training_notebook_takes_a_folder_of_one_s_own(tmp_path):
+    """Pairs of images and masks by stem, names with spaces and accents, a palette and void: straight in."""
+    root = tmp_path / "my data"
+    generator = np.random.default_rng(0)
+    for kind in ("images", "masks"):
+        (root / kind).mkdir(parents=True)
+    for k in range(12):
+        mask = np.zeros((40, 48), np.uint8)
+        mask[5 : 20 + k, 8:30] = 1
+        mask[:2] = 255  # void
+        image = (mask == 1) * 90 + generator.integers(0, 90, mask.shape)
+        Image.fromarray(image.astype(np.uint8)).save(root / "images" / f"scène {k:02d}.png")
+        Image.fromarray(mask).save(root / "masks" / f"scène {k:02d}.png")
+    (root / "classes.yaml").write_text("classes: [background, thing]\nignore_index: 255\n")
+    checked = subprocess.run(
+        [sys.executable, "-m", "lossatlas.cli", "data", "check", str(root)],
+        capture_output=True,
+        text=True,
+    )
+    assert checked.returncode == 0, checked.stdout + checked.stderr
+    done = run_papermill(
+        tmp_path,
+        *("-p", "dataset", "folder", "-p", "dataset_params", f"{{root: {str(root)!r}}}"),
+        *("-p", "loss", "dice", "-p", "model_params", "{width: 4, depth: 2}"),
+        *("-p", "steps", "30", "-p", "batch_size", "4", "-p", "evaluations", "1", "-p", "lr", "0.01"),
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    (record,) = (tmp_path / "runs").glob("*/run.json")
+    run = json.loads(record.read_text())
+    assert run["classes"] == ["background", "thing"]
+    assert run["status"] == "completed"
