@@ -98,6 +98,19 @@ def test_the_threshold_equals_a_brute_force_search_over_every_distinct_logit(see
     assert brute > search.dice(0.0)
 
 
+def test_where_every_bin_is_full_the_threshold_is_the_very_edge():
+    generator = torch.Generator().manual_seed(0)
+    steps = torch.randint(-60, 61, (1, 1, 40_000), generator=generator)
+    chance = (0.02 + 0.3 * (steps[:, 0] > 7)).float()
+    target = (torch.rand(1, 40_000, generator=generator) < chance).long()
+    logits = steps / BINARY_STEPS
+    search = ThresholdSearch()
+    search.update(logits, target)
+    rule, dice = search.best()
+    assert rule.offsets == (-7 / BINARY_STEPS,)
+    assert dice == pytest.approx(dice_of((steps[:, 0] > 7).long(), target), abs=1e-12)
+
+
 def test_off_the_grid_the_loss_against_brute_force_is_below_a_tenth_of_a_point():
     logits, target = draw_binary(5)
     search = ThresholdSearch()
