@@ -367,26 +367,16 @@ def _part(
     image_ids = first.image_id.astype(str).tolist()
     if "rule" not in per_image:
         per_image = per_image.assign(rule="argmax")
-    rows = dict(list(per_image.groupby(["rule", "run_id"])))
-    present = [rule for rule in RULES if (per_image.rule == rule).any()]
-    seeds: dict[str, list[int]] = {}
-    by_rule: dict[str, dict[str, np.ndarray]] = {rule: {} for rule in present}
-    for label in labels:
-        of_loss = runs[runs.loss == label].sort_values("seed")
-        seeds[label] = [int(seed) for seed in of_loss.seed]
-        for rule in present:
-            by_rule[rule][label] = np.stack(
-                [
-                    _counts(
-                        rows.get((rule, run_id), per_image.iloc[:0]),
-                        image_ids,
-                        len(classes),
-                        folder,
-                        run_id,
-                    )
-                    for run_id in of_loss.run_id
-                ]
-            )
+    of_loss = {label: runs[runs.loss == label].sort_values("seed") for label in labels}
+    run_ids = [run_id for rows in of_loss.values() for run_id in rows.run_id]
+    by_rule: dict[str, dict[str, np.ndarray]] = {}
+    for rule in RULES:
+        rows = per_image[per_image.rule == rule]
+        if rows.empty:
+            continue
+        counts = _counts(rows, run_ids, image_ids, len(classes), folder)
+        ends = np.cumsum([len(of_loss[label]) for label in labels])[:-1]
+        by_rule[rule] = dict(zip(labels, np.split(counts, ends), strict=True))
     prefix = f"{dataset}/{model}/"
     shown: dict[str, Any] = {}
     if f"{prefix}images" in saved:
@@ -402,7 +392,7 @@ def _part(
         dataset=dataset,
         model=model,
         losses=labels,
-        seeds=seeds,
+        seeds={label: [int(seed) for seed in rows.seed] for label, rows in of_loss.items()},
         classes=classes,
         image_ids=image_ids,
         groups=first.group.astype(str).tolist(),
@@ -419,19 +409,28 @@ def _part(
 
 
 def _counts(
-    rows: pd.DataFrame, image_ids: list[str], classes: int, folder: Path, run_id: str
+    rows: pd.DataFrame, run_ids: list[str], image_ids: list[str], classes: int, folder: Path
 ) -> np.ndarray:
-    """(images, classes, 3) counts of one run by one rule, images in the order of `image_ids`."""
-    rows = rows.assign(image_id=rows.image_id.astype(str)).set_index(["image_id", "class_index"])
-    wanted = pd.MultiIndex.from_product([image_ids, range(classes)])
-    if len(rows) != len(wanted) or not rows.index.isin(wanted).all() or rows.index.has_duplicates:
+    """(runs, images, classes, 3) counts by one rule, in the order of `run_ids` and `image_ids`."""
+    run = pd.Index(run_ids).get_indexer(rows.run_id)
+    image = pd.Index(image_ids).get_indexer(rows.image_id.astype(str))
+    index = rows.class_index.to_numpy(np.int64)
+    known = (image >= 0) & (index >= 0) & (index < classes)
+    place = (run * len(image_ids) + image) * classes + index
+    shape = (len(run_ids), len(image_ids), classes)
+    times = np.bincount(place[known & (run >= 0)], minlength=int(np.prod(shape)))
+    whole = (times.reshape(len(run_ids), -1) == 1).all(1)
+    whole &= np.bincount(run[~known & (run >= 0)], minlength=len(run_ids)) == 0
+    if not whole.all():
+        wrong = int(np.argmin(whole))
         raise RecordsError(
             f"{folder}/per_image.parquet: expected a row for each of {len(image_ids)} images and "
-            f"{classes} classes in every run, got {len(rows)} in run {run_id}; "
-            f"collect the records anew"
+            f"{classes} classes in every run, got {int((run == wrong).sum())} in run "
+            f"{run_ids[wrong]}; collect the records anew"
         )
-    values = rows.loc[wanted, ["tp", "fp", "fn"]].to_numpy(np.int64)
-    return values.reshape(len(image_ids), classes, 3)
+    values = np.empty((times.size, 3), np.int64)
+    values[place] = rows[["tp", "fp", "fn"]].to_numpy(np.int64)
+    return values.reshape(*shape, 3)
 
 
 def _check_metrics(part: Part, folder: Path) -> None:
@@ -439,12 +438,14 @@ def _check_metrics(part: Part, folder: Path) -> None:
     for rule, of_rule in part.by_rule.items():
         column = "foreground_dice" if rule == "argmax" else f"foreground_dice_{rule}"
         for loss in part.losses:
+            runs = part.runs[part.runs.loss == loss].sort_values("seed")
             recomputed = pooled_metric(of_rule[loss].sum(1), "foreground_dice", part.foreground)
-            for seed, value in zip(part.seeds[loss], recomputed, strict=True):
-                run = part.run(loss, seed)
-                if not np.isclose(value, run.get(column, np.nan), atol=1e-6, equal_nan=True):
-                    raise RecordsError(
-                        f"{folder}: the counts of run {run.run_id} give a foreground Dice of "
-                        f"{value:.6f}, runs.parquet has {column} {run.get(column)}; "
-                        f"collect the records anew"
-                    )
+            stated = runs.get(column, pd.Series(np.nan, runs.index)).to_numpy(float)
+            differs = ~np.isclose(recomputed, stated, atol=1e-6, equal_nan=True)
+            if differs.any():
+                at = int(np.argmax(differs))
+                raise RecordsError(
+                    f"{folder}: the counts of run {runs.run_id.iloc[at]} give a foreground Dice of "
+                    f"{recomputed[at]:.6f}, runs.parquet has {column} {stated[at]:.6f}; "
+                    f"collect the records anew"
+                )
