@@ -2,7 +2,6 @@
 
     python benchmarks/losses.py --out results/bench            # the published table (some minutes)
     python benchmarks/losses.py --out /tmp/bench --quick       # a smoke test (seconds)
-    python benchmarks/losses.py --out results/bench --floor    # only floor.csv
 
 Every round runs each contender once, so that a busy machine slows all alike; a contender's time is
 its median over the rounds, and its ratio the median of its ratios to cross-entropy (binary
@@ -11,7 +10,8 @@ before it: the running sum of the allocator's own events (torch.profiler) on the
 ``torch.cuda.max_memory_allocated`` on a GPU. One thread on the CPU.
 
 Writes losses.csv (one row per shape, loss and library), scaling.csv (time against pixels and
-classes), losses.json (machine, versions, how it was measured) and losses.png.
+classes), floor.csv (the operations that no form can leave out), losses.json (machine, versions, how
+it was measured) and losses.png.
 """
 
 from __future__ import annotations
@@ -406,7 +406,7 @@ def main(arguments: Iterable[str] | None = None) -> None:
     parser.add_argument("--shapes", nargs="+", choices=list(SHAPES), default=list(SHAPES))
     parser.add_argument("--no-scaling", action="store_true", help="leave the scaling out")
     parser.add_argument("--quick", action="store_true", help="tiny inputs: a smoke test")
-    parser.add_argument("--floor", action="store_true", help="only the unavoidable operations")
+    parser.add_argument("--no-floor", action="store_true", help="leave out the unavoidable")
     options = parser.parse_args(None if arguments is None else list(arguments))
     if options.rounds < 1:
         parser.error(f"--rounds must be at least 1, got {options.rounds}")
@@ -414,13 +414,12 @@ def main(arguments: Iterable[str] | None = None) -> None:
     warnings.filterwarnings("ignore")
     rounds = 2 if options.quick else options.rounds
     sizes = QUICK_SHAPES if options.quick else SHAPES
-    if options.floor:
-        options.out.mkdir(parents=True, exist_ok=True)
+    options.out.mkdir(parents=True, exist_ok=True)
+    if not options.no_floor:
         found = [row for s in options.shapes for row in floor(s, sizes[s], rounds)]
         write(found, options.out / "floor.csv")
         for row in found:
             print(f"{row['shape']} {row['loss']:14} {row['what']:40} {row['ratio']:6.2f}x")
-        return
     rows: list[dict[str, Any]] = []
     scale_rows: list[dict[str, Any]] = []
     for device in ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]:
@@ -428,7 +427,6 @@ def main(arguments: Iterable[str] | None = None) -> None:
             rows += measure(shape, sizes[shape], device, rounds)
         if not options.no_scaling:
             scale_rows += scaling(device, options.quick, 2 if options.quick else 3)
-    options.out.mkdir(parents=True, exist_ok=True)
     write(rows, options.out / "losses.csv")
     if scale_rows:
         write(scale_rows, options.out / "scaling.csv")

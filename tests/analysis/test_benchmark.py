@@ -33,6 +33,10 @@ def measured(tmp_path):
     pd.DataFrame(scaling, columns=["axis", "pixels", "classes", "loss", "ns_per_logit"]).to_csv(
         tmp_path / "scaling.csv", index=False
     )
+    pd.DataFrame(
+        [("S1", "every loss", "an exponential", 0.2), ("S2", "every loss", "an exponential", 0.3)],
+        columns=["shape", "loss", "what", "ratio"],
+    ).to_csv(tmp_path / "floor.csv", index=False)
     machine = {"cpu": "a cpu", "gpu": None, "capability": "AVX2", "threads": 1, "python": "3.11"}
     machine |= {"measured_utc": "now", "versions": {"torch": "2"}, "how": "medians."}
     (tmp_path / "losses.json").write_text(json.dumps(machine))
@@ -67,3 +71,19 @@ def test_the_machine_is_named(measured):
 def test_without_a_benchmark_the_error_names_the_command(tmp_path):
     with pytest.raises(FileNotFoundError, match="make bench"):
         benchmark.load(tmp_path)
+
+
+def test_a_target_is_missed_by_its_time_or_by_its_memory_alone(measured):
+    table = benchmark.targets(measured).set_index("loss")
+    assert table.loc["ce", ""] == "met"  # 1.1 and 0.5 are the limits themselves
+    assert table.loc["dice", ""] == "missed"  # fast enough, but 0.6 > 0.5 of the memory
+    assert "1 of 2" in benchmark.met(measured)
+
+
+def test_the_floor_has_a_column_a_shape(measured):
+    assert list(benchmark.floor(measured).iloc[0]) == [
+        "every loss",
+        "an exponential",
+        "0.20×",
+        "0.30×",
+    ]
