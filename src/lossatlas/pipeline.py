@@ -8,12 +8,14 @@ from __future__ import annotations
 import os
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import yaml
@@ -270,14 +272,22 @@ def _require_components(file: str) -> None:
 
 
 def _watched(command: list[str], log: Path, study: Study, runs_dir: str) -> int:
-    """Run ``command`` with its output in ``log`` and say how far the study is; the exit status."""
+    """Run ``command`` with its output in ``log`` and say how far the study is; the exit status.
+
+    Raises:
+        KeyboardInterrupt: this process was asked to stop (Ctrl-C, SIGTERM); the trainings have saved themselves.
+    """
     before, total = _there(study, runs_dir)
     started = time.monotonic()
     terminal = sys.stderr.isatty()
     log.parent.mkdir(parents=True, exist_ok=True)
-    with log.open("w") as output:
+    with log.open("w") as output, _stoppable():
         process = subprocess.Popen(
-            command, stdout=output, stderr=subprocess.STDOUT, env=_environment()
+            command,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            env=_environment(),
+            start_new_session=True,  # a group of its own, which is asked to stop as a whole
         )
         try:
             while process.poll() is None:
@@ -293,13 +303,51 @@ def _watched(command: list[str], log: Path, study: Study, runs_dir: str) -> int:
                     time.sleep(total / 500)
                 time.sleep(0.5)
         except BaseException:
-            process.terminate()
-            process.wait()
+            _stop(process)
             raise
         finally:
             if terminal:
                 sys.stderr.write("\r\x1b[K")
     return process.returncode
+
+
+@contextmanager
+def _stoppable() -> Iterator[None]:
+    """Let SIGINT and SIGTERM raise KeyboardInterrupt within the block.
+
+    Also where SIGINT is ignored, as in what a shell runs in the background: children would ignore it too.
+    """
+
+    def stop(number: int, frame: object) -> None:
+        raise KeyboardInterrupt
+
+    main = threading.current_thread() is threading.main_thread()
+    numbers = (signal.SIGINT, signal.SIGTERM) if main else ()
+    before = {number: signal.signal(number, stop) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _stop(process: subprocess.Popen[bytes], patience_s: float = 60.0) -> None:
+    """Ask the workflow and its trainings to stop, as Ctrl-C would: they save themselves, or are killed.
+
+    On a cluster the workflow takes its jobs back.
+    """
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGINT)
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(patience_s)
+        until = time.monotonic() + patience_s
+        while (
+            time.monotonic() < until
+        ):  # a training may outlive the workflow by the time of its saving
+            os.killpg(process.pid, 0)
+            time.sleep(0.1)
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
 
 
 def _there(study: Study, runs_dir: str) -> tuple[int, int]:

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import nbformat
+import pandas as pd
 import pytest
 import yaml
 
 from lossatlas import cli, pipeline
 from lossatlas.experiments import load_study
+from lossatlas.experiments.progress import beats
 from lossatlas.experiments.record import is_complete
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -80,6 +84,78 @@ def test_one_failed_notebook_stops_no_other_and_is_listed_and_a_second_run_mends
     assert json.loads((folder / "results/tiny/study.json").read_text())["missing_runs"] == 0
     executed = nbformat.read(folder / "runs/cells/tiny/digits-unet-ce.ipynb", as_version=4)
     assert executed.metadata.kernelspec.name == "python3"
+
+
+TUNED = {
+    **STUDY,
+    "study": "tuned",
+    "losses": ["ce"],
+    "training": {"steps": 400, "batch_size": 4, "evaluations": 1, "checkpoint_s": 0.2},
+    "tuning": {"lr": [0.003, 0.01], "seeds": [1000], "steps": 40},
+    "runs_per_job": 2,
+}
+
+
+def wait_for(condition, process, seconds=240):
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        found = condition()
+        if found:
+            return found
+        assert process.poll() is None, f"ended with {process.returncode}"
+        time.sleep(0.05)
+    raise AssertionError("waited in vain")
+
+
+def under_way(runs_dir, seed, after=0):
+    """The training of ``seed`` that has passed step ``after``."""
+    found = [
+        b for b in beats(runs_dir) if b["label"].endswith(f"seed {seed}") and b["step"] > after
+    ]
+    return found[0] if found else None
+
+
+@pytest.mark.timeout(900)  # five processes that import torch
+def test_a_tuned_study_survives_a_killed_training_a_signal_and_a_stop_and_goes_on(tmp_path):
+    folder = checkout(tmp_path)
+    (folder / "tuned.yaml").write_text(yaml.safe_dump(TUNED))
+    runs_dir = folder / "runs"
+    process = subprocess.Popen(
+        [sys.executable, "-m", "lossatlas.cli", "run", "tuned.yaml", "--jobs", "1"],
+        cwd=folder,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    try:
+        # a training is killed: the workflow starts its job again, and the tuning comes to its end
+        killed = wait_for(lambda: under_way(runs_dir, seed=1000), process)
+        os.kill(killed["pid"], signal.SIGKILL)
+        wait_for(lambda: (runs_dir / "cells/tuned/selection.json").is_file(), process)
+        # a training is asked to stop: it saves itself, and the workflow starts its job again
+        asked = wait_for(lambda: under_way(runs_dir, seed=0, after=20), process)
+        os.kill(asked["pid"], signal.SIGTERM)
+        again = wait_for(
+            lambda: (b := under_way(runs_dir, seed=0)) and b["pid"] != asked["pid"] and b, process
+        )
+        assert again["step"] > 20, "it goes on from its checkpoint"
+        # the study is stopped: nothing of it runs on
+        process.terminate()
+        said, _ = process.communicate(timeout=120)
+    finally:
+        process.kill()
+    assert process.returncode == 130, said
+    assert "the same command goes on" in said
+    assert list(beats(runs_dir)) == []
+
+    second = lossatlas(folder, "run", "tuned.yaml")
+    assert second.returncode == 0, second.stdout + second.stderr
+    assert "3 runs, 2 already there" in second.stdout
+    runs = pd.read_parquet(folder / "results/tuned/runs.parquet")
+    assert list(runs.status) == ["completed"]
+    assert list(runs.interruptions) == [2]
+    tuning = pd.read_parquet(folder / "results/tuned/tuning.parquet")
+    assert list(tuning[tuning.chosen].lr) == list(runs.lr)
 
 
 @pytest.mark.parametrize(
