@@ -50,3 +50,8 @@ def test_a_table_without_a_row_is_refused() -> None:
 
     with pytest.raises(ValueError, match="no row"):
         markdown_table(pd.DataFrame({"a": []}))
+
+
+def test_a_bar_in_a_heading_or_a_cell_does_not_end_it():
+    text = markdown_table(pd.DataFrame({"|a − b|": [-0.0], "case": ["x | y"]}))
+    assert text.splitlines() == [r"| \|a − b\| | case |", "|---:|:---|", r"| 0 | x \| y |"]

@@ -57,7 +57,7 @@ def _cell(value: object) -> str:
     if isinstance(value, float):
         plain = value == 0 or 1e-3 <= abs(value) < 1e5
         if plain:
-            return f"{value:.5g}"
+            return f"{value + 0.0:.5g}"  # no "-0"
         mantissa, exponent = f"{value:.2e}".split("e")
         return f"${mantissa}\\cdot 10^{{{int(exponent)}}}$"
     # A vertical bar would end the cell.
@@ -75,7 +75,7 @@ def markdown_table(*frames: pd.DataFrame) -> str:
         raise ValueError("the table has no row; expected at least one")
     numbers = [pd.api.types.is_numeric_dtype(frame[column]) for column in frame.columns]
     lines = [
-        "| " + " | ".join(str(column) for column in frame.columns) + " |",
+        "| " + " | ".join(_cell(column) for column in frame.columns) + " |",
         "|" + "|".join("---:" if right else ":---" for right in numbers) + "|",
     ]
     for row in frame.itertuples(index=False):
