@@ -90,7 +90,7 @@ TUNED = {
     **STUDY,
     "study": "tuned",
     "losses": ["ce"],
-    "training": {"steps": 400, "batch_size": 4, "evaluations": 1, "checkpoint_s": 0.2},
+    "training": {"steps": 400, "batch_size": 4, "evaluations": 1},
     "tuning": {"lr": [0.003, 0.01], "seeds": [1000], "steps": 40},
     "runs_per_job": 2,
 }
