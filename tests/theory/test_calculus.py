@@ -52,6 +52,8 @@ def test_a_table_without_a_row_is_refused() -> None:
         markdown_table(pd.DataFrame({"a": []}))
 
 
-def test_a_bar_in_a_heading_or_a_cell_does_not_end_it():
+def test_a_bar_in_a_heading_or_a_cell_does_not_end_it() -> None:
+    import pandas as pd
+
     text = markdown_table(pd.DataFrame({"|a − b|": [-0.0], "case": ["x | y"]}))
     assert text.splitlines() == [r"| \|a − b\| | case |", "|---:|:---|", r"| 0 | x \| y |"]

@@ -934,7 +934,7 @@ def _sorted_extension(
         value = factor * float(_error_of(keys[:1]))
         return value, torch.zeros(size).index_fill_(0, order[:1], factor)
     # Counts in float32 are exact up to 2^24, and sums and products of them as cheap as of others.
-    exact = torch.float32 if size + rest <= 1 << 24 else torch.float64
+    exact = torch.float32 if size <= 1 << 24 else torch.float64
     background = (keys & 1).to(exact)
     # U = T + background before; I = U - rank. Foreground 1/U, background I / (U (U + 1)).
     union = background.cumsum(0).sub_(background).add_(rest)
