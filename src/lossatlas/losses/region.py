@@ -132,9 +132,9 @@ class GeneralizedDiceLoss(RegionLoss):
 
     Limits: 0 for a perfect hard prediction. A class absent from the target leaves both sums (its
     published weight would be infinite); counted through `classes`, or present with less than one
-    (soft) pixel, it weighs as if it had one. In binary mode, with the foreground alone, the weight cancels and the loss is Dice; for the
-    paper's two-class form use two channels and "multiclass". An empty or all-ignored batch gives
-    0 with zero gradient.
+    (soft) pixel, it weighs as if it had one. In binary mode, with the foreground alone, the weight
+    cancels and the loss is Dice; for the paper's two-class form use two channels and "multiclass".
+    An empty or all-ignored batch gives 0 with zero gradient.
 
     Source: Sudre et al. 2017, section 2 (GDL).
 
