@@ -404,10 +404,13 @@ def _last_error(notebook: Path) -> str:
 
 def make_derivation_pages(jobs: int | None = None) -> list[Path]:
     """Execute the derivations, ``jobs`` at a time; a formula that its checks refute stops the build."""
-    sources = _sources("theory", "losses", "analysis")
+    sources = _sources("theory", "losses", "analysis", "metrics")
+    # what studies have settled: the ledger shows it
+    settled = list(Path("results").glob("*/verdicts.json"))
 
     def make(notebook: Path) -> Path:
-        return _execute(notebook, GENERATED / notebook.name, {}, newer_than=sources)
+        newer_than = [*sources, *(settled if notebook.stem == "ledger" else [])]
+        return _execute(notebook, GENERATED / notebook.name, {}, newer_than=newer_than)
 
     with ThreadPoolExecutor(jobs or os.cpu_count()) as pool:
         return list(pool.map(make, sorted(DERIVATIONS.glob("*.ipynb"))))
