@@ -71,6 +71,8 @@ def test_a_list_or_a_mapping_may_come_as_text_because_papermill_hands_over_text(
         ({"micro_batch": 9, "batch_size": 8}, ["micro_batch", "at most batch_size (8)", "9"]),
         ({"channels_last": 1}, ["channels_last", "boolean"]),
         ({"compile": "yes"}, ["compile", "boolean"]),
+        ({"devices": 0}, ["devices", "greater than or equal to 1"]),
+        ({"devices": 3, "batch_size": 8}, ["devices", "a divisor of batch_size (8)", "3"]),
         ({"checkpoint_s": -1.0}, ["checkpoint_s", "greater than or equal to 0"]),
     ],
 )

@@ -131,7 +131,16 @@ class TrainParameters(Training, _What):
 
     seeds: list[Annotated[int, Field(ge=0)]] = Field(default_factory=lambda: [0], min_length=1)
     accelerator: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    devices: int = Field(default=1, ge=1)
     runs_dir: str = "runs"
+
+    @field_validator("devices")
+    @classmethod
+    def _every_device_has_as_many_images(cls, devices: int, info: ValidationInfo) -> int:
+        batch_size = info.data.get("batch_size")
+        if batch_size is not None and batch_size % devices:
+            raise ValueError(f"a divisor of batch_size ({batch_size})")
+        return devices
 
     @field_validator("seeds")
     @classmethod
@@ -180,7 +189,7 @@ class TrainParameters(Training, _What):
 
     def runs(self) -> list[RunConfig]:
         """One configuration a seed."""
-        shared = self.model_dump(exclude={"seeds", "accelerator", "runs_dir"})
+        shared = self.model_dump(exclude={"seeds", "accelerator", "devices", "runs_dir"})
         return [
             validated(RunConfig, {**shared, "seed": seed}, what="parameter") for seed in self.seeds
         ]
