@@ -949,8 +949,8 @@ def _sorted_extension(
 
 
 def _error_of(keys: Tensor) -> Tensor:
-    """The errors that sorted keys were made of, but for the lowest bit."""
-    return keys.bitwise_or(1).bitwise_xor_(0x7FFFFFFE).view(torch.float32)
+    """The errors that sorted keys were made of, with a lowest bit of 0: ½ and 1 come back exactly."""
+    return keys.bitwise_or(1).bitwise_xor_(0x7FFFFFFF).view(torch.float32)
 
 
 def _binned_extension(
