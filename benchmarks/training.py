@@ -9,7 +9,7 @@ Three tables, in one file each:
                          ahead, gradient norm, the foreground's share of the gradient, heartbeat), a bare PyTorch
                          loop, and Lightning's Trainer where ``lightning`` is installed. Same network, loss, optimiser
                          and pixels. On a GPU also with bfloat16, channels-last and torch.compile.
-``instrumentation.csv``  a step with and without all that is measured in it, in turns.
+``instrumentation.csv``  a step with and without all that is measured in it, in turns (on the CPU: time on a core).
 ``share.csv``            a process that trains several small runs: seconds in the training loop over all of its
                          seconds, the start of Python included; and the same sums of finished studies.
 
@@ -301,7 +301,10 @@ def instrumentation(accelerator: str, quick: bool, rounds: int) -> list[dict[str
 
 
 def turns(config: RunConfig, accelerator: str, every: int) -> Callable[[bool], float]:
-    """A function that makes ``every`` steps, measuring or not, and returns seconds a step."""
+    """A function that makes ``every`` steps, measuring or not, and returns seconds a step.
+
+    On the CPU they are seconds of this process on a core, which others on the machine disturb least.
+    """
     dataset = scenes(64, 64, 64, channels=1)
     processes = OneProcess(accelerator, config.precision)
     network = build(config, dataset)
@@ -312,12 +315,13 @@ def turns(config: RunConfig, accelerator: str, every: int) -> Callable[[bool], f
     share = ForegroundShare.of(dataset)
     images, target = (v.to(device) for v in dataset.batch(np.arange(config.batch_size)))
     curves: list[dict[str, float]] = []
+    clock = time.process_time if device.type == "cpu" else time.perf_counter
 
     def turn(measuring: bool) -> float:
         with tempfile.TemporaryDirectory() as folder:
             heartbeat = Heartbeat(folder, "benchmark", "benchmark", every)
             wait_for(device)
-            began = time.perf_counter()
+            began = clock()
             for step in range(every):
                 measure = share if measuring and step == 0 else None
                 loss, found = gradient(images, target, measure)
@@ -331,7 +335,7 @@ def turns(config: RunConfig, accelerator: str, every: int) -> Callable[[bool], f
                     loss.item()
                 optimizer.step()
             wait_for(device)
-            return (time.perf_counter() - began) / every
+            return (clock() - began) / every
 
     return turn
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
+import os
 
 import numpy as np
 import pandas as pd
@@ -33,6 +34,9 @@ from lossatlas.experiments.training import (
     train_run,
 )
 
+EXTENDED = pytest.mark.skipif(
+    not os.environ.get("LOSSATLAS_EXTENDED"), reason="runs with LOSSATLAS_EXTENDED=1"
+)
 SMALL_DIGITS = {"image_size": 32, "train_size": 24, "val_size": 6, "test_size": 6}
 QUICK = {
     "dataset_params": SMALL_DIGITS,
@@ -141,6 +145,145 @@ def test_a_run_folder_holds_all_that_the_run_is(datasets, tmp_path):
     assert list(curves.val_mean_dice.notna()) == [False, True, False, True]
     assert sorted(p.name for p in tmp_path.iterdir()) == [".progress", config.run_id]
     assert list((tmp_path / ".progress").iterdir()) == []
+
+
+def test_a_record_judges_the_test_split_by_three_decision_rules(datasets, tmp_path):
+    config = RunConfig(**QUICK, loss="weighted_ce")
+    folder = train_run(config, datasets, runs_dir=tmp_path, accelerator="cpu")
+    record = read_run(folder)
+    assert record["schema"] == 2
+    assert list(record["rules"]) == ["argmax", "tuned", "theory"]
+    assert record["rules"]["argmax"]["offsets"] == [0.0] * 11
+    assert record["rules"]["argmax"]["metrics"] == record["metrics"]
+    assert "volume_ratio" in record["metrics"]
+    # weights were trained with, so theory shifts the logits even of a network that has learnt nothing
+    assert any(record["rules"]["theory"]["offsets"])
+    assert set(record["calibration"]) == {"ece", "ece_foreground", "nll", "brier"}
+    validation = record["validation"]
+    assert 0 <= validation["foreground_dice"] <= validation["foreground_dice_tuned"] <= 1
+    assert record["boundary"] == [] == record["size_recall"]
+    assert record["micro_batch"] is None
+    assert record["interruptions"] == 0
+    table = pd.read_parquet(folder / "per_image.parquet")
+    assert list(table.rule.unique()) == ["argmax", "tuned", "theory"]
+    assert len(table) == 3 * 11 * len(datasets["test"])
+    # the pooled counts of a rule's rows give the rule's metrics
+    for name, rows in table[table.class_index > 0].groupby("rule"):
+        pooled = rows.groupby("class_index")[["tp", "fp", "fn"]].sum()
+        there = pooled[pooled.tp + pooled.fp + pooled.fn > 0]
+        dice = 2 * there.tp / (2 * there.tp + there.fp + there.fn)
+        found = record["rules"][name]["metrics"]["foreground_dice"]
+        assert dice.mean() == pytest.approx(found)
+
+
+def test_outlines_and_object_sizes_are_measured_where_a_study_asks(datasets, tmp_path):
+    config = RunConfig(**{**QUICK, "steps": 1, "evaluations": 1}, boundary=True)
+    record = read_run(train_run(config, datasets, runs_dir=tmp_path, accelerator="cpu"))
+    assert len(record["boundary"]) > 0
+    assert len(record["size_recall"]) > 0
+
+
+def test_the_foreground_s_share_is_measured_every_so_many_steps_from_the_first(datasets, tmp_path):
+    config = RunConfig(**{**QUICK, "steps": 5}, share_every=2)
+    folder = train_run(config, datasets, runs_dir=tmp_path, accelerator="cpu")
+    share = pd.read_parquet(folder / "curves.parquet").foreground_share
+    assert list(share.notna()) == [True, False, True, False, True]
+    assert share.dropna().between(0, 1).all()
+    # at the first step all probabilities are near 1/C, where the share is near the foreground's fraction
+    images = next(batch_indices(24, 4, seed=0))
+    _, target = datasets["train"].batch(images)
+    assert share[0] == pytest.approx((target > 0).float().mean().item(), abs=0.05)
+
+
+def test_a_run_measures_nothing_where_it_is_told_not_to_and_trains_the_same(datasets, tmp_path):
+    folders = [
+        train_run(
+            RunConfig(**QUICK, share_every=every), datasets, runs_dir=tmp_path, accelerator="cpu"
+        )
+        for every in (0, 1)
+    ]
+    curves = [pd.read_parquet(folder / "curves.parquet") for folder in folders]
+    assert curves[0].foreground_share.isna().all()
+    assert (curves[0].loss_value == curves[1].loss_value).all()
+
+
+def test_sgd_is_torch_s_with_momentum_and_without_nesterov_s_step():
+    model = torch.nn.Linear(1, 1, bias=False)
+    config = RunConfig(optimizer="sgd", lr=0.1, weight_decay=0.5)
+    optimizer = training.build_optimizer(model, config)
+    with torch.no_grad():
+        model.weight.fill_(1.0)
+    # gradient 1, decay 0.5 · w: v₁ = 1.5, w₁ = 0.85; v₂ = 0.9 · 1.5 + 1 + 0.425, w₂ = 0.5725
+    for expected in (0.85, 0.5725):
+        model.weight.grad = torch.ones(1, 1)
+        optimizer.step()
+        assert model.weight.item() == pytest.approx(expected)
+
+
+def test_the_two_optimisers_start_alike_and_part(datasets, tmp_path):
+    curves = [
+        pd.read_parquet(
+            train_run(
+                RunConfig(**QUICK, optimizer=optimizer),
+                datasets,
+                runs_dir=tmp_path,
+                accelerator="cpu",
+            )
+            / "curves.parquet"
+        ).loss_value
+        for optimizer in ("adamw", "sgd")
+    ]
+    assert curves[0][0] == curves[1][0]
+    assert curves[0][3] != curves[1][3]
+
+
+@pytest.mark.parametrize(
+    "options", [{"precision": "bf16-mixed"}, {"channels_last": True}, {"micro_batch": 2}]
+)
+def test_every_option_of_speed_and_memory_trains(datasets, tmp_path, options):
+    config = RunConfig(**{**QUICK, "steps": 2}, **options)
+    record = read_run(train_run(config, datasets, runs_dir=tmp_path, accelerator="cpu"))
+    assert record["status"] == "completed"
+
+
+@EXTENDED
+def test_a_compiled_network_trains_to_the_same_losses(datasets, tmp_path):
+    folders = [
+        train_run(
+            RunConfig(**QUICK, compile=compiled), datasets, runs_dir=tmp_path, accelerator="cpu"
+        )
+        for compiled in (False, True)
+    ]
+    curves = [pd.read_parquet(folder / "curves.parquet").loss_value for folder in folders]
+    np.testing.assert_allclose(curves[1], curves[0], rtol=1e-4)
+
+
+def test_memory_that_is_too_short_is_met_and_recorded(datasets, tmp_path, monkeypatch):
+    at_once, calls = training.BatchGradient._at_once, itertools.count(1)
+
+    def short(self, images, target, measure):
+        if next(calls) == 3:
+            raise torch.cuda.OutOfMemoryError("the test's device is full")
+        return at_once(self, images, target, measure)
+
+    monkeypatch.setattr(training.BatchGradient, "_at_once", short)
+    folder = train_run(RunConfig(**QUICK), datasets, runs_dir=tmp_path, accelerator="cpu")
+    record = read_run(folder)
+    assert record["status"] == "completed"
+    assert record["micro_batch"]["images"] == 2
+    assert record["micro_batch"]["halved"] == [{"step": 3, "to": 2}]
+    assert record["micro_batch"]["batch_normalisation"].startswith("statistics of each micro-batch")
+    assert len(pd.read_parquet(folder / "curves.parquet")) == 4
+
+
+def test_the_validation_curve_has_the_numbers_of_a_full_evaluation(datasets):
+    model = build_model_for(RunConfig(**QUICK), datasets["train"])
+    device = torch.device("cpu")
+    found = training.validation_scores(model, datasets["val"], device)
+    confusion = evaluate(model, datasets["val"], device).confusion
+    assert found["val_mean_dice"] == confusion.mean_dice(foreground_only=True)
+    assert found["val_mean_iou"] == confusion.mean_iou(foreground_only=True)
+    assert model.training
 
 
 def test_a_run_that_is_there_is_not_trained_again(datasets, tmp_path):
