@@ -26,7 +26,7 @@ def power(base: Tensor, exponent: float) -> Tensor:
         return base.clamp_min(0) ** exponent
     # The root of the smallest normal number: its power and slope are finite, and below it all is 0.
     tiny = torch.finfo(base.dtype).tiny ** 0.5
-    return torch.where(base > tiny, base.clamp_min(tiny) ** exponent, 0.0)
+    return torch.where(base <= tiny, 0.0, base.clamp_min(tiny) ** exponent)  # NaN stays NaN
 
 
 def product(a: Tensor | None, b: Tensor | None) -> Tensor | None:

@@ -72,12 +72,14 @@ def number(
     return x
 
 
-def integer(name: str, value: object, *, low: int | None = None) -> int:
-    """Return `value` if it is an integer, not below `low`."""
+def integer(name: str, value: object, *, low: int | None = None, high: int | None = None) -> int:
+    """Return `value` if it is an integer, not below `low` and not above `high`."""
     if isinstance(value, bool) or not isinstance(value, int):
         raise TypeError(f"{name} must be an integer, got {value!r} of type {type(value).__name__}.")
     if low is not None and value < low:
         raise ValueError(f"{name} must be >= {low}, got {value}.")
+    if high is not None and value > high:
+        raise ValueError(f"{name} must be <= {high}, got {value}.")
     return value
 
 
@@ -225,6 +227,14 @@ def target(target: object, logits: Tensor, mode: str) -> bool:
     return target.is_floating_point()
 
 
+def void_label(target: Tensor, ignore_index: int | None) -> int | None:
+    """`ignore_index`, or None where the target's dtype cannot hold it: a comparison would wrap."""
+    if ignore_index is None or target.dtype == torch.bool or target.is_floating_point():
+        return ignore_index
+    limits = torch.iinfo(target.dtype)
+    return ignore_index if limits.min <= ignore_index <= limits.max else None
+
+
 def values(
     target: Tensor, *, soft: bool, mode: str, channels: int, ignore_index: int | None
 ) -> None:
@@ -240,7 +250,7 @@ def values(
     if _traced(target) or target.device.type != "cpu":
         inside = (target >= 0) & (target <= high)
         if ignore_index is not None:
-            inside = inside | (target == ignore_index)
+            inside = inside | _void(target, soft, mode, ignore_index)
         torch._assert_async(inside.all(), _value_message(soft, high, ignore_index))
         return
     if target.numel() == 0:
@@ -250,13 +260,19 @@ def values(
         return
     stray = ~((target >= 0) & (target <= high))
     if ignore_index is not None:
-        stray &= target != ignore_index
+        stray &= ~_void(target, soft, mode, ignore_index)
     if bool(stray.any()):
         found = target.detach()[stray].unique()[:5].tolist()
         raise ValueError(
             f"{_value_message(soft, high, ignore_index)} Got {found} in "
             f"{int(stray.sum())} of {target.numel()} entries."
         )
+
+
+def _void(target: Tensor, soft: bool, mode: str, ignore_index: int) -> Tensor:
+    """Entries that are left out; a soft pixel of exclusive classes is void in every class or in none."""
+    void = target == ignore_index
+    return void.all(1, keepdim=True) if soft and mode == "multiclass" else void
 
 
 def _value_message(soft: bool, high: int, ignore_index: int | None) -> str:

@@ -170,6 +170,11 @@ def _take(ctx: Any) -> Tensor | None:
     return buffer
 
 
+def _total(x: Tensor) -> Tensor:
+    """Sum over pixels in float64: in float32 a few rare pixels would drown in the rounding of 2^17."""
+    return x.sum(-1, dtype=torch.float64)
+
+
 def _like(logits: Tensor) -> Tensor:
     """A contiguous tensor of the logits' shape, not yet filled."""
     return torch.empty_like(logits, memory_format=torch.contiguous_format)
@@ -227,11 +232,10 @@ class SoftmaxStatistics(torch.autograd.Function):
                 if surprisal:
                     u_all[at] = u
                 if regions:
-                    predicted = torch.einsum("kcm,kcm->kc", out, out) if squared else out.sum(-1)
-                    stats[1, at[0]] += predicted
+                    stats[1, at[0]] += _total(torch.mul(out, out) if squared else out)
                 if regions and masks is not None:
                     for k, mask in enumerate(masks):
-                        stats[0, at[0], k] += torch.mul(out[:, k], mask).sum(-1)
+                        stats[0, at[0], k] += _total(torch.mul(out[:, k], mask))
                 elif regions:
                     probs = out.gather(1, labels[:, None])[:, 0]
                     rows = torch.arange(z.shape[0])[:, None] * c + labels
@@ -642,6 +646,7 @@ def drop_all_but(u: Tensor, count: int) -> float:
     if count <= 0:
         u.fill_(-1.0)
         return 0.0
+    u.add_(0.0)  # a surprisal of -0.0 would pass for void
     if u.dtype != torch.float32:
         chosen = u.topk(min(count, u.numel()), sorted=False)
         u.fill_(-1.0).index_copy_(0, chosen.indices, chosen.values)
@@ -691,8 +696,8 @@ class SigmoidStatistics(torch.autograd.Function):
             t = t.to(p.dtype)
             if v is not None:
                 t = torch.where(v, t, 0.0)
-            stats[0, at[0]] += torch.mul(p, t).sum(-1)
-            stats[1, at[0]] += torch.mul(p, p).sum(-1) if squared else p.sum(-1)
+            stats[0, at[0]] += _total(torch.mul(p, t))
+            stats[1, at[0]] += _total(torch.mul(p, p) if squared else p)
         ctx.save_for_backward(logits, target, valid)
         ctx.buffer, ctx.squared, ctx.plain = buffer, squared, plain
         return stats
@@ -765,7 +770,7 @@ def class_totals(shape: torch.Size, target: Tensor, valid: Tensor | None) -> tup
     else:
         for at in chunks(shape):
             t, v = target[at[0], :, at[1]], _cut(valid, at)
-            truth[at[0]] += (t if v is None else torch.where(v, t, 0)).sum(-1)
+            truth[at[0]] += _total(t if v is None else torch.where(v, t, 0))
     if valid is None:
         return truth, torch.full_like(truth, p)
     count = valid.sum(-1).double()
@@ -918,6 +923,8 @@ def _sorted_extension(
     Nothing outlives its use: sorting needs the memory.
     """
     errors, t = make_errors()
+    if torch.isnan(errors.sum()):  # sorting would hide it
+        return math.nan, torch.full_like(errors, math.nan)
     rest = int(t.sum(dtype=torch.float64))
     keys = errors.view(torch.int32).clamp_min_(0).bitwise_or_(1)
     keys.bitwise_xor_(0x7FFFFFFE)  # largest first
@@ -929,10 +936,10 @@ def _sorted_extension(
     count = int(torch.searchsorted(keys, 0x7FFFFFFE))
     keys, order = keys[:count], order[:count]
     if count == 0:
-        return 0.0, torch.zeros(size)
+        return 0.0, torch.zeros(size, dtype=torch.float32)
     if rest == 0:  # the Jaccard loss is 1 as soon as there is one error
         value = factor * float(_error_of(keys[:1]))
-        return value, torch.zeros(size).index_fill_(0, order[:1], factor)
+        return value, torch.zeros(size, dtype=torch.float32).index_fill_(0, order[:1], factor)
     # Counts in float32 are exact up to 2^24, and sums and products of them as cheap as of others.
     exact = torch.float32 if size <= 1 << 24 else torch.float64
     background = (keys & 1).to(exact)
@@ -945,7 +952,7 @@ def _sorted_extension(
     value = factor * float(_error_of(keys).mul_(increments).sum(dtype=torch.float64))
     increments.mul_(background.mul_(2 * factor).sub_(factor))
     del keys, background
-    return value, torch.zeros(size).index_copy_(0, order, increments)
+    return value, torch.zeros(size, dtype=torch.float32).index_copy_(0, order, increments)
 
 
 def _error_of(keys: Tensor) -> Tensor:
@@ -958,6 +965,8 @@ def _binned_extension(
 ) -> tuple[float, Tensor]:
     """The same with the errors in bins; see ``lovasz.binned_lovasz_extension``."""
     errors, t = make_errors()
+    if torch.isnan(errors.sum()):
+        return math.nan, torch.full_like(errors, math.nan)
     largest = float(errors.max()) if hinge and errors.numel() else 1.0
     scale = bins / largest if largest > 0 else 1.0
     # Bin 0 holds the largest errors; one more after the last, negative ones, which cost nothing.

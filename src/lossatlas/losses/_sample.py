@@ -374,6 +374,7 @@ def sample(logits: Tensor, target: Tensor, *, mode: str, ignore_index: int | Non
     _check.logits(logits, mode)
     soft = _check.target(target, logits, mode)
     channels, spatial = logits.shape[1], tuple(logits.shape[2:])
+    ignore_index = _check.void_label(target, ignore_index)
     _check.values(target, soft=soft, mode=mode, channels=channels, ignore_index=ignore_index)
     batch, pixels = logits.shape[0], math.prod(spatial)
     flat = logits.reshape(batch, channels, pixels)

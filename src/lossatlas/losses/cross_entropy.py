@@ -282,7 +282,8 @@ class _HardPixels(SegmentationLoss):
     def of(self, s: Sample) -> Tensor:
         """Weighted mean (or sum, or map) of the surprisal over the pixels kept."""
         table = class_table(self.weight, s)
-        if s.fast and not s.softmax and self.reduction != "none":
+        constant = table is None or not table.requires_grad
+        if s.fast and not s.softmax and constant and self.reduction != "none":
             return self.fast(s, table)
         u = s.surprisal()
         value = u if table is None else s.pixels(itself, table)

@@ -60,7 +60,7 @@ class _LovaszLoss(RegionLoss):
             per_image=per_image,
             classes=classes,
         )
-        self.bins = None if bins is None else _check.integer("bins", bins, low=2)
+        self.bins = None if bins is None else _check.integer("bins", bins, low=2, high=1 << 20)
 
     hinge = False
 
@@ -74,7 +74,9 @@ class _LovaszLoss(RegionLoss):
 
     def of(self, s: Sample) -> Tensor:
         """Mean over classes of the errors' Lovász extension."""
-        if self.reduction != "none" and s.fast and s.logits.dtype == torch.float32 and hard(s):
+        constant = self.weight is None or not self.weight.requires_grad
+        single = s.fast and s.logits.dtype == torch.float32
+        if self.reduction != "none" and single and constant and hard(s):
             return self.fast(s)
         errors, truth = self.errors(s), s.truth()
         valid = s.valid_pixels()[:, None].expand_as(errors) if s.softmax else s.valid_pixels()
@@ -184,7 +186,7 @@ class LovaszSoftmaxLoss(_LovaszLoss):
     Parameters
     ----------
     bins : int or None
-        None sorts exactly. An int groups the errors into as many bins.
+        None sorts exactly. An int up to 2^20 groups the errors into as many bins.
     mode, weight, ignore_index, reduction, per_image, classes
         See :class:`RegionLoss`; `smooth` and `process_group` do not exist here.
 
@@ -225,7 +227,7 @@ class LovaszHingeLoss(_LovaszLoss):
     Parameters
     ----------
     bins : int or None
-        None sorts exactly. An int groups the errors into as many bins.
+        None sorts exactly. An int up to 2^20 groups the errors into as many bins.
     per_image : bool
         True by default, as in the paper.
     mode : str
