@@ -91,6 +91,10 @@ def test_a_run_whose_process_is_gone_is_said_to_be_broken_off(tmp_path):
     path = tmp_path / ".progress" / f"{config.run_id}.json"
     path.write_text(json.dumps(beat))
     assert counts(survey(STUDY, tmp_path))["broken off"] == 1
+    # the number may have been given to another process since
+    path.write_text(json.dumps(beat | {"pid": os.getpid()}))
+    os.utime(path, (0, 0))
+    assert counts(survey(STUDY, tmp_path))["broken off"] == 1
     # of another machine's process only its silence is known
     path.write_text(json.dumps(beat | {"host": "elsewhere", "steps": 9, "label": "ce", "loss": 1}))
     assert counts(survey(STUDY, tmp_path))["under way"] == 1

@@ -18,6 +18,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 #: Seconds after which a training on another machine that has said nothing is taken for dead.
 _SILENT_S = 300.0
 
@@ -77,12 +79,14 @@ def _alive(beat: dict[str, Any], path: Path) -> bool:
     if beat.get("host", socket.gethostname()) != socket.gethostname():
         return time.time() - path.stat().st_mtime < _SILENT_S
     try:
-        os.kill(beat["pid"], 0)
-    except ProcessLookupError:
+        process = psutil.Process(beat["pid"])
+        # a number is given again: a process that began after the last word is another one
+        same = process.create_time() <= path.stat().st_mtime + 1
+        return same and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
         return False
-    except PermissionError:
+    except psutil.AccessDenied:
         return True
-    return True
 
 
 def note_failure(runs_dir: str | Path, run_id: str, label: str, error: BaseException) -> None:

@@ -1,0 +1,237 @@
+"""The same study under Slurm, for real: a cluster of one node, which dies in the middle."""
+
+from __future__ import annotations
+
+import getpass
+import importlib.util
+import json
+import os
+import secrets
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from contextlib import suppress
+from pathlib import Path
+
+import pandas as pd
+import psutil
+import pytest
+import yaml
+
+from lossatlas.experiments import load_study
+from lossatlas.experiments.progress import beats
+from lossatlas.experiments.record import is_complete, partial_path, run_path
+
+ROOT = Path(__file__).resolve().parents[2]
+_PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "srun", "squeue", "sinfo")
+
+STUDY = {
+    "study": "onnodes",
+    "question": "does it run under Slurm?",
+    "datasets": [
+        {
+            "name": "digits",
+            "params": {"image_size": 32, "train_size": 12, "val_size": 4, "test_size": 4},
+        }
+    ],
+    "models": [{"name": "unet", "params": {"width": 4, "depth": 2}}],
+    "losses": ["ce", "dice"],
+    "seeds": [0],
+    "training": {"steps": 600, "batch_size": 4, "evaluations": 1, "checkpoint_s": 0.5},
+    "runs_per_job": 2,
+}
+
+
+def program(name):
+    """Daemons are often in a folder that is not on a person's PATH."""
+    return shutil.which(name, path=os.environ["PATH"] + ":/usr/sbin:/usr/local/sbin")
+
+
+def free_port():
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        return listening.getsockname()[1]
+
+
+class Cluster:
+    """Slurm with one node in a folder of its own: key, daemons, state, logs."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.host = folder, socket.gethostname().split(".")[0]
+        self.conf = folder / "slurm.conf"
+        self.env = os.environ | {
+            "SLURM_CONF": str(self.conf),
+            # the executor's inner srun drops SLURM_CONF, since a cluster has it at /etc/slurm
+            "PATH": f"{folder / 'bin'}:{Path(sys.executable).parent}:{os.environ['PATH']}",
+            "OMP_NUM_THREADS": "1",
+        }
+        self.daemons: dict[str, subprocess.Popen[bytes]] = {}
+
+    def start(self):
+        for name in ("state", "spool", "bin"):
+            (self.folder / name).mkdir()
+        srun = self.folder / "bin" / "srun"
+        srun.write_text(f'#!/bin/sh\nSLURM_CONF={self.conf} exec {program("srun")} "$@"\n')
+        srun.chmod(0o755)
+        key = self.folder / "munge.key"
+        key.write_bytes(secrets.token_bytes(128))
+        key.chmod(0o400)
+        self.conf.write_text(
+            "\n".join(
+                [
+                    "ClusterName=one",
+                    f"SlurmctldHost={self.host}(127.0.0.1)",
+                    f"SlurmctldPort={free_port()}",
+                    f"SlurmdPort={free_port()}",
+                    f"SlurmUser={getpass.getuser()}",
+                    f"SlurmdUser={getpass.getuser()}",
+                    "AuthType=auth/munge",
+                    f"AuthInfo=socket={self.folder}/munge.socket",
+                    f"StateSaveLocation={self.folder}/state",
+                    f"SlurmdSpoolDir={self.folder}/spool",
+                    f"SlurmctldPidFile={self.folder}/slurmctld.pid",
+                    f"SlurmdPidFile={self.folder}/slurmd.pid",
+                    "ProctrackType=proctrack/linuxproc",
+                    "TaskPlugin=task/none",
+                    "SelectType=select/cons_tres",
+                    "SelectTypeParameters=CR_CPU",
+                    "JobAcctGatherType=jobacct_gather/none",
+                    "AccountingStorageType=accounting_storage/none",
+                    "ReturnToService=2",
+                    "SlurmdTimeout=5",
+                    f"NodeName={self.host} NodeAddr=127.0.0.1 CPUs=2 RealMemory=4000 State=UNKNOWN",
+                    f"PartitionName=all Nodes={self.host} Default=YES MaxTime=INFINITE State=UP",
+                ]
+            )
+            + "\n"
+        )
+        self._daemon(
+            "munged", "--foreground", "--force", f"--key-file={key}",
+            *(f"--{what}-file={self.folder}/munge.{what}" for what in ("pid", "log", "seed")),
+            f"--socket={self.folder}/munge.socket",
+        )  # fmt: skip
+        self._until(lambda: (self.folder / "munge.socket").exists(), "munged")
+        self._daemon("slurmctld", "-D", "-c")
+        self.start_node()
+
+    def start_node(self):
+        self._daemon("slurmd", "-D", "-N", self.host)
+        self._until(lambda: "idle" in self._ask("sinfo", "-h", "-o", "%T"), "an idle node")
+
+    def kill_node(self):
+        """As a power cut does it: the daemon, the steps and all that runs under them are gone at once."""
+        dead = [psutil.Process(self.daemons["slurmd"].pid)]
+        for process in psutil.process_iter():
+            with suppress(psutil.Error):
+                # a step's own daemon outlives slurmd, and says whose it is by its folder alone
+                if process.name() == "slurmstepd" and Path(process.cwd()) == self.folder:
+                    dead += [process, *process.children(recursive=True)]
+        for process in dead:
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
+        self.daemons.pop("slurmd").wait()
+
+    def stop(self):
+        if "slurmd" in self.daemons:
+            self.kill_node()
+        for daemon in reversed(self.daemons.values()):
+            daemon.terminate()
+            daemon.wait()
+
+    def logs(self):
+        return "\n".join(
+            f"--- {path.name}\n{path.read_text(errors='replace')[-2000:]}"
+            for path in self.folder.glob("*.log")
+        )
+
+    def _daemon(self, name, *arguments):
+        with (self.folder / f"{name}.log").open("ab") as log:
+            self.daemons[name] = subprocess.Popen(
+                [program(name), *arguments],
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env=self.env,
+                cwd=self.folder,
+            )
+
+    def _ask(self, *command):
+        return subprocess.run(command, env=self.env, capture_output=True, text=True).stdout
+
+    def _until(self, condition, what, seconds=60):
+        until = time.monotonic() + seconds
+        while not condition():
+            if time.monotonic() > until:
+                pytest.fail(f"no {what} after {seconds} s\n{self.logs()}")
+            time.sleep(0.2)
+
+
+@pytest.fixture
+def cluster():
+    missing = [name for name in _PROGRAMS if program(name) is None]
+    if missing:
+        pytest.skip(
+            f"Slurm is not installed ({', '.join(missing)}): apt-get install slurm-wlm munge"
+        )
+    if importlib.util.find_spec("snakemake_executor_plugin_slurm") is None:
+        pytest.skip("the extra [cluster] is not installed: no executor plugin for Slurm")
+    # not tmp_path: the name of a socket may have a hundred characters
+    folder = Path(tempfile.mkdtemp(prefix="slurm-")).resolve()
+    running = Cluster(folder)
+    try:
+        running.start()
+        yield running
+    finally:
+        running.stop()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.mark.timeout(1200)
+def test_a_node_that_dies_in_the_middle_of_a_study_loses_nothing(cluster, tmp_path):
+    for name in ("notebooks", "workflow"):
+        (tmp_path / name).symlink_to(ROOT / name)
+    (tmp_path / "onnodes.yaml").write_text(yaml.safe_dump(STUDY))
+    # the profile as it is, but a cluster of one machine is asked more often
+    profile = yaml.safe_load((ROOT / "workflow/profiles/slurm/config.yaml").read_text())
+    profile |= {"slurm-init-seconds-before-status-checks": 1, "seconds-between-status-checks": 1}
+    profile |= {"default-resources": {"mem_mb": 1500, "runtime": 60}, "latency-wait": 5}
+    (tmp_path / "profile").mkdir()
+    (tmp_path / "profile" / "config.yaml").write_text(yaml.safe_dump(profile))
+    study = load_study(str(tmp_path / "onnodes.yaml"))
+    first, second = (config for _, config in study.reporting_runs())
+    runs_dir = tmp_path / "runs"
+
+    process = subprocess.Popen(
+        [sys.executable, "-m", "lossatlas.cli", "run", "onnodes.yaml", "--profile", "profile"],
+        cwd=tmp_path,
+        env=cluster.env,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    try:
+
+        def half_done():
+            assert process.poll() is None, process.stdout.read() + cluster.logs()
+            checkpoints = list(partial_path(runs_dir, second).glob("*.ckpt"))
+            return checkpoints and any(b["run_id"] == second.run_id for b in beats(runs_dir))
+
+        cluster._until(half_done, "second training", seconds=400)
+        assert is_complete(runs_dir, first)
+        trained = (run_path(runs_dir, first) / "run.json").stat().st_mtime_ns
+        cluster.kill_node()
+        cluster._until(lambda: not list(beats(runs_dir)), "end of the training")
+        cluster.start_node()
+        said, _ = process.communicate(timeout=600)
+    finally:
+        process.kill()
+
+    assert process.returncode == 0, said + cluster.logs()
+    assert (run_path(runs_dir, first) / "run.json").stat().st_mtime_ns == trained
+    runs = pd.read_parquet(tmp_path / "results/onnodes/runs.parquet")
+    assert list(runs.status) == ["completed", "completed"]
+    assert list(runs.interruptions) == [0, 1], "the broken run went on from its checkpoint"
+    report = json.loads((runs_dir / "cells/onnodes/jobs/report-digits-unet-0.json").read_text())
+    assert [run["status"] for run in report["runs"]] == ["completed", "completed"]
