@@ -72,3 +72,11 @@ def test_writing_fills_the_block_and_leaves_the_rest(records, tmp_path):
 def test_a_readme_without_the_block_is_an_error(records):
     with pytest.raises(ValueError, match="expected one"):
         readme.block_replaced("nothing here", readme.summarise(records))
+
+
+def test_of_the_decision_rules_the_table_shows_the_argmax_alone(records):
+    expected = readme.summarise(records)
+    plain = pd.read_parquet(records / "per_class.parquet")
+    tuned = plain.assign(rule="tuned", dice=1.0)
+    pd.concat([plain.assign(rule="argmax"), tuned]).to_parquet(records / "per_class.parquet")
+    assert readme.summarise(records) == expected

@@ -26,6 +26,8 @@ def summarise(records: str | Path) -> dict[str, Any]:
     study = json.loads((records / "study.json").read_text())
     runs = pd.read_parquet(records / "runs.parquet")
     per_class = pd.read_parquet(records / "per_class.parquet")
+    if "rule" in per_class:  # one row a decision rule: the table is of the argmax
+        per_class = per_class[per_class.rule == "argmax"]
     rare = _rare_classes(per_class)
     rare_dice = per_class[per_class.class_name.isin(rare)].groupby("run_id").dice.mean()
     runs = runs.assign(rare_dice=runs.run_id.map(rare_dice))
