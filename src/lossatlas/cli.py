@@ -82,6 +82,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     _add_mixed(collect)
     collect.set_defaults(run=_collect)
 
+    verdicts = commands.add_parser(
+        "verdicts",
+        help="settle the ledger's claims from a study's records: results/STUDY/verdicts.json",
+    )
+    verdicts.add_argument("study", help="a study whose records are there")
+    verdicts.add_argument(
+        "--results-dir", default="results", help="the folder of the records (default: results)"
+    )
+    verdicts.set_defaults(run=_verdicts)
+
     file_notebook = commands.add_parser(
         "file-notebook", help="put an executed train.ipynb into the run folders that it made"
     )
@@ -259,6 +269,19 @@ def _collect(given: argparse.Namespace) -> None:
     require_checkout()
     study = load_study(given.study)
     print(collect(study, runs_dir=given.runs_dir, file=given.study, mixed=given.mixed))
+
+
+def _verdicts(given: argparse.Namespace) -> None:
+    from lossatlas.analysis import verdicts
+    from lossatlas.analysis.records import RecordsError
+    from lossatlas.pipeline import StageError
+
+    try:
+        path = verdicts.write(Path(given.results_dir) / given.study)
+    except RecordsError as error:
+        raise StageError(str(error)) from None
+    print(verdicts.describe(path))
+    print(path)
 
 
 def _file_notebook(given: argparse.Namespace) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import matplotlib
@@ -11,6 +12,7 @@ import pandas as pd
 import pytest
 
 matplotlib.use("agg")
+sys.path.insert(0, str(Path(__file__).parent))  # helper modules lie beside the tests
 
 #: loss -> (part of the objects found, part of them on classes of the rarer half)
 FOUND = {

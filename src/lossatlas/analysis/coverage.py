@@ -1,0 +1,373 @@
+"""How often the intervals hold the truth: simulated studies whose truth is known.
+
+    python -m lossatlas.analysis.coverage --out results/statistics/coverage.csv
+
+makes every design of `DESIGNS` 2,000 times (about an hour and a half on one core) and writes, for every kind of
+interval, how often it held the truth, on which side it missed, and how wide it was. The rows of
+designs called "limit" are there to show where an interval fails.
+
+A study of two losses is S seeds × N images in G clusters of unequal size. The difference of the
+losses at a seed and image is the sum of effects of the seed, the cluster, the image, and of seeds with
+clusters and images. `mix` says which of them the spread of the mean difference comes from:
+
+- seeds: nine tenths from the seeds, as in the embedded study on digits
+- clusters: eight tenths from what images and clusters have in common over the seeds
+- interaction: nine tenths from what a seed's network does on one image and no other
+- even: a third from each
+
+and `shape` how the effects are spread: normal, skewed (gamma with skewness 1) or very skewed
+(exponential, skewness 2). "pooled Dice" has counts of pixels in place of numbers: objects of lognormal
+size, found in part, of a frequent and a rare class.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from lossatlas.analysis import inference, ranking
+
+#: Part of the variance of the mean difference due to seeds, clusters and images, and interaction.
+MIXES = {
+    "seeds": (0.9, 0.05, 0.05),
+    "clusters": (0.1, 0.8, 0.1),
+    "interaction": (0.05, 0.05, 0.9),
+    "even": (1 / 3, 1 / 3, 1 / 3),
+}
+SHAPES = ("normal", "skewed", "very skewed")
+#: Part of the images' variance (and of the interaction's) that whole clusters share.
+CLUSTERED = 0.7
+
+_LEVEL = 0.95
+_FAR = (0.01, 0.001)  # small α at which false findings are counted
+
+
+@dataclass(frozen=True)
+class Design:
+    """A simulated study: `purpose` is "claim" where the interval should cover 93 to 97 %."""
+
+    purpose: str
+    quantity: str
+    seeds: int
+    images: int
+    clusters: int
+    mix: str
+    shape: str
+
+
+def _designs() -> Iterator[Design]:
+    for (seeds, clusters), mix in itertools.product(((8, 20), (8, 50), (10, 25), (8, 200)), MIXES):
+        yield Design("claim", "difference", seeds, 200, clusters, mix, "normal")
+    for mix in MIXES:
+        yield Design("claim", "difference", 8, 200, 50, mix, "skewed")
+    for seeds, clusters in ((8, 50), (10, 25), (8, 200)):
+        yield Design("claim", "pooled Dice", seeds, 200, clusters, "even", "normal")
+        yield Design("claim", "pooled Dice", seeds, 200, clusters, "seeds", "normal")
+    for mix in MIXES:
+        yield Design("limit", "difference", 8, 200, 50, mix, "very skewed")
+    for seeds, clusters in ((3, 50), (5, 50), (8, 6), (8, 10)):
+        for mix in ("seeds", "even", "clusters"):
+            yield Design("limit", "difference", seeds, 200, clusters, mix, "normal")
+    for tasks, seeds in itertools.product((1, 3, 6, 20), (8, 10)):
+        purpose = "claim" if tasks >= 6 else "limit"
+        yield Design(purpose, "IQM", seeds, 0, tasks, "runs", "normal")
+        for mix in ("near", "far"):
+            yield Design(purpose, "probability of improvement", seeds, 0, tasks, mix, "normal")
+    for losses, mix in itertools.product((6, 10, 14), ("clear", "noisy")):
+        purpose = "claim" if mix == "clear" and losses >= 10 else "limit"
+        yield Design(purpose, "rank correlation over seeds", 8, 0, losses, mix, "normal")
+        yield Design(purpose, "rank correlation over losses", 8, 0, losses, mix, "normal")
+
+
+#: Every design of the simulation. `clusters` counts tasks, or losses, where there are no images.
+DESIGNS: tuple[Design, ...] = tuple(_designs())
+
+
+def effects(rng: np.random.Generator, shape: str, *size: int) -> np.ndarray:
+    """Random effects of mean 0 and variance 1."""
+    if shape == "normal":
+        return rng.standard_normal(size)
+    gamma = {"skewed": 4.0, "very skewed": 1.0}[shape]  # skewness 2/√gamma
+    return (rng.gamma(gamma, size=size) - gamma) / np.sqrt(gamma)
+
+
+def membership(rng: np.random.Generator, images: int, clusters: int) -> np.ndarray:
+    """(N,) cluster of each image: every cluster has one image, the others fall by chance."""
+    rest = rng.integers(0, clusters, images - clusters)
+    return np.sort(np.concatenate([np.arange(clusters), rest]))
+
+
+def study(design: Design, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Differences (S, N) whose expectation is 0, and the images' clusters (N,)."""
+    groups = membership(rng, design.images, design.clusters)
+    by_seed, by_cluster, both = MIXES[design.mix]
+    s, g, shape = design.seeds, design.clusters, design.shape
+    per_cluster = design.images / g
+
+    def of_images(rows: int) -> np.ndarray:  # variance 1 a cluster's mean, about
+        shared = np.sqrt(CLUSTERED) * effects(rng, shape, rows, g)[:, groups]
+        own = np.sqrt((1 - CLUSTERED) * per_cluster) * effects(rng, shape, rows, design.images)
+        return shared + own
+
+    return (
+        np.sqrt(by_seed * s) * effects(rng, shape, s, 1)
+        + np.sqrt(by_cluster * g) * of_images(1)
+        + np.sqrt(both * s * g) * of_images(s)
+    ), groups
+
+
+def counted_study(
+    design: Design,
+    rng: np.random.Generator,
+    *,
+    seed_effects: np.ndarray | None = None,
+    images: int | None = None,
+) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    """Counts (S, N, 2, 3) of two losses, and the images' clusters (N,).
+
+    Class 1 is on a fifth of the images, and its objects are four times smaller. The part of an
+    object that is found depends, through a logistic function, on loss, seed, cluster and image.
+    `seed_effects` and `images` replace the design's.
+    """
+    images = images or design.images
+    clusters = round(design.clusters * images / design.images)
+    groups = membership(rng, images, clusters)
+    size = np.exp(rng.normal([5.0, 3.6], 0.7, (images, 2)))
+    size[:, 1] *= rng.random(images) < 0.2
+    size = np.rint(size).astype(int)
+    spread = 1.0 if design.mix == "seeds" else 0.25  # of the seeds
+    hard = 0.6 * rng.standard_normal(clusters)[groups] + 0.6 * rng.standard_normal(images)
+    tables = {}
+    for loss, level in (("a", 0.8), ("b", 0.3)):
+        own = 0.4 * rng.standard_normal(clusters)[groups] + 0.4 * rng.standard_normal(images)
+        of_seeds = rng.standard_normal(design.seeds) if seed_effects is None else seed_effects
+        noise = 0.4 * rng.standard_normal((len(of_seeds), images))
+        logit = level + spread * of_seeds[:, None] + (hard + own) + noise
+        found = 1 / (1 + np.exp(-logit[..., None])) * [1.0, 0.8]
+        tp = rng.binomial(np.broadcast_to(size, found.shape), found)
+        fp = rng.poisson(0.3 * size * found + 0.5)
+        tables[loss] = np.stack([tp, fp, size - tp], axis=-1)
+    return tables, groups
+
+
+def true_dice_difference(design: Design, rng: np.random.Generator) -> float:
+    """Expected difference over seeds of `counted_study` with a test set without end.
+
+    Seeds at the quantiles of their distribution, 200,000 images.
+    """
+    quantiles = stats.norm.ppf((np.arange(50) + 0.5) / 50)
+    total: dict[str, np.ndarray] = {}
+    for _ in range(20):
+        tables, _ = counted_study(design, rng, seed_effects=quantiles, images=10_000)
+        for name, counts in tables.items():
+            total[name] = total.get(name, 0) + counts.sum(1).astype(float)
+    dice = {
+        name: (2 * c[..., 0] / (2 * c[..., 0] + c[..., 1] + c[..., 2])).mean()
+        for name, c in total.items()
+    }
+    return float(dice["a"] - dice["b"])
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One interval of one simulated study."""
+
+    method: str
+    truth: float
+    low: float
+    high: float
+    p: float = np.nan
+
+
+def trials(
+    design: Design, rng: np.random.Generator, *, draws: int = 500, truth: float | None = None
+) -> list[Trial]:
+    """Simulate one study and make its intervals, one a method."""
+    if design.quantity == "IQM":
+        return _iqm_trials(design, rng, draws)
+    if design.quantity == "probability of improvement":
+        return _improvement_trials(design, rng, draws)
+    if design.quantity.startswith("rank correlation"):
+        return _rank_trials(design, rng, draws)
+    if design.quantity == "pooled Dice":
+        tables, groups = counted_study(design, rng)
+        metric = "foreground_dice"
+        truth = true_dice_difference(design, rng) if truth is None else truth
+    else:
+        values, groups = study(design, rng)
+        tables, metric, truth = {"a": values, "b": np.zeros_like(values)}, "value", 0.0
+    found = []
+    methods: tuple[inference.Method, ...] = ("studentised", "student")
+    for method in methods:
+        result = inference.paired_differences(
+            tables, groups=groups, metric=metric, draws=draws, method=method, rng=rng
+        )[0]
+        found.append(Trial(method, truth, result.low, result.high, result.p_value(truth)))
+    others = percentiles(tables, groups, metric, draws, rng)
+    found.extend(Trial(name, truth, *ends) for name, ends in others.items())
+    return found
+
+
+def percentiles(
+    tables: Mapping[str, np.ndarray],
+    groups: np.ndarray,
+    metric: str,
+    draws: int,
+    rng: np.random.Generator,
+) -> dict[str, tuple[float, float]]:
+    """Plain percentile interval and BCa (Efron 1987) of hierarchical resamples of two losses.
+
+    BCa's acceleration comes from leaving out each seed and each cluster once.
+    """
+    sums = inference._sums(tables, metric, None, inference._units(groups, len(groups)))
+    seeds, clusters = sums.top.shape[1:3]
+
+    def difference(by_seed: np.ndarray, by_cluster: np.ndarray) -> np.ndarray:
+        per_seed = inference._pooled(sums, by_cluster)[0]
+        return ((per_seed[:, 0] - per_seed[:, 1]) * by_seed).sum(-1) / seeds
+
+    whole = difference(np.ones((1, seeds)), np.ones((1, clusters)))[0]
+    drawn = difference(
+        *(rng.multinomial(n, np.full(n, 1 / n), draws).astype(float) for n in (seeds, clusters))
+    )
+    lifts = []
+    for side, count in enumerate((seeds, clusters)):
+        out = (1 - np.eye(count)) * count / (count - 1)
+        ones = np.ones((count, (clusters, seeds)[side]))
+        left = difference(*((ones, out) if side else (out, ones)))
+        lifts.append((left.mean() - left) * (count - 1) / count)
+    cubes, squares = (sum((lift**power).sum() for lift in lifts) for power in (3, 2))
+    acceleration = cubes / (6 * squares**1.5)
+    bias = stats.norm.ppf(((drawn < whole).sum() + 0.5) / (draws + 1))
+    ends = [(1 - _LEVEL) / 2, (1 + _LEVEL) / 2]
+    shift = bias + stats.norm.ppf(ends)
+    found = {}
+    for method, levels in (
+        ("percentile", ends),
+        ("bca", stats.norm.cdf(bias + shift / (1 - acceleration * shift))),
+    ):
+        low, high = np.quantile(drawn, levels)
+        found[method] = (float(low), float(high))
+    return found
+
+
+def _iqm_trials(design: Design, rng: np.random.Generator, draws: int) -> list[Trial]:
+    # tasks of different level and spread; the truth is the IQM of very many runs
+    level = np.linspace(0.2, 0.8, design.clusters)
+    spread = np.linspace(0.02, 0.1, design.clusters)
+    many = level + spread * stats.norm.ppf((np.arange(4000)[:, None] + 0.5) / 4000)
+    truth = float(ranking.iqm(many))
+    scores = level + spread * rng.standard_normal((design.seeds, design.clusters))
+    seed = int(rng.integers(2**31))
+    found = []
+    for method, widen in (("widened", True), ("percentile", False)):
+        got = ranking.aggregate({"a": scores}, widen=widen, draws=draws, rng=seed)["a"]
+        found.append(Trial(method, truth, got.low, got.high))
+    return found
+
+
+def _improvement_trials(design: Design, rng: np.random.Generator, draws: int) -> list[Trial]:
+    # "near": means 0 to 1.2 standard deviations apart, "far": 0 to 3; one task: the middle
+    most = {"near": 1.2, "far": 3.0}[design.mix]
+    tasks = design.clusters
+    shift = np.linspace(0.0, most, tasks) if tasks > 1 else np.array([most / 2])
+    truth = float(stats.norm.cdf(shift / np.sqrt(2)).mean())
+    x = shift + rng.standard_normal((design.seeds, tasks))
+    y = rng.standard_normal((design.seeds, tasks))
+    seed = int(rng.integers(2**31))
+    found = []
+    for method, widen in (("widened", True), ("percentile", False)):
+        got = ranking.probability_of_improvement(x, y, widen=widen, draws=draws, rng=seed)
+        found.append(Trial(method, truth, got.low, got.high))
+    return found
+
+
+def _rank_trials(design: Design, rng: np.random.Generator, draws: int) -> list[Trial]:
+    # Expected scores of the losses, whose tau over all losses is 0.5; one seed's noise is as large
+    # as the spread of the losses ("clear": a third of it; "noisy": thrice).
+    losses, correlation = design.clusters, np.sin(np.pi * 0.5 / 2)
+    x = rng.standard_normal(losses)
+    y = correlation * x + np.sqrt(1 - correlation**2) * rng.standard_normal(losses)
+    noise = {"clear": 1 / 3, "noisy": 3.0}[design.mix]
+    first, second = (
+        v[:, None] + noise * rng.standard_normal((losses, design.seeds)) for v in (x, y)
+    )
+    over: Literal["seeds", "losses"] = "seeds" if design.quantity.endswith("seeds") else "losses"
+    truth = float(ranking.tau_b(x, y)) if over == "seeds" else 0.5
+    seed = int(rng.integers(2**31))
+    got = ranking.rank_correlation(first, second, over=over, draws=draws, rng=seed)
+    return [Trial("percentile", truth, got.low, got.high)]
+
+
+def simulate(design: Design, replications: int, *, draws: int = 500, seed: int = 0) -> pd.DataFrame:
+    """Coverage of one design: a row a method.
+
+    Columns: the design's, method, replications, coverage, standard_error (of the coverage), above
+    and below (part of the intervals that lie above, below the truth), width (mean), and for
+    differences false_01 and false_001: how often p ≤ 0.01 and ≤ 0.001 where the truth is the null.
+    """
+    if replications < 2:
+        raise ValueError(f"expected at least 2 replications, got {replications}")
+    rng = np.random.default_rng([seed, DESIGNS.index(design) if design in DESIGNS else 0])
+    truth = true_dice_difference(design, rng) if design.quantity == "pooled Dice" else None
+    found: dict[str, list[Trial]] = {}
+    for _ in range(replications):
+        for trial in trials(design, rng, draws=draws, truth=truth):
+            found.setdefault(trial.method, []).append(trial)
+    rows = []
+    for method, made in found.items():
+        truths, low, high, p = (
+            np.array([getattr(t, name) for t in made]) for name in ("truth", "low", "high", "p")
+        )
+        above, below = (low > truths + 1e-12).mean(), (high < truths - 1e-12).mean()
+        coverage = 1 - above - below
+        false = [np.nan if np.isnan(p).all() else (p <= alpha).mean() for alpha in _FAR]
+        rows.append(
+            vars(design)
+            | {
+                "method": method,
+                "replications": replications,
+                "coverage": coverage,
+                "standard_error": np.sqrt(coverage * (1 - coverage) / replications),
+                "above": above,
+                "below": below,
+                "width": (high - low).mean(),
+                "false_01": false[0],
+                "false_001": false[1],
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def main(
+    arguments: Sequence[str] | None = None,
+    designs: Sequence[Design] = DESIGNS,
+    say: Callable[[str], None] = print,
+) -> None:
+    """Simulate every design and write the table."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
+    parser.add_argument("--out", type=Path, required=True, help="CSV to write")
+    parser.add_argument("--replications", type=int, default=2000)
+    parser.add_argument("--draws", type=int, default=500)
+    options = parser.parse_args(arguments)
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    tables = []
+    for design in designs:
+        start = time.perf_counter()
+        tables.append(simulate(design, options.replications, draws=options.draws))
+        shown = "  ".join(f"{row.method} {row.coverage:.3f}" for row in tables[-1].itertuples())
+        say(f"{design}: {shown}  ({time.perf_counter() - start:.0f} s)")
+        pd.concat(tables).to_csv(options.out, index=False, float_format="%.5g")
+
+
+if __name__ == "__main__":
+    main()

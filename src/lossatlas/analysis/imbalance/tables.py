@@ -1,0 +1,108 @@
+"""Tables of the report on a study of imbalance."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import pandas as pd
+
+from lossatlas.analysis import inference
+from lossatlas.analysis.figures import Missing
+from lossatlas.analysis.imbalance.checks import brief
+from lossatlas.analysis.imbalance.study import LEVEL, Imbalance
+from lossatlas.analysis.imbalance.training import sensitivity
+from lossatlas.analysis.statistics import number
+from lossatlas.analysis.style import per_cent
+from lossatlas.analysis.tables import Table
+
+#: What the table of equality says of a difference from the highest loss.
+SAID = {"equivalent": "=", "better": "<", "undecided": "?"}
+
+
+def fractions(study: Imbalance) -> Table:
+    """One row a data set: its fraction as measured, its test images, and its runs."""
+    rows = {}
+    for at in study.fractions:
+        asked = len(study.records.study["seeds"]) * len(study.records.losses)
+        rows[at.text] = {
+            "data set": at.part.dataset,
+            "measured": per_cent(at.value),
+            "test images": str(at.images),
+            "with foreground": str(at.images_with_foreground),
+            "Dice of the best constant": number(at.part.constant_dice),
+            "runs": f"{len(at.part.runs)} of {asked}",
+        }
+    frame = pd.DataFrame.from_dict(rows, orient="index")
+    frame.index.name = "foreground"
+    return Table(frame, "The study's data sets.", {})
+
+
+def dice(study: Imbalance) -> Table:
+    """Loss × fraction: mean test Dice at ½, tuned and by theory; bold where one is highest at ½."""
+    columns: dict[str, dict[str, str]] = {}
+    bold = set()
+    for at in study.fractions:
+        cells = dict.fromkeys(study.losses, "–")
+        for loss in at.part.losses:
+            means = [study.mean(loss, at, rule=rule) for rule in ("argmax", "tuned", "theory")]
+            fewer = len(at.part.seeds[loss])
+            few = f" (n = {fewer})" if fewer != len(study.records.study["seeds"]) else ""
+            cells[loss] = " / ".join(number(mean) for mean in means) + few
+        bold.add((study.leader(at, "argmax").loss, at.text))
+        columns[at.text] = cells
+    frame = pd.DataFrame(columns)
+    frame.index.name = "loss"
+    caption = (
+        "Test Dice at ½ / at the tuned threshold / at theory's threshold, mean over the seeds. Bold: "
+        "the highest of a column at ½. Intervals are in the figures."
+    )
+    return Table(frame, caption, _swatches(study), frozenset(bold))
+
+
+def equality(study: Imbalance) -> Table:
+    """Loss × fraction: the highest tuned loss minus each, and whether that is shown to be nothing."""
+    columns: dict[str, dict[str, str]] = {}
+    bold = set()
+    for at in study.fractions:
+        leader = study.leader(at, "tuned").loss
+        cells = dict.fromkeys(study.losses, "–") | {leader: "highest"}
+        others = [loss for loss in at.part.losses if loss != leader]
+        found = {loss: study.difference(leader, loss, at, rule="tuned") for loss in others}
+        known = {loss: each for loss, each in found.items() if each is not None}
+        if known:
+            said = inference.verdicts(list(known.values()), study.margin, alpha=1 - LEVEL).verdict
+            for (loss, difference), word in zip(known.items(), said, strict=True):
+                cells[loss] = f"{brief(difference)} {SAID.get(word.split()[0], '?')}"
+        bold.add((leader, at.text))
+        columns[at.text] = cells
+    frame = pd.DataFrame(columns)
+    frame.index.name = "loss"
+    caption = (
+        f"At tuned thresholds: Dice of the highest loss minus that of each, with its 95 % interval. "
+        f"= shown to be smaller than {study.margin:g} (two one-sided tests); < behind; ? open; the tests "
+        f"after Holm's correction for the losses of a column, the intervals without."
+    )
+    return Table(frame, caption, _swatches(study), frozenset(bold))
+
+
+def rates(study: Imbalance) -> Table | Missing:
+    """Loss × fraction: the learning rate chosen, marked where it is at the edge of the grid."""
+    columns: dict[str, dict[str, str]] = {}
+    for at in study.fractions:
+        cells = dict.fromkeys(study.losses, "–")
+        for loss in study.losses:
+            found = sensitivity(study, loss, at)
+            if found is not None and found.chosen is not None:
+                edge = " (edge)" if found.at_edge else ""
+                cells[loss] = f"{found.chosen:g}{edge}"
+        columns[at.text] = cells
+    if all(cell == "–" for cells in columns.values() for cell in cells.values()):
+        return Missing("No learning rate has been chosen by tuning.")
+    frame = pd.DataFrame(columns)
+    frame.index.name = "loss"
+    caption = "Learning rate of the reporting runs; edge: the lowest or highest tried."
+    return Table(frame, caption, _swatches(study))
+
+
+def _swatches(study: Imbalance) -> Mapping[str, str]:
+    return {loss: study.styles[loss]["color"] for loss in study.losses}

@@ -1,0 +1,526 @@
+"""Verdicts on claims of the ledger, computed from the records of a study and never by hand.
+
+A function for each claim turns the claim into checks that could go either way, and a rule turns
+their outcomes into true, false or conditional. "undecided" is an outcome too: the intervals leave
+the claim open. What these records cannot settle stays "awaiting", and the reason is kept.
+
+``verdicts.json`` in the folder of the records is what the ledger reads: ``{"schema": 1, "verdicts":
+{"7": {"verdict", "because", "condition", "checks", …}}, "awaiting": {"13": reason}}``. The ledger knows no
+"undecided": such a claim is written as awaiting, with its numbers and ``"undecided": true``.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lossatlas.analysis.imbalance.checks import (
+    Check,
+    ahead,
+    combined,
+    ends,
+    larger,
+    listed,
+    negated,
+    precise,
+    smaller,
+    spread,
+)
+from lossatlas.analysis.imbalance.predictions import NotThere, entries
+from lossatlas.analysis.imbalance.share import gap_to_best, mostly_closed
+from lossatlas.analysis.imbalance.study import RULE_NAMES, Fraction, Imbalance
+from lossatlas.analysis.imbalance.training import WORKS, sensitivity
+from lossatlas.analysis.inference import Difference
+from lossatlas.analysis.records import Records, RecordsError, load
+from lossatlas.analysis.style import per_cent
+
+SCHEMA = 1
+_OPTIMIZERS = {"adamw": "AdamW", "sgd": "gradient descent with momentum"}
+#: The foreground is rare, "imbalanced" in the words of the claims, below this part of the pixels.
+IMBALANCED = 0.15
+
+
+@dataclass(frozen=True)
+class Finding:
+    """A claim and what the records say of it.
+
+    Attributes
+    ----------
+    verdict
+        "true", "false", "conditional" or "undecided".
+    because
+        The numbers, as Markdown.
+    condition
+        On what a conditional claim depends, or the limits of another.
+    checks
+        By statement, what was tested and how it came out.
+    """
+
+    verdict: str
+    because: str
+    condition: str = ""
+    checks: dict[str, list[Check]] = field(default_factory=dict)
+
+
+def verdicts(records: Records) -> tuple[dict[str, Finding], dict[str, str]]:
+    """Findings by claim, and for the claims that these records cannot settle the reason.
+
+    Raises
+    ------
+    RecordsError
+        The study is none for which verdicts are written.
+    """
+    if not is_known(records):
+        raise RecordsError(
+            f"{records.folder}: no verdicts are computed from the study {records.name!r}; "
+            f"expected a study of imbalance: binary, one model, several foreground fractions"
+        )
+    return of_study(Imbalance(records))
+
+
+def of_study(study: Imbalance) -> tuple[dict[str, Finding], dict[str, str]]:
+    """The same from a study that is read already."""
+    found: dict[str, Finding] = {}
+    awaiting = dict(_CANNOT)
+    for claim, (names, function) in _CLAIMS.items():
+        try:
+            found[claim] = function(study, *_labels(study, names))
+        except NotThere as error:
+            awaiting[claim] = f"The records do not settle it yet: {error}."
+    return found, awaiting
+
+
+def page(study: Imbalance) -> str:
+    """The verdicts as a Markdown list, those that the records do not settle behind."""
+    found, awaiting = of_study(study)
+    lines = []
+    for claim, finding in found.items():
+        because = f"{finding.because} {finding.condition}".strip()
+        lines.append(f"- {_link(claim)}: **{finding.verdict}**. {because}")
+    lines += [f"- {_link(claim)}: not settled here. {why}" for claim, why in awaiting.items()]
+    added = [_link(claim) for claim in _SUPPLEMENTS if claim in found]
+    if added:
+        lines.append(
+            f"\n{listed(added)}: the ledger's own verdict comes from a computation; what stands here is "
+            f"what these runs add."
+        )
+    return "\n".join(lines)
+
+
+def _link(claim: str) -> str:
+    return f"[Claim {claim}](#claim-{claim.lower()})"
+
+
+def is_known(records: Records) -> bool:
+    """Whether the records are of a kind from which verdicts are computed."""
+    study = records.study
+    return (
+        study["schema"] >= 2
+        and set(study["mode"].values()) == {"binary"}
+        and len(study["models"]) == 1
+        and len(study["datasets"]) > 1
+    )
+
+
+def write(folder: str | Path) -> Path:
+    """Compute the verdicts of the study in `folder` and write ``verdicts.json`` there; its path."""
+    records = load(folder)
+    found, awaiting = verdicts(records)
+    content: dict[str, Any] = {
+        "schema": SCHEMA,
+        "study": records.name,
+        "runs": len(records.runs),
+        "missing_runs": records.missing_runs,
+        "created_utc": records.study["provenance"].get("created_utc"),
+        "commit": records.study["provenance"].get("commit"),
+        "verdicts": {
+            claim: _entry(finding) | {"supplement": claim in _SUPPLEMENTS}
+            for claim, finding in sorted(found.items())
+        },
+        "awaiting": awaiting,
+    }
+    path = records.folder / "verdicts.json"
+    temporary = path.with_name(f".{path.name}-{os.getpid()}")
+    text = json.dumps(content, indent=1, ensure_ascii=False)
+    temporary.write_text(text + "\n", encoding="utf-8")
+    os.replace(temporary, path)
+    return path
+
+
+def describe(path: Path) -> str:
+    """A line a claim of a ``verdicts.json``: what it says, or why it waits."""
+    content = json.loads(path.read_text(encoding="utf-8"))
+    lines = [
+        f"{claim:>3}  {'undecided' if entry['undecided'] else entry['verdict']}"
+        for claim, entry in content["verdicts"].items()
+    ]
+    lines += [f"{claim:>3}  awaiting: {why}" for claim, why in content["awaiting"].items()]
+    return "\n".join(lines)
+
+
+def _entry(finding: Finding) -> dict[str, Any]:
+    undecided = finding.verdict == "undecided"
+    because = f"The study leaves it open. {finding.because}" if undecided else finding.because
+    return {
+        "verdict": "awaiting" if undecided else finding.verdict,
+        "undecided": undecided,
+        "because": because,
+        "condition": finding.condition,
+        "checks": {
+            statement: [asdict(check) for check in checks]
+            for statement, checks in finding.checks.items()
+        },
+    }
+
+
+def _labels(study: Imbalance, names: Sequence[str]) -> list[str]:
+    """Labels of the losses that a claim names; their runs (`_ALL`: all of the study's) must be there."""
+    labels = []
+    for name in names:
+        if name == _ALL:
+            continue
+        label = study.named(name.removesuffix("+weights"), weighted=name.endswith("+weights"))
+        if label is None:
+            raise NotThere(f"there is no run of {name.replace('+', ' with ')}")
+        labels.append(label)
+    wanted = study.records.losses if _ALL in names else labels
+    missing = study.missing(wanted)
+    if missing:
+        asked = missing + int(study.runs.loss.isin(wanted).sum())
+        raise NotThere(f"{missing} of the {asked} runs that it needs are missing")
+    return labels
+
+
+def _n(study: Imbalance) -> str:
+    seeds = len(study.records.study["seeds"])
+    images = sorted({at.images for at in study.fractions})
+    return f"n = {seeds} seeds × {'–'.join(map(str, images))} test images"
+
+
+# ---------------------------------------------------------------- the claims, one by one
+
+
+def _most_of_the_gap(study: Imbalance) -> Finding:
+    """H4: most of the gap between losses at ½ is a threshold."""
+    gaps = [gap_to_best(study, at) for at in study.fractions]
+    checks = mostly_closed(study, gaps)
+    with_gap = [check for check in checks if check.applies]
+    statement = "tuned thresholds close more than half of the mean gap to the highest loss at ½"
+    without = [check.where for check in checks if not check.applies]
+    no_gap = f"No gap of {study.margin:g} or more at ½ at {listed(without)}." if without else ""
+    if not with_gap:
+        return Finding("undecided", no_gap, checks={statement: checks})
+    because = (
+        f"Share that tuned thresholds close of the mean gap between the highest loss at ½ and the "
+        f"others: {ends(with_gap)} ({_n(study)})."
+    )
+    said = combined(with_gap)
+    condition = " ".join(
+        part for part in (_condition(with_gap, "most of it is", "less is"), no_gap) if part
+    )
+    return Finding(said, because, condition, {statement: checks})
+
+
+def _dice_unstable(study: Imbalance, dice: str, ce: str) -> Finding:
+    """4: training with Dice becomes more unstable. These records have AdamW only."""
+    optimizers = sorted(set(study.runs.optimizer)) if "optimizer" in study.runs else ["adamw"]
+    width = []
+    for at in study.fractions:
+        mine, theirs = sensitivity(study, dice, at), sensitivity(study, ce, at)
+        if mine is None or theirs is None or np.isnan([mine.scores, theirs.scores]).any():
+            raise NotThere("tuning runs are missing")
+        less = mine.working() - theirs.working()
+        narrower = True if (less < 0).all() else (False if (less >= 0).all() else None)
+        found = (
+            f"{number_of(mine.working())} of {len(mine.rates)} rates against "
+            f"{number_of(theirs.working())}"
+        )
+        width.append(Check(at.text, narrower, found))
+    unstable = _ended(study, dice) - _ended(study, ce)
+    spreads = ahead(
+        [(at.text, _spread(study, dice, ce, at)) for at in study.fractions], study.margin
+    )
+    any_worse = [
+        Check(
+            a.where,
+            True if True in (a.holds, b.holds) else (None if None in (a.holds, b.holds) else False),
+            f"{a.found}; {b.found}",
+        )
+        for a, b in zip(width, spreads, strict=True)
+    ]
+    said = "conditional" if unstable > 0 and combined(any_worse) == "false" else combined(any_worse)
+    because = (
+        f"Learning rates that reach {per_cent(WORKS)} of the loss's best validation Dice, `{dice}` "
+        f"against `{ce}`: {ends(width)}. Runs that diverged: {_ended(study, dice)} against "
+        f"{_ended(study, ce)}. Spread over seeds at the tuned rate (mean distance from the median "
+        f"Dice, `{dice}` minus `{ce}`): {ends(spreads)}."
+    )
+    condition = (
+        f"Under {listed([_OPTIMIZERS.get(name, name) for name in optimizers])} only: plain gradient "
+        f"descent is not part of these records. "
+        + _condition(any_worse, "less stable", "no less stable")
+    ).strip()
+    checks = {
+        f"fewer learning rates work for `{dice}`": width,
+        f"the seeds of `{dice}` spread more at the tuned rate": spreads,
+    }
+    return Finding(said, because, condition, checks)
+
+
+def _real_objective(study: Imbalance, dice: str, ce: str) -> Finding:
+    """5: Dice is used because it is the real objective."""
+    wins = ahead(entries(study, study.fractions, dice, ce, "argmax"), study.margin)
+    worse = {
+        name: larger(
+            [(at.text, study.column_difference(dice, ce, at, name)) for at in study.fractions],
+            words=precise,
+        )
+        for name in ("ece", "nll")
+    }
+    loses = [
+        Check(
+            a.where,
+            True if True in (a.holds, b.holds) else (None if None in (a.holds, b.holds) else False),
+            f"ECE {a.found}, NLL {b.found}",
+        )
+        for a, b in zip(worse["ece"], worse["nll"], strict=True)
+    ]
+    on_dice, on_calibration = combined(wins), combined(loses)
+    if on_dice in ("true", "conditional"):
+        by_calibration = {"false": "true", "undecided": "undecided"}
+        said = by_calibration.get(on_calibration, "conditional")
+    else:
+        said = on_dice
+    because = (
+        f"Dice at ½, `{dice}` minus `{ce}`: {ends(wins)}. Calibration, `{dice}` minus `{ce}` (less is "
+        f"better): {ends(loses)} ({_n(study)})."
+    )
+    condition = (
+        f"It depends on the metric. On Dice at ½ `{dice}` is {spread(wins, 'ahead', 'not ahead')}; "
+        f"on ECE or NLL it is {spread(loses, 'worse', 'not worse')}."
+    )
+    checks = {f"`{dice}` is ahead on Dice at ½": wins, f"`{dice}` is less calibrated": loses}
+    return Finding(said, because, condition if said == "conditional" else "", checks)
+
+
+def _better_by_design(study: Imbalance, dice: str, ce: str) -> Finding:
+    """7: Dice works better under class imbalance by design."""
+    rare = _imbalanced(study)
+    half = ahead(entries(study, rare, dice, ce, "argmax"), study.margin)
+    tuned = ahead(entries(study, rare, dice, ce, "tuned"), study.margin)
+    said = _both(combined(half), combined(tuned))
+    because = (
+        f"`{dice}` minus `{ce}`, test Dice at ½: {ends(half)}; at tuned thresholds: "
+        f"{ends(tuned)} ({_n(study)})."
+    )
+    condition = (
+        f"At ½ `{dice}` is {spread(half, 'ahead', 'not ahead')}; at tuned thresholds it is "
+        f"{spread(tuned, 'ahead', 'not ahead')} (ahead: above 0, and not shown to be below "
+        f"{study.margin:g})."
+    )
+    checks = {f"`{dice}` is ahead at ½": half, f"`{dice}` is ahead at tuned thresholds": tuned}
+    return Finding(said, because, condition, checks)
+
+
+def _simply_a_factor(study: Imbalance, weighted: str, ce: str) -> Finding:
+    """8: imbalance is simply handled by a loss factor for each class."""
+    rare = _imbalanced(study)
+    pairs = [
+        (at.text, study.difference(weighted, ce, at, rule="argmax", other_rule="tuned"))
+        for at in rare
+    ]
+    handled = negated(smaller(pairs, -study.margin))
+    reached = larger(pairs, -study.margin)
+    checks = [
+        Check(a.where, True if a.holds else (False if b.holds is False else None), a.found)
+        for a, b in zip(reached, handled, strict=True)
+    ]
+    volume = ends(
+        larger([(at.text, study.column_above(weighted, at, "volume_ratio")) for at in rare], 1.0)
+    )
+    because = (
+        f"`{weighted}` at ½ minus `{ce}` at its tuned threshold, test Dice: {ends(checks)}; volume "
+        f"ratio of `{weighted}` at ½: {volume} ({_n(study)})."
+    )
+    said = combined(checks)
+    condition = _condition(checks, "as good as a threshold", "worse than a threshold")
+    statement = f"`{weighted}` at ½ is no more than {study.margin:g} below tuned `{ce}`"
+    return Finding(said, because, condition, {statement: checks})
+
+
+def _inverse_frequency(study: Imbalance, inverse: str, focal: str) -> Finding:
+    """18: α of the focal loss can be the inverse class frequency."""
+    worse = {
+        rule: ahead(entries(study, study.fractions, focal, inverse, rule), study.margin)
+        for rule in ("argmax", "tuned")
+    }
+    half, tuned = negated(worse["argmax"]), negated(worse["tuned"])
+    said = combined([*half, *tuned])
+    because = (
+        f"`{focal}` minus `{inverse}`, test Dice at ½: {ends(half)}; at tuned thresholds: "
+        f"{ends(tuned)} ({_n(study)})."
+    )
+    condition = (
+        f"{_by_rule(half, tuned, 'not behind', 'behind')} Two values of α were compared, no grid: "
+        f"none and the inverse frequency."
+    ).strip()
+    checks = {
+        f"`{inverse}` is not behind `{focal}` {RULE_NAMES[rule]}": found
+        for rule, found in (("argmax", half), ("tuned", tuned))
+    }
+    return Finding(said, because, condition, checks)
+
+
+def _solved(study: Imbalance, dice: str) -> Finding:
+    """23: … so imbalance is solved: Dice's own Dice does not fall with the fraction."""
+    first, *rest = study.fractions
+    if not rest:
+        raise NotThere("there is one fraction only")
+    half, tuned = (
+        negated(ahead([(at.text, study.fall(dice, first, at, rule)) for at in rest], study.margin))
+        for rule in ("argmax", "tuned")
+    )
+    because = (
+        f"Test Dice of `{dice}` at {first.text} of foreground minus that at smaller fractions, at ½: "
+        f"{ends(half)}; at tuned thresholds: {ends(tuned)} ({_n(study)})."
+    )
+    checks = {
+        f"the Dice of `{dice}` does not fall {RULE_NAMES[rule]}": found
+        for rule, found in (("argmax", half), ("tuned", tuned))
+    }
+    condition = _by_rule(half, tuned, "no fall", "a fall")
+    return Finding(combined([*half, *tuned]), because, condition, checks)
+
+
+def _the_way_to_go(study: Imbalance, ce: str) -> Finding:
+    """27: cross-entropy is definitely the way to go."""
+    by_rule = {
+        rule: [_no_worse(study, ce, at, rule) for at in study.fractions]
+        for rule in ("argmax", "tuned")
+    }
+    half, tuned = by_rule["argmax"], by_rule["tuned"]
+    said = _both(combined(half), combined(tuned))
+    because = (
+        f"Highest other loss minus `{ce}`, test Dice at ½: {ends(half)}; at tuned thresholds: "
+        f"{ends(tuned)} ({_n(study)})."
+    )
+    condition = (
+        f"At ½ `{ce}` {spread(half, 'matches every other loss', 'is behind')}; at tuned "
+        f"thresholds it {spread(tuned, 'matches every other loss', 'is behind')} (matches: shown to be "
+        f"less than {study.margin:g} behind each)."
+    )
+    checks = {f"`{ce}` matches every loss {RULE_NAMES[rule]}": c for rule, c in by_rule.items()}
+    return Finding(said, because, condition, checks)
+
+
+_Judge = Callable[..., Finding]
+_ALL = "every loss"
+
+#: Claim → the losses that it names (`_ALL`: it needs all of the study's), and what settles it.
+_CLAIMS: dict[str, tuple[tuple[str, ...], _Judge]] = {
+    "H4": ((_ALL,), _most_of_the_gap),
+    "4": (("dice", "ce"), _dice_unstable),
+    "5": (("dice", "ce"), _real_objective),
+    "7": (("dice", "ce"), _better_by_design),
+    "8": (("weighted_ce", "ce"), _simply_a_factor),
+    "18": (("focal+weights", "focal"), _inverse_frequency),
+    "23": (("dice",), _solved),
+    "27": (("ce", _ALL), _the_way_to_go),
+}
+
+#: Claims that the ledger settles by computation, and to which these records add.
+_SUPPLEMENTS = ("8", "23")
+
+#: Claims that await such a study and that its records cannot settle.
+_CANNOT = {
+    "13": (
+        "The records have validation at ½ several times in a training and at the tuned threshold at its "
+        "end alone: which checkpoint the tuned threshold would have chosen they do not say."
+    ),
+}
+
+
+# ---------------------------------------------------------------- parts of them
+
+
+def number_of(counts: np.ndarray) -> str:
+    """``3`` where all agree, ``2 and 3`` where the seeds do not."""
+    return " and ".join(str(value) for value in sorted(set(int(c) for c in counts)))
+
+
+def _imbalanced(study: Imbalance) -> list[Fraction]:
+    found = [at for at in study.fractions if at.value < IMBALANCED]
+    if not found:
+        raise NotThere(f"there is no fraction below {IMBALANCED:.0%}")
+    return found
+
+
+def _ended(study: Imbalance, loss: str) -> int:
+    """Runs of a loss that diverged, tuning and reporting."""
+    reporting = study.diverged[study.diverged.loss == loss]
+    tuning = [found.diverged for at in study.fractions if (found := sensitivity(study, loss, at))]
+    return len(reporting) + sum(tuning)
+
+
+def _spread(study: Imbalance, loss: str, other: str, at: Fraction) -> Difference | None:
+    """Paired difference of the seeds' distances from their loss's median Dice (Brown and Forsythe)."""
+    away = {}
+    for name in (loss, other):
+        values = study.column(name, at, "foreground_dice")
+        away[name] = (values - values.median()).abs()
+    return study.paired(loss, other, away[loss] - away[other], at)
+
+
+def _no_worse(study: Imbalance, loss: str, at: Fraction, rule: str) -> Check:
+    """`loss` is less than the margin behind each other one; fails where one is ahead of it."""
+    found = {
+        other: study.difference(other, loss, at, rule=rule)
+        for other in at.part.losses
+        if other != loss
+    }
+    known = {other: difference for other, difference in found.items() if difference is not None}
+    if not known:
+        return Check(at.text, None, "no other loss")
+    checks = ahead(list(known.items()), study.margin)
+    best = max(known, key=lambda other: known[other].estimate)
+    holds = True if all(c.holds is False for c in checks) else None
+    if any(c.holds for c in checks):
+        holds = False
+    by_name = {c.where: c for c in checks}
+    return Check(at.text, holds, f"{by_name[best].found} (`{best}`)")
+
+
+def _both(one: str, two: str) -> str:
+    """Verdict on a claim that has to be true under two rules."""
+    if one == two:
+        return one
+    outcomes = {one, two}
+    if "undecided" in outcomes:
+        return "conditional" if outcomes & {"true", "conditional"} else "undecided"
+    return "conditional"
+
+
+def _by_rule(half: Sequence[Check], tuned: Sequence[Check], held: str, failed: str) -> str:
+    """The same for a claim under two rules."""
+    if len({check.holds for check in [*half, *tuned]}) == 1:
+        return ""
+    return (
+        f"At ½: {spread(half, held, failed)}. At tuned thresholds: {spread(tuned, held, failed)}."
+    )
+
+
+def _condition(checks: Sequence[Check], held: str, failed: str) -> str:
+    """Where it is which; empty where it is the same everywhere."""
+    if len({check.holds for check in checks}) == 1:
+        return ""
+    text = spread(checks, held, failed)
+    return f"{text[0].upper()}{text[1:]}."
+
+
+__all__ = ["Finding", "describe", "is_known", "of_study", "page", "verdicts", "write"]

@@ -1,0 +1,518 @@
+"""Differences between losses: formulas by hand, SciPy, and simulated studies of known truth."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import time
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from lossatlas.analysis import coverage, inference
+from lossatlas.analysis.counts import METRICS, pooled_metric
+from lossatlas.analysis.inference import (
+    Difference,
+    contrast,
+    detectable_effects,
+    holm,
+    loss_differences,
+    minimum_detectable_effect,
+    paired_differences,
+    paired_equivalence,
+    paired_test,
+    power,
+    verdict,
+    verdicts,
+)
+
+
+def random_counts(rng, seeds=8, images=24, classes=3, losses=("a", "b", "c")):
+    """Counts of losses that differ, of which the last class is rare."""
+    size = rng.integers(20, 200, (images, classes))
+    size[:, -1] *= rng.random(images) < 0.4
+    tables = {}
+    for k, loss in enumerate(losses):
+        found = rng.beta(6 + k, 4, (seeds, images, classes))
+        tp = np.rint(size * found).astype(int)
+        fp = rng.integers(0, 30, tp.shape)
+        tables[loss] = np.stack([tp, fp, np.broadcast_to(size, tp.shape) - tp], axis=-1)
+    return tables
+
+
+def difference(estimate, error=0.01, df=7.0, stretch=(1.0, 1.0)):
+    """A difference with these numbers."""
+    return Difference("a", "b", estimate, error, df, stretch, 0.95, (estimate,) * 8, 200, 50)
+
+
+# ------------------------------------------------------------- the formulas, slowly
+
+
+def slow_dice_difference(a, b, unit, seed_picks, cluster_picks):
+    """Difference of mean Dice, its standard error and degrees of freedom, for drawn rows.
+
+    The influence of a cluster is a difference quotient in its weight.
+    """
+    clusters = len(cluster_picks)
+    per_cluster = [
+        np.stack([counts[:, unit == g].sum(1) for g in cluster_picks], axis=1) for counts in (a, b)
+    ]
+
+    def metric(seed, weights):
+        means = []
+        for counts in per_cluster:
+            tp, fp, fn = np.tensordot(weights, counts[seed], axes=1).T
+            there = tp + fp + fn > 0
+            means.append((2 * tp[there] / (2 * tp + fp + fn)[there]).mean())
+        return means[0] - means[1]
+
+    ones = np.ones(clusters)
+    table = np.zeros((len(seed_picks), clusters))
+    for row, seed in enumerate(seed_picks):
+        value = metric(seed, ones)
+        for g in range(clusters):
+            step = 1e-4 * np.eye(clusters)[g]
+            slope = (metric(seed, ones + step) - metric(seed, ones - step)) / 2e-4
+            table[row, g] = value + clusters * slope
+    return table.mean(), *slow_error(table)
+
+
+def slow_error(table):
+    """Standard error and degrees of freedom of the mean of a two-way table, by loops."""
+    s, g = table.shape
+    mean = table.mean()
+    ms_a = g * sum((table[i].mean() - mean) ** 2 for i in range(s)) / (s - 1)
+    ms_b = s * sum((table[:, j].mean() - mean) ** 2 for j in range(g)) / (g - 1)
+    ms_ab = sum(
+        (table[i, j] - table[i].mean() - table[:, j].mean() + mean) ** 2
+        for i in range(s)
+        for j in range(g)
+    ) / ((s - 1) * (g - 1))
+    total = ms_a + max(ms_b - ms_ab, 0)
+    df = total**2 / (ms_a**2 / (s - 1) + ms_b**2 / (g - 1) + ms_ab**2 / ((s - 1) * (g - 1)))
+    return math.sqrt(total / (s * g)), max(df, min(s, g) - 1)
+
+
+@pytest.mark.parametrize("clusters", [None, 8])
+def test_standard_error_and_degrees_of_freedom_are_the_formulas(clusters):
+    rng = np.random.default_rng(0)
+    tables = random_counts(rng, seeds=4, images=16, losses=("a", "b"))
+    groups = None if clusters is None else [f"v{i % clusters}" for i in range(16)]
+    unit = np.arange(16) if clusters is None else np.arange(16) % clusters
+    got = paired_differences(tables, groups=groups, metric="foreground_dice")[0]
+    count = int(unit.max()) + 1
+    expected = slow_dice_difference(tables["a"], tables["b"], unit, range(4), range(count))
+    assert (got.estimate, got.standard_error, got.df) == pytest.approx(expected, rel=1e-5)
+    assert (got.seeds, got.images, got.clusters) == (4, 16, count)
+
+
+def test_the_studentised_interval_is_that_of_resamples_drawn_one_by_one():
+    rng = np.random.default_rng(1)
+    tables = random_counts(rng, seeds=8, images=9, classes=2, losses=("a", "b"))
+    got = paired_differences(tables, metric="foreground_dice", draws=60, rng=5)[0]
+    same = np.random.default_rng(5)
+    by_seed, by_image = (same.multinomial(n, np.full(n, 1 / n), 60) for n in (8, 9))
+    pivots = []
+    for w, v in zip(by_seed, by_image, strict=True):
+        value, error, _ = slow_dice_difference(
+            tables["a"],
+            tables["b"],
+            np.arange(9),
+            np.repeat(np.arange(8), w),
+            np.repeat(np.arange(9), v),
+        )
+        pivots.append((value - got.estimate) / error)
+    low, high = np.quantile(pivots, [0.025, 0.975], method="weibull")
+    assert got.low == pytest.approx(got.estimate - high * got.standard_error, rel=1e-4)
+    assert got.high == pytest.approx(got.estimate - low * got.standard_error, rel=1e-4)
+
+
+@pytest.mark.parametrize("metric", list(METRICS))
+def test_each_seeds_difference_is_that_of_the_evaluations_metric(metric):
+    tables = random_counts(np.random.default_rng(2), losses=("a", "b"))
+    tables["a"][0, :, 1, :2] = 0  # never predicted though there: precision 0
+    got = paired_differences(tables, metric=metric, foreground=[1, 2], draws=39)[0]
+    if metric == "mean_dice_per_image":
+        with np.errstate(invalid="ignore"):
+            each = {
+                k: 2 * v[..., 0] / (2 * v[..., 0] + v[..., 1] + v[..., 2])
+                for k, v in tables.items()
+            }
+        values = [np.nanmean(np.nanmean(each[k][:, :, 1:], -1), -1) for k in ("a", "b")]
+    else:
+        values = [pooled_metric(tables[k].sum(1), metric, [1, 2]) for k in ("a", "b")]
+    assert got.per_seed == pytest.approx(values[0] - values[1])
+    assert got.estimate == pytest.approx((values[0] - values[1]).mean())
+
+
+# ------------------------------------------------------------- SciPy, where it knows the design
+
+
+def test_images_all_alike_leave_the_paired_t_test_of_the_seeds():
+    rng = np.random.default_rng(3)
+    a, b = rng.normal(0.02, 0.02, (2, 8))
+    tables = {"a": np.tile(a[:, None], 20), "b": np.tile(b[:, None], 20)}
+    got = paired_differences(tables, method="student")[0]
+    theirs = stats.ttest_rel(a, b)
+    assert got.p_value() == pytest.approx(theirs.pvalue)
+    assert (got.low, got.high) == pytest.approx(tuple(theirs.confidence_interval(0.95)))
+    assert got.p_equivalence(0.03) == pytest.approx(paired_equivalence(a, b, 0.03))
+
+
+def test_seeds_all_alike_leave_the_t_test_of_the_clusters():
+    of_videos = np.random.default_rng(4).normal(0.01, 0.05, 12)
+    tables = {"a": np.tile(np.repeat(of_videos, 5), (8, 1)), "b": np.zeros((8, 60))}
+    videos = np.repeat([f"v{i}" for i in range(12)], 5)
+    got = paired_differences(tables, groups=videos, method="student")[0]
+    theirs = stats.ttest_1samp(of_videos, 0)
+    assert got.p_value() == pytest.approx(theirs.pvalue)
+    assert (got.low, got.high) == pytest.approx(tuple(theirs.confidence_interval(0.95)))
+
+
+def test_paired_tests_are_scipys():
+    rng = np.random.default_rng(5)
+    a, b = rng.normal(0.5, 0.1, (2, 9))
+    assert paired_test(a, b) == pytest.approx(stats.ttest_rel(a, b).pvalue)
+    assert paired_test(a, b, "wilcoxon") == pytest.approx(stats.wilcoxon(a, b).pvalue)
+    assert paired_test(a, a) == paired_test(a, a, "wilcoxon") == 1.0
+    assert paired_test(a + 0.25, a) == 0.0
+
+
+def test_equivalence_is_the_larger_of_two_one_sided_tests_of_scipy():
+    rng = np.random.default_rng(6)
+    a = rng.normal(0.5, 0.1, 10)
+    b = a + rng.normal(0.002, 0.01, 10)
+    above = stats.ttest_rel(a, b - 0.01, alternative="greater").pvalue
+    below = stats.ttest_rel(a, b + 0.01, alternative="less").pvalue
+    assert paired_equivalence(a, b, 0.01) == pytest.approx(max(above, below))
+    # the 90 % interval lies within the margin exactly where p ≤ 0.05
+    ends = stats.ttest_rel(a, b).confidence_interval(0.90)
+    margin = max(abs(ends.low), abs(ends.high))
+    assert paired_equivalence(a, b, margin) == pytest.approx(0.05)
+    assert paired_equivalence(a, a, 0.01) == 0.0
+    assert paired_equivalence(a, a + 0.5, 0.01) == 1.0
+
+
+def test_holm_by_its_definition_as_a_closed_test():
+    # An hypothesis is rejected where every set of them that holds it is rejected by Bonferroni.
+    rng = np.random.default_rng(7)
+    p = rng.uniform(0, 0.2, 6)
+    expected = [
+        max(
+            min(1.0, len(members) * p[members].min())
+            for members in (
+                np.array([k for k in range(6) if mask >> k & 1]) for mask in range(1, 64)
+            )
+            if one in members
+        )
+        for one in range(6)
+    ]
+    assert holm(p) == pytest.approx(expected)
+    assert holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
+    assert holm([0.9, 0.8]) == pytest.approx([1.0, 1.0])
+
+
+# ------------------------------------------------------------- one difference, every level
+
+
+@pytest.mark.parametrize("stretch", [(1.0, 1.0), (0.8, 1.3)])
+@pytest.mark.parametrize("alpha", [0.2, 0.05, 0.001])
+def test_p_value_and_interval_say_the_same_at_every_level(stretch, alpha):
+    one = difference(0.02, stretch=stretch)
+    low, high = one.interval(1 - alpha)
+    for end in (low, high):
+        assert one.p_value(end) == pytest.approx(alpha)
+    assert one.p_value(low - 1e-4) < alpha < one.p_value(low + 1e-4)
+    assert one.p_value(one.estimate) == pytest.approx(1.0)
+
+
+def test_equivalence_is_shown_exactly_where_the_90_per_cent_interval_is_within_the_margin():
+    one = difference(0.004, error=0.002, stretch=(0.9, 1.2))
+    low, high = one.interval(0.90)
+    assert max(abs(low), abs(high)) == high
+    assert one.p_equivalence(high) == pytest.approx(0.05)
+    assert one.p_equivalence(high + 1e-3) < 0.05 < one.p_equivalence(high - 1e-3)
+
+
+def test_far_tails_stay_above_zero_so_that_corrections_for_many_pairs_mean_something():
+    assert 0 < difference(0.2).p_value() < 1e-5
+    assert difference(-0.2).p_value() == pytest.approx(difference(0.2).p_value())
+
+
+@pytest.mark.parametrize(
+    ("estimate", "error", "said"),
+    [
+        (0.05, 0.01, "better"),
+        (-0.05, 0.01, "worse"),
+        (0.001, 0.002, "equivalent within 0.01"),
+        (0.006, 0.001, "equivalent within 0.01"),  # surely not zero, surely too small to matter
+        (0.01, 0.02, "undecided"),
+        (0.0, 0.0, "equivalent within 0.01"),
+        (0.02, 0.0, "better"),
+    ],
+)
+def test_the_verdict_follows_from_interval_and_margin(estimate, error, said):
+    assert verdict(difference(estimate, error), 0.01) == said
+
+
+def test_the_verdict_turns_round_for_metrics_where_less_is_better():
+    assert verdict(difference(0.05), 0.01, higher_is_better=False) == "worse"
+
+
+def test_verdicts_are_corrected_for_the_number_of_pairs():
+    lone = difference(0.03, 0.01)
+    assert 0.005 < lone.p_value() < 0.05
+    assert verdicts([lone], 0.01).verdict.tolist() == ["better"]
+    table = verdicts([lone, *[difference(0.0, 0.02)] * 9], 0.01)
+    assert set(table.verdict) == {"undecided"}
+    assert table.p_holm.to_numpy() == pytest.approx(holm(table.p.to_numpy()))
+    assert table.p_equivalence_holm.to_numpy() == pytest.approx(
+        holm(table.p_equivalence.to_numpy())
+    )
+    assert table.low[0] > 0  # the interval is the pair's own
+
+
+def test_the_text_names_difference_interval_and_n():
+    assert (
+        difference(0.02).text() == "+0.020 [−0.004, +0.044], n = 8 seeds × 200 images in 50 groups"
+    )
+    assert (
+        dataclasses.replace(difference(0.02), clusters=200).text(sign=False).endswith("200 images")
+    )
+
+
+# ------------------------------------------------------------- the resampling
+
+
+def test_the_same_seed_gives_the_same_interval_whatever_other_pairs_are_asked_for():
+    tables = random_counts(np.random.default_rng(8))
+    every = paired_differences(tables, metric="foreground_dice", draws=50)
+    one = paired_differences(tables, metric="foreground_dice", draws=50, pairs=[("b", "c")])
+    assert (one[0].low, one[0].high) == pytest.approx((every[2].low, every[2].high))
+    other = paired_differences(tables, metric="foreground_dice", draws=50, rng=1)
+    assert other[0].low != every[0].low
+    assert [(d.first, d.second) for d in every] == [("a", "b"), ("a", "c"), ("b", "c")]
+
+
+def test_swapping_the_losses_turns_the_difference_round():
+    tables = random_counts(np.random.default_rng(9), losses=("a", "b"))
+    pairs = [("a", "b"), ("b", "a")]
+    there, back = paired_differences(tables, metric="foreground_iou", pairs=pairs, draws=80)
+    assert back.estimate == pytest.approx(-there.estimate)
+    assert (back.low, back.high) == pytest.approx((-there.high, -there.low))
+    assert back.p_value() == pytest.approx(there.p_value())
+
+
+def test_a_spread_that_both_losses_share_cancels():
+    rng = np.random.default_rng(10)
+    shared = rng.normal(0, 1, (8, 1)) + rng.normal(0, 1, (1, 40))
+    tables = {"a": shared + 0.1 + rng.normal(0, 0.01, (8, 40)), "b": shared}
+    got = paired_differences(tables)[0]
+    assert got.estimate == pytest.approx(0.1, abs=0.002)
+    assert got.high - got.low < 0.01
+
+
+def test_equal_losses_differ_by_nothing_and_are_equivalent():
+    values = np.random.default_rng(11).normal(size=(8, 30))
+    got = paired_differences({"a": values, "b": values.copy()})[0]
+    assert (got.estimate, got.low, got.high) == (0, 0, 0)
+    assert got.p_value() == 1.0
+    assert verdict(got, 0.01) == "equivalent within 0.01"
+
+
+def test_alike_images_of_a_video_count_once():
+    rng = np.random.default_rng(12)
+    videos = np.repeat(np.arange(20), 10)
+    of_videos = rng.normal(0, 1, (1, 20)) + rng.normal(0, 0.1, (8, 20))
+    tables = {"a": of_videos[:, videos], "b": np.zeros((8, 200))}
+    clustered = paired_differences(tables, groups=videos)[0]
+    single = paired_differences(tables)[0]
+    lone = paired_differences({k: v[:, ::10] for k, v in tables.items()})[0]
+    assert clustered.standard_error == pytest.approx(lone.standard_error)
+    assert clustered.standard_error > 2.5 * single.standard_error  # √10 but for the seeds
+    assert (clustered.clusters, single.clusters) == (20, 200)
+
+
+def test_few_groups_are_not_drawn_and_the_result_says_so():
+    tables = random_counts(np.random.default_rng(13), losses=("a", "b"))
+    got = paired_differences(tables, groups=[i % 3 for i in range(24)], metric="foreground_dice")
+    assert got[0].clusters == got[0].images == 24
+
+
+def test_few_seeds_take_students_quantiles():
+    tables = random_counts(np.random.default_rng(14), seeds=inference.MIN_STUDENTISED - 1)
+    got = paired_differences(tables, metric="foreground_dice", draws=39)
+    assert all(d.stretch == (1.0, 1.0) for d in got)
+
+
+def test_a_difference_of_differences_is_a_contrast():
+    rng = np.random.default_rng(15)
+    tables = {name: rng.normal(size=(8, 30)) for name in ("a", "b", "a tuned", "b tuned")}
+    weights = {"a": 1, "b": -1, "a tuned": -1, "b tuned": 1}
+    got = contrast(tables, weights, label="closed")
+    gap = tables["a"] - tables["b"]
+    tuned = tables["a tuned"] - tables["b tuned"]
+    expected = paired_differences({"gap": gap, "tuned": tuned})[0]
+    assert (got.first, got.second) == ("closed", "0")
+    assert (got.estimate, got.low, got.high) == pytest.approx(
+        (expected.estimate, expected.low, expected.high)
+    )
+
+
+def test_66_pairs_and_1000_draws_take_a_few_seconds():
+    rng = np.random.default_rng(16)
+    tables = {f"l{i}": rng.normal(size=(8, 200)) for i in range(12)}
+    start = time.process_time()
+    assert len(paired_differences(tables, draws=1000)) == 66
+    assert time.process_time() - start < 5  # measured: 0.3 s
+
+
+# ------------------------------------------------------------- records
+
+
+def test_a_studys_losses_are_compared_on_the_seeds_that_both_have(part):
+    some = dataclasses.replace(
+        part,
+        seeds=part.seeds | {"dice": [1, 2]},
+        counts=part.counts | {"dice": part.counts["dice"][1:]},
+    )
+    got = loss_differences(some, pairs=[("dice", "ce"), ("focal", "ce")], draws=39)
+    assert [d.seeds for d in got] == [2, 3]
+    means = {
+        k: pooled_metric(part.counts[k].sum(1), "foreground_dice", part.foreground)
+        for k in part.losses
+    }
+    assert got[0].per_seed == pytest.approx((means["dice"] - means["ce"])[1:])
+    lone = dataclasses.replace(some, seeds=some.seeds | {"dice": [7, 9]})
+    with pytest.raises(ValueError, match="ce and dice: expected at least 2 seeds in common, got 0"):
+        loss_differences(lone, pairs=[("ce", "dice")])
+
+
+def test_all_others_are_told_from_one_loss_and_by_any_rule(part):
+    got = loss_differences(part, against="ce", draws=39)
+    assert [(d.first, d.second) for d in got] == [(k, "ce") for k in part.losses if k != "ce"]
+    counts = {loss: part.counts["dice"] for loss in part.losses}
+    tuned = dataclasses.replace(part, by_rule={"tuned": counts})
+    assert all(d.estimate == 0 for d in loss_differences(tuned, rule="tuned", draws=39))
+    with pytest.raises(ValueError, match="expected a rule of argmax"):
+        loss_differences(part, rule="oracle")
+
+
+# ------------------------------------------------------------- power
+
+
+def test_the_detectable_effects_are_those_of_the_protocol():
+    # Seeds and the effect that they find with 80 % power, in standard deviations: protocol, point 1.
+    protocol = {3: 3.26, 5: 1.68, 8: 1.16, 10: 1.00, 20: 0.66}
+    table = detectable_effects()
+    assert dict(zip(table.seeds, table.effect_sd.round(2), strict=True)) == protocol
+    in_points = detectable_effects([8], deviation=0.02)
+    assert in_points.effect[0] == pytest.approx(0.02 * minimum_detectable_effect(8))
+
+
+def test_power_is_how_often_the_t_test_rejects():
+    rng = np.random.default_rng(17)
+    samples = rng.normal(1.0, 1.0, (20_000, 8))
+    rejected = (stats.ttest_1samp(samples, 0, axis=1).pvalue <= 0.05).mean()
+    assert power(1.0, 8) == pytest.approx(rejected, abs=0.01)
+    assert power(0.0, 8) == pytest.approx(0.05)
+    assert power(minimum_detectable_effect(8, power=0.9), 8) == pytest.approx(0.9)
+
+
+# ------------------------------------------------------------- coverage
+
+
+def test_the_interval_covers_a_known_truth_and_the_percentile_interval_less_often():
+    # Most of the spread comes from 8 seeds. 300 studies: the coverage's standard error is 1.3 %.
+    design = coverage.Design("claim", "difference", 8, 60, 20, "seeds", "normal")
+    rows = coverage.simulate(design, 300, draws=199).set_index("method")
+    assert 0.91 <= rows.coverage["studentised"] <= 0.985
+    assert rows.coverage["percentile"] < rows.coverage["studentised"] - 0.015
+    assert rows.false_01["studentised"] < 0.03
+
+
+def test_what_one_image_has_with_one_seed_is_not_counted_thrice():
+    design = coverage.Design("claim", "difference", 8, 60, 20, "interaction", "normal")
+    rows = coverage.simulate(design, 150, draws=199).set_index("method")
+    assert 0.90 <= rows.coverage["studentised"] <= 0.99
+    assert rows.width["percentile"] > 1.2 * rows.width["studentised"]
+
+
+# ------------------------------------------------------------- bad input
+
+
+def test_bad_scores_are_refused_before_any_work():
+    good = np.random.default_rng(18).normal(size=(8, 20))
+    hole = good.copy()
+    hole[3, 5] = np.nan
+    for tables, words in [
+        ({"a": good}, "at least 2 losses, got 1"),
+        ({"a": good, "b": good[:7]}, r"paired seeds and images, got shape \(8, 20\) for a"),
+        ({"a": good, "b": hole}, "b: expected finite numbers, got NaN or infinity at row 3"),
+        ({"a": good[:1], "b": good[:1]}, "at least 2 seeds and 2 images, got 1 and 20"),
+        ({"a": good[0], "b": good[0]}, r"expected numbers \(S, N\) or counts"),
+    ]:
+        with pytest.raises(ValueError, match=words):
+            paired_differences(tables)
+
+
+def test_bad_settings_are_refused():
+    tables = random_counts(np.random.default_rng(19), losses=("a", "b"))
+    values = {k: v[..., 0, 0] for k, v in tables.items()}
+    for settings, words in [
+        ({"seeds": {"a": range(8), "b": range(1, 9)}}, "expected paired seeds, got"),
+        ({"seeds": {"a": [0] * 8, "b": [0] * 8}}, "a: expected 8 different seeds"),
+        ({"groups": ["v"]}, "a group for each of 24 images"),
+        ({"pairs": [("a", "dise")]}, "expected a loss of a, b, got 'dise'"),
+        ({"pairs": [("a", "a")]}, "expected two losses, got a twice"),
+        ({"pairs": []}, "at least one pair"),
+        ({"draws": 38}, "at least 39 draws for the level 0.95, got 38"),
+        ({"level": 95}, "level between 0 and 1, got 95"),
+        ({"method": "magic"}, "studentised or student"),
+        ({"metric": "foreground_dice"}, r"expected counts \(S, N, C, 3\)"),
+    ]:
+        with pytest.raises(ValueError, match=words):
+            paired_differences(values, **settings)
+    for settings, words in [
+        ({"metric": "auc"}, "expected a metric of foreground_dice"),
+        ({"metric": "foreground_dice", "foreground": [3]}, "foreground classes within 0 to 2"),
+    ]:
+        with pytest.raises(ValueError, match=words):
+            paired_differences(tables, **settings)
+    with pytest.raises(ValueError, match="weights that sum to zero"):
+        contrast(values, {"a": 1}, label="x")
+
+
+def test_a_metric_without_any_class_is_refused():
+    nothing = np.zeros((8, 9, 1, 3))
+    with pytest.raises(ValueError, match="a: expected a defined foreground_dice for every seed"):
+        paired_differences({"a": nothing, "b": nothing}, metric="foreground_dice")
+
+
+def test_resamples_without_a_rare_class_are_left_out():
+    # One image of forty has the class: 36 % of the resamples do not.
+    counts = np.zeros((8, 40, 1, 3))
+    counts[:, 0] = np.random.default_rng(20).integers(1, 9, (8, 1, 3))
+    other = counts + (counts > 0)
+    got = paired_differences({"a": counts, "b": other}, metric="foreground_dice")[0]
+    assert got.low < got.estimate < got.high
+
+
+def test_bad_tests_and_margins_are_refused():
+    for call, words in [
+        (lambda: paired_test([1, 2], [1]), "two lists that pair"),
+        (lambda: paired_test([1], [2]), "at least 2 pairs, got 1"),
+        (lambda: paired_test([1, np.nan], [1, 2]), "finite numbers"),
+        (lambda: paired_test([1, 2], [2, 4], "z"), "the test t or wilcoxon"),
+        (lambda: paired_equivalence([1, 2], [1, 2], 0), "margin above 0"),
+        (lambda: difference(0.1).p_equivalence(-1), "margin above 0"),
+        (lambda: verdict(difference(0.1), 0.01, alpha=5), "alpha between 0 and 1"),
+        (lambda: verdicts([], 0.01), "at least one difference"),
+        (lambda: holm([0.1, 1.2]), "p-values between 0 and 1"),
+        (lambda: power(1.0, 1), "at least 2 seeds"),
+        (lambda: minimum_detectable_effect(8, power=0.01), "a power above alpha"),
+        (lambda: detectable_effects([8], deviation=0), "a deviation above 0"),
+    ]:
+        with pytest.raises(ValueError, match=words):
+            call()

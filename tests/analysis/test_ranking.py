@@ -1,0 +1,396 @@
+"""Robust means, ranks and their agreement: SciPy, other packages' values, simulated truth."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from lossatlas.analysis import coverage, style
+from lossatlas.analysis.inference import holm
+from lossatlas.analysis.ranking import (
+    aggregate,
+    critical_difference,
+    critical_difference_diagram,
+    iqm,
+    probability_of_improvement,
+    rank_correlation,
+    tau_b,
+)
+
+# Eight runs of two losses on five tasks, the first run tied, and what rliable 1.2.0 says of them
+# (metrics.aggregate_iqm, metrics.probability_of_improvement, library.get_interval_estimates with 3,000
+# resamples of its own). It needs pandas < 3 and brings arch and statsmodels: too much for four numbers.
+FIRST = np.array(
+    [
+        [0.703, 0.764, 0.715, 0.503, 0.461],
+        [0.607, 0.686, 0.651, 0.781, 0.675],
+        [0.664, 0.527, 0.489, 0.748, 0.605],
+        [0.681, 0.462, 0.556, 0.471, 0.522],
+        [0.690, 0.452, 0.547, 0.616, 0.533],
+        [0.575, 0.578, 0.642, 0.557, 0.627],
+        [0.606, 0.642, 0.622, 0.766, 0.534],
+        [0.720, 0.560, 0.504, 0.721, 0.556],
+    ]
+)
+SECOND = np.array(
+    [
+        [0.703, 0.764, 0.715, 0.503, 0.461],
+        [0.688, 0.702, 0.552, 0.525, 0.566],
+        [0.687, 0.533, 0.562, 0.722, 0.635],
+        [0.683, 0.485, 0.556, 0.664, 0.517],
+        [0.577, 0.493, 0.510, 0.562, 0.498],
+        [0.717, 0.490, 0.632, 0.649, 0.545],
+        [0.560, 0.517, 0.719, 0.623, 0.577],
+        [0.679, 0.638, 0.542, 0.567, 0.529],
+    ]
+)
+RLIABLE = {
+    "iqm": (0.60505, 0.5874),
+    "iqm of seven runs": 0.6062105263157895,
+    "iqm interval": (0.57195, 0.63905375),
+    "improvement": 0.528125,
+    "improvement interval": (0.403125, 0.6640625),
+}
+
+# Twelve tasks and five losses, and what autorank 1.3.0 says of them
+# (autorank(data, force_mode="nonparametric"): Friedman, then Nemenyi).
+TASKS = {
+    "a": [0.50, 0.45, 0.52, 0.53, 0.41, 0.49, 0.42, 0.46, 0.51, 0.42, 0.54, 0.53],
+    "b": [0.56, 0.55, 0.57, 0.48, 0.54, 0.42, 0.53, 0.55, 0.55, 0.59, 0.49, 0.55],
+    "c": [0.57, 0.65, 0.59, 0.56, 0.52, 0.55, 0.53, 0.62, 0.52, 0.59, 0.58, 0.61],
+    "d": [0.58, 0.60, 0.57, 0.52, 0.63, 0.62, 0.58, 0.59, 0.62, 0.59, 0.65, 0.69],
+    "e": [0.43, 0.42, 0.45, 0.39, 0.46, 0.46, 0.50, 0.44, 0.52, 0.55, 0.44, 0.42],
+}
+AUTORANK = {
+    "ranks": {"d": 1.541667, "c": 1.916667, "b": 3.0, "a": 4.0, "e": 4.541667},
+    "distance": 1.7607556243045581,
+    "p": 1.1872520979066806e-06,
+}
+
+
+# ------------------------------------------------------------- interquartile mean
+
+
+def test_the_interquartile_mean_is_scipys_trimmed_mean_and_rliables():
+    assert iqm(FIRST) == pytest.approx(stats.trim_mean(FIRST, 0.25, axis=None))
+    assert (iqm(FIRST), iqm(SECOND)) == pytest.approx(RLIABLE["iqm"])
+    assert iqm(FIRST[:7]) == pytest.approx(RLIABLE["iqm of seven runs"])
+    assert iqm(np.stack([FIRST, SECOND])) == pytest.approx(RLIABLE["iqm"])
+
+
+def test_one_failed_run_hardly_moves_it():
+    failed = FIRST.copy()
+    failed[0] = 0
+    assert abs(iqm(failed) - iqm(FIRST)) < 0.5 * abs(failed.mean() - FIRST.mean())
+
+
+def test_the_plain_stratified_interval_is_rliables_but_for_chance():
+    got = aggregate({"x": FIRST}, widen=False, draws=4000)["x"]
+    assert (got.low, got.high) == pytest.approx(RLIABLE["iqm interval"], abs=0.003)
+    assert got.seeds == 8
+
+
+def test_few_runs_widen_the_interval_by_the_stated_factor():
+    plain, wide = (aggregate({"x": FIRST}, widen=w)["x"] for w in (False, True))
+    factor = np.sqrt(8 / 7) * stats.t.ppf(0.975, 5 * 7) / stats.norm.ppf(0.975)
+    assert wide.high - wide.estimate == pytest.approx(factor * (plain.high - plain.estimate))
+    assert wide.low - wide.estimate == pytest.approx(factor * (plain.low - plain.estimate))
+
+
+def test_runs_are_drawn_within_each_task():
+    # Tasks far apart, runs of a task alike: nothing is left to vary.
+    flat = np.tile([0.1, 0.5, 0.9, 0.4], (8, 1))
+    got = aggregate({"x": flat})["x"]
+    assert got.low == got.high == got.estimate == pytest.approx(0.45)
+
+
+def test_any_statistic_over_the_last_two_axes_can_be_aggregated():
+    got = aggregate({"x": FIRST}, lambda s: s.mean((-2, -1)))["x"]
+    assert got.estimate == pytest.approx(FIRST.mean())
+
+
+# ------------------------------------------------------------- probability of improvement
+
+
+def test_the_chance_of_improvement_is_mann_and_whitneys_u_ties_one_half():
+    rng = np.random.default_rng(0)
+    x, y = rng.integers(0, 6, (8, 4)) / 5, rng.integers(0, 5, (10, 4)) / 5
+    u = [stats.mannwhitneyu(x[:, k], y[:, k]).statistic for k in range(4)]
+    got = probability_of_improvement(x, y)
+    assert got.estimate == pytest.approx(np.mean(u) / 80)
+    assert probability_of_improvement(y, x).estimate == pytest.approx(1 - got.estimate)
+
+
+def test_the_chance_of_improvement_and_its_interval_are_rliables():
+    got = probability_of_improvement(FIRST, SECOND, widen=False, draws=4000)
+    assert got.estimate == pytest.approx(RLIABLE["improvement"])
+    assert (got.low, got.high) == pytest.approx(RLIABLE["improvement interval"], abs=0.015)
+
+
+def test_shared_seeds_narrow_the_interval_of_improvement_and_leave_the_estimate():
+    rng = np.random.default_rng(1)
+    base = rng.normal(size=(10, 6))
+    better = base + 0.5
+    alone = probability_of_improvement(better, base)
+    paired = probability_of_improvement(better, base, paired=True)
+    assert paired.estimate == alone.estimate
+    assert paired.high - paired.low < 0.8 * (alone.high - alone.low)
+
+
+def test_the_interval_of_improvement_stays_within_0_and_1():
+    x = np.random.default_rng(2).normal(size=(8, 2))
+    got = probability_of_improvement(x + 2, x)
+    assert 0 <= got.low <= got.estimate <= got.high <= 1
+    parted = probability_of_improvement(x + 99, x)
+    assert (parted.low, parted.high) == (1, 1)
+
+
+# ------------------------------------------------------------- rank correlation
+
+
+def test_tau_b_is_scipys_with_and_without_ties():
+    rng = np.random.default_rng(3)
+    for high in (4, 1000):
+        x, y = rng.integers(0, high, (2, 9))
+        assert tau_b(x, y) == pytest.approx(stats.kendalltau(x, y).statistic)
+    assert np.isnan(tau_b([1, 1, 1], [1, 2, 3]))
+
+
+def test_the_agreement_of_two_data_sets_is_that_of_the_means_with_its_test():
+    rng = np.random.default_rng(4)
+    level = np.linspace(0, 1, 8)
+    first, second = (level[:, None] + rng.normal(0, 0.3, (8, 6)) for _ in range(2))
+    got = rank_correlation(first, second)
+    theirs = stats.kendalltau(first.mean(1), second.mean(1))
+    assert (got.tau, got.p) == pytest.approx((theirs.statistic, theirs.pvalue))
+    assert got.low <= got.tau <= got.high
+    assert (got.over, got.losses, got.seeds) == ("seeds", 8, 6)
+
+
+def test_seeds_without_noise_leave_a_point_and_a_ceiling_of_one():
+    level = np.tile(np.arange(6.0)[:, None], 5)
+    got = rank_correlation(level, level**2)
+    assert (got.tau, got.low, got.high, got.ceiling) == (1, 1, 1, 1)
+    back = rank_correlation(level, -level)
+    assert (back.tau, back.low, back.high) == (-1, -1, -1)
+
+
+def test_noise_lowers_the_ceiling_and_with_it_what_agreement_can_be_seen():
+    rng = np.random.default_rng(5)
+    level = np.linspace(0, 1, 10)[:, None]
+    clear, noisy = (
+        rank_correlation(*(level + spread * rng.normal(size=(2, 10, 8)))) for spread in (0.05, 3)
+    )
+    assert clear.ceiling > 0.9 > 0.5 > noisy.ceiling
+    assert clear.tau > noisy.tau
+
+
+def test_published_tables_without_seeds_are_resampled_over_losses():
+    rng = np.random.default_rng(6)
+    x = rng.normal(size=14)
+    y = x + rng.normal(size=14)
+    got = rank_correlation(x, y)
+    assert got.over == "losses"
+    assert np.isnan(got.ceiling)
+    assert got.low < got.tau < got.high
+    assert rank_correlation(x[:, None] + np.zeros(3), y, over="losses").low == got.low
+
+
+# ------------------------------------------------------------- critical differences
+
+
+def test_friedman_is_scipys_ties_included():
+    for digits in (2, 1):
+        scores = {k: np.round(v, digits) for k, v in TASKS.items()}
+        got = critical_difference(scores)
+        theirs = stats.friedmanchisquare(*scores.values())
+        assert (got.statistic, got.p) == pytest.approx((theirs.statistic, theirs.pvalue))
+
+
+def test_iman_and_davenports_f_is_the_anova_of_the_ranks():
+    # Without ties F is the two-way analysis of variance of the ranks: losses against the residual.
+    rng = np.random.default_rng(7)
+    table = rng.normal(size=(9, 4)) + np.arange(4) * 0.5
+    got = critical_difference(dict(zip("abcd", table.T, strict=True)))
+    ranks = stats.rankdata(-table, axis=1)
+    between = 9 * ((ranks.mean(0) - 2.5) ** 2).sum()
+    rest = ((ranks - ranks.mean(0)) ** 2).sum()
+    f = (between / 3) / (rest / 24)
+    assert got.p_f == pytest.approx(stats.f.sf(f, 3, 24))
+
+
+def test_ranks_and_nemenyis_distance_are_autoranks():
+    got = critical_difference(TASKS, method="nemenyi")
+    assert dict(zip(got.losses, got.mean_ranks, strict=True)) == pytest.approx(
+        AUTORANK["ranks"], abs=1e-6
+    )
+    assert got.distance == pytest.approx(AUTORANK["distance"], abs=1e-4)
+    assert got.p == pytest.approx(AUTORANK["p"])
+    # a pair differs exactly where its ranks are further apart than the distance
+    for i, j in itertools.combinations(range(5), 2):
+        apart = got.mean_ranks[j] - got.mean_ranks[i]
+        assert (got.p_values[i, j] <= 0.05) == (apart >= got.distance)
+    assert got.groups == ((0, 2), (2, 4))
+
+
+def test_wilcoxons_p_values_are_scipys_with_holms_correction():
+    got = critical_difference(TASKS, method="wilcoxon-holm")
+    pairs = list(itertools.combinations(range(5), 2))
+    raw = [
+        stats.wilcoxon(np.subtract(TASKS[got.losses[i]], TASKS[got.losses[j]])).pvalue
+        for i, j in pairs
+    ]
+    assert [got.p_values[i, j] for i, j in pairs] == pytest.approx(holm(raw))
+    assert np.array_equal(got.p_values, got.p_values.T)
+    assert np.isnan(got.distance)
+
+
+def test_a_bar_joins_neighbours_of_whom_no_pair_differs_and_no_bar_is_within_another():
+    got = critical_difference(TASKS)
+    for first, last in got.groups:
+        inside = got.p_values[first : last + 1, first : last + 1]
+        assert (inside > 0.05).all()
+    for one, other in itertools.permutations(got.groups, 2):
+        assert not (one[0] <= other[0] and other[1] <= one[1])
+    letters = got.frame().set_index("loss").groups
+    assert not set(letters["d"]) & set(letters["e"])
+
+
+def test_lower_scores_rank_first_where_less_is_better():
+    up, down = (critical_difference(TASKS, higher_is_better=h) for h in (True, False))
+    assert down.losses == up.losses[::-1]
+    assert down.statistic == pytest.approx(up.statistic)
+
+
+def test_equal_losses_are_joined_whatever_the_method():
+    same = {k: [0.5, 0.6, 0.7] for k in "abc"}
+    for method in ("nemenyi", "wilcoxon-holm"):
+        got = critical_difference(same, method=method)
+        assert (got.p, got.groups) == (1.0, ((0, 2),))
+        assert got.mean_ranks.tolist() == [2, 2, 2]
+
+
+def test_perfect_agreement_of_ranks_has_a_p_value():
+    got = critical_difference({k: np.arange(8) + 10 * i for i, k in enumerate("abc")})
+    assert got.losses == ("c", "b", "a")
+    assert got.p == pytest.approx(stats.chi2.sf(16, 2))
+    assert got.p_f == 0.0
+
+
+def test_losses_that_are_the_same_are_found_different_as_rarely_as_said():
+    rng = np.random.default_rng(8)
+    found = [
+        critical_difference(dict(zip("abcd", rng.normal(size=(4, 10)), strict=True)))
+        for _ in range(300)
+    ]
+    assert 0.015 <= np.mean([f.p <= 0.05 for f in found]) <= 0.09
+    assert np.mean([f.groups != ((0, 3),) for f in found]) <= 0.05
+
+
+# ------------------------------------------------------------- the figure
+
+
+def many(count=12, tasks=20):
+    rng = np.random.default_rng(9)
+    names = style.LOSS_ORDER[:count]
+    return {n: 0.4 + 0.02 * k + rng.normal(0, 0.03, tasks) for k, n in enumerate(names)}
+
+
+@pytest.mark.parametrize("method", ["nemenyi", "wilcoxon-holm"])
+def test_the_diagram_reads_at_400_pixels_and_has_the_losses_colours(method):
+    style.set_theme()
+    result = critical_difference(many(), method=method)
+    drawing = critical_difference_diagram(result)
+    figure = drawing.figure
+    assert figure.get_figwidth() == style.FIGURE_WIDTH
+    figure.canvas.draw()
+    axis = figure.axes[0]
+    shrink = 400 / (figure.get_figwidth() * figure.dpi)
+    texts = [*axis.get_yticklabels(), *axis.get_xticklabels(), axis.xaxis.label, *axis.texts]
+    for text in texts:
+        assert text.get_fontsize() * figure.dpi / 72 * shrink >= 9  # pixels
+    boxes = [t.get_window_extent() for t in axis.get_yticklabels()]
+    assert not any(a.overlaps(b) for a, b in itertools.combinations(boxes, 2))
+    assert all(figure.bbox.x0 <= b.x0 for b in boxes)
+    assert [t.get_text() for t in axis.get_yticklabels()] == list(result.losses)
+    dots = [line for line in axis.lines if line.get_linestyle() == "None"]
+    assert [d.get_color() for d in dots] == [style.loss_colour(n) for n in result.losses]
+    assert [d.get_xdata()[0] for d in dots] == pytest.approx(result.mean_ranks)
+    bars = [tuple(line.get_ydata()) for line in axis.lines if line.get_linewidth() == 3]
+    assert bars == [(a - 0.25, b + 0.25) for a, b in result.groups]
+
+
+def test_the_diagram_says_in_words_what_it_shows():
+    result = critical_difference(TASKS, method="nemenyi")
+    drawing = critical_difference_diagram(result)
+    assert "Mean rank over 12 tasks. The losses differ (Friedman χ² = 33.0" in drawing.caption
+    assert "d 1.54; c 1.92; b 3.00" in drawing.alt
+    assert "Not told apart: d to b; b to e" in drawing.alt
+    assert drawing.png().startswith(b"\x89PNG")
+
+
+def test_the_caption_warns_where_wilcoxon_could_not_tell_any_two_apart():
+    few = {k: v[:5] for k, v in TASKS.items()}
+    caption = critical_difference_diagram(critical_difference(few)).caption
+    assert "the tasks are too few" in caption
+    assert "too few" not in critical_difference_diagram(critical_difference(TASKS)).caption
+
+
+# ------------------------------------------------------------- coverage
+
+
+@pytest.mark.parametrize(
+    ("quantity", "mix"),
+    [
+        ("IQM", "runs"),
+        ("probability of improvement", "near"),
+        ("rank correlation over seeds", "clear"),
+    ],
+)
+def test_intervals_cover_a_known_truth(quantity, mix):
+    # 250 studies: the coverage's standard error is 1.4 %.
+    design = coverage.Design("claim", quantity, 8, 0, 10, mix, "normal")
+    rows = coverage.simulate(design, 250, draws=300)
+    assert 0.90 <= rows.coverage.iloc[0] <= 0.99
+
+
+# ------------------------------------------------------------- bad input
+
+
+def test_bad_scores_are_refused():
+    hole = FIRST.copy()
+    hole[2, 3] = np.nan
+    for call, words in [
+        (lambda: iqm([1.0, 2.0]), r"expected scores \(runs, tasks\)"),
+        (lambda: aggregate({"x": FIRST[:1]}), "x: expected at least 2 runs on each task, got 1"),
+        (lambda: aggregate({"x": hole}), "x: expected finite scores"),
+        (lambda: aggregate({"x": FIRST}, draws=0), "expected draws > 0"),
+        (lambda: probability_of_improvement(FIRST, SECOND[:, :4]), "the same tasks, got 5 and 4"),
+        (
+            lambda: probability_of_improvement(FIRST, SECOND[:6], paired=True),
+            "expected paired runs, got 8 and 6",
+        ),
+        (lambda: rank_correlation([1, 2], [2, 1]), "at least 3 losses"),
+        (lambda: rank_correlation([1, 2, 3], [2, 1]), "of the same losses"),
+        (lambda: rank_correlation([1, 2, np.nan], [2, 1, 3]), "expected finite scores"),
+        (lambda: rank_correlation([1, 2, 3], [2, 1, 3], over="seeds"), "at least 2 seeds"),
+        (lambda: rank_correlation([1, 2, 3], [2, 1, 3], over="images"), "over seeds or losses"),
+        (lambda: rank_correlation([1, 2, 3], [4, 4, 4]), "a ranking of ties"),
+        (lambda: critical_difference({"a": [1, 2], "b": [1, 2]}), "at least 3 losses to rank"),
+        (lambda: critical_difference({"a": [1], "b": [1], "c": [2]}), "at least 2 tasks"),
+        (
+            lambda: critical_difference({"a": [1, 2], "b": [1, 2], "c": [2]}),
+            "c: expected one number a task, 2 as for a",
+        ),
+        (
+            lambda: critical_difference({"a": [1, 2], "b": [1, 2], "c": [2, np.inf]}),
+            "c: expected finite scores",
+        ),
+        (lambda: critical_difference(TASKS, method="dunn"), "nemenyi or wilcoxon-holm"),
+        (lambda: critical_difference(TASKS, alpha=5), "alpha between 0 and 1"),
+    ]:
+        with pytest.raises(ValueError, match=words):
+            call()
