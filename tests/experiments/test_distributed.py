@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
+import socket
+import subprocess
+import sys
 import threading
 import time
 
@@ -35,14 +39,14 @@ COMMON = {
     "model_params": {"width": 4, "depth": 2},
     "optimizer": "sgd",
     "lr": 0.05,
-    "steps": 4,
+    "steps": 3,
     "batch_size": 4,
     "evaluations": 1,
     "share_every": 1,
     "augment": {"shift": True, "horizontal_flip": True},
 }
 #: A sum over pixels, regions of the batch, both; and those that sort, whose logits are gathered.
-LOSSES = ("weighted_ce", "dice", "dice_ce", "generalized_dice", "ohem_ce", "lovasz_softmax")
+LOSSES = ("weighted_ce", "dice", "dice_ce", "ohem_ce", "lovasz_softmax")
 CONFIGS = [RunConfig(**COMMON, loss=loss) for loss in LOSSES] + [
     RunConfig(**COMMON, loss="dice", micro_batch=1)
 ]
@@ -55,8 +59,35 @@ def both(tmp_path_factory):
     datasets = load_datasets(CONFIGS[0])
     for config in CONFIGS[:-1]:
         train_run(config, datasets, runs_dir=one, accelerator="cpu")
-    distributed.launch(CONFIGS, two, "cpu", devices=2)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    described = json.dumps([config.model_dump() for config in CONFIGS])
+    subprocess.run(
+        [sys.executable, "-c", TWO, str(port), str(two), described], check=True, timeout=600
+    )
     return one, two
+
+
+#: What torch's launcher does, but the packages are loaded once: seconds of imports for each process less.
+TWO = """
+import os, sys
+from lossatlas.experiments import distributed
+import segmentation_models_pytorch
+port, runs_dir, described = sys.argv[1:]
+children = []
+for rank in range(2):
+    children.append(os.fork())
+    if children[-1] == 0:
+        os.environ.update(
+            RANK=str(rank), LOCAL_RANK=str(rank), GROUP_RANK="0", WORLD_SIZE="2", LOCAL_WORLD_SIZE="2",
+            MASTER_ADDR="127.0.0.1", MASTER_PORT=port, TORCHELASTIC_RUN_ID="test",
+        )
+        distributed.main([runs_dir, "cpu", described])
+        os._exit(0)
+statuses = [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
+sys.exit(int(statuses != [0, 0]))
+"""
 
 
 @pytest.mark.parametrize("config", CONFIGS[:-1], ids=LOSSES)
