@@ -234,7 +234,7 @@ def volume_ratio(study: Imbalance) -> Drawing:
         "Volume ratio",
         log=True,
         line=1.0,
-        limits=(FLOOR, 20.0),
+        floor=FLOOR,
     )
 
 
@@ -244,8 +244,9 @@ def calibration(study: Imbalance) -> Drawing:
         study,
         [(title, partial(study.column_mean, name=name)) for name, title in CALIBRATION.items()],
         "Less is better; logarithmic. The whole picture's ECE is dominated by the background; "
-        "“foreground” is over the foreground's own pixels. Lovász hinge's scores are no probabilities: "
-        f"its sigmoid is taken for one. Mean over {_seeds(study)}; bars: 95 % intervals over the seeds.",
+        "“foreground” is over the pixels that the network gives a foreground probability above 0.01. "
+        "The Lovász hinge's scores are no probabilities: their sigmoid is taken for one. Mean over "
+        f"{_seeds(study)}; bars: 95 % intervals over the seeds.",
         "Calibration",
         log=True,
     )
@@ -352,7 +353,10 @@ def gradient_share(study: Imbalance) -> Drawing | Missing:
             style = study.styles[str(loss)]
             mean = rows.groupby("step").share.mean()
             smooth = mean.rolling(max(1, len(mean) // 8), min_periods=1).mean()
-            axis.plot(smooth.index, smooth, color=style["color"], linestyle=style["linestyle"])
+            # few batches have foreground where it is rare: a line of one point shows nothing
+            marker = style["marker"] if len(mean) < 12 else None
+            axis.plot(smooth.index, smooth, **(style | {"marker": marker}))
+        axis.set_xlim(0, study.records.study["steps"])
         axis.set_title(f"over the training, {at.text}")
     axes[-1].set_xlabel("step")
     for axis in axes[1:]:
@@ -438,23 +442,33 @@ def _panels(
     limits: tuple[float, float] | None = None,
     log: bool = False,
     line: float | None = None,
+    floor: float | None = None,
 ) -> Drawing:
-    """Small panels of lines against the fraction, two in a row where there are four."""
+    """Small panels of lines against the fraction, two in a row where there are four.
+
+    Panels with a `floor` share an axis that reaches from there to the largest mean.
+    """
     columns = 2 if len(panels) == 4 else 1
     rows = len(panels) // columns
     figure = _figure(1.3 + 2.3 * rows)
     axes = figure.subplots(rows, columns, sharex=True, squeeze=False)
-    words = []
+    words: list[str] = []
+    tops: list[float] = []
     for axis, (title, value) in zip(axes.flat, panels, strict=True):
-        floor = limits[0] if log and limits else None
         words.append(f"{title}: {_lines(axis, study, value, floor)}")
         axis.set_title(title)
         if log:
             _log(axis)
+        if floor is not None:
+            means = [value(loss, at).estimate for at in study.fractions for loss in study.losses]
+            tops.append(max([2.0, *(mean for mean in means if np.isfinite(mean))]))
         if limits:
             axis.set_ylim(*limits)
         if line is not None:
             axis.axhline(line, color="black", lw=0.8)
+    if floor is not None:
+        for axis in axes.flat:
+            axis.set_ylim(0.85 * floor, 1.5 * max(tops))
     for axis in axes[-1]:
         _fraction_axis(axis, study, few=columns > 1)
     _legend(figure, study)
@@ -479,7 +493,7 @@ def _lines(
             continue
         style = study.styles[loss]
         y = [max(i.estimate, bottom) for _, i in found]
-        axis.plot([x for x, _ in found], y, clip_on=floor is None, **style)
+        axis.plot([x for x, _ in found], y, **style)
         for x, interval in found:
             if np.isfinite([interval.low, interval.high]).all():
                 ends = [max(interval.low, bottom), max(interval.high, bottom)]
