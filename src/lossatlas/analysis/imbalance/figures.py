@@ -345,7 +345,7 @@ def gradient_share(study: Imbalance) -> Drawing | Missing:
     figure = _figure(2.2 * (1 + len(shown)) + 0.9)
     axes = figure.subplots(1 + len(shown), 1, squeeze=False)[:, 0]
     words = _lines(axes[0], study, lambda loss, at: student(early_share(study, loss, at)))
-    axes[0].set_title("early, in the first tenth of the steps (logarithmic)")
+    axes[0].set_title("early: the first batch with foreground (logarithmic)")
     _log(axes[0])
     _fraction_axis(axes[0], study)
     for axis, at in zip(axes[1:], shown, strict=True):

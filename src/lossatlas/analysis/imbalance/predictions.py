@@ -26,8 +26,8 @@ from lossatlas.analysis.imbalance.training import early_share, early_share_inter
 
 #: "Below 2 %" and "at 1 % and below" of the predictions.
 RARE = 0.02
-#: "About half": from a third to two thirds.
-ABOUT_HALF = (1 / 3, 2 / 3)
+#: "About half" of the gradient.
+ABOUT_HALF = (0.3, 0.7)
 
 
 @dataclass(frozen=True)
@@ -150,7 +150,10 @@ def _half_of_the_gradient(study: Imbalance, dice: str, ce: str) -> list[Part]:
         fall = welch(early_share(study, ce, more), early_share(study, ce, less), less)
         steps.append((f"{more.text} → {less.text}", fall))
     return [
-        Part(f"early in training `{dice}` gives the foreground ⅓ to ⅔ of its gradient", about_half),
+        Part(
+            f"early in training `{dice}` gives the foreground {low:g} to {high:g} of its gradient",
+            about_half,
+        ),
         Part(f"the early share of `{ce}` falls from each fraction to the next", larger(steps)),
     ]
 

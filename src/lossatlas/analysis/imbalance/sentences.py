@@ -487,8 +487,8 @@ def gradient(study: Imbalance) -> str:
     if not words:
         return "The foreground's share of the gradient was not measured."
     return (
-        f"In the first tenth of the steps the foreground's share of the gradient is "
-        f"{', '.join(words)}, on batches that have any foreground."
+        f"When least is learnt (each seed's first measured batch with foreground, in the first tenth of "
+        f"the steps), the foreground's share of the gradient is {', '.join(words)}."
     )
 
 

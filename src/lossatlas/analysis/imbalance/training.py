@@ -10,7 +10,7 @@ import pandas as pd
 from lossatlas.analysis.imbalance.study import Fraction, Imbalance, student
 from lossatlas.analysis.statistics import Interval
 
-#: "Early" are the first steps, up to this part of them: the warm-up, when little is learnt.
+#: "Early" is the first measured batch with foreground, if it is within this part of the steps.
 EARLY = 0.1
 #: A learning rate works where its validation Dice reaches this part of the loss's best.
 WORKS = 0.9
@@ -31,10 +31,14 @@ def shares(at: Fraction) -> pd.DataFrame:
 
 
 def early_share(study: Imbalance, loss: str, at: Fraction) -> np.ndarray:
-    """(seeds,) mean share over the measured steps of the first tenth, for each seed that has one."""
+    """(seeds,) share on the first measured batch with foreground, when least is learnt.
+
+    A seed without such a batch in the first tenth of the steps has none: where the foreground is
+    rare, that is many of them.
+    """
     table = shares(at)
     early = table[(table.loss == loss) & (table.step <= EARLY * study.records.study["steps"] + 1)]
-    return early.groupby("seed").share.mean().to_numpy()
+    return early.sort_values("step").groupby("seed").share.first().to_numpy()
 
 
 def early_share_interval(study: Imbalance, loss: str, at: Fraction) -> Interval:
