@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
 import time
 
@@ -177,6 +178,22 @@ def test_paired_tests_are_scipys():
     assert paired_test(a, b, "wilcoxon") == pytest.approx(stats.wilcoxon(a, b).pvalue)
     assert paired_test(a, a) == paired_test(a, a, "wilcoxon") == 1.0
     assert paired_test(a + 0.25, a) == 0.0
+
+
+def test_wilcoxons_signed_ranks_are_exact_with_ties_too():
+    # One pair of ties and a zero; of the 2^6 signs, by counting.
+    differences = np.array([0.3, -0.1, 0.1, 0.4, 0.5, 0.0, 0.2])
+    ranks = np.array([4, 1.5, 1.5, 5, 6, 3])  # of the six that are not zero
+    positive = ranks[[0, 2, 3, 4, 5]].sum()
+    sums = [
+        sum(rank for rank, sign in zip(ranks, signs, strict=True) if sign)
+        for signs in itertools.product((0, 1), repeat=6)
+    ]
+    expected = 2 * np.mean(np.array(sums) >= positive)
+    assert paired_test(differences, np.zeros(7), "wilcoxon") == pytest.approx(expected)
+    many = np.random.default_rng(21).normal(0.2, 1, 60)
+    theirs = stats.wilcoxon(many).pvalue
+    assert paired_test(many, np.zeros(60), "wilcoxon") == pytest.approx(theirs)
 
 
 def test_equivalence_is_the_larger_of_two_one_sided_tests_of_scipy():
