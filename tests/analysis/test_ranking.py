@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 
 import numpy as np
@@ -17,6 +18,7 @@ from lossatlas.analysis.ranking import (
     iqm,
     probability_of_improvement,
     rank_correlation,
+    task_scores,
     tau_b,
 )
 
@@ -69,6 +71,40 @@ AUTORANK = {
     "distance": 1.7607556243045581,
     "p": 1.1872520979066806e-06,
 }
+
+
+# ------------------------------------------------------------- records
+
+
+@pytest.mark.parametrize("metric", ["foreground_dice", "mean_dice_per_image", "pixel_accuracy"])
+def test_scores_over_tasks_are_the_recorded_metrics_of_the_runs(study, metric):
+    got = task_scores(study.parts, metric)
+    assert list(got) == study.parts[0].losses
+    for task, part in enumerate(study.parts):
+        for loss in part.losses:
+            expected = [part.run(loss, seed)[metric] for seed in part.seeds[loss]]
+            assert got[loss][:, task] == pytest.approx(expected)
+
+
+def test_scores_over_tasks_keep_the_seeds_and_losses_that_are_everywhere(study):
+    first, second = study.parts
+    fewer = dataclasses.replace(
+        second,
+        losses=[loss for loss in second.losses if loss != "focal"],
+        seeds=second.seeds | {"ce": [1, 2]},
+        counts=second.counts | {"ce": second.counts["ce"][1:]},
+    )
+    got = task_scores([first, fewer])
+    assert "focal" not in got
+    assert {table.shape for table in got.values()} == {(2, 2)}
+    assert got["dice"][:, 0] == pytest.approx(
+        [first.run("dice", s).foreground_dice for s in (1, 2)]
+    )
+    lone = dataclasses.replace(fewer, seeds=fewer.seeds | {"ce": [2, 9]})
+    with pytest.raises(ValueError, match="at least 2 seeds that 5 losses have in all of 2 parts"):
+        task_scores([first, lone])
+    with pytest.raises(ValueError, match="expected a rule of argmax"):
+        task_scores([first], rule="oracle")
 
 
 # ------------------------------------------------------------- interquartile mean
