@@ -26,7 +26,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import torch
 import torch.distributed
@@ -99,8 +99,7 @@ class SeveralProcesses(OneProcess):
 
     def first(self, work: Callable[[], _Result]) -> _Result:
         """``work()``, done by the first process, the result known to all; the others wait."""
-        result: _Result = self.fabric.broadcast(work() if self.is_first else None)
-        return result
+        return cast(_Result, self.fabric.broadcast(work() if self.is_first else None))
 
     def wait(self) -> None:
         """Until all processes have come here."""
@@ -124,7 +123,7 @@ def sums_over_processes(criterion: nn.Module) -> bool:
     ):
         return False
     for part in parts:
-        part.process_group = "world"
+        setattr(part, "process_group", "world")  # noqa: B010 — of type Module, mypy knows no such attribute
     return True
 
 

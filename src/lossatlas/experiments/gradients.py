@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 from lightning_fabric import Fabric
+from lightning_fabric.wrappers import _FabricModule
 from torch import Tensor, nn
 
 #: Of the gradient at the logits and the target of the same images: a number to record.
@@ -41,7 +42,7 @@ class BatchGradient:
     """
 
     def __init__(
-        self, fabric: Fabric, model: nn.Module, criterion: nn.Module, micro_batch: int | None
+        self, fabric: Fabric, model: _FabricModule, criterion: nn.Module, micro_batch: int | None
     ) -> None:
         self.fabric, self.model, self.criterion = fabric, model, criterion
         self.micro_batch = micro_batch

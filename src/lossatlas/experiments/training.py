@@ -12,7 +12,7 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
@@ -84,7 +84,7 @@ def build_optimizer(model: torch.nn.Module, config: RunConfig) -> torch.optim.Op
     ``weight_decay`` is decoupled from the gradient for AdamW and added to it for SGD, as torch has them.
     """
     # fused: one pass over all the weights; for small networks the optimiser is a tenth of the step otherwise
-    common = {"lr": config.lr, "weight_decay": config.weight_decay, "fused": True}
+    common: dict[str, Any] = {"lr": config.lr, "weight_decay": config.weight_decay, "fused": True}
     if config.optimizer == "sgd":
         return torch.optim.SGD(model.parameters(), momentum=0.9, nesterov=False, **common)
     return torch.optim.AdamW(model.parameters(), **common)
@@ -145,7 +145,8 @@ def fit(
     if config.channels_last:
         model.to(memory_format=torch.channels_last)
     fabric = processes.fabric
-    network, optimizer = fabric.setup(torch.compile(model) if config.compile else model, optimizer)
+    module = cast(torch.nn.Module, torch.compile(model)) if config.compile else model
+    network, optimizer = fabric.setup(module, optimizer)
     gradient = BatchGradient(fabric, network, criterion, config.micro_batch)
     stream = AugmentationStream(
         build_augmentation(config.augment, train_set.ignore_index), config.seed
@@ -239,7 +240,8 @@ class Stopwatch:
     """Seconds between ``start`` and ``stop``, less those of the blocks ``with paused()``."""
 
     def __init__(self) -> None:
-        self._before, self._since = 0.0, None
+        self._before = 0.0
+        self._since: float | None = None
 
     def start(self) -> None:
         """Run on."""
