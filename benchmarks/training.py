@@ -450,8 +450,8 @@ def main(arguments: Iterable[str] | None = None) -> None:
         parser.error(f"--rounds must be at least 1, got {options.rounds}")
     torch.set_num_threads(1)
     warnings.filterwarnings("ignore")
-    for name in ("lightning", "pytorch_lightning", "lightning.pytorch"):
-        logging.getLogger(name).setLevel(logging.ERROR)
+    for name in ("pytorch_lightning", "lightning.pytorch"):
+        logging.getLogger(f"{name}.utilities.rank_zero").setLevel(logging.ERROR)
     accelerator = "cuda" if torch.cuda.is_available() else "cpu"
     rounds = 1 if options.quick else options.rounds
     wanted = options.only or ["throughput", "instrumentation", "share"]
