@@ -1,0 +1,155 @@
+"""The report on two optimisers: what it reads from tuning runs whose answer is known."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+from imbalance_cases import write_imbalance
+
+from lossatlas.analysis import optimizers
+from lossatlas.analysis.records import RecordsError, load
+
+LOSSES = {"ce": {"name": "ce", "params": {}}, "dice": {"name": "dice", "params": {}}}
+RATES = (0.003, 0.01, 0.03, 0.1)
+#: The gradient's norm at the first step, and with it the rate that SGD needs.
+NORM = {"ce": 10.0, "dice": 1.0}
+BEST = {("ce", "sgd"): 0.01, ("dice", "sgd"): 0.1, ("ce", "adamw"): 0.01, ("dice", "adamw"): 0.01}
+
+
+def score(loss, optimizer, rate):
+    """Highest at the best rate, and the less the further from it."""
+    return 0.8 - 0.1 * abs(np.log10(rate / BEST[loss, optimizer]))
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Records in which SGD's best rate is inversely proportional to the gradient, and AdamW's is not."""
+    folder = write_imbalance(
+        tmp_path_factory.mktemp("optimizers"),
+        losses=LOSSES,
+        fractions=(0.1,),
+        seeds=(0, 1),
+        images=4,
+        study="optimizers",
+        predictions=[],
+    )
+    rows = [
+        dict(dataset="b", model="unet", loss=loss, optimizer=optimizer, lr=rate, seed=seed)
+        | dict(run_id=f"{loss}-{optimizer}-{rate}-{seed}", status="completed", steps=40)
+        | dict(chosen=rate == BEST[loss, optimizer])
+        | dict(val_foreground_dice=score(loss, optimizer, rate))
+        | dict(val_foreground_dice_tuned=score(loss, optimizer, rate))
+        for (loss, optimizer) in BEST
+        for rate in RATES
+        for seed in (1000, 1001)
+    ]
+    pd.DataFrame(rows).to_parquet(folder / "tuning.parquet")
+    curves = pd.read_parquet(folder / "curves.parquet")
+    curves["grad_norm"] = curves.loss.map(NORM)
+    curves.to_parquet(folder / "curves.parquet")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def one(folder):
+    """The one data set of these records."""
+    (one,) = optimizers.compare(load(folder))
+    return one
+
+
+def changed(folder, tmp_path, change):
+    """The same records with other tuning runs."""
+    table = change(pd.read_parquet(folder / "tuning.parquet"))
+    for path in folder.iterdir():
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    table.to_parquet(tmp_path / "tuning.parquet")
+    return load(tmp_path)
+
+
+def test_the_best_rate_of_every_loss_and_optimiser_is_found(one):
+    assert {key: sweep.best for key, sweep in one.sweeps.items()} == BEST
+    assert one.span("sgd") == pytest.approx(10) and one.span("adamw") == 1
+
+
+def test_a_best_rate_at_the_edge_of_the_grid_is_said(one, folder):
+    assert one.sweeps["dice", "sgd"].at_edge and not one.sweeps["ce", "sgd"].at_edge
+    assert "`dice` with SGD at 9.9\N{NO-BREAK SPACE}% (0.1)" in optimizers.limits(
+        load(folder), [one]
+    )
+    assert optimizers.table(one).frame.loc["dice", "SGD: best rate"] == "0.1 (edge)"
+
+
+def test_a_run_that_diverged_counts_nothing(folder, tmp_path):
+    def end(table):
+        dice = (table.loss == "dice") & (table.optimizer == "sgd") & (table.lr == 0.1)
+        table.loc[dice, "status"] = "diverged at step 3"
+        table.loc[dice, "val_foreground_dice_tuned"] = 0.9
+        return table
+
+    (one,) = optimizers.compare(changed(folder, tmp_path, end))
+    sweep = one.sweeps["dice", "sgd"]
+    assert sweep.best == 0.03 and sweep.diverged == 2 and sweep.scores[-1].tolist() == [0, 0]
+
+
+def test_the_scale_is_the_gradient_of_the_first_step(one):
+    assert one.gradient_norms("ce").tolist() == [10, 10]
+    text = optimizers.scale([one])
+    assert "10 times the smallest" in text
+    assert "ρ = -1.00 with SGD" in text and "with AdamW every loss has the same best rate" in text
+
+
+def test_the_answer_says_by_how_much_the_rates_differ_and_whether_the_order_is_the_same(one):
+    text = optimizers.answer([one])
+    assert "a factor of 1 with AdamW, a factor of 10 with SGD" in text
+    assert "the order is the same" in text and "within 1 point of AdamW for every loss" in text
+
+
+def test_another_order_and_a_lag_of_sgd_are_said(folder, tmp_path):
+    def lower(table):
+        table.loc[
+            (table.loss == "ce") & (table.optimizer == "sgd"), "val_foreground_dice_tuned"
+        ] -= 0.1
+        return table
+
+    text = optimizers.answer(optimizers.compare(changed(folder, tmp_path, lower)))
+    assert "not the same" in text and "`dice` > `ce` with SGD" in text
+    assert "beyond 1 point for `ce` -0.100" in text.replace("−", "-")
+
+
+def test_fewer_working_rates_are_counted_both_ways(one, folder, tmp_path):
+    assert optimizers.instability([one]).count(": fewer.") == 1  # SGD: dice's best is at the edge
+
+    def worse(table):
+        narrow = (table.loss == "ce") & (table.lr != 0.01)
+        table.loc[narrow, "val_foreground_dice_tuned"] = 0.1
+        return table
+
+    text = optimizers.instability(optimizers.compare(changed(folder, tmp_path, worse)))
+    assert text.count(": not fewer.") == 2
+
+
+def test_dice_lags_at_the_equal_rates_where_it_does(one):
+    text = optimizers.at_equal_rates([one])
+    sgd = next(line for line in text.splitlines() if "SGD" in line)
+    adamw = next(line for line in text.splitlines() if "AdamW" in line)
+    assert "behind at 2 of 4" in sgd and "behind at 0 of 4" in adamw
+
+
+def test_figures_and_table_draw_every_loss(one):
+    for drawing in (optimizers.sensitivity([one]), optimizers.best_against_scale([one])):
+        assert drawing.png().startswith(b"\x89PNG")
+        assert "ce" in drawing.alt and "dice" in drawing.alt
+    assert list(optimizers.table(one).frame.index) == ["ce", "dice"]
+
+
+def test_one_optimiser_or_a_missing_run_is_no_comparison(folder, tmp_path):
+    with pytest.raises(RecordsError, match="two optimisers"):
+        optimizers.compare(changed(folder, tmp_path, lambda t: t[t.optimizer == "sgd"]))
+
+    def lose(table):
+        table.loc[table.index[0], "status"] = "missing"
+        return table
+
+    with pytest.raises(RecordsError, match="1 are missing"):
+        optimizers.compare(changed(folder, tmp_path, lose))
