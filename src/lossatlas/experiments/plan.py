@@ -170,7 +170,7 @@ def estimate(
     """
     workers = workers or os.cpu_count() or 1
     rates: dict[tuple[str, ...], list[float]] = {}
-    sizes = []
+    sizes: list[float] = []
     for run in runs:
         if run.record and run.config is not None:
             per_step = run.record["wall_s"] / run.config.steps

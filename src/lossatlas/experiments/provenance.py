@@ -183,16 +183,14 @@ def _meaning(source: bytes) -> str:
             return "[" + ",".join(map(text, node)) + "]"
         if not isinstance(node, ast.AST):
             return repr(node)
-        body = getattr(node, "body", None)
-        documented = isinstance(
-            node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
-        )
-        if documented and body and ast.get_docstring(node, clean=False) is not None:
-            node.body = body[1:]
+        fields = dict(ast.iter_fields(node))
+        if (
+            isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef)
+            and ast.get_docstring(node, clean=False) is not None
+        ):
+            fields["body"] = node.body[1:]
         parts = [
-            f"{name}={text(value)}"
-            for name, value in ast.iter_fields(node)
-            if value not in (None, [])
+            f"{name}={text(value)}" for name, value in fields.items() if value not in (None, [])
         ]
         return f"{type(node).__name__}({','.join(parts)})"
 
