@@ -1,0 +1,241 @@
+"""What a large study costs, from what small ones were measured to cost: the arithmetic of a page of the book."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+#: Sizes that the page adds up: a thorough comparison, and one of every loss on every data set with many seeds.
+SIZES = (1_200, 100_000)
+#: Cores of the cluster of which the page speaks.
+CORES = 100
+#: What `benchmarks/workflow.py` leaves.
+FILES = ("workflow.csv", "engine.csv", "workflow.json")
+
+
+@dataclass(frozen=True)
+class Measured:
+    """The tables of ``benchmarks/workflow.py`` and the seconds that the runs of finished studies took.
+
+    Attributes:
+        workflow: a row a stage and size.
+        engine: a row a kernel, notebook or job.
+        machine: where and when; ``runs_per_job`` of the studies.
+        run_s: by study, median seconds of a run on a core, from its start to its record.
+        training_share: by study, the part of these seconds that is the training loop.
+    """
+
+    workflow: pd.DataFrame
+    engine: pd.DataFrame
+    machine: dict[str, Any]
+    run_s: dict[str, float]
+    training_share: dict[str, float]
+
+    @property
+    def runs_per_job(self) -> int:
+        """Runs that a job of the measured studies has."""
+        return int(self.machine["runs_per_job"])
+
+    def core_s(self, what: str, runs: int) -> float:
+        """Seconds on a core of a row of the table of processes."""
+        rows = self.engine[(self.engine.what == what) & (self.engine.runs == runs)]
+        return float(rows.core_s.iloc[0])
+
+    @property
+    def per_run_s(self) -> float:
+        """A run of one step within a job, beside its training: what the engine adds to each run."""
+        return self._within("job")
+
+    @property
+    def per_run_in_notebook_s(self) -> float:
+        """The same within a notebook."""
+        return self._within("notebook")
+
+    @property
+    def job_start_s(self) -> float:
+        """Until a job's process begins its first run: the interpreter and the imports."""
+        return self._start("job")
+
+    @property
+    def notebook_start_s(self) -> float:
+        """The same of a notebook, with its kernel and its figures."""
+        return self._start("notebook")
+
+    @property
+    def files_per_run(self) -> float:
+        """Files in the folder of a run."""
+        return float(self.engine[self.engine.what == "job"].files_per_run.iloc[0])
+
+    def _beside_training(self, what: str) -> pd.Series:
+        """By runs, seconds on a core less those of the training loop."""
+        rows = self.engine[self.engine.what == what].sort_values("runs").set_index("runs")
+        return rows.core_s - rows.train_s
+
+    def _within(self, what: str) -> float:
+        seconds = self._beside_training(what)
+        return float(seconds.iloc[-1] - seconds.iloc[0]) / (seconds.index[-1] - seconds.index[0])
+
+    def _start(self, what: str) -> float:
+        return float(self._beside_training(what).loc[1]) - self._within(what)
+
+    def stage_s(self, stage: str, size: float) -> float:
+        """Seconds on a core of a stage, measured or beyond the largest size that was.
+
+        Beyond it the cost that comes with the size goes on as between the two largest sizes, but never slower than
+        in proportion.
+
+        Args:
+            stage: ``plan``, ``graph``, ``jobs`` or ``collect``.
+            size: runs; for ``graph`` its jobs.
+        """
+        rows = self.workflow[self.workflow.stage == stage].sort_values("runs")
+        start, largest = float(rows.core_s.iloc[0]), rows.iloc[-1]
+        exponent = max(1.0, self.exponent(stage))
+        return start + float(largest.beyond_start_s) * (size / float(largest.runs)) ** exponent
+
+    def exponent(self, stage: str) -> float:
+        """How a stage's cost beyond its start grows between the two largest sizes: 1 is in proportion."""
+        rows = self.workflow[self.workflow.stage == stage].sort_values("runs")
+        return float(rows.exponent.iloc[-1])
+
+
+def load(bench: str | Path = "results/bench", results: str | Path = "results") -> Measured:
+    """Read what the benchmark left, and the times of the studies whose records are there.
+
+    Raises:
+        FileNotFoundError: the benchmark has not been run, or no study has.
+    """
+    folder = Path(bench)
+    missing = [name for name in FILES if not (folder / name).is_file()]
+    if missing:
+        raise FileNotFoundError(
+            f"expected {', '.join(missing)} in {folder}: run `make bench` first"
+        )
+    run_s, share = {}, {}
+    for path in sorted(Path(results).glob("*/runs.parquet")):
+        runs = pd.read_parquet(path, columns=["wall_s", "train_s"])
+        run_s[path.parent.name] = float(runs.wall_s.median())
+        share[path.parent.name] = float(runs.train_s.sum() / runs.wall_s.sum())
+    if not run_s:
+        raise FileNotFoundError(f"no study's runs.parquet in {results}: run `make book` first")
+    return Measured(
+        workflow=pd.read_csv(folder / "workflow.csv"),
+        engine=pd.read_csv(folder / "engine.csv"),
+        machine=json.loads((folder / "workflow.json").read_text()),
+        run_s=run_s,
+        training_share=share,
+    )
+
+
+def bill(measured: Measured, runs: int) -> dict[str, float]:
+    """Seconds on a core of everything that a study of ``runs`` runs does, by what it is spent on.
+
+    The runs are as long as those of the first study that was measured, in jobs of ``runs_per_job``.
+    """
+    jobs = -(-runs // measured.runs_per_job)
+    study = next(iter(measured.run_s))
+    return {
+        f"training, as in `{study}`": runs * measured.run_s[study],
+        "starts of the jobs": jobs * measured.job_start_s,
+        "Snakemake's graph": measured.stage_s("graph", jobs),
+        "`lossatlas plan`": measured.stage_s("plan", runs),
+        "`lossatlas collect`": measured.stage_s("collect", runs),
+    }
+
+
+def bottleneck(costs: dict[str, float], cores: int) -> tuple[str, float]:
+    """The longest of what one process does alone, and its share of the time until all is done on ``cores`` cores."""
+    parallel, alone = _parts(costs)
+    longest = max(alone, key=lambda name: alone[name])
+    return longest, alone[longest] / (sum(parallel.values()) / cores + sum(alone.values()))
+
+
+def _parts(costs: dict[str, float]) -> tuple[dict[str, float], dict[str, float]]:
+    """What the cores share, and what one process does alone before and after."""
+    shared = {name: s for name, s in costs.items() if name.startswith(("training", "starts"))}
+    return shared, {name: s for name, s in costs.items() if name not in shared}
+
+
+def page(measured: Measured, sizes: Sequence[int] = SIZES, cores: int = CORES) -> str:
+    """The arithmetic as Markdown: every number of it is measured, or follows from measured ones."""
+    bills = {runs: bill(measured, runs) for runs in sizes}
+    lines = [*_what_was_measured(measured), "", *_growth(measured), ""]
+    lines += [
+        "| seconds on a core, one after the other | " + " | ".join(map(_count, sizes)) + " |",
+        "| --- |" + " ---: |" * len(sizes),
+    ]
+    for name in bills[sizes[0]]:
+        lines.append(f"| {name} | " + " | ".join(_time(bills[runs][name]) for runs in sizes) + " |")
+    files = " | ".join(_count(round(runs * measured.files_per_run)) for runs in sizes)
+    lines += [f"| files | {files} |", ""]
+    for runs in sizes:
+        shared, alone = _parts(bills[runs])
+        longest, share = bottleneck(bills[runs], cores)
+        lines.append(
+            f"- **{_count(runs)} runs** on {cores} cores: {_time(sum(shared.values()) / cores)} of training and "
+            f"starts, then what one process does alone: {_time(sum(alone.values()))}, most of it {longest} "
+            f"({share:.0%} of the time until the records are there)."
+        )
+    each = sizes[-1]
+    notebooks = each * measured.notebook_start_s
+    lines += [
+        f"- The same {_count(each)} runs with a notebook for each instead of jobs of {measured.runs_per_job}: "
+        f"{_time(notebooks)} on a core for starts alone, and a graph of {_time(measured.stage_s('graph', each))}.",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _what_was_measured(measured: Measured) -> list[str]:
+    kernel = measured.core_s("a kernel with the imports of a training", 0)
+    process = measured.core_s("a process with the imports of a training", 0)
+    studies = ", ".join(
+        f"{seconds:.1f} s in `{name}` ({measured.training_share[name]:.0%} of it the training loop)"
+        for name, seconds in measured.run_s.items()
+    )
+    return [
+        f"A run took {studies}. A run of one step costs {measured.per_run_s:.2f} s beside that step within a job, and "
+        f"{measured.per_run_in_notebook_s:.2f} s within a notebook. A job's process starts in "
+        f"{measured.job_start_s:.1f} s, {process:.1f} s of which are the imports that any training needs; a "
+        f"notebook in {measured.notebook_start_s:.1f} s, {kernel:.1f} s of which are a kernel with those imports.",
+    ]
+
+
+def _growth(measured: Measured) -> list[str]:
+    rows = measured.workflow
+    sizes = sorted(set(rows.runs))
+    lines = [
+        "| stage, runs that are there already | "
+        + " | ".join(f"{_count(size)}" for size in sizes)
+        + " | each | exponent |",
+        "| --- |" + " ---: |" * (len(sizes) + 2),
+    ]
+    words = {
+        "plan": "`lossatlas plan`",
+        "graph": "Snakemake's graph, a job a run",
+        "jobs": f"Snakemake's work, jobs of {measured.runs_per_job}",
+        "collect": "`lossatlas collect`",
+    }
+    for stage, text in words.items():
+        of_stage = rows[rows.stage == stage].sort_values("runs")
+        times = " | ".join(f"{seconds:.1f} s" for seconds in of_stage.core_s)
+        each = f"{of_stage.ms_per_run.iloc[-1]:.1f} ms"
+        lines.append(f"| {text} | {times} | {each} | {measured.exponent(stage):.2f} |")
+    return lines
+
+
+def _count(number: int) -> str:
+    return f"{number:,}"
+
+
+def _time(seconds: float) -> str:
+    """``45 s``, ``12 min``, ``3.5 h`` or ``4.2 days``."""
+    for size, unit, limit in ((1.0, "s", 90.0), (60.0, "min", 90.0), (3600.0, "h", 48.0)):
+        if seconds / size < limit:
+            digits = 1 if unit == "h" or seconds / size < 10 else 0
+            return f"{seconds / size:.{digits}f} {unit}"
+    return f"{seconds / 86400:.1f} days"

@@ -1,0 +1,87 @@
+"""A small checkout with a study, and a look at the trainings that are under way in it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import yaml
+
+from lossatlas.experiments.progress import beats
+
+ROOT = Path(__file__).resolve().parents[2]
+
+#: As little as a study can be: two runs of two steps on 16×16 pixels.
+STUDY = {
+    "study": "tiny",
+    "question": "does the workflow run?",
+    "datasets": [
+        {
+            "name": "digits",
+            "params": {
+                "image_size": 16,
+                "objects": 1,
+                "train_size": 8,
+                "val_size": 4,
+                "test_size": 4,
+            },
+        }
+    ],
+    "models": [{"name": "unet", "params": {"width": 4, "depth": 2}}],
+    "losses": ["ce", "dice"],
+    "seeds": [0],
+    "training": {"steps": 2, "batch_size": 4, "evaluations": 1},
+}
+
+
+def checkout(folder, **changes):
+    """The parts of a checkout that the workflow reads, with room for its own runs and results.
+
+    Args:
+        folder: where it goes.
+        changes: keys of the study's file that differ from ``STUDY``.
+
+    Returns:
+        the path of the study's file.
+    """
+    for name in ("notebooks", "workflow"):
+        if not (folder / name).exists():
+            (folder / name).symlink_to(ROOT / name)
+    study = STUDY | changes
+    path = folder / f"{study['study']}.yaml"
+    path.write_text(yaml.safe_dump(study))
+    return path
+
+
+def start(folder, *arguments, env=None):
+    """A ``lossatlas`` of its own, which signals can be sent to; its output is one pipe."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "lossatlas.cli", *arguments],
+        cwd=folder,
+        env=env,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def wait_for(condition, process, seconds=400):
+    """What ``condition`` finds at last, while ``process`` lives."""
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        found = condition()
+        if found:
+            return found
+        assert process.poll() is None, f"ended with {process.returncode}: {process.stdout.read()}"
+        time.sleep(0.05)
+    raise AssertionError("waited in vain")
+
+
+def under_way(runs_dir, seed, after=0):
+    """The training of ``seed`` that has passed step ``after``."""
+    found = [
+        b for b in beats(runs_dir) if b["label"].endswith(f"seed {seed}") and b["step"] > after
+    ]
+    return found[0] if found else None
