@@ -98,7 +98,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     file_notebook.add_argument("notebook", type=Path)
     file_notebook.set_defaults(run=_file_notebook)
 
-    readme = commands.add_parser("readme", help="write the README's results from results/quick")
+    readme = commands.add_parser(
+        "readme", help="write the README's results from the records of its two studies"
+    )
     readme.set_defaults(run=_readme)
 
     # torch comes with the data package: seconds, which the workflow's own calls need not wait for
@@ -307,7 +309,9 @@ def _readme(given: argparse.Namespace) -> None:
     from lossatlas.pipeline import BOOK_STUDIES, require_checkout
 
     require_checkout()
-    print(write(Path("results") / BOOK_STUDIES[0]))
+    imbalance = Path("results/imbalance")
+    there = imbalance if (imbalance / "study.json").is_file() else None
+    print(write(Path("results") / BOOK_STUDIES[0], imbalance=there))
 
 
 def _losses(given: argparse.Namespace) -> None:

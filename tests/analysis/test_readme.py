@@ -8,6 +8,7 @@ import matplotlib
 import matplotlib.pyplot as plt
 import pandas as pd
 import pytest
+from imbalance_cases import write_imbalance
 
 from lossatlas.analysis import readme
 
@@ -65,13 +66,24 @@ def test_writing_fills_the_block_and_leaves_the_rest(records, tmp_path):
     assert "old" not in text
     assert (tmp_path / "results/readme/quick.png").stat().st_size > 1000
     saved = json.loads((tmp_path / "results/readme/summary.json").read_text())
-    assert readme.block_replaced(text, saved) == text
+    assert readme.block_replaced(text, readme.RESULTS, readme.table(saved)) == text
     plt.close("all")
 
 
 def test_a_readme_without_the_block_is_an_error(records):
     with pytest.raises(ValueError, match="expected one"):
-        readme.block_replaced("nothing here", readme.summarise(records))
+        readme.block_replaced("nothing here", readme.RESULTS, "made")
+
+
+def test_the_study_of_imbalance_has_a_block_of_its_own(records, tmp_path):
+    marks = "<!-- results: made -->\n<!-- /results -->\n<!-- imbalance: made -->\nOLD\n<!-- /imbalance -->\n"
+    (tmp_path / "README.md").write_text(marks)
+    assert "OLD" in readme.write(records, tmp_path).read_text()
+    folder = write_imbalance(tmp_path / "imbalance", fractions=(0.1, 0.001), seeds=(0, 1, 2))
+    text = readme.write(records, tmp_path, imbalance=folder).read_text()
+    assert "OLD" not in text and "**At ½, " in text and "| `tversky` | " in text
+    assert "](results/readme/imbalance.png)" in text
+    assert (tmp_path / "results/readme/imbalance.png").stat().st_size > 1000
 
 
 def test_of_the_decision_rules_the_table_shows_the_argmax_alone(records):

@@ -11,9 +11,12 @@ import matplotlib.pyplot as plt
 import pandas as pd
 from matplotlib.figure import Figure
 
+from lossatlas.analysis.imbalance import Imbalance, figures, sentences, tables
+from lossatlas.analysis.records import load
 from lossatlas.analysis.style import loss_style, set_theme
 
-_BLOCK = re.compile(r"(<!-- results:[^>]*-->\n).*?(<!-- /results -->)", re.S)
+#: The README's blocks: the text between ``<!-- NAME: … -->`` and ``<!-- /NAME -->``.
+RESULTS, IMBALANCE = "results", "imbalance"
 
 
 def summarise(records: str | Path) -> dict[str, Any]:
@@ -111,8 +114,35 @@ def plot(summary: dict[str, Any]) -> Figure:
     return figure
 
 
-def write(records: str | Path, root: str | Path = ".") -> Path:
-    """Write ``results/readme/`` and the README's block under ``root``; the README's path."""
+def imbalance_text(study: Imbalance) -> str:
+    """The answer of the study of imbalance, its picture's link, and the means behind it, as Markdown."""
+    dice = tables.dice(study)
+    frame = dice.frame
+    lines = [
+        sentences.answer(study),
+        "",
+        "![Test Dice of each loss as the foreground falls, at three thresholds]"
+        f"(results/readme/{study.records.name}.png)",
+        "",
+        f"| loss | {' | '.join(map(str, frame.columns))} |",
+        "|---" * (1 + len(frame.columns)) + "|",
+        *(f"| `{loss}` | {' | '.join(map(str, row))} |" for loss, row in frame.iterrows()),
+        "",
+        f"Study `{study.records.name}`: {dice.caption.replace(' Bold: the highest of a column at ½.', '')}",
+    ]
+    return "\n".join(lines)
+
+
+def write(
+    records: str | Path, root: str | Path = ".", *, imbalance: str | Path | None = None
+) -> Path:
+    """Write ``results/readme/`` and the README's blocks under ``root``; the README's path.
+
+    Args:
+        records: folder of the quick study's records.
+        root: folder of the README.
+        imbalance: folder of the records of the study of imbalance; None leaves that block as it is.
+    """
     root = Path(root)
     summary = summarise(records)
     folder = root / "results" / "readme"
@@ -120,16 +150,22 @@ def write(records: str | Path, root: str | Path = ".") -> Path:
     (folder / "summary.json").write_text(json.dumps(summary, indent=1) + "\n")
     plot(summary).savefig(folder / f"{summary['study']}.png", dpi=130)
     readme = root / "README.md"
-    readme.write_text(block_replaced(readme.read_text(), summary))
+    text = block_replaced(readme.read_text(), RESULTS, table(summary))
+    if imbalance is not None:
+        study = Imbalance(load(imbalance))
+        figures.dice_by_loss(study).save(folder / f"{study.records.name}.png")
+        text = block_replaced(text, IMBALANCE, imbalance_text(study))
+    readme.write_text(text)
     return readme
 
 
-def block_replaced(text: str, summary: dict[str, Any]) -> str:
-    """``text`` with what stands between the README's two result marks made anew."""
-    replaced, count = _BLOCK.subn(lambda found: f"{found[1]}{table(summary)}\n{found[2]}", text)
+def block_replaced(text: str, name: str, made: str) -> str:
+    """``text`` with what stands between ``<!-- name: … -->`` and ``<!-- /name -->`` made anew."""
+    block = re.compile(rf"(<!-- {name}:[^>]*-->\n).*?(<!-- /{name} -->)", re.S)
+    replaced, count = block.subn(lambda found: f"{found[1]}{made}\n{found[2]}", text)
     if count != 1:
         raise ValueError(
-            "expected one '<!-- results: … -->' with its '<!-- /results -->' in README.md"
+            f"expected one '<!-- {name}: … -->' with its '<!-- /{name} -->' in README.md"
         )
     return replaced
 
