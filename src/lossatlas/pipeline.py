@@ -127,10 +127,28 @@ def run_study(
     return failed
 
 
+#: Snakemake imports every executor that is installed when it starts, and the client of Kubernetes takes seconds:
+#: where jobs are no pods it is not found. For the rest this is the program ``snakemake``.
+_SNAKEMAKE_ALONE = (
+    sys.executable,
+    "-c",
+    "import pkgutil, sys; there = pkgutil.iter_modules; "
+    "pkgutil.iter_modules = lambda *a, **k: "
+    "(m for m in there(*a, **k) if m.name != 'snakemake_executor_plugin_kubernetes'); "
+    "from snakemake.cli import main; sys.argv[0] = 'snakemake'; main()",
+)
+
+
+def _may_need_kubernetes(profile: str | Path) -> bool:
+    """Whether a profile names Kubernetes, or cannot be read here."""
+    files = list(Path(profile).glob("config*.yaml"))
+    return not files or any("kubernetes" in file.read_text(encoding="utf-8") for file in files)
+
+
 def snakemake(study: str, jobs: int | None, runs_dir: str, profile: str | Path) -> list[str]:
     """The command that trains a study: what ``run_study`` types."""
     return [
-        *_tool("snakemake"),
+        *(_tool("snakemake") if _may_need_kubernetes(profile) else _SNAKEMAKE_ALONE),
         *("-s", "workflow/Snakefile", "--workflow-profile", str(profile), "--quiet", "all"),
         *(["--cores" if Path(profile) == PROFILE else "--jobs", str(jobs)] if jobs else []),
         *("--config", f"study={study}", f"runs_dir={runs_dir}"),
@@ -214,10 +232,12 @@ def _drop_stale_markers(study: Study, runs_dir: str) -> None:
         return
     for job in all_jobs(study).values():
         if lacking.intersection(job.members):
-            report_path(study, job, runs_dir).unlink(missing_ok=True)
+            report_path(study, job, runs_dir).with_suffix(".done").unlink(missing_ok=True)
             (folder / "every_run.done").unlink(missing_ok=True)
             if job.stage == "tuning":  # what was chosen without these runs is chosen again
-                tuning.selection_path(study, runs_dir).unlink(missing_ok=True)
+                (folder / "rates.done").unlink(missing_ok=True)
+    if study.tuning is not None and not tuning.selection_path(study, runs_dir).is_file():
+        (folder / "rates.done").unlink(missing_ok=True)
 
 
 def _failed(study: Study, runs_dir: str) -> list[str]:
@@ -447,8 +467,22 @@ def make_report_pages(jobs: int | None = None) -> list[Path]:
     else:
         del wanted["benchmark"]
         make_missing_page("benchmark", "No benchmark has been run here.", "make bench book")
+    make_costs()
     with ThreadPoolExecutor(jobs or os.cpu_count()) as pool:
         return list(pool.map(make, wanted, wanted.values()))
+
+
+def make_costs(bench: str = "results/bench") -> Path:
+    """The arithmetic that the page on clusters includes, or a sentence in its place where nothing was measured."""
+    from lossatlas.analysis import costs
+
+    try:
+        text = costs.page(costs.load(bench))
+    except FileNotFoundError as error:
+        text = f"Not measured on the machine that built this book: {error}. `make bench book` does it.\n"
+    path = GENERATED / "costs.md"
+    _write_if_changed(path, text)
+    return path
 
 
 def make_missing_page(name: str, why: str, command: str) -> Path:
