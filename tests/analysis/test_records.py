@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from imbalance_cases import write_imbalance
 
 import lossatlas.analysis
 from lossatlas.analysis import records
@@ -57,6 +58,23 @@ def test_counts_are_where_their_run_image_and_class_say(folder, part):
     assert part.counts["dice"][2, 5, 1].tolist() == [row.tp, row.fp, row.fn]
 
 
+def test_of_two_classes_the_second_is_enough(tmp_path):
+    folder = write_imbalance(tmp_path, fractions=(0.1, 0.01), seeds=(0, 1))
+    whole = records.load(folder)
+
+    def without_background(table):
+        keys = ["run_id", "rule", "image_id"]
+        pixels = (table.tp + table.fn).groupby([table[key] for key in keys]).transform("sum")
+        return table.assign(pixels=pixels)[table.class_index == 1]
+
+    edit_table(folder, "per_image", without_background)
+    edit_study(folder, schema=3)
+    for one, two in zip(whole.parts, records.load(folder).parts, strict=True):
+        for rule, of_rule in one.by_rule.items():
+            for loss, counts in of_rule.items():
+                np.testing.assert_array_equal(two.by_rule[rule][loss], counts)
+
+
 def test_the_order_of_a_tables_rows_does_not_matter(spoilt, part):
     edit_table(spoilt, "per_image", lambda t: t.sample(frac=1, random_state=0))
     shuffled = records.load(spoilt).parts[0]
@@ -93,8 +111,8 @@ def test_a_folder_without_records_names_the_command_that_makes_them(tmp_path):
 
 
 def test_another_schema_is_refused(spoilt):
-    edit_study(spoilt, schema=3)
-    with pytest.raises(RecordsError, match="expected records of schema 1 or 2, got 3"):
+    edit_study(spoilt, schema=4)
+    with pytest.raises(RecordsError, match="expected records of schema 1 or 2 or 3, got 4"):
         records.load(spoilt)
 
 

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from lossatlas.experiments import ConfigError, RunConfig, Study
-from lossatlas.experiments.collect import _thin, collect, concatenate, disagreement
+from lossatlas.experiments.collect import _of_two, _thin, collect, concatenate, disagreement
 from lossatlas.experiments.components import load_datasets
 from lossatlas.experiments.provenance import component_versions
 from lossatlas.experiments.record import run_path
@@ -58,6 +58,7 @@ def test_the_records_have_one_row_a_run_and_the_study_s_labels(runs_dir, tmp_pat
         assert list(table.rule.unique()) == ["argmax", "tuned", "theory"]
     assert per_class.shape[0] == 4 * 11 * 3
     assert per_image.shape[0] == 4 * 11 * 8 * 3
+    assert (per_image.pixels == 32 * 32).all()
     assert pd.read_parquet(folder / "curves.parquet").shape[0] == 4 * 2
     described = json.loads((folder / "study.json").read_text())
     assert described["missing_runs"] == 0
@@ -272,3 +273,26 @@ def test_each_combination_of_classes_is_shown_once_before_any_twice():
         }
     )
     assert list(disagreement(table, list("abcd"), foreground_only=True)) == [0, 3, 1, 2]
+
+
+def test_of_two_classes_the_first_is_left_out_because_it_follows():
+    truth, predicted = (
+        np.array([0, 0, 0, 1, 1]),
+        np.array([0, 1, 1, 1, 0]),
+    )  # one image, five labelled pixels
+    rows = [
+        {
+            "rule": "argmax",
+            "image_id": "a",
+            "class_index": k,
+            "tp": int(((predicted == k) & (truth == k)).sum()),
+            "fp": int(((predicted == k) & (truth != k)).sum()),
+            "fn": int(((predicted != k) & (truth == k)).sum()),
+        }
+        for k in (0, 1)
+    ]
+    kept = _of_two(pd.DataFrame(rows))
+    assert kept.class_index.tolist() == [1] and kept.pixels.tolist() == [5]
+    first, second = rows[0], kept.iloc[0]
+    assert first["tp"] == second.pixels - second.tp - second.fp - second.fn
+    assert (first["fp"], first["fn"]) == (second.fn, second.fp)

@@ -2,7 +2,7 @@
 
 A folder of records holds ``study.json`` (what was asked, and where the numbers come from),
 ``runs.parquet`` (a row a run), ``per_class.parquet``, ``per_image.parquet`` and ``curves.parquet``
-(each row with its run's key), and ``predictions.npz``. Records of schema 2 say ``rule`` in the tables
+(each row with its run's key), and ``predictions.npz``. Records since schema 2 say ``rule`` in the tables
 of classes and images (``argmax``, ``tuned`` on validation, ``theory``), and have ``tuning.parquet`` where
 the study tuned the learning rates.
 """
@@ -23,7 +23,7 @@ from lossatlas.analysis import style
 from lossatlas.analysis.counts import pooled_metric
 
 #: Versions of the records that this code reads.
-SCHEMAS = (1, 2)
+SCHEMAS = (1, 2, 3)
 #: Decision rules: the largest logit (p > ½ for one sigmoid), tuned on validation, and theory's.
 RULES = ("argmax", "tuned", "theory")
 
@@ -362,7 +362,7 @@ def _part(
     }
     labels = _ordered(names)
     classes = list(description["classes"].get(dataset, []))
-    per_image = mine(tables["per_image"])
+    per_image = _both_classes(mine(tables["per_image"]))
     first = per_image[per_image.run_id == runs.run_id.iloc[0]].drop_duplicates("image_id")
     image_ids = first.image_id.astype(str).tolist()
     if "rule" not in per_image:
@@ -431,6 +431,19 @@ def _counts(
     values = np.empty((times.size, 3), np.int64)
     values[place] = rows[["tp", "fp", "fn"]].to_numpy(np.int64)
     return values.reshape(*shape, 3)
+
+
+def _both_classes(rows: pd.DataFrame) -> pd.DataFrame:
+    """Counts of both classes where the records have the second alone, as they do since schema 3.
+
+    What is neither found nor missed of the second is a true positive of the first, and the mistakes change sides.
+    """
+    if "pixels" not in rows or set(rows.class_index) != {1}:
+        return rows
+    first = rows.assign(
+        class_index=0, tp=rows.pixels - rows.tp - rows.fp - rows.fn, fp=rows.fn, fn=rows.fp
+    )
+    return pd.concat([first, rows], ignore_index=True)
 
 
 def _check_metrics(part: Part, folder: Path) -> None:

@@ -3,7 +3,8 @@
 ``study.json``         what was asked, what was expected, and where the numbers come from
 ``runs.parquet``       a row a run that is reported, with its provenance
 ``per_class.parquet``  a row a run, decision rule and class, over the pooled test set
-``per_image.parquet``  a row a run, decision rule, test image and class: pixel counts
+``per_image.parquet``  a row a run, decision rule, test image and class: pixel counts, and the image's labelled pixels;
+                       of two classes the second alone, from which the first follows
 ``curves.parquet``     a row a run and step
 ``tuning.parquet``     a row a tuning run, those that are missing included (where the study tunes)
 ``boundary.parquet``, ``size_recall.parquet``  where the runs measured them
@@ -33,7 +34,7 @@ from lossatlas.experiments.record import NoRunsError, is_complete, read_run, run
 from lossatlas.experiments.study import Member, Study, labels
 from lossatlas.experiments.tuning import RULE, Selection, select
 
-SCHEMA = 2
+SCHEMA = 3
 #: Test images shown for each data set and model: those on which the losses disagree most.
 SHOWN_IMAGES = 6
 #: Decision rules beside the largest logit; their columns carry the rule's name.
@@ -44,7 +45,7 @@ _CALIBRATION = ("ece", "ece_foreground", "nll", "brier")
 #: Steps of a run that ``curves.parquet`` keeps beside those at which something was measured.
 _CURVE_ROWS = 400
 _FLOAT32 = ("loss_value", "grad_norm", "lr", "foreground_share", "val_mean_dice", "val_mean_iou")
-_INT32 = ("class_index", "tp", "fp", "fn", "step", "epoch")
+_INT32 = ("class_index", "tp", "fp", "fn", "pixels", "step", "epoch")
 
 
 def collect(
@@ -112,7 +113,7 @@ def collect(
                 _save(table, temporary / f"{name}.parquet")
         if study.tuning:
             _save(tuning, temporary / "tuning.parquet")
-        _stack(runs_dir, keys, "per_image.parquet", temporary, _small)
+        _stack(runs_dir, keys, "per_image.parquet", temporary, lambda t: _small(_of_two(t)))
         _stack(runs_dir, keys, "curves.parquet", temporary, lambda curve: _small(_thin(curve)))
         np.savez_compressed(temporary / "predictions.npz", **_predictions(study, there, runs_dir))
         description = _describe(study, selection, records, tuning, file)
@@ -370,6 +371,19 @@ def _thin(curve: pd.DataFrame) -> pd.DataFrame:
     every = -(-len(curve) // _CURVE_ROWS)
     measured = curve.reindex(columns=["val_mean_dice", "foreground_share"]).notna().any(axis=1)
     return curve[(curve.step % max(1, every) == 0) | measured | (curve.step == 1)].copy()
+
+
+def _of_two(counts: pd.DataFrame) -> pd.DataFrame:
+    """Counts with the image's labelled pixels; of two classes without the first, which the second determines.
+
+    What is a true positive of the one is none of the other's, and a false positive of the one a false negative of
+    the other: half of the largest table of a study.
+    """
+    image = [name for name in ("rule", "image_id") if name in counts]
+    labelled = (counts.tp + counts.fn).groupby([counts[name] for name in image]).transform("sum")
+    counts = counts.assign(pixels=labelled)
+    two = set(counts.class_index) == {0, 1}
+    return counts[counts.class_index == 1] if two else counts
 
 
 def _small(table: pd.DataFrame) -> pd.DataFrame:
