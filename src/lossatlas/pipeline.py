@@ -33,8 +33,10 @@ DERIVATIONS = Path("notebooks/derivations")
 LOGS = Path("runs/logs")
 #: Where the jobs run unless another profile is named: on this machine.
 PROFILE = Path("workflow/profiles/local")
-#: The studies whose pages the table of contents always has.
+#: The studies that ``make book`` trains, and whose pages the table of contents always has.
 BOOK_STUDIES = ("quick", "quick_camvid")
+#: The studies whose records are committed: their pages are made from those, and nothing is trained.
+PUBLISHED_STUDIES = ("imbalance", "imbalance_long", "imbalance_pilot", "optimizers")
 #: The cell of the quick study whose executed notebook is a page of the book.
 EXAMPLE_CELL = ("quick", "digits-unet-dice")
 
@@ -127,28 +129,10 @@ def run_study(
     return failed
 
 
-#: Snakemake imports every executor that is installed when it starts, and the client of Kubernetes takes seconds:
-#: where jobs are no pods it is not found. For the rest this is the program ``snakemake``.
-_SNAKEMAKE_ALONE = (
-    sys.executable,
-    "-c",
-    "import pkgutil, sys; there = pkgutil.iter_modules; "
-    "pkgutil.iter_modules = lambda *a, **k: "
-    "(m for m in there(*a, **k) if m.name != 'snakemake_executor_plugin_kubernetes'); "
-    "from snakemake.cli import main; sys.argv[0] = 'snakemake'; main()",
-)
-
-
-def _may_need_kubernetes(profile: str | Path) -> bool:
-    """Whether a profile names Kubernetes, or cannot be read here."""
-    files = list(Path(profile).glob("config*.yaml"))
-    return not files or any("kubernetes" in file.read_text(encoding="utf-8") for file in files)
-
-
 def snakemake(study: str, jobs: int | None, runs_dir: str, profile: str | Path) -> list[str]:
     """The command that trains a study: what ``run_study`` types."""
     return [
-        *(_tool("snakemake") if _may_need_kubernetes(profile) else _SNAKEMAKE_ALONE),
+        *_tool("snakemake"),
         *("-s", "workflow/Snakefile", "--workflow-profile", str(profile), "--quiet", "all"),
         *(["--cores" if Path(profile) == PROFILE else "--jobs", str(jobs)] if jobs else []),
         *("--config", f"study={study}", f"runs_dir={runs_dir}"),
@@ -436,19 +420,43 @@ def make_derivation_pages(jobs: int | None = None) -> list[Path]:
         return list(pool.map(make, sorted(DERIVATIONS.glob("*.ipynb"))))
 
 
-def make_study_page(name: str, *, results_dir: str = "results") -> Path:
+def page_name(study: Study) -> str:
+    """The page of a study: its own name where its report has it too, else behind the report's."""
+    report, name = study.report, study.study
+    return name if name.startswith(report) else f"{report}_{name}"
+
+
+def make_study_page(study: Study, *, results_dir: str = "results") -> Path:
     """Execute the report on a study's records; the page appears in ``book/generated``."""
     from lossatlas.analysis.page import finish
 
-    records = Path(results_dir) / name
-    _forget(GENERATED / f"compare_{name}.md")
+    name = page_name(study)
+    records = Path(results_dir) / study.study
+    _forget(GENERATED / f"{name}.md")
     return _execute(
-        REPORTS / "compare.ipynb",
-        GENERATED / f"compare_{name}.ipynb",
-        {"study": name, "records": str(records)},
+        REPORTS / f"{study.report}.ipynb",
+        GENERATED / f"{name}.ipynb",
+        {"study": study.study, "records": str(records)},
         newer_than=[records / "study.json", *_sources("analysis")],
         finish=finish,
     )
+
+
+def make_published_pages(jobs: int | None = None) -> list[Path]:
+    """The pages of the studies whose records are committed, ``jobs`` at a time; nothing is trained."""
+
+    def make(name: str) -> Path:
+        study = load_study(name)
+        if (Path("results") / name / "study.json").is_file():
+            return make_study_page(study)
+        return make_missing_page(
+            page_name(study),
+            "Its records are not in this checkout.",
+            f"lossatlas run {name} && lossatlas collect {name} && make book",
+        )
+
+    with ThreadPoolExecutor(jobs or os.cpu_count()) as pool:
+        return list(pool.map(make, PUBLISHED_STUDIES))
 
 
 def make_report_pages(jobs: int | None = None) -> list[Path]:
@@ -523,14 +531,15 @@ def make_example_page(runs_dir: str = "runs") -> Path | None:
     return None
 
 
-def make_contents(extra_study: str | None) -> Path:
+def make_contents(extra: Study | None = None) -> Path:
     """The table of contents, with the page of a study that is not always there."""
     contents = yaml.safe_load((BOOK / "_toc.yml").read_text())
-    if extra_study and extra_study not in BOOK_STUDIES:
-        page = {"file": f"generated/compare_{extra_study}"}
-        for part in contents.get("parts", []):
-            files = [chapter.get("file", "") for chapter in part["chapters"]]
-            if f"generated/compare_{BOOK_STUDIES[0]}" in files and page["file"] not in files:
+    if extra is not None:
+        page = {"file": f"generated/{page_name(extra)}"}
+        there = [chapter["file"] for part in contents["parts"] for chapter in part["chapters"]]
+        for part in contents["parts"]:
+            files = [chapter["file"] for chapter in part["chapters"]]
+            if f"generated/compare_{BOOK_STUDIES[0]}" in files and page["file"] not in there:
                 part["chapters"].append(page)
     path = GENERATED / "_toc.yml"
     _write_if_changed(path, yaml.safe_dump(contents, sort_keys=False))
@@ -672,7 +681,7 @@ def make_book(study: str = BOOK_STUDIES[0], *, jobs: int | None = None) -> Path:
         if absent and file != study:
             say(f"study {name}: passed over, {', '.join(absent)} is not on this machine")
             make_missing_page(
-                f"compare_{name}",
+                page_name(definition),
                 f"Its data set, {', '.join(absent)}, is not on the machine that built this book.",
                 "make data book",
             )
@@ -686,26 +695,30 @@ def make_book(study: str = BOOK_STUDIES[0], *, jobs: int | None = None) -> Path:
                 except MixedCodeError as error:
                     say(f"{error}\nthe page shows them together, and says so")
                     collect(definition, file=file, mixed=True)
-                make_study_page(name)
+                make_study_page(definition)
             except NoRunsError:
-                make_missing_page(f"compare_{name}", "Its runs failed.", f"make book STUDY={file}")
+                make_missing_page(
+                    page_name(definition), "Its runs failed.", f"make book STUDY={file}"
+                )
     if BOOK_STUDIES[0] not in {definition.study for definition in studies.values()}:
         with _timed(f"page of {BOOK_STUDIES[0]}", times):
             if (Path("results") / BOOK_STUDIES[0] / "study.json").is_file():
-                make_study_page(BOOK_STUDIES[0])
+                make_study_page(load_study(BOOK_STUDIES[0]))
             else:
                 make_missing_page(
                     f"compare_{BOOK_STUDIES[0]}",
                     "This book was built for another study.",
                     "make book",
                 )
+    with _timed("published studies", times):
+        make_published_pages(jobs)
     with _timed("derivations", times):
         make_derivation_pages(jobs)
     with _timed("other reports", times):
         make_report_pages(jobs)
     make_example_page()
     with _timed("book", times):
-        index = build_html(make_contents(studies[study].study))
+        index = build_html(make_contents(studies[study]))
     say("")
     for stage, seconds in times.items():
         say(f"{seconds:7.1f} s  {stage}")

@@ -21,7 +21,7 @@ import pytest
 import yaml
 from checkouts import ROOT, checkout
 
-from lossatlas import cli, pipeline
+from lossatlas import cli
 
 PROFILE = ROOT / "workflow/profiles/kubernetes/config.yaml"
 extended = pytest.mark.skipif(
@@ -151,15 +151,7 @@ def test_the_profile_mounts_the_volume_where_the_jobs_write():
     assert path == profile["default-storage-prefix"]
 
 
-def test_only_a_profile_that_names_kubernetes_waits_for_its_client():
-    assert pipeline.snakemake("quick", 2, "runs", PROFILE.parent)[0].endswith("snakemake")
-    for other in ("local", "slurm"):
-        command = pipeline.snakemake("quick", 2, "runs", PROFILE.parents[1] / other)
-        assert command[0] == sys.executable
-        assert "snakemake_executor_plugin_kubernetes" in command[2]
-
-
-@pytest.mark.timeout(1200)
+@pytest.mark.timeout(3000)
 @pytest.mark.parametrize(
     "changes",
     [
