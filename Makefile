@@ -13,6 +13,7 @@ test: .venv/ready
 
 bench: .venv/ready
 	$(BIN)/python benchmarks/losses.py --out results/bench
+	$(BIN)/python benchmarks/workflow.py --out results/bench
 
 data: .venv/ready
 	$(BIN)/lossatlas data get camvid

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import yaml
@@ -67,7 +68,16 @@ def start(folder, *arguments, env=None):
     )
 
 
-def wait_for(condition, process, seconds=400):
+def end(process):
+    """Whatever of it still runs after a failure: asked first, so that it takes its trainings with it."""
+    if process.poll() is None:
+        process.terminate()
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(180)
+        process.kill()
+
+
+def wait_for(condition, process, seconds=1200):
     """What ``condition`` finds at last, while ``process`` lives."""
     until = time.monotonic() + seconds
     while time.monotonic() < until:

@@ -36,7 +36,7 @@ def forget_versions():
         cached.cache_clear()
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1200)
 def test_the_runs_of_an_edited_loss_are_trained_anew_when_asked_and_never_mixed_in_silence(
     copied, tmp_path, monkeypatch, capsys
 ):

@@ -20,29 +20,13 @@ import pandas as pd
 import psutil
 import pytest
 import yaml
+from checkouts import ROOT, checkout, end, start
 
 from lossatlas.experiments import load_study
 from lossatlas.experiments.progress import beats
 from lossatlas.experiments.record import is_complete, partial_path, run_path
 
-ROOT = Path(__file__).resolve().parents[2]
 _PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "srun", "squeue", "sinfo")
-
-STUDY = {
-    "study": "onnodes",
-    "question": "does it run under Slurm?",
-    "datasets": [
-        {
-            "name": "digits",
-            "params": {"image_size": 32, "train_size": 12, "val_size": 4, "test_size": 4},
-        }
-    ],
-    "models": [{"name": "unet", "params": {"width": 4, "depth": 2}}],
-    "losses": ["ce", "dice"],
-    "seeds": [0],
-    "training": {"steps": 600, "batch_size": 4, "evaluations": 1, "checkpoint_s": 0.5},
-    "runs_per_job": 2,
-}
 
 
 def program(name):
@@ -160,7 +144,7 @@ class Cluster:
     def _ask(self, *command):
         return subprocess.run(command, env=self.env, capture_output=True, text=True).stdout
 
-    def _until(self, condition, what, seconds=60):
+    def _until(self, condition, what, seconds=120):
         until = time.monotonic() + seconds
         while not condition():
             if time.monotonic() > until:
@@ -188,11 +172,14 @@ def cluster():
         shutil.rmtree(folder, ignore_errors=True)
 
 
-@pytest.mark.timeout(1200)
+@pytest.mark.timeout(3000)
 def test_a_node_that_dies_in_the_middle_of_a_study_loses_nothing(cluster, tmp_path):
-    for name in ("notebooks", "workflow"):
-        (tmp_path / name).symlink_to(ROOT / name)
-    (tmp_path / "onnodes.yaml").write_text(yaml.safe_dump(STUDY))
+    checkout(
+        tmp_path,
+        study="onnodes",
+        training={"steps": 1000, "batch_size": 4, "evaluations": 1, "checkpoint_s": 0.5},
+        runs_per_job=2,
+    )
     # the profile as it is, but a cluster of one machine is asked more often
     profile = yaml.safe_load((ROOT / "workflow/profiles/slurm/config.yaml").read_text())
     profile |= {"slurm-init-seconds-before-status-checks": 1, "seconds-between-status-checks": 1}
@@ -203,14 +190,7 @@ def test_a_node_that_dies_in_the_middle_of_a_study_loses_nothing(cluster, tmp_pa
     first, second = (config for _, config in study.reporting_runs())
     runs_dir = tmp_path / "runs"
 
-    process = subprocess.Popen(
-        [sys.executable, "-m", "lossatlas.cli", "run", "onnodes.yaml", "--profile", "profile"],
-        cwd=tmp_path,
-        env=cluster.env,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
+    process = start(tmp_path, "run", "onnodes.yaml", "--profile", "profile", env=cluster.env)
     try:
 
         def half_done():
@@ -218,15 +198,15 @@ def test_a_node_that_dies_in_the_middle_of_a_study_loses_nothing(cluster, tmp_pa
             checkpoints = list(partial_path(runs_dir, second).glob("*.ckpt"))
             return checkpoints and any(b["run_id"] == second.run_id for b in beats(runs_dir))
 
-        cluster._until(half_done, "second training", seconds=400)
+        cluster._until(half_done, "second training", seconds=1200)
         assert is_complete(runs_dir, first)
         trained = (run_path(runs_dir, first) / "run.json").stat().st_mtime_ns
         cluster.kill_node()
         cluster._until(lambda: not list(beats(runs_dir)), "end of the training")
         cluster.start_node()
-        said, _ = process.communicate(timeout=600)
+        said, _ = process.communicate(timeout=1200)
     finally:
-        process.kill()
+        end(process)
 
     assert process.returncode == 0, said + cluster.logs()
     assert (run_path(runs_dir, first) / "run.json").stat().st_mtime_ns == trained
