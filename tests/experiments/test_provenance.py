@@ -116,7 +116,7 @@ def test_names_that_differ_by_a_fixed_parameter_have_different_code():
 
 
 def record(**changes):
-    config = RunConfig(loss=changes.pop("loss", "dice"))
+    config = RunConfig(loss=changes.pop("loss", "dice"), loss_params=changes.pop("loss_params", {}))
     return {
         "config": config.model_dump(),
         "code_version": provenance.code_version(),
@@ -143,6 +143,17 @@ def test_runs_of_one_loss_must_share_its_code_and_runs_of_two_need_not():
     mixed = mixed_components([dice, ce, other, record()])
     assert list(mixed) == ["loss dice"]
     assert sorted(mixed["loss dice"].values()) == [1, 2]
+
+
+def test_a_loss_with_and_without_class_weights_may_stand_in_one_study():
+    plain = record(loss="focal")
+    weighted = record(loss="focal", loss_params={"class_weights": "inverse_frequency"})
+    assert plain["code"]["loss"] != weighted["code"]["loss"], (
+        "the code of the weights is part of it"
+    )
+    assert mixed_components([plain, weighted]) == {}
+    older = weighted | {"code": weighted["code"] | {"loss": "0" * 16}}
+    assert list(mixed_components([plain, weighted, older])) == ["loss focal with class weights"]
 
 
 def test_all_runs_must_share_the_training():

@@ -111,6 +111,8 @@ def mixed_components(records: Iterable[Mapping[str, Any]]) -> dict[str, dict[str
         for kind, version in made_with.items():
             name = record["config"].get("dataset" if kind == "data" else kind)
             what = "training" if kind == "training" else f"{kind} {name}"
+            if kind == "loss" and "class_weights" in record["config"].get("loss_params", {}):
+                what += " with class weights"  # whose code is part of the version
             versions.setdefault(what, Counter())[version] += 1
     return {what: dict(found) for what, found in versions.items() if len(found) > 1}
 
