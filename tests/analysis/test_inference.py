@@ -8,6 +8,7 @@ import math
 import time
 
 import numpy as np
+import pandas as pd
 import pytest
 from scipy import stats
 
@@ -91,7 +92,10 @@ def slow_error(table):
         for j in range(g)
     ) / ((s - 1) * (g - 1))
     total = ms_a + max(ms_b - ms_ab, 0)
-    df = total**2 / (ms_a**2 / (s - 1) + ms_b**2 / (g - 1) + ms_ab**2 / ((s - 1) * (g - 1)))
+    # upper bounds of 75 % confidence: (n − 1) MS over the quarter point of χ²
+    a, b = (ms * (n - 1) / stats.chi2.ppf(0.25, n - 1) for ms, n in ((ms_a, s), (ms_b, g)))
+    top = (a + max(b - ms_ab, 0)) ** 2
+    df = top / (a**2 / (s - 1) + b**2 / (g - 1) + ms_ab**2 / ((s - 1) * (g - 1)))
     return math.sqrt(total / (s * g)), max(df, min(s, g) - 1)
 
 
@@ -113,7 +117,7 @@ def test_the_studentised_interval_is_that_of_resamples_drawn_one_by_one():
     tables = random_counts(rng, seeds=8, images=9, classes=2, losses=("a", "b"))
     got = paired_differences(tables, metric="foreground_dice", draws=60, rng=5)[0]
     same = np.random.default_rng(5)
-    by_seed, by_image = (same.multinomial(n, np.full(n, 1 / n), 60) for n in (8, 9))
+    by_seed, by_image = (inference.drawn_counts(same, 60, n).astype(int) for n in (8, 9))
     pivots = []
     for w, v in zip(by_seed, by_image, strict=True):
         value, error, _ = slow_dice_difference(
@@ -302,6 +306,40 @@ def test_the_text_names_difference_interval_and_n():
 # ------------------------------------------------------------- the resampling
 
 
+def test_a_draw_with_replacement_is_counted():
+    counts = inference.drawn_counts(np.random.default_rng(22), 4000, 5)
+    assert counts.shape == (4000, 5) and (counts.sum(1) == 5).all()
+    # of a multinomial distribution: mean 1, variance 1 − 1/5, covariance −1/5
+    assert counts.mean(0) == pytest.approx(np.ones(5), abs=0.06)
+    assert np.cov(counts.T) == pytest.approx(np.eye(5) - 0.2, abs=0.08)
+
+
+@pytest.mark.parametrize(("losses", "classes"), [(2, 1), (2, 4), (3, 3), (9, 1)])
+def test_few_losses_take_another_way_to_the_same_moments(monkeypatch, losses, classes):
+    tables = random_counts(
+        np.random.default_rng(23), images=30, classes=classes, losses=tuple("abcdefghi")[:losses]
+    )
+    found = []
+    for terms in (0, 10**6):
+        monkeypatch.setattr(inference, "_FEW_TERMS", terms)
+        found.append(paired_differences(tables, metric="foreground_dice", draws=60))
+    for one, other in zip(*found, strict=True):
+        assert (one.low, one.high, one.df) == pytest.approx((other.low, other.high, other.df))
+
+
+def test_the_images_are_pooled_and_not_averaged():
+    # One image with nearly all of the foreground: its Dice decides, and the empty images' false
+    # alarms count by their pixels.
+    a = np.zeros((8, 40, 1, 3))
+    a[:, 0] = [900, 50, 50]
+    a[:, 1:, 0, 1] = 2
+    b = a.copy()
+    b[:, 0] = [500, 50, 450]
+    got = paired_differences({"a": a, "b": b}, metric="foreground_dice", draws=39)[0]
+    pooled = [2 * tp / (2 * tp + fp + fn) for tp, fp, fn in ((900, 128, 50), (500, 128, 450))]
+    assert got.estimate == pytest.approx(pooled[0] - pooled[1])
+
+
 def test_the_same_seed_gives_the_same_interval_whatever_other_pairs_are_asked_for():
     tables = random_counts(np.random.default_rng(8))
     every = paired_differences(tables, metric="foreground_dice", draws=50)
@@ -440,20 +478,59 @@ def test_power_is_how_often_the_t_test_rejects():
 # ------------------------------------------------------------- coverage
 
 
+def covered(quantity, seeds, images, clusters, mix, studies):
+    """Coverage and more of simulated studies by kind of interval; its standard error is √(.05/studies)."""
+    design = coverage.Design("claim", quantity, seeds, images, clusters, mix, "normal")
+    return coverage.simulate(design, studies, draws=199).set_index("method")
+
+
 def test_the_interval_covers_a_known_truth_and_the_percentile_interval_less_often():
-    # Most of the spread comes from 8 seeds. 300 studies: the coverage's standard error is 1.3 %.
-    design = coverage.Design("claim", "difference", 8, 60, 20, "seeds", "normal")
-    rows = coverage.simulate(design, 300, draws=199).set_index("method")
-    assert 0.91 <= rows.coverage["studentised"] <= 0.985
+    # Most of the spread comes from 8 seeds; the full simulation is in results/statistics.
+    rows = covered("difference", 8, 60, 20, "seeds", 400)
+    assert 0.92 <= rows.coverage["studentised"] <= 0.975
     assert rows.coverage["percentile"] < rows.coverage["studentised"] - 0.015
     assert rows.false_01["studentised"] < 0.03
 
 
 def test_what_one_image_has_with_one_seed_is_not_counted_thrice():
-    design = coverage.Design("claim", "difference", 8, 60, 20, "interaction", "normal")
-    rows = coverage.simulate(design, 150, draws=199).set_index("method")
-    assert 0.90 <= rows.coverage["studentised"] <= 0.99
+    rows = covered("difference", 8, 60, 20, "interaction", 200)
+    assert 0.91 <= rows.coverage["studentised"] <= 0.99
     assert rows.width["percentile"] > 1.2 * rows.width["studentised"]
+
+
+@pytest.mark.parametrize(("seeds", "clusters"), [(2, 50), (3, 400), (3, 20), (5, 400), (8, 20)])
+@pytest.mark.parametrize("mix", [*coverage.MIXES, "half"])
+def test_few_seeds_cover_too_wherever_the_spread_comes_from(seeds, clusters, mix):
+    # Mean squares of a normal two-way layout are χ²: 20,000 studies without a single image.
+    rng, times = np.random.default_rng(24), 20_000
+    s, g = seeds - 1, clusters - 1
+    of_seeds, of_clusters, both = coverage.MIXES.get(mix, (0.5, 0.45, 0.05))
+    expected = both + np.array([of_seeds, of_clusters, 0.0])  # of MS_A, MS_B, MS_AB over S G
+    df = np.array([s, g, s * g])
+    a, b, ab = (expected / df * rng.chisquare(df, (times, 3))).T
+    error = np.sqrt(a + np.maximum(b - ab, 0))
+    quantile = stats.t.ppf(0.975, inference.degrees_of_freedom(a, b, ab, seeds, clusters))
+    covered = np.abs(rng.standard_normal(times)) <= quantile * error  # variance of d: 1
+    assert 0.93 <= covered.mean() <= 0.975
+    if seeds == 2 and mix == "seeds":  # what the bounds are for
+        plain = (a + np.maximum(b - ab, 0)) ** 2 / (a**2 / s + b**2 / g + ab**2 / (s * g))
+        narrow = stats.t.ppf(0.975, np.maximum(plain, min(s, g))) * error
+        assert (np.abs(rng.standard_normal(times)) <= narrow).mean() < 0.90
+
+
+def test_the_simulation_writes_a_table_and_goes_on_where_it_was(tmp_path):
+    designs = [coverage.Design("claim", "IQM", 8, 0, tasks, "runs", "normal") for tasks in (3, 4)]
+    path, said = tmp_path / "new" / "coverage.csv", []
+    options = ["--out", str(path), "--replications", "20", "--draws", "50"]
+    coverage.main(options, designs[:1], said.append)
+    first = pd.read_csv(path)
+    coverage.main(options, designs, said.append)
+    both = pd.read_csv(path)
+    assert len(said) == 2 and "clusters=4" in said[1]
+    assert both.clusters.tolist() == [3, 3, 4, 4]
+    pd.testing.assert_frame_equal(both[:2], first)
+    coverage.main([*options, "--fresh"], designs[1:], said.append)
+    assert len(said) == 3 and pd.read_csv(path).clusters.tolist() == [4, 4]
 
 
 # ------------------------------------------------------------- bad input

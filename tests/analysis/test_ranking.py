@@ -202,6 +202,11 @@ def test_the_agreement_of_two_data_sets_is_that_of_the_means_with_its_test():
     got = rank_correlation(first, second)
     theirs = stats.kendalltau(first.mean(1), second.mean(1))
     assert (got.tau, got.p) == pytest.approx((theirs.statistic, theirs.pvalue))
+    assert got.rho == pytest.approx(stats.spearmanr(first.mean(1), second.mean(1)).statistic)
+    tied = np.round(first.mean(1), 1)
+    assert rank_correlation(tied, second.mean(1)).rho == pytest.approx(
+        stats.spearmanr(tied, second.mean(1)).statistic
+    )
     assert got.low <= got.tau <= got.high
     assert (got.over, got.losses, got.seeds) == ("seeds", 8, 6)
 
@@ -320,9 +325,9 @@ def test_losses_that_are_the_same_are_found_different_as_rarely_as_said():
     rng = np.random.default_rng(8)
     found = [
         critical_difference(dict(zip("abcd", rng.normal(size=(4, 10)), strict=True)))
-        for _ in range(300)
+        for _ in range(150)
     ]
-    assert 0.015 <= np.mean([f.p <= 0.05 for f in found]) <= 0.09
+    assert 0.01 <= np.mean([f.p <= 0.05 for f in found]) <= 0.1
     assert np.mean([f.groups != ((0, 3),) for f in found]) <= 0.05
 
 
@@ -387,10 +392,10 @@ def test_the_caption_warns_where_wilcoxon_could_not_tell_any_two_apart():
     ],
 )
 def test_intervals_cover_a_known_truth(quantity, mix):
-    # 250 studies: the coverage's standard error is 1.4 %.
+    # 250 studies: the coverage's standard error is 1.4 %; results/statistics has 2,000 of many designs.
     design = coverage.Design("claim", quantity, 8, 0, 10, mix, "normal")
-    rows = coverage.simulate(design, 250, draws=300)
-    assert 0.90 <= rows.coverage.iloc[0] <= 0.99
+    rows = coverage.simulate(design, 250, draws=150)
+    assert 0.91 <= rows.coverage.iloc[0] <= 0.99
 
 
 # ------------------------------------------------------------- bad input

@@ -27,7 +27,7 @@ from scipy import stats
 
 from lossatlas.analysis.counts import METRICS, class_metric, nanmean, pooled_metric
 from lossatlas.analysis.figures import Drawing
-from lossatlas.analysis.inference import holm, paired_test
+from lossatlas.analysis.inference import drawn_counts, holm, paired_test
 from lossatlas.analysis.records import Part
 from lossatlas.analysis.statistics import Interval
 from lossatlas.analysis.style import FIGURE_WIDTH, loss_style
@@ -231,19 +231,23 @@ def _ends(
 
 @dataclass(frozen=True)
 class RankCorrelation:
-    """Kendall's tau-b of two rankings of the same losses.
+    """Kendall's tau-b of two rankings of the same losses, and Spearman's rho beside it.
 
     Attributes
     ----------
     tau, low, high
         Estimate and percentile interval.
+    rho
+        Spearman's rank correlation, the correlation of the ranks: it is larger than tau by about
+        half, and given because much of the literature has it.
     p
         Two-sided p-value of no association (exact for few losses without ties).
     over
         What the resamples drew: "seeds" or "losses".
     ceiling
-        What the two data sets' own seeds allow: the geometric mean over both of the mean tau
-        between the two halves of a data set's seeds; NaN where there are no seeds.
+        About what the two data sets' own seeds allow: the geometric mean over both of the mean tau
+        between the two halves of a data set's seeds (half of the seeds, so that it is somewhat low);
+        NaN where there are no seeds.
     losses, seeds
         How many; `seeds` is the smaller of both, 0 without.
     """
@@ -251,6 +255,7 @@ class RankCorrelation:
     tau: float
     low: float
     high: float
+    rho: float
     p: float
     over: str
     ceiling: float
@@ -295,8 +300,8 @@ def rank_correlation(
 
     With seeds whose noise is as large as the losses' differences, ranks are mostly noise, tau is
     drawn towards 0, and resamples add noise once more: the interval then lies too low for the tau
-    of the expected scores. `ceiling` shows it: no data set can agree with another more than
-    with itself. ``results/statistics/coverage.csv`` has the coverage in both situations.
+    of the expected scores. `ceiling` shows it: a data set can hardly agree more with another
+    than with itself. ``results/statistics/coverage.csv`` has the coverage in both situations.
 
     Raises ValueError for fewer than three losses, lists that do not pair, fewer than two seeds where
     they are drawn, numbers that are not finite, and rankings that are all ties.
@@ -337,6 +342,7 @@ def rank_correlation(
         tau=tau,
         low=float(low),
         high=float(high),
+        rho=float(np.corrcoef([stats.rankdata(mean) for mean in means])[0, 1]),
         p=float(stats.kendalltau(*means).pvalue),
         over=over,
         ceiling=float(ceiling),
@@ -348,7 +354,7 @@ def rank_correlation(
 def _seed_means(table: np.ndarray, draws: int, generator: np.random.Generator) -> np.ndarray:
     """(draws, L) mean of each loss over resampled seeds, the same for every loss."""
     seeds = table.shape[1]
-    return generator.multinomial(seeds, np.full(seeds, 1 / seeds), draws) @ table.T / seeds
+    return drawn_counts(generator, draws, seeds) @ table.T / seeds
 
 
 def _halves(table: np.ndarray, generator: np.random.Generator, splits: int = 200) -> float:
