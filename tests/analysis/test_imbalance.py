@@ -138,7 +138,20 @@ def test_one_seed_has_values_and_no_interval(told):
     value = study.value("ce", at)
     assert np.isfinite(value.estimate) and np.isnan(value.low)
     assert study.leader(at, "argmax").level  # nobody is told apart
-    assert "too few seeds" in sentences.answer(study)
+    answer = sentences.answer(study)
+    assert answer.count("too few seeds to say which loss wins") == 2 and "nan" not in answer
+    assert "too few seeds to say which others are behind" in sentences.by_fraction(study)
+    assert "(no interval: 1 seed)" in sentences.by_fraction(study)
+    assert isinstance(figures.ranks(study, "argmax"), Missing)
+    assert isinstance(tables.agreement(study), Missing) and sentences.agreement(study) == ""
+
+
+def test_a_study_of_one_fraction_is_reported(told):
+    study = told(cases.only_a_threshold, cases.all_alike, fractions=(0.01,))
+    assert sentences.agreement(study) == "" and isinstance(tables.agreement(study), Missing)
+    assert isinstance(figures.ranks(study, "tuned"), Missing)
+    assert "`ce` is behind at 1\xa0%" in sentences.answer(study)
+    assert {outcome.outcome for outcome in judge(study) if outcome.claim in "37"} == {"held"}
 
 
 def test_pairs_take_the_seeds_that_both_losses_have(told):
@@ -435,6 +448,31 @@ def test_a_rate_at_the_edge_of_the_grid_is_said(told):
     assert "(edge)" in tables.rates(other).frame.iloc[0, 0]
 
 
+def test_a_loss_that_learns_nothing_is_not_called_sensitive(told):
+    def idle(loss, fraction, lr):
+        if loss == "focal":  # noise: only one rate is within 90 % of the best
+            return 0.004 if lr == 0.01 else 0.002
+        return 0.8 if lr <= (0.003 if loss == "dice" else 0.01) else 0.3
+
+    text = sentences.rates(told(cases.all_alike, rate_score=idle))
+    where = ", ".join(f"`focal` at {each}" for each in ("30\xa0%", "10\xa0%"))
+    assert f"At no rate a validation Dice above 0.1: {where} and `focal` at 1\xa0%." in text
+    assert "2.0 with `dice`, the most, those cases left out." in text
+
+
+def test_theory_s_threshold_is_told_from_the_tuned_one(told, threshold_story):
+    text = sentences.theory(threshold_story)
+    assert "less than 0.01 of Dice to the tuned one in 18 of 18 cases" in text
+    at = threshold_story.fractions[-1]
+    counts = {rule: dict(table) for rule, table in at.part.by_rule.items()}
+    counts["theory"]["dice"] = counts["argmax"]["ce"]  # 0.3 lower
+    worse = dataclasses.replace(at, part=dataclasses.replace(at.part, by_rule=counts))
+    study = Imbalance(threshold_story.records, draws=150)
+    study.fractions[-1] = worse
+    text = sentences.theory(study)
+    assert "in 17 of 18 cases" in text and "it loses most with `dice` at 1\xa0%, −0.3" in text
+
+
 def test_curves_that_still_rise_are_said_to(told):
     assert "There the comparison is also one of speed" in sentences.training(told(cases.all_alike))
 
@@ -452,6 +490,36 @@ def test_improvement_follows_the_runs(told):
     ahead = sentences.improvement(told(cases.overlap_ahead))
     assert "the interval lies above ½ for `dice` and `tversky`" in ahead
     assert "no loss's interval lies above ½" in sentences.improvement(told(cases.ce_ahead))
+
+
+def by_name(loss, fraction):
+    """The same order at every fraction, but for the rarest: there it is turned round."""
+    place = sorted(cases.LOSSES).index(loss)
+    return 0.4 + 0.05 * (place if fraction > 0.02 else 5 - place)
+
+
+def test_an_order_that_carries_over_is_told_from_one_that_turns_round(told):
+    study = told(by_name)
+    frame = tables.agreement(study).frame
+    assert list(frame.index) == ["30\xa0%, 10\xa0%", "30\xa0%, 1\xa0%", "10\xa0%, 1\xa0%"]
+    assert frame.loc["30\xa0%, 10\xa0%", "at ½"] == "1.000 [1.000, 1.000], own 1.000"
+    assert frame.loc["30\xa0%, 1\xa0%", "tuned"].startswith("−1.000 [−1.000, −1.000]")
+    text = sentences.agreement(study)
+    assert "6 losses at 30\xa0% and at 1\xa0% is −1.000" in text and "ρ −1.000" in text
+
+
+def test_mean_ranks_are_those_of_the_runs(told):
+    drawing = figures.ranks(told(by_name), "tuned")
+    rows = dict(re.findall(r"(\w+) (\d\.\d\d)", drawing.alt.split("Not told")[0]))
+    # rank 1 is best: place 5 is first twice of three times
+    assert {loss: float(rank) for loss, rank in rows.items()} == pytest.approx(
+        {
+            loss: (2 * (6 - place) + (place + 1)) / 3
+            for place, loss in enumerate(sorted(cases.LOSSES))
+        },
+        abs=0.01,
+    )
+    assert "the 3 fractions, each with the mean over 8 seeds" in drawing.caption
 
 
 # ---------------------------------------------------------------- training
@@ -505,6 +573,7 @@ FIGURES = [
     figures.gradient_share,
     lambda study: figures.curves(study, study.fractions[-1]),
     lambda study: figures.improvement(study, "ce"),
+    lambda study: figures.ranks(study, "argmax"),
 ]
 
 

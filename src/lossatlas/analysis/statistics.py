@@ -46,9 +46,14 @@ class Interval:
         return not self.low <= value <= self.high
 
     def text(self, *, sign: bool = False) -> str:
-        """Three decimals: ``0.412 [0.380, 0.440]``, with an explicit sign for differences."""
+        """Three decimals: ``0.412 [0.380, 0.440]``, with an explicit sign for differences.
+
+        One seed says nothing of another: then ``0.412 (no interval: 1 seed)``.
+        """
         if not np.isfinite(self.estimate):
             return "undefined"
+        if not np.isfinite([self.low, self.high]).all():
+            return f"{number(self.estimate, sign)} (no interval: {self.seeds} seed{'s' * (self.seeds != 1)})"
         return (
             f"{number(self.estimate, sign)} [{number(self.low, sign)}, {number(self.high, sign)}]"
         )

@@ -302,8 +302,8 @@ def _real_objective(study: Imbalance, dice: str, ce: str) -> Finding:
         f"better): {ends(loses)} ({_n(study)})."
     )
     condition = (
-        f"It depends on the metric. On Dice at ½ `{dice}` is {spread(wins, 'ahead', 'not ahead')}; "
-        f"on ECE or NLL it is {spread(loses, 'worse', 'not worse')}."
+        f"It depends on the metric. `{dice}` on Dice at ½: {spread(wins, 'ahead', 'not ahead')}; "
+        f"on ECE or NLL: {spread(loses, 'worse', 'not worse')}."
     )
     checks = {f"`{dice}` is ahead on Dice at ½": wins, f"`{dice}` is less calibrated": loses}
     return Finding(said, because, condition if said == "conditional" else "", checks)
@@ -320,7 +320,7 @@ def _better_by_design(study: Imbalance, dice: str, ce: str) -> Finding:
         f"{ends(tuned)} ({_n(study)})."
     )
     condition = (
-        f"At ½ `{dice}` is {spread(half, 'ahead', 'not ahead')}; at tuned thresholds it is "
+        f"`{dice}` at ½: {spread(half, 'ahead', 'not ahead')}; at tuned thresholds: "
         f"{spread(tuned, 'ahead', 'not ahead')} (ahead: above 0, and not shown to be below "
         f"{study.margin:g})."
     )
@@ -411,9 +411,8 @@ def _the_way_to_go(study: Imbalance, ce: str) -> Finding:
         f"{ends(tuned)} ({_n(study)})."
     )
     condition = (
-        f"At ½ `{ce}` {spread(half, 'matches every other loss', 'is behind')}; at tuned "
-        f"thresholds it {spread(tuned, 'matches every other loss', 'is behind')} (matches: shown to be "
-        f"less than {study.margin:g} behind each)."
+        f"`{ce}` beside every other loss at ½: {spread(half, 'matches', 'is behind')}; at tuned thresholds: "
+        f"{spread(tuned, 'matches', 'is behind')} (matches: shown to be less than {study.margin:g} behind each)."
     )
     checks = {f"`{ce}` matches every loss {RULE_NAMES[rule]}": c for rule, c in by_rule.items()}
     return Finding(said, because, condition, checks)

@@ -29,6 +29,7 @@ from lossatlas.analysis.imbalance.study import (
     Imbalance,
     Leader,
 )
+from lossatlas.analysis.imbalance.tables import order_agreement
 from lossatlas.analysis.imbalance.training import WORKS, early_share_interval, sensitivity
 from lossatlas.analysis.inference import minimum_detectable_effect
 from lossatlas.analysis.statistics import number
@@ -36,6 +37,8 @@ from lossatlas.analysis.style import per_cent
 
 #: The loss that differences are told from where there is no other reason.
 BASELINE = "ce"
+#: A loss has learnt something where its validation Dice, at the best rate, is above this.
+LEARNT = 0.1
 #: A validation curve is flat where its last quarter adds less than this much Dice.
 FLAT = 0.01
 
@@ -171,6 +174,8 @@ def _wins(study: Imbalance, rule: str) -> str:
     compared = [(at, leader) for at, leader in leaders if leader.runner_up is not None]
     if not compared:
         return f"there is one loss only, `{leaders[0][1].loss}`"
+    if not any(leader.tested for _, leader in compared):
+        return f"too few seeds to say which loss wins; {_baseline(study, compared, rule)}"
     alone = {at.text: leader.loss for at, leader in compared if leader.alone}
     winners = list(dict.fromkeys(alone.values()))
     everywhere = len(alone) == len(leaders)
@@ -260,6 +265,8 @@ def _highest(study: Imbalance, at: Fraction, rule: str) -> str:
     others = len(at.part.losses) - 1
     if leader.runner_up is None:
         return text
+    if not leader.tested:
+        return f"{text}; too few seeds to say which others are behind"
     if not leader.level:
         return f"{text}, and ahead of every other loss"
     if len(leader.equal) == others:
@@ -298,6 +305,29 @@ def threshold(study: Imbalance) -> str:
             "From all losses to the one that is highest at ½, mean gap:\n\n" + "\n".join(lines)
         )
     return "\n\n".join(blocks)
+
+
+def theory(study: Imbalance) -> str:
+    """How far theory's threshold is from the tuned one, in test Dice of the same networks."""
+    found = {
+        (loss, at): difference
+        for at in study.fractions
+        for loss in at.part.losses
+        if (difference := study.difference(loss, loss, at, rule="theory", other_rule="tuned"))
+        is not None
+    }
+    if not found:
+        return ""
+    near = sum(difference.low > -study.margin for difference in found.values())
+    text = (
+        f"The threshold that theory gives, with nothing to tune but the best validation Dice, is shown to lose "
+        f"less than {study.margin:g} of Dice to the tuned one in {near} of {len(found)} cases (95 % intervals, one "
+        f"by one)"
+    )
+    (loss, at), worst = min(found.items(), key=lambda item: item[1].estimate)
+    if worst.high < -study.margin:
+        text += f"; it loses most with `{loss}` at {at.text}, {worst.text()}"
+    return text + "."
 
 
 def _share_line(where: str, study: Imbalance, gap: tuple[Fraction, str, Sequence[str]]) -> str:
@@ -399,19 +429,24 @@ def rates(study: Imbalance) -> str:
         f"Of {len(tried)} rates the lowest or the highest was chosen in {len(edge)} of {len(chosen)} "
         f"cases" + (": a better one may lie outside." if edge else ": the grid was wide enough.")
     ]
+    learnt = {key: each for key, each in found.items() if np.nanmax(each.mean) > LEARNT}
     widths = {
         loss: float(
-            np.mean([each.working().mean() for (name, _), each in found.items() if name == loss])
+            np.mean([each.working().mean() for (name, _), each in learnt.items() if name == loss])
         )
         for loss in study.losses
-        if any(name == loss for name, _ in found)
+        if any(name == loss for name, _ in learnt)
     }
+    if len(learnt) < len(found):
+        nothing = [f"`{loss}` at {at.text}" for loss, at in found if (loss, at) not in learnt]
+        lines.append(f"At no rate a validation Dice above {LEARNT:g}: {listed(nothing)}.")
     if len(set(widths.values())) > 1:
         wide, narrow = max(widths, key=lambda x: widths[x]), min(widths, key=lambda x: widths[x])
         lines.append(
             f"On average over the fractions, {widths[wide]:.1f} rates of {len(tried)} reach "
             f"{per_cent(WORKS)} of the loss's best with `{wide}`, the least sensitive, and "
-            f"{widths[narrow]:.1f} with `{narrow}`, the most."
+            f"{widths[narrow]:.1f} with `{narrow}`, the most"
+            + (", those cases left out." if len(learnt) < len(found) else ".")
         )
     ended = sum(each.diverged for each in found.values())
     lines.append(
@@ -522,6 +557,21 @@ def improvement(study: Imbalance) -> str:
             else f"{text}; no loss's interval lies above ½."
         )
     return " ".join(sentences)
+
+
+def agreement(study: Imbalance) -> str:
+    """Whether the order of the losses at the largest fraction says what it is at the smallest."""
+    words = []
+    for rule, title in _RULES.items():
+        found = order_agreement(study, 0, len(study.fractions) - 1, rule)
+        if found is not None:
+            words.append(
+                f"{title}, Kendall's τ between the orders of {found.losses} losses at "
+                f"{study.fractions[0].text} and at {study.fractions[-1].text} is {number(found.tau)} "
+                f"[{number(found.low)}, {number(found.high)}] (Spearman's ρ {number(found.rho)}), n = {found.seeds} "
+                f"seeds; between two halves of a fraction's own seeds it is {number(found.ceiling)}."
+            )
+    return " ".join(words)
 
 
 def equality(study: Imbalance) -> str:

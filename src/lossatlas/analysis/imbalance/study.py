@@ -100,12 +100,15 @@ class Leader:
         Those of them whose difference is shown to be smaller than that.
     runner_up
         The loss with the second highest mean, None where there is one loss.
+    tested
+        How many of the others share seeds enough with it for a difference to be tested.
     """
 
     loss: str
     level: tuple[str, ...]
     equal: tuple[str, ...]
     runner_up: str | None
+    tested: int
 
     @property
     def alone(self) -> bool:
@@ -267,6 +270,7 @@ class Imbalance:
             tuple(loss for loss in others if loss not in behind),
             tuple(loss for loss in others if loss in equal),
             others[0] if others else None,
+            len(known),
         )
 
     def contrast(

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 
+import numpy as np
 import pandas as pd
 
-from lossatlas.analysis import inference
+from lossatlas.analysis import inference, ranking
 from lossatlas.analysis.figures import Missing
 from lossatlas.analysis.imbalance.checks import brief
-from lossatlas.analysis.imbalance.study import LEVEL, Imbalance
+from lossatlas.analysis.imbalance.figures import scores_of_losses
+from lossatlas.analysis.imbalance.study import LEVEL, RULE_NAMES, Imbalance
 from lossatlas.analysis.imbalance.training import sensitivity
 from lossatlas.analysis.statistics import number
 from lossatlas.analysis.style import per_cent
@@ -83,6 +86,44 @@ def equality(study: Imbalance) -> Table:
         f"after Holm's correction for the losses of a column, the intervals without."
     )
     return Table(frame, caption, _swatches(study), frozenset(bold))
+
+
+def agreement(study: Imbalance) -> Table | Missing:
+    """Fraction × fraction: Kendall's τ between the orders of the losses, at ½ and tuned."""
+    rows: dict[str, dict[str, str]] = {}
+    for one, two in itertools.combinations(range(len(study.fractions)), 2):
+        pair = f"{study.fractions[one].text}, {study.fractions[two].text}"
+        for rule in ("argmax", "tuned"):
+            found = order_agreement(study, one, two, rule)
+            if found is not None:
+                rows.setdefault(pair, {})[RULE_NAMES[rule]] = (
+                    f"{number(found.tau)} [{number(found.low)}, {number(found.high)}], "
+                    f"own {number(found.ceiling)}"
+                )
+    if not rows:
+        return Missing("Orders can be compared from three losses, two fractions and two seeds on.")
+    frame = pd.DataFrame.from_dict(rows, orient="index").fillna("–")
+    frame.index.name = "fractions"
+    caption = (
+        "Kendall's τ between the orders of the losses at two fractions (1: the same order, 0: unrelated, "
+        "−1: reversed), with its 95 % interval over the seeds. Own: τ between two halves of a fraction's own "
+        "seeds, the geometric mean of both fractions; where it is low, the seeds do not fix an order that "
+        "another fraction could share."
+    )
+    return Table(frame, caption, {})
+
+
+def order_agreement(
+    study: Imbalance, one: int, two: int, rule: str
+) -> ranking.RankCorrelation | None:
+    """Rank correlation of the losses between two fractions, by their place; None where it is undefined."""
+    scores = scores_of_losses(study, rule)
+    if len(scores) < 3 or one == two:
+        return None
+    first, second = (np.array([table[:, at] for table in scores.values()]) for at in (one, two))
+    if any(len(set(values.mean(1))) == 1 for values in (first, second)):
+        return None  # every loss the same: no order
+    return ranking.rank_correlation(first, second, over="seeds")
 
 
 def rates(study: Imbalance) -> Table | Missing:
