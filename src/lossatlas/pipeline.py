@@ -36,7 +36,7 @@ PROFILE = Path("workflow/profiles/local")
 #: The studies that ``make book`` trains, and whose pages the table of contents always has.
 BOOK_STUDIES = ("quick", "quick_camvid")
 #: The studies whose records are committed: their pages are made from those, and nothing is trained.
-PUBLISHED_STUDIES = ("imbalance", "imbalance_long", "imbalance_pilot", "optimizers")
+PUBLISHED_STUDIES = ("imbalance", "imbalance_pilot")
 #: The cell of the quick study whose executed notebook is a page of the book.
 EXAMPLE_CELL = ("quick", "digits-unet-dice")
 
