@@ -356,6 +356,7 @@ def test_the_diagram_reads_at_400_pixels_and_has_the_losses_colours(method):
     boxes = [t.get_window_extent() for t in axis.get_yticklabels()]
     assert not any(a.overlaps(b) for a, b in itertools.combinations(boxes, 2))
     assert all(figure.bbox.x0 <= b.x0 for b in boxes)
+    assert all(t.get_window_extent().x1 <= figure.bbox.x1 for t in axis.texts)
     assert [t.get_text() for t in axis.get_yticklabels()] == list(result.losses)
     dots = [line for line in axis.lines if line.get_linestyle() == "None"]
     assert [d.get_color() for d in dots] == [style.loss_colour(n) for n in result.losses]

@@ -549,15 +549,16 @@ def critical_difference_diagram(
         axis.plot([x, x], [first - 0.25, last + 0.25], color="black", lw=3, solid_capstyle="butt")
     upper = -0.6
     if nemenyi:
-        upper = -1.6
+        upper = -1.9
         end = min(1 + result.distance, count)
         axis.plot([1, end], [-0.9, -0.9], color="black", lw=1.5, marker="|", ms=7)
         axis.annotate(
             f"critical difference {result.distance:.2f}",
-            (end, -0.9),
-            xytext=(6, 0),
+            ((1 + end) / 2, -0.9),
+            xytext=(0, 4),
             textcoords="offset points",
-            va="center",
+            ha="center",
+            va="bottom",
             fontsize="small",
         )
     axis.set_yticks(range(count), result.losses)

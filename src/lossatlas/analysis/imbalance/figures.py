@@ -444,7 +444,7 @@ def ranks(study: Imbalance, rule: str) -> Drawing | Missing:
         )
     result = critical_difference({k: v.mean(0) for k, v in scores.items()}, method="nemenyi")
     drawing = critical_difference_diagram(result, study.styles)
-    drawing.figure.axes[0].set_title(f"mean rank of the test Dice {RULE_TITLES[rule]}")
+    drawing.figure.axes[0].set_title(f"test Dice {RULE_NAMES[rule]}")
     caption = (
         f"{drawing.caption} The tasks are the {len(study.fractions)} fractions, each with the mean over "
         f"{len(next(iter(scores.values())))} seeds. Fractions of one kind of canvas are no random sample of "
