@@ -412,8 +412,8 @@ def _counts(
     rows: pd.DataFrame, run_ids: list[str], image_ids: list[str], classes: int, folder: Path
 ) -> np.ndarray:
     """(runs, images, classes, 3) counts by one rule, in the order of `run_ids` and `image_ids`."""
-    run = pd.Index(run_ids).get_indexer(rows.run_id)
-    image = pd.Index(image_ids).get_indexer(rows.image_id.astype(str))
+    run = pd.Index(run_ids).get_indexer(pd.Index(rows.run_id))
+    image = pd.Index(image_ids).get_indexer(pd.Index(rows.image_id.astype(str)))
     index = rows.class_index.to_numpy(np.int64)
     known = (image >= 0) & (index >= 0) & (index < classes)
     place = (run * len(image_ids) + image) * classes + index
