@@ -14,6 +14,10 @@ import pandas as pd
 SIZES = (1_200, 100_000)
 #: Cores of the cluster of which the page speaks.
 CORES = 100
+#: The studies whose runs the arithmetic takes, the first that has records; else any.
+REFERENCE = ("imbalance", "quick")
+#: Seconds of engine a run beyond a kernel's start, set before anything was measured.
+TARGET_S = 3.0
 #: What `benchmarks/workflow.py` leaves.
 FILES = ("workflow.csv", "engine.csv", "workflow.json")
 
@@ -47,41 +51,33 @@ class Measured:
         return float(rows.core_s.iloc[0])
 
     @property
-    def per_run_s(self) -> float:
-        """A run of one step within a job, beside its training: what the engine adds to each run."""
-        return self._within("job")
+    def study(self) -> str:
+        """The study whose runs the arithmetic takes."""
+        return next((name for name in REFERENCE if name in self.run_s), next(iter(self.run_s)))
 
-    @property
-    def per_run_in_notebook_s(self) -> float:
-        """The same within a notebook."""
-        return self._within("notebook")
+    def per_run_s(self, what: str) -> float:
+        """What each further run of one step adds to a ``job`` or a ``notebook``: all that is not training."""
+        rows = self._of(what)
+        return float(rows.iloc[-1] - rows.iloc[0]) / (rows.index[-1] - rows.index[0])
 
-    @property
-    def job_start_s(self) -> float:
-        """Until a job's process begins its first run: the interpreter and the imports."""
-        return self._start("job")
+    def start_s(self, what: str) -> float:
+        """What a ``job`` or a ``notebook`` takes beside its runs: interpreter, kernel, imports, figures."""
+        return float(self._of(what).loc[1]) - self.per_run_s(what)
 
-    @property
-    def notebook_start_s(self) -> float:
-        """The same of a notebook, with its kernel and its figures."""
-        return self._start("notebook")
+    def overhead_s(self, what: str, runs: int) -> float:
+        """What the engine adds to each of ``runs`` runs beyond a kernel (or process) with the imports it needs."""
+        imports = {"job": "a process", "notebook": "a kernel"}[what]
+        ready = self.core_s(f"{imports} with the imports of a training", 0)
+        return (self.start_s(what) - ready) / runs + self.per_run_s(what)
 
     @property
     def files_per_run(self) -> float:
         """Files in the folder of a run."""
         return float(self.engine[self.engine.what == "job"].files_per_run.iloc[0])
 
-    def _beside_training(self, what: str) -> pd.Series:
-        """By runs, seconds on a core less those of the training loop."""
-        rows = self.engine[self.engine.what == what].sort_values("runs").set_index("runs")
-        return rows.core_s - rows.train_s
-
-    def _within(self, what: str) -> float:
-        seconds = self._beside_training(what)
-        return float(seconds.iloc[-1] - seconds.iloc[0]) / (seconds.index[-1] - seconds.index[0])
-
-    def _start(self, what: str) -> float:
-        return float(self._beside_training(what).loc[1]) - self._within(what)
+    def _of(self, what: str) -> pd.Series:
+        """Seconds on a core by runs."""
+        return self.engine[self.engine.what == what].set_index("runs").core_s.sort_index()
 
     def stage_s(self, stage: str, size: float) -> float:
         """Seconds on a core of a stage, measured or beyond the largest size that was.
@@ -135,13 +131,12 @@ def load(bench: str | Path = "results/bench", results: str | Path = "results") -
 def bill(measured: Measured, runs: int) -> dict[str, float]:
     """Seconds on a core of everything that a study of ``runs`` runs does, by what it is spent on.
 
-    The runs are as long as those of the first study that was measured, in jobs of ``runs_per_job``.
+    The runs are as long as those of ``measured.study``, in jobs of ``runs_per_job``.
     """
     jobs = -(-runs // measured.runs_per_job)
-    study = next(iter(measured.run_s))
     return {
-        f"training, as in `{study}`": runs * measured.run_s[study],
-        "starts of the jobs": jobs * measured.job_start_s,
+        f"training, as in `{measured.study}`": runs * measured.run_s[measured.study],
+        "starts of the jobs": jobs * measured.start_s("job"),
         "Snakemake's graph": measured.stage_s("graph", jobs),
         "`lossatlas plan`": measured.stage_s("plan", runs),
         "`lossatlas collect`": measured.stage_s("collect", runs),
@@ -182,7 +177,7 @@ def page(measured: Measured, sizes: Sequence[int] = SIZES, cores: int = CORES) -
             f"({share:.0%} of the time until the records are there)."
         )
     each = sizes[-1]
-    notebooks = each * measured.notebook_start_s
+    notebooks = each * measured.start_s("notebook")
     lines += [
         f"- The same {_count(each)} runs with a notebook for each instead of jobs of {measured.runs_per_job}: "
         f"{_time(notebooks)} on a core for starts alone, and a graph of {_time(measured.stage_s('graph', each))}.",
@@ -197,11 +192,26 @@ def _what_was_measured(measured: Measured) -> list[str]:
         f"{seconds:.1f} s in `{name}` ({measured.training_share[name]:.0%} of it the training loop)"
         for name, seconds in measured.run_s.items()
     )
+    jobs = measured.overhead_s("job", measured.runs_per_job)
+    seeds = ", ".join(
+        f"{measured.overhead_s('notebook', count):.1f} s with {words}"
+        for count, words in ((1, "one seed"), (3, "three"), (8, "eight"))
+    )
+    cores, load = measured.machine["cores"], max(measured.machine["load_average_before_and_after"])
+    busy = (
+        f" The machine was busy (a load of {load:.0f} on {cores} cores), which makes seconds on a core longer too."
+        if load > cores + 0.5
+        else ""
+    )
     return [
-        f"A run took {studies}. A run of one step costs {measured.per_run_s:.2f} s beside that step within a job, and "
-        f"{measured.per_run_in_notebook_s:.2f} s within a notebook. A job's process starts in "
-        f"{measured.job_start_s:.1f} s, {process:.1f} s of which are the imports that any training needs; a "
-        f"notebook in {measured.notebook_start_s:.1f} s, {kernel:.1f} s of which are a kernel with those imports.",
+        f"A run took {studies}. A further run of one step adds {measured.per_run_s('job'):.2f} s to a job and "
+        f"{measured.per_run_s('notebook'):.2f} s to a notebook. A job's process starts in "
+        f"{measured.start_s('job'):.1f} s, {process:.1f} s of which are imports that any training needs; a notebook, "
+        f"with its figures, takes {measured.start_s('notebook'):.1f} s beside its runs, {kernel:.1f} s of which are a "
+        f"kernel with those imports.{busy}",
+        "",
+        f"The aim was at most {TARGET_S:g} s of engine for each run, beyond a kernel that is ready to train. It is "
+        f"{jobs:.1f} s in jobs of {measured.runs_per_job}; in a notebook {seeds}.",
     ]
 
 
