@@ -116,7 +116,7 @@ def test_records_of_two_schemas_are_not_laid_below_each_other(runs_dir, tmp_path
     shutil.copytree(folder, old)
     described = json.loads((old / "study.json").read_text())
     (old / "study.json").write_text(json.dumps(described | {"schema": 1}))
-    with pytest.raises(ValueError, match=r"one schema, got \[1, 2\]"):
+    with pytest.raises(ValueError, match=r"one schema, got \[1, 3\]"):
         concatenate([folder, old])
 
 
