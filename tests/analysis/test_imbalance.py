@@ -326,7 +326,7 @@ def test_every_prediction_is_contradicted_where_the_records_say_so(told, claim, 
     assert outcomes(study)[claim] == "contradicted"
     text = sentences.predictions(study)
     assert re.search(
-        r"The records contradict \d of 8 predictions; 1 could not", text.split("**")[1]
+        r"The records contradict \d of 8 predictions, .* open; 1 could not", text.split("**")[1]
     )
     first = text[text.index("**Contradicted**") :].split("**Held**")[0]
     assert f"(#claim-{claim.lower()})" in first and re.search(r"fails (at|everywhere)", first)
@@ -458,6 +458,34 @@ def test_a_loss_that_learns_nothing_is_not_called_sensitive(told):
     where = ", ".join(f"`focal` at {each}" for each in ("30\xa0%", "10\xa0%"))
     assert f"At no rate a validation Dice above 0.1: {where} and `focal` at 1\xa0%." in text
     assert "2.0 with `dice`, the most, those cases left out." in text
+
+
+def test_runs_that_learnt_nothing_are_counted_and_the_middle_of_the_seeds_is_told(told):
+    gone = frozenset({("ce", 0.1, 0), ("ce", 0.1, 1), ("dice", 0.1, 2)})
+    study = told(cases.all_alike, diverged=gone)  # their Dice is about 0
+    text = sentences.collapses(study)
+    assert "3 of 144 runs are no better than a constant prediction" in text
+    assert "(`ce` 2 and `dice` 1)" in text
+    middle = text.split("minus tuned `ce` is ")[1]
+    assert re.fullmatch(
+        r"[+−]?0\.0[01]\d at 30\xa0%, [+−]?0\.0[01]\d at 10\xa0% and [+−]?0\.0[01]\d at 1\xa0%\.",
+        middle,
+    )
+    frame = tables.collapses(study).frame
+    assert (
+        frame.loc["ce", "10\xa0%"] == "2 / 2 of 8" and frame.loc["dice", "1\xa0%"] == "0 / 0 of 8"
+    )
+    assert study.collapsed("ce", study.fractions[1], "tuned") == [0, 1]
+
+
+def test_a_gap_that_tuning_widens_is_said_to_widen(told):
+    text = sentences.threshold(told(half_apart, cases.overlap_ahead))
+    assert "1\xa0%: tuned thresholds widen it, −" in text
+
+
+def half_apart(loss, fraction):
+    """At ½ the overlap losses are a little ahead."""
+    return 0.5 + 0.05 * (loss in cases.OVERLAP)
 
 
 def test_theory_s_threshold_is_told_from_the_tuned_one(told, threshold_story):

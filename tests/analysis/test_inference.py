@@ -127,10 +127,23 @@ def test_the_studentised_interval_is_that_of_resamples_drawn_one_by_one():
             np.repeat(np.arange(8), w),
             np.repeat(np.arange(9), v),
         )
-        pivots.append((value - got.estimate) / error)
+        pivots.append((value - got.estimate) / max(error, got.standard_error / 3))
     low, high = np.quantile(pivots, [0.025, 0.975], method="weibull")
-    assert got.low == pytest.approx(got.estimate - high * got.standard_error, rel=1e-4)
-    assert got.high == pytest.approx(got.estimate - low * got.standard_error, rel=1e-4)
+    width = 2 * stats.t.ppf(0.975, got.df)
+    longer = max(1.0, width / (high - low))  # never narrower than Student's
+    assert got.low == pytest.approx(got.estimate - longer * high * got.standard_error, rel=1e-4)
+    assert got.high == pytest.approx(got.estimate - longer * low * got.standard_error, rel=1e-4)
+
+
+def test_the_bootstrap_turns_an_interval_and_never_narrows_it():
+    rng = np.random.default_rng(26)
+    for _ in range(20):
+        tables = {"a": rng.exponential(size=(8, 30)), "b": np.zeros((8, 30))}
+        boot, student = (
+            paired_differences(tables, draws=99, method=method)[0]
+            for method in ("studentised", "student")
+        )
+        assert boot.high - boot.low >= (student.high - student.low) * (1 - 1e-9)
 
 
 @pytest.mark.parametrize("metric", list(METRICS))
@@ -387,6 +400,16 @@ def test_alike_images_of_a_video_count_once():
     assert clustered.standard_error == pytest.approx(lone.standard_error)
     assert clustered.standard_error > 2.5 * single.standard_error  # √10 but for the seeds
     assert (clustered.clusters, single.clusters) == (20, 200)
+
+
+def test_one_collapsed_training_leaves_an_interval_that_a_dice_can_have():
+    # Resamples without it have nearly no spread: divided by that, the interval would end at 7.
+    rng = np.random.default_rng(25)
+    values = 0.5 + rng.normal(0, 0.003, (8, 60))
+    values[1] += 0.4
+    got = paired_differences({"a": values, "b": np.full((8, 60), 0.5)})[0]
+    assert got.low < 0.05 < got.high < 0.5
+    assert got.high - got.estimate > got.estimate - got.low  # and it is longer where it is skewed
 
 
 def test_few_groups_are_not_drawn_and_the_result_says_so():

@@ -15,11 +15,13 @@ clusters and images. `mix` says which of them the spread of the mean difference 
 - interaction: nine tenths from what a seed's network does on one image and no other
 - even: a third from each
 
-and `shape` how the effects are spread: normal, skewed (gamma with skewness 1) or very skewed
-(exponential, skewness 2). Two quantities have counts of pixels in place of numbers: "pooled Dice", objects of
-lognormal size, found in part, of a frequent and a rare class; "pooled Dice, mostly empty images", one
-small object on six images of a hundred and nothing on the others but now and then a false alarm as
-large as an object, as in the study of imbalance at 0.1 % of foreground.
+and `shape` how the effects are spread: normal, skewed (gamma with skewness 1), very skewed
+(exponential, skewness 2), or normal but for seeds of which one in three, or one in ten, collapses.
+
+Two quantities have counts of pixels in place of numbers: "pooled Dice", objects of lognormal size, found in
+part, of a frequent and a rare class; "pooled Dice, mostly empty images", one small object on six images
+of a hundred and nothing on the others but now and then a false alarm as large as an object, as in
+the study of imbalance at 0.1 % of foreground.
 """
 
 from __future__ import annotations
@@ -46,7 +48,7 @@ MIXES = {
     "interaction": (0.05, 0.05, 0.9),
     "even": (1 / 3, 1 / 3, 1 / 3),
 }
-SHAPES = ("normal", "skewed", "very skewed")
+SHAPES = ("normal", "skewed", "very skewed", "one seed in 3 collapses", "one seed in 10 collapses")
 #: Part of the images' variance (and of the interaction's) that whole clusters share.
 CLUSTERED = 0.7
 
@@ -89,6 +91,8 @@ def _designs() -> Iterator[Design]:
         yield Design("limit", EMPTY, 8, 100, 100, mix, "normal")
     for mix in ("seeds", "clusters"):
         yield Design("limit", "difference", 8, 400, 50, mix, "very skewed")
+    for shape in SHAPES[3:]:
+        yield Design("limit", "difference", 8, 400, 400, "seeds", shape)
     for clusters, mix in itertools.product((6, 10), ("seeds", "even", "clusters")):
         yield Design("limit", "difference", 8, 200, clusters, mix, "normal")
     for tasks, seeds in itertools.product((1, 5, 20), (8, 10)):
@@ -108,10 +112,19 @@ DESIGNS: tuple[Design, ...] = tuple(_designs())
 
 def effects(rng: np.random.Generator, shape: str, *size: int) -> np.ndarray:
     """Random effects of mean 0 and variance 1."""
-    if shape == "normal":
+    if shape not in ("skewed", "very skewed"):
         return rng.standard_normal(size)
     gamma = {"skewed": 4.0, "very skewed": 1.0}[shape]  # skewness 2/√gamma
     return (rng.gamma(gamma, size=size) - gamma) / np.sqrt(gamma)
+
+
+def seed_effects(rng: np.random.Generator, shape: str, seeds: int) -> np.ndarray:
+    """(S, 1) effects of the seeds, of mean 0 and variance 1; collapses are ten times the other spread."""
+    if not shape.endswith("collapses"):
+        return effects(rng, shape, seeds, 1)
+    chance = 1 / int(shape.split()[3])
+    away = 10 * ((rng.random((seeds, 1)) < chance) - chance)
+    return (away + rng.standard_normal((seeds, 1))) / np.sqrt(1 + 100 * chance * (1 - chance))
 
 
 def membership(rng: np.random.Generator, images: int, clusters: int) -> np.ndarray:
@@ -133,7 +146,7 @@ def study(design: Design, rng: np.random.Generator) -> tuple[np.ndarray, np.ndar
         return shared + own
 
     return (
-        np.sqrt(by_seed * s) * effects(rng, shape, s, 1)
+        np.sqrt(by_seed * s) * seed_effects(rng, shape, s)
         + np.sqrt(by_cluster * g) * of_images(1)
         + np.sqrt(both * s * g) * of_images(s)
     ), groups

@@ -222,7 +222,16 @@ def _most_of_the_gap(study: Imbalance) -> Finding:
     )
     said = combined(with_gap)
     condition = " ".join(
-        part for part in (_condition(with_gap, "most of it is", "less is"), no_gap) if part
+        part
+        for part in (
+            _condition(
+                with_gap,
+                "more than half of the gap is a threshold",
+                "less than half of the gap is a threshold",
+            ),
+            no_gap,
+        )
+        if part
     )
     return Finding(said, because, condition, {statement: checks})
 
@@ -258,8 +267,10 @@ def _dice_unstable(study: Imbalance, dice: str, ce: str) -> Finding:
     because = (
         f"Learning rates that reach {per_cent(WORKS)} of the loss's best validation Dice, `{dice}` "
         f"against `{ce}`: {ends(width)}. Runs that diverged: {_ended(study, dice)} against "
-        f"{_ended(study, ce)}. Spread over seeds at the tuned rate (mean distance from the median "
-        f"Dice, `{dice}` minus `{ce}`): {ends(spreads)}."
+        f"{_ended(study, ce)}; that are no better than a constant at the tuned threshold: "
+        f"{_collapsed(study, dice)} against {_collapsed(study, ce)}. Spread over seeds at the "
+        f"tuned rate (mean distance from the median Dice, `{dice}` minus "
+        f"`{ce}`): {ends(spreads)}."
     )
     condition = (
         f"Under {listed([_OPTIMIZERS.get(name, name) for name in optimizers])} only: plain gradient "
@@ -465,6 +476,11 @@ def _ended(study: Imbalance, loss: str) -> int:
     reporting = study.diverged[study.diverged.loss == loss]
     tuning = [found.diverged for at in study.fractions if (found := sensitivity(study, loss, at))]
     return len(reporting) + sum(tuning)
+
+
+def _collapsed(study: Imbalance, loss: str) -> int:
+    """Reporting runs of a loss that learnt nothing."""
+    return sum(len(study.collapsed(loss, at, "tuned")) for at in study.fractions)
 
 
 def _spread(study: Imbalance, loss: str, other: str, at: Fraction) -> Difference | None:

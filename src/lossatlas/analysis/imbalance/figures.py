@@ -93,6 +93,10 @@ def dice_by_loss(study: Imbalance) -> Drawing:
         for rule, (line, marker) in looks.items():
             means = [study.mean(loss, at, rule=rule) for at in study.fractions]
             axis.plot(x, means, color=colour, linestyle=line, marker=marker, mfc="white", zorder=3)
+            if rule == "tuned":
+                for at in study.fractions:
+                    each = study.per_seed(loss, at, rule=rule)
+                    axis.plot([at.value] * len(each), each, ".", color=colour, ms=3, alpha=0.6)
             words.append(f"{loss} {RULE_NAMES[rule]} {', '.join(number(m) for m in means)}")
         axis.set_title(loss, pad=3)
     for axis in axes.flat[len(study.losses) :]:
@@ -108,8 +112,8 @@ def dice_by_loss(study: Imbalance) -> Drawing:
     handles.append(Line2D([], [], color="0.8", label="other losses at ½"))
     figure.legend(handles=handles, loc="outside lower center", ncols=4, handlelength=2.2)
     caption = (
-        f"Test Dice of each loss under its three thresholds, mean over {_seeds(study)}; grey: all losses "
-        f"at ½."
+        f"Test Dice of each loss under its three thresholds, mean over {_seeds(study)}; dots: each "
+        f"seed at the tuned threshold; grey: all losses at ½."
     )
     return Drawing(figure, caption, f"Test Dice by loss. {'; '.join(words)}.")
 

@@ -7,6 +7,7 @@ difference, an interval and n.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 
 import numpy as np
@@ -125,14 +126,17 @@ def predictions(study: Imbalance) -> str:
     outcomes = judge(study)
     if not outcomes:
         return "The study wrote down no predictions."
-    wrong = sum(outcome.outcome == "contradicted" for outcome in outcomes)
-    judged = sum(outcome.outcome != "not judged" for outcome in outcomes)
+    counts = Counter(outcome.outcome for outcome in outcomes)
+    wrong, judged = counts["contradicted"], len(outcomes) - counts["not judged"]
     of_all = f"{len(outcomes)} prediction{'s' * (len(outcomes) != 1)}"
     if not judged:
         lead = f"{of_all}, and none could be judged."
     else:
-        lead = f"The records contradict {wrong or 'none'} of {of_all}"
-        left = len(outcomes) - judged
+        held, left = counts["held"], counts["not judged"]
+        lead = (
+            f"The records contradict {wrong or 'none'} of {of_all}, bear out {held or 'none'} and leave "
+            f"{counts['open'] or 'none'} open"
+        )
         lead += f"; {left} could not be judged." if left else "."
     blocks = [f"**{lead}** They were written down before the study ran."]
     for kind, title in _TITLES.items():
@@ -307,6 +311,35 @@ def threshold(study: Imbalance) -> str:
     return "\n\n".join(blocks)
 
 
+def collapses(study: Imbalance) -> str:
+    """Trainings that came to nothing, and what Dice minus cross-entropy is in the middle of the seeds."""
+    cells = [(loss, at) for at in study.fractions for loss in at.part.losses]
+    found = {cell: study.collapsed(*cell, "tuned") for cell in cells}
+    count = sum(map(len, found.values()))
+    runs = sum(len(at.part.seeds[loss]) for loss, at in cells)
+    if not count:
+        return "Every run is better than a constant prediction at its tuned threshold."
+    by_loss: dict[str, int] = {}
+    for (loss, _), seeds in found.items():
+        by_loss[loss] = by_loss.get(loss, 0) + len(seeds)
+    words = [f"`{loss}` {number_of}" for loss, number_of in by_loss.items() if number_of]
+    text = (
+        f"{count} of {runs} runs are no better than a constant prediction, even at their tuned threshold "
+        f"({listed(words)}): such a training has collapsed or has not begun. A mean over seeds then lies where "
+        f"no run does, and its interval is wide."
+    )
+    ce, dice = study.named(BASELINE), study.named("dice")
+    if ce and dice:
+        middle = [
+            f"{number(float(np.median(difference.per_seed)), True)} at {at.text}"
+            for at in study.fractions
+            if (difference := study.difference(dice, ce, at, rule="tuned")) is not None
+        ]
+        if middle:
+            text += f" In the middle of the seeds (median), tuned `{dice}` minus tuned `{ce}` is {listed(middle)}."
+    return text
+
+
 def theory(study: Imbalance) -> str:
     """How far theory's threshold is from the tuned one, in test Dice of the same networks."""
     found = {
@@ -339,6 +372,8 @@ def _share_line(where: str, study: Imbalance, gap: tuple[Fraction, str, Sequence
     word = "whether the threshold explains most of it is open"
     if found.share.low > 0.5:
         word = "the threshold explains most of it"
+    elif found.share.high < 0:
+        word = "tuned thresholds widen it"
     elif found.share.high < 0.5:
         word = "the threshold explains less than half of it"
     return (
@@ -609,6 +644,8 @@ def limits(study: Imbalance) -> str:
         f"foreground, {_foreground_pixels(rarest)} pixels in all: the Dice there rests on those.",
         "Intervals cover other seeds and other test images of the same kind, not other training sets: "
         "all seeds share one.",
+        "A seed has the same initial weights at every fraction: what befalls it may befall it at several, so "
+        "that the fractions are not independent of each other.",
         "The highest loss is chosen by the same runs that show its lead, which flatters it a little.",
         "Calibration, volume ratio and rates are judged over the seeds alone, with the test set as "
         "given.",

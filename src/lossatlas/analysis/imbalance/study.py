@@ -273,6 +273,13 @@ class Imbalance:
             len(known),
         )
 
+    def collapsed(self, loss: str, at: Fraction, rule: str) -> list[int]:
+        """Seeds whose network is no better than a constant: less than the margin above the best of them."""
+        values = self.per_seed(loss, at, rule=rule)
+        bound = at.part.constant_dice + self.margin
+        seeds = at.part.seeds.get(loss, [])
+        return [seed for seed, value in zip(seeds, values, strict=True) if value < bound]
+
     def contrast(
         self, at: Fraction, plus: Sequence[Cell], minus: Sequence[Cell]
     ) -> Difference | None:
