@@ -303,11 +303,10 @@ def _real_objective(study: Imbalance, dice: str, ce: str) -> Finding:
         for a, b in zip(worse["ece"], worse["nll"], strict=True)
     ]
     on_dice, on_calibration = combined(wins), combined(loses)
-    if on_dice in ("true", "conditional"):
+    said = on_dice
+    if on_dice == "true":
         by_calibration = {"false": "true", "undecided": "undecided"}
         said = by_calibration.get(on_calibration, "conditional")
-    else:
-        said = on_dice
     because = (
         f"Dice at ½, `{dice}` minus `{ce}`: {ends(wins)}. Calibration, `{dice}` minus `{ce}` (less is "
         f"better): {ends(loses)} ({_n(study)})."
@@ -513,12 +512,7 @@ def _no_worse(study: Imbalance, loss: str, at: Fraction, rule: str) -> Check:
 
 def _both(one: str, two: str) -> str:
     """Verdict on a claim that has to be true under two rules."""
-    if one == two:
-        return one
-    outcomes = {one, two}
-    if "undecided" in outcomes:
-        return "conditional" if outcomes & {"true", "conditional"} else "undecided"
-    return "conditional"
+    return one if one == two else "conditional"
 
 
 def _by_rule(half: Sequence[Check], tuned: Sequence[Check], held: str, failed: str) -> str:
