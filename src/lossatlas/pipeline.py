@@ -36,7 +36,13 @@ PROFILE = Path("workflow/profiles/local")
 #: The studies that ``make book`` trains, and whose pages the table of contents always has.
 BOOK_STUDIES = ("quick", "quick_camvid")
 #: The studies whose records are committed: their pages are made from those, and nothing is trained.
-PUBLISHED_STUDIES = ("imbalance", "imbalance_pilot")
+PUBLISHED_STUDIES = (
+    "imbalance",
+    "imbalance_steady",
+    "imbalance_long",
+    "imbalance_pilot",
+    "optimizers",
+)
 #: The cell of the quick study whose executed notebook is a page of the book.
 EXAMPLE_CELL = ("quick", "digits-unet-dice")
 
@@ -468,13 +474,22 @@ def make_report_pages(jobs: int | None = None) -> list[Path]:
 
     wanted = {
         "benchmark": [*_sources("analysis"), *Path("results/bench").glob("losses.*")],
+        "statistics": [*_sources("analysis"), *Path("results/statistics").glob("*")],
         "datasets": _sources("data", "losses"),
     }
-    if Path("results/bench/losses.csv").is_file():
-        _forget(GENERATED / "benchmark.md")
-    else:
-        del wanted["benchmark"]
-        make_missing_page("benchmark", "No benchmark has been run here.", "make bench book")
+    measured = {
+        "benchmark": ("results/bench/losses.csv", "make bench book"),
+        "statistics": (
+            "results/statistics/coverage.csv",
+            "python benchmarks/coverage.py --out results/statistics/coverage.csv && make book",
+        ),
+    }
+    for name, (table, command) in measured.items():
+        if Path(table).is_file():
+            _forget(GENERATED / f"{name}.md")
+        else:
+            del wanted[name]
+            make_missing_page(name, f"`{table}` is not there: it has not been measured.", command)
     make_costs()
     with ThreadPoolExecutor(jobs or os.cpu_count()) as pool:
         return list(pool.map(make, wanted, wanted.values()))
@@ -536,7 +551,12 @@ def make_contents(extra: Study | None = None) -> Path:
     contents = yaml.safe_load((BOOK / "_toc.yml").read_text())
     if extra is not None:
         page = {"file": f"generated/{page_name(extra)}"}
-        there = [chapter["file"] for part in contents["parts"] for chapter in part["chapters"]]
+        there = [
+            entry["file"]
+            for part in contents["parts"]
+            for chapter in part["chapters"]
+            for entry in [chapter, *chapter.get("sections", [])]
+        ]
         for part in contents["parts"]:
             files = [chapter["file"] for chapter in part["chapters"]]
             if f"generated/compare_{BOOK_STUDIES[0]}" in files and page["file"] not in there:

@@ -171,3 +171,5 @@ def test_the_title_replaces_the_first_heading_and_leaves_the_text(tmp_path):
     page.finish(path)
     first = nbformat.read(path, as_version=4).cells[0]
     assert first.source == "# The losses compared: the study a\\1b\n\nwords"
+    assert page.title("x", of="x") == {}
+    assert list(page.title("y", "Why?", of="x").values()) == ["Why? the study y"]

@@ -355,7 +355,9 @@ def test_a_prediction_waits_for_the_runs_that_it_needs(told):
 
 def halves(study):
     """The answer's two sentences: at ½, and tuned."""
-    first, second = sentences.answer(study).split(" At the threshold tuned on validation, ")
+    first, second = sentences.answer(study).splitlines()
+    assert first.startswith("- **At ½:**")
+    assert second.startswith("- **At the threshold tuned on validation:**")
     return first, second
 
 

@@ -35,7 +35,12 @@ def test_the_built_book_has_the_pages_of_its_table_of_contents(built_book: Path)
     import yaml
 
     toc = yaml.safe_load((built_book.parents[1] / "_toc.yml").read_text(encoding="utf-8"))
-    chapters = [chapter["file"] for part in toc["parts"] for chapter in part["chapters"]]
+    chapters = [
+        page["file"]
+        for part in toc["parts"]
+        for chapter in part["chapters"]
+        for page in [chapter, *chapter.get("sections", [])]
+    ]
     missing = [
         name for name in [toc["root"], *chapters] if not (built_book / f"{name}.html").exists()
     ]

@@ -131,7 +131,20 @@ def test_the_training_notebook_takes_a_folder_of_one_s_own(tmp_path):
         tmp_path,
         *("-p", "dataset", "folder", "-p", "dataset_params", f"{{root: {str(root)!r}}}"),
         *("-p", "loss", "dice", "-p", "model_params", "{width: 4, depth: 2}"),
-        *("-p", "steps", "30", "-p", "batch_size", "4", "-p", "evaluations", "1", "-p", "lr", "0.01"),
+        *(
+            "-p",
+            "steps",
+            "30",
+            "-p",
+            "batch_size",
+            "4",
+            "-p",
+            "evaluations",
+            "1",
+            "-p",
+            "lr",
+            "0.01",
+        ),
     )
     assert done.returncode == 0, done.stderr[-3000:]
     (record,) = (tmp_path / "runs").glob("*/run.json")

@@ -94,6 +94,10 @@ def test_the_readme_s_results_are_those_of_the_record_beside_it():
 
     text = (ROOT / "README.md").read_text()
     summary = json.loads((ROOT / "results/readme/summary.json").read_text())
-    made = readme.block_replaced(text, readme.RESULTS, readme.table(summary))
-    assert made == text, "run `lossatlas readme`"
-    assert (ROOT / "results/readme" / f"{summary['study']}.png").is_file()
+    made = {readme.RESULTS: readme.table(summary)}
+    study = readme.Imbalance(readme.load(ROOT / "results/imbalance"))
+    made[readme.IMBALANCE] = readme.imbalance_text(study)
+    for name, block in made.items():
+        assert readme.block_replaced(text, name, block) == text, "run `lossatlas readme`"
+    for name in (summary["study"], study.records.name):
+        assert (ROOT / "results/readme" / f"{name}.png").is_file()

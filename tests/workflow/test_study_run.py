@@ -103,6 +103,9 @@ def test_a_study_of_one_s_own_gets_a_page_in_the_contents(tmp_path, monkeypatch)
     again = pipeline.make_contents(quick).read_text()
     assert "compare_mine" not in again and again.count("generated/compare_quick\n") == 1
     assert pipeline.page_name(mine.model_copy(update={"report": "imbalance"})) == "imbalance_mine"
+    # a page that is a section of another is not listed twice
+    long = pipeline.make_contents(load_study("imbalance_long")).read_text()
+    assert long.count("generated/imbalance_long\n") == 1
 
 
 def test_the_contents_have_the_page_of_every_published_study():

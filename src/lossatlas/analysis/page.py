@@ -19,9 +19,13 @@ _HEADING = re.compile(r"#{1,6} \S")
 TITLE_KEY = "lossatlas_title"
 
 
-def title(name: str) -> dict[str, str]:
-    """Metadata for ``IPython.display.display``: the title of the page that `finish` writes."""
-    return {TITLE_KEY: f"The losses compared: the study {name}"}
+def title(name: str, heading: str = "The losses compared:", *, of: str = "") -> dict[str, str]:
+    """Metadata for ``IPython.display.display``: the title of the page that `finish` writes.
+
+    It is `heading` with the study's `name`. A report on several studies keeps its own first heading for
+    the study `of`.
+    """
+    return {} if name == of else {TITLE_KEY: f"{heading} the study {name}"}
 
 
 def finish(path: str | Path) -> None:

@@ -166,10 +166,8 @@ def _found(checks: Sequence[Check]) -> str:
 
 
 def answer(study: Imbalance) -> str:
-    """Who wins at ½ and at tuned thresholds, in two sentences with difference, interval and n."""
-    return (
-        "**" + " ".join(f"{title}, {_wins(study, rule)}." for rule, title in _RULES.items()) + "**"
-    )
+    """Who wins at ½ and at tuned thresholds, a sentence each with difference, interval and n."""
+    return "\n".join(f"- **{title}:** {_wins(study, rule)}." for rule, title in _RULES.items())
 
 
 def _wins(study: Imbalance, rule: str) -> str:
