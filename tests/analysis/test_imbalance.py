@@ -204,6 +204,18 @@ def test_without_a_gap_there_is_no_share(told):
     assert "no gap of 0.01 or more" in sentences.threshold(study)
 
 
+def test_a_gap_that_is_too_uncertain_for_a_share_is_open_and_not_called_absent(told):
+    whole = told(cases.all_alike)
+    study = blank(whole, [("ce", 1, seed) for seed in range(2)])
+    at = study.fractions[1]
+    found = share.explained(study, at, "dice", ["ce"])
+    assert found.half.estimate > 0.1
+    assert found.share is None and found.text() == "too uncertain a gap"
+    (check,) = share.mostly_closed(study, [(at, "dice", ["ce"])])
+    assert check.applies and check.holds is None
+    assert "10\xa0%: too uncertain a gap at ½ (+" in sentences.threshold(study)
+
+
 def test_the_interval_of_the_share_covers_it_in_95_of_100_studies():
     rng = np.random.default_rng(1)
     seeds, times, hits = 8, 3000, 0

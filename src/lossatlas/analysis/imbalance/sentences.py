@@ -366,7 +366,8 @@ def _share_line(where: str, study: Imbalance, gap: tuple[Fraction, str, Sequence
     if found is None:
         return f"- {where}: fewer than two seeds in common."
     if found.share is None:
-        return f"- {where}: no gap of {study.margin:g} or more at ½ ({found.half.text()})."
+        why = "too uncertain a gap" if found.gap else f"no gap of {study.margin:g} or more"
+        return f"- {where}: {why} at ½ ({found.half.text()})."
     word = "whether the threshold explains most of it is open"
     if found.share.low > 0.5:
         word = "the threshold explains most of it"

@@ -11,8 +11,8 @@ Royal Statistical Society B 16, 1954): the values ρ for which y − ρx is not 
 
 The variances v_x and v_y are those of the paired differences; the covariance c follows from the
 variance of x − y, a paired difference too. The degrees of freedom are the smallest of the three.
-The interval is finite where x is told apart from 0. Elsewhere there is no gap to explain, and
-no share is given; nor is it where x is smaller than the smallest effect of interest.
+The interval is finite where x is told apart from 0. Elsewhere no share is given: where x is smaller than
+the smallest effect of interest there is no gap to explain, and else the gap is too uncertain for a share.
 """
 
 from __future__ import annotations
@@ -44,7 +44,9 @@ class Explained:
     half, tuned
         Reference minus loss at ½ and at tuned thresholds.
     share
-        With its interval; None where there is no gap of interest at ½.
+        With its interval; None where there is no gap of interest at ½, or too uncertain a one.
+    gap
+        Whether there is a gap of interest at ½ at all, certain or not.
     """
 
     reference: str
@@ -52,11 +54,12 @@ class Explained:
     half: Difference
     tuned: Difference
     share: Interval | None
+    gap: bool
 
     def text(self) -> str:
         """The share in per cent: ``98 % [91 %, 104 %]``."""
         if self.share is None:
-            return "no gap"
+            return "too uncertain a gap" if self.gap else "no gap"
         low, high = _per_cent(self.share.low), _per_cent(self.share.high)
         return f"{_per_cent(self.share.estimate)} [{low}, {high}]"
 
@@ -78,11 +81,11 @@ def explained(
     )
     if half is None or tuned is None or closed is None:
         return None
-    share = None
-    if half.low > 0 and half.estimate >= study.margin:
+    share, gap = None, half.estimate >= study.margin
+    if gap and half.low > 0:
         # the contrast is a mean over twice as many cells: half of x − y
         share = _share(half, tuned, (2 * closed.standard_error) ** 2, closed.df)
-    return Explained(reference, behind, half, tuned, share)
+    return Explained(reference, behind, half, tuned, share, gap)
 
 
 def gaps_to_best(study: Imbalance, at: Fraction) -> list[Explained]:
@@ -104,7 +107,8 @@ def gap_to_best(study: Imbalance, at: Fraction) -> Gap:
 def mostly_closed(study: Imbalance, gaps: Sequence[Gap]) -> list[Check]:
     """For each gap: tuned thresholds close more than half of it.
 
-    Where there is no gap of interest at ½ there is nothing to explain, and the check does not apply.
+    Where there is no gap of interest at ½ there is nothing to explain, and the check does not apply; where
+    the gap is too uncertain for a share it is open.
     """
     found = [explained(study, *gap) for gap in gaps]
     entries = [
@@ -116,7 +120,7 @@ def mostly_closed(study: Imbalance, gaps: Sequence[Gap]) -> list[Check]:
             check,
             holds=check.holds if each and check.holds is _most(each.share) else None,
             found=_words(each),
-            applies=each is None or each.share is not None,
+            applies=each is None or each.gap,
         )
         for check, each in zip(larger(entries), found, strict=True)
     ]
@@ -145,7 +149,7 @@ def _words(found: Explained | None) -> str:
     if found is None:
         return "fewer than two seeds in common"
     if found.share is None:
-        return f"no gap at ½ ({brief(found.half)})"
+        return f"{found.text()} at ½ ({brief(found.half)})"
     return f"{found.text()} of {brief(found.half)}, which leaves {brief(found.tuned)}"
 
 
