@@ -92,8 +92,23 @@ def test_an_experiment_is_filled_from_a_studys_records(tmp_path: Path) -> None:
         ledger.verdict_of(claim, tmp_path)
 
 
+def test_another_study_adds_to_a_claim_and_leaves_its_verdict(tmp_path: Path) -> None:
+    claims = {claim.id: claim for claim in ledger.load()[1]}
+    for study, verdict in (("imbalance", "conditional"), ("again", "awaiting")):
+        (tmp_path / study).mkdir()
+        record = {"verdict": verdict, "because": f"{study}: Δ.", "condition": ""}
+        content = {"schema": 1, "verdicts": {"7": record, "8": record}}
+        (tmp_path / study / "verdicts.json").write_text(json.dumps(content), encoding="utf-8")
+    assert ledger.further(claims["7"], tmp_path) == ["The study `again` says: **open**. again: Δ."]
+    assert len(ledger.further(claims["8"], tmp_path)) == 2  # a computation settles it
+    assert ledger.verdict_of(claims["7"], tmp_path).verdict == "conditional"
+    text = ledger.page(ledger.all_verdicts(tmp_path), results_dir=tmp_path).data
+    assert "The study `again` says" in text and "{doc}`The study that settles it <imbalance>`" in text
+    assert "The study" not in ledger.page(ledger.all_verdicts("none"), results_dir="none").data
+
+
 def test_each_claim_has_its_anchor_and_a_link_to_the_cell(verdicts: dict[str, Verdict]) -> None:
-    text = ledger.page(verdicts).data
+    text = ledger.page(verdicts, results_dir="no such folder").data
     assert ledger.anchors(text) == [f"claim-{i}" for i in range(1, 50)]
     assert "(#shown-21)" in text and "(#shown-7)" not in text
     assert (

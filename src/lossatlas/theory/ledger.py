@@ -14,6 +14,7 @@ import importlib
 import json
 import re
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from importlib.resources import files
@@ -171,17 +172,38 @@ def verdict_of(claim: Claim, results_dir: str | Path = "results") -> Verdict:
 
 
 def _from_records(claim: Claim, results_dir: Path) -> Verdict:
-    path = results_dir / claim.study / "verdicts.json"
     awaiting = Verdict("awaiting", f"Awaiting the study `{claim.study}`.")
-    if not path.is_file():
-        return awaiting
-    data = json.loads(path.read_text(encoding="utf-8"))
-    if data.get("schema") != 1:
-        raise LedgerError(f"{path}: schema {data.get('schema')!r}, expected 1")
-    found = data["verdicts"].get(claim.id)
+    found = _recorded(results_dir / claim.study).get(claim.id)
     if found is None:
         return awaiting
     return Verdict(found["verdict"], found["because"], found.get("condition", ""))
+
+
+def _recorded(folder: Path) -> dict[str, dict[str, str]]:
+    """What the records of a study say, by claim; nothing without a ``verdicts.json``."""
+    path = folder / "verdicts.json"
+    if not path.is_file():
+        return {}
+    data = json.loads(path.read_text(encoding="utf-8"))
+    if data.get("schema") != 1:
+        raise LedgerError(f"{path}: schema {data.get('schema')!r}, expected 1")
+    verdicts: dict[str, dict[str, str]] = data["verdicts"]
+    return verdicts
+
+
+def further(claim: Claim, results_dir: str | Path = "results") -> list[str]:
+    """What studies say of a claim that another study or a computation settles, a line each.
+
+    It changes no verdict: the study that settles a claim was named before it ran.
+    """
+    lines = []
+    for path in sorted(Path(results_dir).glob("*/verdicts.json")):
+        found = _recorded(path.parent).get(claim.id)
+        if found is not None and path.parent.name != claim.study:
+            text = f"{found['because']} {found.get('condition', '')}".strip()
+            verdict = "open" if found["verdict"] == "awaiting" else found["verdict"]
+            lines.append(f"The study `{path.parent.name}` says: **{verdict}**. {text}")
+    return lines
 
 
 def all_verdicts(results_dir: str | Path = "results") -> dict[str, Verdict]:
@@ -232,8 +254,11 @@ def settle(*ids: int | str) -> Markdown:
     return Markdown("\n\n".join(blocks))
 
 
-def entry(claim: Claim, verdict: Verdict) -> str:
-    """One claim of the page, as Markdown: a block with the anchor ``claim-N`` and classes to filter by."""
+def entry(claim: Claim, verdict: Verdict, added: Sequence[str] = ()) -> str:
+    """One claim of the page, as Markdown: a block with the anchor ``claim-N`` and classes to filter by.
+
+    `added` are the lines of `further`.
+    """
     name = claim.id.lower()
     classes = ["claim", f"verdict-{verdict.verdict}", f"kind-{claim.kind}"]
     classes += [f"source-{source}" for source in claim.source]
@@ -255,15 +280,22 @@ def entry(claim: Claim, verdict: Verdict) -> str:
         lines += [f"Prediction, written down beforehand: {claim.prediction}", ""]
     if claim.recorded and claim.recorded != verdict.verdict:
         lines += [f"**An earlier verification noted “{claim.recorded}”.**", ""]
+    for line in added:
+        lines += [line, ""]
     if claim.kind != "experiment":
         lines += [f"[The cell that shows it](#shown-{name})", ""]
+    elif not verdict.because.startswith("Awaiting"):
+        lines += [f"{{doc}}`The study that settles it <{claim.study}>`", ""]
     return "\n".join([*lines, "::::"])
 
 
-def page(verdicts: dict[str, Verdict], headline: bool = False) -> Markdown:
+def page(
+    verdicts: dict[str, Verdict], headline: bool = False, results_dir: str | Path = "results"
+) -> Markdown:
     """All claims (or the headline findings) as the output of the ledger's notebook."""
     chosen = [claim for claim in load()[1] if claim.id.startswith("H") == headline]
-    return Markdown("\n\n".join(entry(claim, verdicts[claim.id]) for claim in chosen))
+    blocks = (entry(claim, verdicts[claim.id], further(claim, results_dir)) for claim in chosen)
+    return Markdown("\n\n".join(blocks))
 
 
 def errata() -> Markdown:
