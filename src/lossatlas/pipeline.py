@@ -495,17 +495,22 @@ def make_report_pages(jobs: int | None = None) -> list[Path]:
         return list(pool.map(make, wanted, wanted.values()))
 
 
-def make_costs(bench: str = "results/bench") -> Path:
-    """The arithmetic that the page on clusters includes, or a sentence in its place where nothing was measured."""
-    from lossatlas.analysis import costs
+def make_costs(bench: str = "results/bench") -> list[Path]:
+    """What the page on clusters includes, or a sentence in its place where nothing was measured."""
+    from lossatlas.analysis import costs, loop
 
-    try:
-        text = costs.page(costs.load(bench))
-    except FileNotFoundError as error:
-        text = f"Not measured on the machine that built this book: {error}. `make bench book` does it.\n"
-    path = GENERATED / "costs.md"
-    _write_if_changed(path, text)
-    return path
+    made = []
+    for name, text_of in (
+        ("costs", lambda: costs.page(costs.load(bench))),
+        ("loop", lambda: loop.page(bench)),
+    ):
+        try:
+            text = text_of()
+        except FileNotFoundError as error:
+            text = f"Not measured on the machine that built this book: {error}. `make bench book` does it.\n"
+        made.append(GENERATED / f"{name}.md")
+        _write_if_changed(made[-1], text)
+    return made
 
 
 def make_missing_page(name: str, why: str, command: str) -> Path:

@@ -103,7 +103,9 @@ def test_another_study_adds_to_a_claim_and_leaves_its_verdict(tmp_path: Path) ->
     assert len(ledger.further(claims["8"], tmp_path)) == 2  # a computation settles it
     assert ledger.verdict_of(claims["7"], tmp_path).verdict == "conditional"
     text = ledger.page(ledger.all_verdicts(tmp_path), results_dir=tmp_path).data
-    assert "The study `again` says" in text and "{doc}`The study that settles it <imbalance>`" in text
+    assert (
+        "The study `again` says" in text and "{doc}`The study that settles it <imbalance>`" in text
+    )
     assert "The study" not in ledger.page(ledger.all_verdicts("none"), results_dir="none").data
 
 
