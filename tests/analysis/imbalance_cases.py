@@ -87,6 +87,7 @@ def write_imbalance(
     diverged=(),
     predictions=PREDICTIONS,
     study="imbalance",
+    theory_version=2,
 ):
     """Write a study's records to `folder` and return it.
 
@@ -157,7 +158,9 @@ def write_imbalance(
                     | dict(constant_dice=2 * fraction / (1 + fraction))
                     | dict(ece=badness, ece_foreground=10 * badness)
                     | dict(nll=3 * badness, brier=2 * badness)
-                    | dict(offsets_tuned="[0.5]", offsets_theory="[0.4]")
+                    | dict(
+                        offsets_tuned="[0.5]", offsets_theory="[0.4]", theory_version=theory_version
+                    )
                     | dict(val_foreground_dice=half(loss, fraction))
                     | dict(val_foreground_dice_tuned=tuned(loss, fraction))
                     | dict(config=json.dumps({"loss": loss, "seed": seed, "lr": 0.003}))

@@ -273,7 +273,7 @@ def test_many_places_make_a_check_more_cautious():
         ([True, False], "conditional"),
         ([True, None], "conditional"),
         ([False, False], "false"),
-        ([False, None], "conditional"),
+        ([False, None], "false"),
         ([True, False, None], "conditional"),
         ([None, None], "undecided"),
         ([], "undecided"),
@@ -385,19 +385,25 @@ def test_the_answer_names_where_a_loss_wins_and_where_none_does(told):
 
     first, _ = halves(told(dice_when_rare))
     assert "`dice` wins at 1\xa0%; no loss wins alone at the other fractions" in first
-    assert "never behind the highest: `dice`" in first
+    assert "never shown to be behind the highest: `dice`" in first
     assert "`ce` is behind at 1\xa0%, where `dice` is above it by +0.1" in first
 
 
 def test_the_answer_says_that_no_loss_wins(told):
     for sentence in halves(told(cases.all_alike)):
-        assert "no loss wins alone at any fraction; none is behind the highest anywhere" in sentence
+        assert (
+            "no loss wins alone at any fraction; none is shown to be behind the highest anywhere"
+            in sentence
+        )
 
 
 def test_the_answer_tells_the_rules_apart(threshold_story):
     first, second = halves(threshold_story)
-    assert "never behind the highest: `dice` and `tversky`; `ce` is behind at 1\xa0%" in first
-    assert "none is behind the highest anywhere; at 1\xa0% the highest" in second
+    assert (
+        "never shown to be behind the highest: `dice` and `tversky`; `ce` is behind at 1\xa0%"
+        in first
+    )
+    assert "none is shown to be behind the highest anywhere; at 1\xa0% the highest" in second
 
 
 def test_the_answer_does_without_cross_entropy(told):
@@ -497,8 +503,12 @@ def test_runs_that_learnt_nothing_are_counted_and_the_middle_of_the_seeds_is_tol
     text = sentences.collapses(study)
     assert "3 of 144 runs are no better than a constant prediction" in text
     assert "(`ce` 2 and `dice` 1)" in text
-    middle = re.findall(r"([+−]?\d\.\d+) at", text.split("minus tuned `ce` is ")[1])
-    assert all(abs(float(each.replace("−", "-"))) < 0.01 for each in middle) and len(middle) == 3
+    half, tuned = text.split("minus `ce` is at ½ ")[1].split("; tuned ")
+    for told_of in (half, tuned):
+        middle = re.findall(r"([+−]?\d\.\d+) at", told_of)
+        assert (
+            all(abs(float(each.replace("−", "-"))) < 0.01 for each in middle) and len(middle) == 3
+        )
     frame = tables.collapses(study).frame
     assert frame.loc["ce", "1\xa0%"] == "2 / 2 of 8" and frame.loc["dice", "1\xa0%"] == "0 / 0 of 8"
     assert study.collapsed("ce", study.fractions[2], "tuned") == [0, 1]
@@ -536,6 +546,46 @@ def test_theory_s_threshold_is_told_from_the_tuned_one(told, threshold_story):
     study.fractions[-1] = worse
     text = sentences.theory(study)
     assert "in 17 of 18 cases" in text and "it loses most with `dice` at 1\xa0%, −0.3" in text
+
+
+def test_theory_is_left_out_where_it_says_nothing_or_was_wrong(told):
+    study = told(cases.all_alike, theory_version=1)
+    assert set(study.without_theory) == {"focal", "focal_inverse"}
+    assert np.isnan(study.mean("focal", study.fractions[0], rule="theory"))
+    assert study.column("focal", study.fractions[0], "volume_ratio_theory").empty
+    assert study.mean("focal", study.fractions[0], rule="tuned") > 0
+    text = sentences.theory(study)
+    assert "It is not shown for `focal` and `focal_inverse`: the rule of these runs" in text
+    assert tables.dice(study).frame.loc["focal", "30\xa0%"].endswith(" / –")
+    for drawing in (figures.dice_by_rule(study), figures.dice_by_loss(study)):
+        assert "nan" not in drawing.alt.replace("focal theory nan, nan, nan", "")
+
+
+def test_runs_that_order_the_pixels_and_find_nothing_at_half_are_told(told):
+    whole = told(cases.all_alike)
+    study = blank(whole, [("ce", 2, 0), ("ce", 2, 3)])
+    at = study.fractions[2]
+    table = at.part.by_rule["tuned"]
+    table["ce"] = whole.fractions[2].part.by_rule["tuned"]["ce"]
+    text = sentences.collapses(study)
+    assert text.startswith("Every run is better than a constant prediction at its tuned threshold.")
+    assert "2 more are no better than that at ½ alone" in text
+    assert "So do 2 of 8 seeds of `ce` at 1\xa0%, with a tuned Dice of 0." in text
+
+
+def test_thresholds_are_logits_and_far_ones_are_named(told):
+    study = told(cases.all_alike)
+    assert tables.thresholds(study).frame.loc["dice", "1\xa0%"] == "−0.5 (−0.5, −0.5)"
+    assert sentences.thresholds(study) == ""
+    runs = study.fractions[1].part.runs
+    runs.loc[runs.loss == "dice", "offsets_tuned"] = "[-17.0]"
+    assert "thresholds of `dice` at 10\xa0% (+17.0)" in sentences.thresholds(study)
+
+
+def test_a_followup_says_what_became_of_dice_minus_cross_entropy(told):
+    text = sentences.followup(told(cases.only_a_threshold, cases.all_alike))
+    assert text.startswith("- `") and "`dice` minus `ce` is at ½ " in text and "; tuned " in text
+    assert text.count(" at 1\xa0%") == 2
 
 
 def test_curves_that_still_rise_are_said_to(told):

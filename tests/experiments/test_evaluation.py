@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from lossatlas import metrics
+from lossatlas import losses, metrics
 from lossatlas.experiments.evaluation import (
     Tuned,
     evaluate,
@@ -219,12 +219,50 @@ def told(class_dice, background=True) -> Tuned:
     return Tuned(rule, 0.3, 0.4, tuple(class_dice), background)
 
 
-@pytest.mark.parametrize("loss", ["ce", "focal", "dice", "tversky", "lovasz_softmax", "dice_ce"])
+@pytest.mark.parametrize("loss", ["ce", "dice", "tversky", "lovasz_softmax", "dice_ce"])
 def test_the_threshold_of_theory_is_half_of_the_best_validation_dice(loss):
     rule = theory_rule(told([0.99, 0.44]), loss, None, "binary", 2)
     assert rule.probability == pytest.approx(0.22)
     two = theory_rule(told([0.99, 0.44]), loss, None, "multiclass", 2)
     assert two.offsets == pytest.approx((0.0, rule.offsets[0]))
+
+
+@pytest.mark.parametrize(
+    ("loss", "params", "weight"),
+    [
+        ("ce", {}, None),
+        ("weighted_ce", {}, [1.0, 9.0]),
+        ("focal", {}, None),
+        ("focal", {"gamma": 0.5}, None),
+        ("focal", {"gamma": 2.0}, [1.0, 99.0]),
+        ("focal", {"gamma": 1.0, "alpha": 0.25}, None),
+        ("focal", {"alpha": [0.2, 0.8]}, [0.5, 2.0]),
+        ("poly1", {"epsilon": 2.0}, [1.0, 4.0]),
+    ],
+)
+@pytest.mark.parametrize("dice", [0.9, 0.3])
+def test_the_threshold_of_theory_is_where_the_loss_itself_is_least_at_half_of_that_dice(
+    loss, params, weight, dice
+):
+    """The loss's own values on a grid of logits, weighed by a true probability of D/2, have their minimum there."""
+    given = params if weight is None else params | {"weight": torch.tensor(weight)}
+    function = losses.build(loss, mode="binary", reduction="none", **given)
+    logits = torch.linspace(-8, 8, 160_001, dtype=torch.float64)[None, None]
+    positive, negative = (
+        function(logits, torch.full((1, *logits.shape[2:]), label)).flatten() for label in (1, 0)
+    )
+    expected = (dice / 2) * positive + (1 - dice / 2) * negative
+    least = logits.flatten()[expected.argmin()].item()
+    rule = theory_rule(told([0.99, dice]), loss, weight, "binary", 2, params)
+    assert -rule.offsets[0] == pytest.approx(least, abs=5e-4)
+
+
+def test_at_both_ends_the_focal_threshold_is_finite_and_keeps_the_order():
+    found = [
+        theory_rule(told([0.99, dice]), "focal", [1.0, weight], "binary", 2).offsets[0]
+        for dice, weight in ((1e-9, 1e-6), (0.5, 1.0), (1.0, 1e9))
+    ]
+    assert np.isfinite(found).all() and found == sorted(found, reverse=True)
 
 
 def test_the_lovasz_hinge_has_no_probability_and_no_offset():

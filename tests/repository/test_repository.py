@@ -95,8 +95,7 @@ def test_the_readme_s_results_are_those_of_the_record_beside_it():
     text = (ROOT / "README.md").read_text()
     summary = json.loads((ROOT / "results/readme/summary.json").read_text())
     made = {readme.RESULTS: readme.table(summary)}
-    study = readme.Imbalance(readme.load(ROOT / "results/imbalance"))
-    made[readme.IMBALANCE] = readme.imbalance_text(study)
+    made[readme.IMBALANCE], study = readme.imbalance_block(ROOT / "results/imbalance")
     for name, block in made.items():
         assert readme.block_replaced(text, name, block) == text, "run `lossatlas readme`"
     for name in (summary["study"], study.records.name):

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from IPython.display import Markdown, display
 
 from lossatlas.analysis.records import Part, Records
 from lossatlas.analysis.statistics import Interval, Resampling, number
@@ -369,3 +370,9 @@ __all__ = [
     "stopped",
     "symptoms",
 ]
+
+
+def show(text: str, **metadata: Any) -> None:
+    """Display Markdown where there is something to say."""
+    if text:
+        display(Markdown(text), **metadata)

@@ -56,7 +56,15 @@ def task_scores(
         raise ValueError("expected at least one data set and model, got none")
     if metric not in METRICS:
         raise ValueError(f"expected a metric of {', '.join(METRICS)}, got {metric!r}")
-    losses = [loss for loss in parts[0].losses if all(loss in part.losses for part in parts)]
+    tables = [(part.by_rule | {"argmax": part.counts}).get(rule, {}) for part in parts]
+    losses = [
+        loss
+        for loss in parts[0].losses
+        if all(loss in part.losses and loss in of for part, of in zip(parts, tables, strict=True))
+    ]
+    if not any(tables):
+        known = ", ".join(parts[0].by_rule | {"argmax": 0})
+        raise ValueError(f"expected a rule of {known}, got {rule!r}")
     held = [set(part.seeds[loss]) for part in parts for loss in losses]
     seeds = sorted(set.intersection(*held)) if held else []
     if len(seeds) < 2:
@@ -67,11 +75,8 @@ def task_scores(
     found = {}
     for loss in losses:
         columns = []
-        for part in parts:
-            by_rule = part.by_rule | {"argmax": part.counts}
-            if rule not in by_rule:
-                raise ValueError(f"expected a rule of {', '.join(by_rule)}, got {rule!r}")
-            counts = by_rule[rule][loss][[part.seeds[loss].index(seed) for seed in seeds]]
+        for part, table in zip(parts, tables, strict=True):
+            counts = table[loss][[part.seeds[loss].index(seed) for seed in seeds]]
             if metric == "mean_dice_per_image":
                 dice = nanmean(class_metric(counts[:, :, part.foreground], "dice"))
                 columns.append(nanmean(dice))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -114,8 +115,23 @@ def plot(summary: dict[str, Any]) -> Figure:
     return figure
 
 
-def imbalance_text(study: Imbalance) -> str:
-    """The answer of the study of imbalance, its picture's link, and the means behind it, as Markdown."""
+#: The studies that ask again what the study of imbalance left open.
+FOLLOWUPS = ("imbalance_steady", "imbalance_long")
+
+
+def imbalance_block(records: str | Path) -> tuple[str, Imbalance]:
+    """The README's block from the records of the study, those of its follow-ups beside them; and the study."""
+    study = Imbalance(load(records))
+    folders = [Path(records).with_name(name) for name in FOLLOWUPS]
+    there = [Imbalance(load(folder)) for folder in folders if (folder / "study.json").is_file()]
+    return imbalance_text(study, there), study
+
+
+def imbalance_text(study: Imbalance, followups: Sequence[Imbalance] = ()) -> str:
+    """The answer of the study of imbalance, its picture's link, and the means behind it, as Markdown.
+
+    `followups` asked again with more steps: a line each says what became of Dice minus cross-entropy.
+    """
     dice = tables.dice(study)
     frame = dice.frame
     lines = [
@@ -128,7 +144,10 @@ def imbalance_text(study: Imbalance) -> str:
         "|---" * (1 + len(frame.columns)) + "|",
         *(f"| `{loss}` | {' | '.join(map(str, row))} |" for loss, row in frame.iterrows()),
         "",
-        f"Study `{study.records.name}`: {dice.caption.replace(' Bold: the highest of a column at ½.', '')}",
+        f"Study `{study.records.name}`: {dice.caption.replace(' Bold: the highest of a column at ½.', '')} "
+        f"{sentences.collapses(study)}",
+        "",
+        *(sentences.followup(other) for other in followups),
     ]
     return "\n".join(lines)
 
@@ -152,9 +171,9 @@ def write(
     readme = root / "README.md"
     text = block_replaced(readme.read_text(), RESULTS, table(summary))
     if imbalance is not None:
-        study = Imbalance(load(imbalance))
+        block, study = imbalance_block(imbalance)
         figures.dice_by_loss(study).save(folder / f"{study.records.name}.png")
-        text = block_replaced(text, IMBALANCE, imbalance_text(study))
+        text = block_replaced(text, IMBALANCE, block)
     readme.write_text(text)
     return readme
 

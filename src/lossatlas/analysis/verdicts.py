@@ -113,6 +113,18 @@ def page(study: Imbalance) -> str:
     return "\n".join(lines)
 
 
+def failing(study: Imbalance) -> str:
+    """The claims that the records call false, one sentence; empty where there are none."""
+    found = [claim for claim, finding in of_study(study)[0].items() if finding.verdict == "false"]
+    if not found:
+        return ""
+    words = "claim" if len(found) == 1 else "claims"
+    return (
+        f"Of the ledger's own {words} they call false: {listed([_link(claim) for claim in found])} (below, under "
+        f"what it says of the claims)."
+    )
+
+
 def _link(claim: str) -> str:
     return f"[Claim {claim}](#claim-{claim.lower()})"
 
@@ -512,7 +524,12 @@ def _no_worse(study: Imbalance, loss: str, at: Fraction, rule: str) -> Check:
 
 def _both(one: str, two: str) -> str:
     """Verdict on a claim that has to be true under two rules."""
-    return one if one == two else "conditional"
+    if one == two:
+        return one
+    outcomes = {one, two}
+    if "undecided" in outcomes:
+        return "conditional" if outcomes & {"true", "conditional"} else "undecided"
+    return "conditional"
 
 
 def _by_rule(half: Sequence[Check], tuned: Sequence[Check], held: str, failed: str) -> str:

@@ -252,6 +252,7 @@ def _by_rule(record: Mapping[str, Any]) -> dict[str, Any]:
         columns |= {f"{name}_{rule}": metrics.get(name, math.nan) for name in _BY_RULE}
     for rule in RULES:
         columns[f"offsets_{rule}"] = json.dumps(rules.get(rule, {}).get("offsets"))
+    columns["theory_version"] = record.get("theory_version", 1)
     return columns
 
 

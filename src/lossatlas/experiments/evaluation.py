@@ -19,9 +19,10 @@ from typing import Any
 
 import numpy as np
 import torch
+from scipy import optimize
 from torch import Tensor, nn
 
-from lossatlas import metrics
+from lossatlas import losses, metrics
 from lossatlas.metrics import DecisionRule
 
 
@@ -258,8 +259,8 @@ def tune(model: nn.Module, val_set: Any, device: torch.device, *, batch_size: in
     return Tuned(rule, before, after, tuple(tuned.dice().tolist()), background)
 
 
-#: Losses whose minimiser is the true probability, shifted by ln w if the classes are weighted.
-_CROSS_ENTROPIES = {
+#: Losses of single pixels whose class weights shift what the threshold is by ln w.
+_OF_PIXELS = {
     "ce",
     "weighted_ce",
     "one_vs_all_ce",
@@ -269,6 +270,8 @@ _CROSS_ENTROPIES = {
     "focal",
     "poly1",
 }
+#: Version of `theory_rule`, kept with a run: 2 knows that the focal loss bends the probability.
+THEORY_VERSION = 2
 
 
 def theory_rule(
@@ -277,33 +280,39 @@ def theory_rule(
     weight: Tensor | Sequence[float] | None,
     mode: str,
     num_classes: int,
+    params: Mapping[str, Any] | None = None,
 ) -> DecisionRule:
-    r"""The rule that theory predicts for a loss: the threshold D̂*/2, after undoing the class weights.
+    r"""The rule that theory predicts for a loss: where its minimiser is when the true probability is D̂*/2.
 
     The threshold on a true probability that maximises Dice is half of the best Dice that can be reached
-    (Lipton et al. 2014), here D̂*, the best on validation. Class weights in cross-entropy shift the logits of
-    its minimiser by ln w, which is subtracted first:
+    (Lipton et al. 2014), here η = D̂*/2 with the best on validation. A loss of single pixels with the class weights
+    w is least, at a true probability η, where the network's p satisfies
 
-    .. math:: b = -\ln w - \operatorname{logit}(\hat D^*/2).
+    .. math:: \eta w_1 G(p) = (1-\eta) w_0 G(1-p), \qquad G(p) = -\frac{d}{dp} \ell(p),
 
-    For two classes in one channel w is the foreground's weight over the background's. With several channels
-    the threshold of class c is that against the background, :math:`b_c = -\ln w_c -
-    \operatorname{logit}(\hat D^*_c/2)`, and the background's offset is :math:`-\ln w_0`; all are then moved so
-    that the background's is 0. Where there is no background no threshold is defined, and the weights alone
-    are undone.
+    with ℓ(p) the loss of a pixel whose class has the probability p. For cross-entropy G(p) = 1/p, and the logit
+    of p is logit η + ln(w₁/w₀): a shift by ln w. For the focal loss ℓ(p) = −(1−p)^γ ln p, which draws p
+    towards ½; for Poly-1 G(p) = 1/p + ε. The offset is minus that logit. α of a focal loss is a weight.
 
-    What is exact, and what is not: cross-entropy's minimiser is the true probability, so the rule is exact in
-    the limit. The minimiser of an overlap loss is 0 or 1 with the switch already at D*/2, where every threshold
-    gives the same decision; D̂*/2 is used as for the others. Focal and hard-example losses distort the
-    probability, which the rule does not undo. The Lovász hinge is no function of a probability: its offset is 0.
+    With several channels the threshold of class c is that against the background, as if there were these two; all
+    are then moved so that the background's offset is 0. Where there is no background no threshold is defined, and the
+    weights alone are undone.
+
+    What is exact, and what is not: in the limit of data and training the rule is exact for two classes and the losses
+    above. The minimiser of an overlap loss is 0 or 1 with the switch already at D*/2, where every threshold
+    gives the same decision; the logit of D̂*/2 is used as for cross-entropy. Losses of the hardest pixels have no such
+    minimiser: for them the rule is cross-entropy's and means little. The Lovász hinge is no function of a
+    probability: its offset is 0.
 
     Args:
         tuned: what :func:`tune` found on validation.
         loss_name: the loss's name in :mod:`lossatlas.losses`.
         weight: class weights the loss was trained with, (C,) or, for one channel, also (1,); None if there are none.
-            They are undone for the cross-entropy family alone. A weight of 0 leaves nothing to undo.
+            They are undone for losses of single pixels alone. A weight of 0 leaves nothing to undo.
         mode: ``"binary"`` (one channel) or ``"multiclass"``.
         num_classes: number of classes, background included.
+        params: the loss's parameters: ``gamma`` and ``alpha`` of the focal loss, ``epsilon`` of Poly-1; those that are
+            not there have the loss's defaults.
 
     Raises:
         ValueError: an unknown mode, or weights that do not fit the classes.
@@ -313,13 +322,58 @@ def theory_rule(
     channels = 1 if mode == "binary" else num_classes
     if loss_name == "lovasz_hinge":
         return DecisionRule.argmax(channels)
-    shift = np.zeros(num_classes)
-    if weight is not None and loss_name in _CROSS_ENTROPIES:
-        shift -= _log_weights(weight, mode, num_classes)
+    params = {**_defaults(loss_name), **(params or {})}
+    log_weight = np.zeros(num_classes)
+    if weight is not None and loss_name in _OF_PIXELS:
+        log_weight += _log_weights(weight, mode, num_classes)
+    if loss_name == "focal" and params["alpha"] is not None:
+        log_weight += _log_weights(_alpha(params["alpha"], num_classes), mode, num_classes)
+    shift = -log_weight
     if tuned.has_background or mode == "binary":
-        shift[1:] -= [_half_dice_logit(dice) for dice in tuned.class_dice[1:]]
+        logits = [
+            _minimiser_logit(_half_dice_logit(dice) + w - log_weight[0], loss_name, params)
+            for dice, w in zip(tuned.class_dice[1:], log_weight[1:], strict=True)
+        ]
+        shift = np.array([0.0, *(-z for z in logits)])
     shift -= shift[0]
     return DecisionRule(tuple((shift[1:] if mode == "binary" else shift).tolist()))
+
+
+def _defaults(loss_name: str) -> dict[str, Any]:
+    """Default values of the parameters on which the minimiser depends."""
+    known = losses.parameters(loss_name) if loss_name in ("focal", "poly1") else {}
+    return {name: parameter.default for name, parameter in known.items()}
+
+
+def _alpha(alpha: Any, num_classes: int) -> list[float]:
+    """α of the focal loss as a weight of each class: α for positives and 1 − α for the background."""
+    if isinstance(alpha, int | float):
+        return [1.0 - alpha, *[float(alpha)] * (num_classes - 1)]
+    return [float(value) for value in alpha]
+
+
+def _minimiser_logit(odds: float, loss_name: str, params: Mapping[str, Any]) -> float:
+    """Logit z of the p that solves ln G(1 − p) − ln G(p) = `odds`, the weighted log odds of the truth.
+
+    The left side rises with z; for cross-entropy it is z.
+    """
+    if loss_name == "focal":
+        gamma = float(params["gamma"])
+
+        # G(p) p = (1 − p)^γ (1 + γ p/(1 − p) (−ln p)); logarithms of p and 1 − p keep both ends exact
+        def log_g(z: float) -> float:
+            log_p, log_q = -np.logaddexp(0, -z), -np.logaddexp(0, z)
+            return float(gamma * log_q + np.log1p(-gamma * np.exp(z) * log_p) - log_p)
+
+    elif loss_name == "poly1":
+        epsilon = float(params["epsilon"])
+
+        def log_g(z: float) -> float:
+            return float(np.log(1 + np.exp(-z) + epsilon))
+
+    else:
+        return odds
+    return float(optimize.brentq(lambda z: log_g(-z) - log_g(z) - odds, -_STEEP, _STEEP))
 
 
 def _log_weights(weight: Tensor | Sequence[float], mode: str, num_classes: int) -> np.ndarray:
@@ -332,6 +386,10 @@ def _log_weights(weight: Tensor | Sequence[float], mode: str, num_classes: int) 
             f"{values.tolist()}"
         )
     return np.log(np.where(values > 0, values, 1.0))
+
+
+#: Logits between which the minimiser is looked for.
+_STEEP = 60.0
 
 
 def _half_dice_logit(dice: float) -> float:

@@ -29,6 +29,7 @@ from lossatlas.experiments.components import (
 )
 from lossatlas.experiments.config import RunConfig, TrainParameters
 from lossatlas.experiments.evaluation import (
+    THEORY_VERSION,
     Evaluation,
     evaluate,
     has_background,
@@ -358,7 +359,12 @@ def train_run(
                 rules = {
                     "tuned": tuned.rule,
                     "theory": theory_rule(
-                        tuned, config.loss, weight, train_set.mode, len(train_set.classes)
+                        tuned,
+                        config.loss,
+                        weight,
+                        train_set.mode,
+                        len(train_set.classes),
+                        config.loss_params,
                     ),
                 }
                 evaluation = evaluate(
@@ -382,6 +388,7 @@ def train_run(
                     "metrics": summary(evaluation, test_set.classes),
                     "per_class": per_class(evaluation, test_set.classes),
                     "rules": _rules(evaluation, rules, test_set.classes),
+                    "theory_version": THEORY_VERSION,
                     "calibration": evaluation.calibration,
                     "boundary": evaluation.boundary,
                     "size_recall": evaluation.size_recall,

@@ -113,14 +113,14 @@ def _checks(
 def combined(checks: Sequence[Check]) -> str:
     """One verdict on a statement about every place where it applies.
 
-    "true" where it holds everywhere, "false" where it fails everywhere, "undecided" where it is
-    open everywhere or applies nowhere. Anything else is "conditional": a statement that fails at one
-    place and is open at the others is not true, but neither is it shown to be false there.
+    "conditional" where it holds at some places and fails at others, or holds at some and is open at
+    others; "false" where it fails and nowhere holds; "undecided" where it is open everywhere, or
+    where no check applies.
     """
     outcomes = {check.holds for check in checks if check.applies}
-    if len(outcomes) > 1:
-        return "conditional"
-    return {True: "true", False: "false", None: "undecided"}[next(iter(outcomes), None)]
+    if True in outcomes:
+        return "true" if outcomes == {True} else "conditional"
+    return "false" if False in outcomes else "undecided"
 
 
 def places(checks: Sequence[Check], holds: bool | None) -> str:

@@ -62,7 +62,7 @@ def dice_by_rule(study: Imbalance) -> Drawing:
         for at in study.fractions
         for loss in at.part.losses
     ]
-    axes[0].set_ylim(max(0.0, min(means) - 0.08), min(1.0, max(means) + 0.08))
+    axes[0].set_ylim(max(0.0, np.nanmin(means) - 0.08), min(1.0, np.nanmax(means) + 0.08))
     _fraction_axis(axes[-1], study)
     _legend(figure, study)
     caption = (
@@ -92,6 +92,8 @@ def dice_by_loss(study: Imbalance) -> Drawing:
             axis.plot(x, half, color="0.85", lw=0.8, zorder=1)
         for rule, (line, marker) in looks.items():
             means = [study.mean(loss, at, rule=rule) for at in study.fractions]
+            if np.isnan(means).all():  # no threshold of theory
+                continue
             axis.plot(x, means, color=colour, linestyle=line, marker=marker, mfc="white", zorder=3)
             if rule == "tuned":
                 for at in study.fractions:
@@ -253,7 +255,8 @@ def calibration(study: Imbalance) -> Drawing:
         study,
         [(title, partial(study.column_mean, name=name)) for name, title in CALIBRATION.items()],
         "Less is better; logarithmic. The whole picture's ECE is dominated by the background; "
-        "“foreground” is over the pixels that the network gives a foreground probability above 0.01. "
+        "“foreground” is over the pixels that the network gives a foreground probability above 0.01, other "
+        "pixels for each loss. "
         "The Lovász hinge's scores are no probabilities: their sigmoid is taken for one. Mean over "
         f"{_seeds(study)}; bars: 95 % intervals over the seeds.",
         "Calibration",
@@ -418,10 +421,15 @@ def improvement(study: Imbalance, baseline: str | None) -> Drawing | Missing:
     ]
     figure.legend(handles=handles, loc="outside lower center", ncols=3)
     caption = (
-        f"Mean over {len(study.fractions)} fractions; ½: neither wins more often. It says how often, not "
+        f"{_mean_over_fractions(study)}½: neither wins more often. It says how often, not "
         f"by how much. Paired runs, {_seeds(study)}; bars: 95 % bootstrap intervals over the seeds."
     )
     return Drawing(figure, caption, f"Probability of improvement. {'; '.join(words)}.")
+
+
+def _mean_over_fractions(study: Imbalance) -> str:
+    count = len(study.fractions)
+    return f"Mean over {count} fractions; " if count > 1 else ""
 
 
 def improvement_over(study: Imbalance, loss: str, baseline: str, rule: str) -> Interval | None:

@@ -43,6 +43,9 @@ LEARNT = 0.1
 #: A validation curve is flat where its last quarter adds less than this much Dice.
 FLAT = 0.01
 
+#: A logit beyond which a probability is within 10⁻⁶ of 0 or 1.
+FAR = 13.8
+
 _RULES = {"argmax": "At ½", "tuned": "At the threshold tuned on validation"}
 
 
@@ -80,8 +83,7 @@ def design(study: Imbalance) -> str:
     described = study.records.study
     seeds, training = len(described["seeds"]), described.get("training", {})
     lines = [
-        f"{len(study.fractions)} data sets that differ in the foreground's part of the pixels: "
-        f"{listed([at.text for at in study.fractions])}. One network, `{described['models'][0]}`; "
+        f"{_data_sets(study)}. One network, `{described['models'][0]}`; "
         f"{len(study.losses)} losses: {_names(study.losses)}.",
         f"{seeds} paired seed{'s' * (seeds != 1)}: for a seed, initial weights, batches and "
         f"augmentation are the same under every loss. {described['steps']} steps, batches of "
@@ -194,12 +196,12 @@ def _wins(study: Imbalance, rule: str) -> str:
     fronts = [{leader.loss, *leader.level} for _, leader in leaders]
     never = [loss for loss in study.losses if all(loss in front for front in fronts)]
     if len(never) == len(study.losses):
-        words.append("none is behind the highest anywhere")
+        words.append("none is shown to be behind the highest anywhere")
     elif not everywhere:
         words.append(
-            f"never behind the highest: {_names(never)}"
+            f"never shown to be behind the highest: {_names(never)}"
             if never
-            else "none is level with the highest at every fraction"
+            else "each is shown to be behind the highest somewhere"
         )
     words.append(_baseline(study, compared, rule))
     return "; ".join(word for word in words if word)
@@ -244,9 +246,32 @@ def _baseline(study: Imbalance, leaders: Sequence[tuple[Fraction, Leader]], rule
 def _above(study: Imbalance, loss: str, other: str, at: Fraction, rule: str) -> str:
     difference = study.difference(loss, other, at, rule=rule)
     if difference is not None:
-        return difference.text()
+        return difference.text() + _with_foreground(at)
     apart = study.mean(loss, at, rule=rule) - study.mean(other, at, rule=rule)
     return f"{number(apart, True)} (too few seeds in common for an interval)"
+
+
+def _with_foreground(at: Fraction) -> str:
+    """How many of the test images have foreground, where few do."""
+    few = at.images_with_foreground < at.images / 4
+    return f" ({at.images_with_foreground} of them with foreground)" if few else ""
+
+
+def followup(study: Imbalance) -> str:
+    """Dice minus cross-entropy at every fraction under both rules, for a page that names several studies."""
+    ce, dice = study.named(BASELINE), study.named("dice")
+    if ce is None or dice is None:
+        return ""
+    words = []
+    for rule in _RULES:
+        found = [
+            f"{brief(difference)} at {at.text}"
+            for at in study.fractions
+            if (difference := study.difference(dice, ce, at, rule=rule)) is not None
+        ]
+        words.append(f"{RULE_NAMES[rule]} {listed(found)}" if found else "")
+    told = "; ".join(word for word in words if word)
+    return f"- `{study.name}`, {study.records.study['steps']:,} steps: `{dice}` minus `{ce}` is {told}."
 
 
 def by_fraction(study: Imbalance) -> str:
@@ -274,9 +299,9 @@ def _highest(study: Imbalance, at: Fraction, rule: str) -> str:
     if len(leader.equal) == others:
         return f"{text}; all others are shown to be equal to it within {study.margin:g}"
     text += (
-        "; no other loss is behind it"
+        "; no other loss is shown to be behind it"
         if len(leader.level) == others
-        else f"; not behind it: {_names(leader.level)}"
+        else f"; not shown to be behind it: {_names(leader.level)}"
     )
     if leader.equal:
         text += f" (shown to be equal within {study.margin:g}: {_names(leader.equal)})"
@@ -314,9 +339,12 @@ def collapses(study: Imbalance) -> str:
     cells = [(loss, at) for at in study.fractions for loss in at.part.losses]
     found = {cell: study.collapsed(*cell, "tuned") for cell in cells}
     count = sum(map(len, found.values()))
+    blind = {cell: set(study.collapsed(*cell, "argmax")) - set(found[cell]) for cell in cells}
     runs = sum(len(at.part.seeds[loss]) for loss, at in cells)
     if not count:
-        return "Every run is better than a constant prediction at its tuned threshold."
+        return "Every run is better than a constant prediction at its tuned threshold." + _blind(
+            study, blind
+        )
     by_loss: dict[str, int] = {}
     for (loss, _), seeds in found.items():
         by_loss[loss] = by_loss.get(loss, 0) + len(seeds)
@@ -324,18 +352,56 @@ def collapses(study: Imbalance) -> str:
     text = (
         f"{count} of {runs} runs are no better than a constant prediction, even at their tuned threshold "
         f"({listed(words)}): such a training has collapsed or has not begun. A mean over seeds then lies where "
-        f"no run does, and its interval is wide."
+        f"no run does, and its interval is wide.{_blind(study, blind)}"
     )
     ce, dice = study.named(BASELINE), study.named("dice")
     if ce and dice:
-        middle = [
-            f"{number(float(np.median(difference.per_seed)), True)} at {at.text}"
-            for at in study.fractions
-            if (difference := study.difference(dice, ce, at, rule="tuned")) is not None
-        ]
-        if middle:
-            text += f" In the middle of the seeds (median), tuned `{dice}` minus tuned `{ce}` is {listed(middle)}."
+        words = []
+        for rule, title in RULE_NAMES.items():
+            middle = [
+                f"{number(float(np.median(difference.per_seed)), True)} at {at.text}"
+                for at in study.fractions
+                if (difference := study.difference(dice, ce, at, rule=rule)) is not None
+            ]
+            if middle and rule != "theory":
+                words.append(f"{title} {listed(middle)}")
+        if words:
+            text += (
+                f" In the middle of the seeds (median) `{dice}` minus `{ce}` is {'; '.join(words)}."
+            )
     return text
+
+
+def _blind(study: Imbalance, blind: dict[tuple[str, Fraction], set[int]]) -> str:
+    """Runs that find nothing at ½ and something at their tuned threshold."""
+    count = sum(map(len, blind.values()))
+    if not count:
+        return ""
+    (loss, at), most = max(blind.items(), key=lambda item: len(item[1]))
+    tuned = study.per_seed(loss, at, rule="tuned")
+    seeds = at.part.seeds[loss]
+    found = [float(tuned[seeds.index(seed)]) for seed in most]
+    return (
+        f" {count} more are no better than that at ½ alone: they order the pixels and leave all of them on one side "
+        f"of ½. So do {len(most)} of {len(seeds)} seeds of `{loss}` at {at.text}, with a tuned Dice of "
+        f"{number(min(found))} to {number(max(found))}. A mean at ½ is then one of zeros and of runs that work."
+    )
+
+
+def thresholds(study: Imbalance) -> str:
+    """Where a tuned threshold is a probability that can hardly be told from 1 or 0."""
+    far = []
+    for at in study.fractions:
+        for loss in at.part.losses:
+            logit = study.tuned_logits(loss, at)
+            if len(logit) and abs(np.median(logit)) > FAR:
+                far.append(f"`{loss}` at {at.text} ({float(np.median(logit)):+.1f})")
+    if not far:
+        return ""
+    return (
+        f"A logit of {FAR:g} is a probability of 1 − 10⁻⁶: a map of probabilities in few digits cannot express the "
+        f"thresholds of {listed(far)} (median over the seeds). They have to be set on the logits."
+    )
 
 
 def theory(study: Imbalance) -> str:
@@ -358,6 +424,9 @@ def theory(study: Imbalance) -> str:
     (loss, at), worst = min(found.items(), key=lambda item: item[1].estimate)
     if worst.high < -study.margin:
         text += f"; it loses most with `{loss}` at {at.text}, {worst.text()}"
+    for why in dict.fromkeys(study.without_theory.values()):
+        names = [name for name, reason in study.without_theory.items() if reason == why]
+        text += f". It is not shown for {_names(names)}: {why}"
     return text + "."
 
 
@@ -424,16 +493,28 @@ def volume(study: Imbalance) -> str:
 def calibration(study: Imbalance) -> str:
     """Which loss has the least ECE and NLL at each fraction, and Dice's difference from CE's."""
     lines = []
+    empty = False
     for name in ("ece", "nll"):
         best = []
         for at in study.fractions:
-            means = {loss: study.column_mean(loss, at, name).estimate for loss in at.part.losses}
+            learnt = [
+                loss
+                for loss in at.part.losses
+                if len(study.collapsed(loss, at, "argmax")) <= len(at.part.seeds[loss]) / 2
+            ]
+            empty |= len(learnt) < len(at.part.losses)
+            means = {loss: study.column_mean(loss, at, name).estimate for loss in learnt}
             known = {loss: mean for loss, mean in means.items() if np.isfinite(mean)}
             if known:
                 loss = min(known, key=lambda x: known[x])
                 best.append(f"`{loss}` at {at.text} ({significant(known[loss])})")
         if best:
             lines.append(f"- Least {CALIBRATION[name]}: {', '.join(best)}.")
+    if lines and empty:
+        lines.append(
+            "- Left out there: losses of which more than half of the runs find nothing at ½. Where the foreground is "
+            "rare, a network that always says so is well calibrated."
+        )
     ce, dice = study.named(BASELINE), study.named("dice")
     at = study.fractions[-1]
     if ce and dice and {ce, dice} <= set(at.part.losses):
@@ -511,32 +592,44 @@ def _chosen_at_half(study: Imbalance) -> tuple[int, int] | None:
 
 def training(study: Imbalance) -> str:
     """Whether validation had flattened by the last step."""
-    rising = []
+    rising, dead = [], 0
     for at in study.fractions:
         for loss in at.part.losses:
             curve = at.part.curves[at.part.curves.loss == loss].dropna(subset=["val_mean_dice"])
             mean = curve.groupby("step").val_mean_dice.mean()
             if len(mean) < 2:
                 continue
+            if mean.iloc[-1] < max(LEARNT, at.part.constant_dice + study.margin):
+                dead += 1
+                continue
             before = mean[mean.index <= 0.8 * mean.index[-1]]
             if len(before):
                 rising.append(
                     (float(mean.iloc[-1] - before.iloc[-1]), loss, at.text, before.index[-1])
                 )
+    hardly = (
+        f"{dead} cases had hardly begun: validation Dice at ½ below {LEARNT:g} at the end"
+        if dead
+        else ""
+    )
     if not rising:
-        return "The runs were not validated often enough to see whether they had flattened."
+        return (
+            hardly + "."
+            if dead
+            else ("The runs were not validated often enough to see whether they had flattened.")
+        )
     flat = [each for each in rising if each[0] < FLAT]
     most = max(rising, key=lambda each: each[0])
     text = (
-        f"From step {most[3]} to the last, validation Dice at ½ rose by less than {FLAT:g} in "
-        f"{len(flat)} of {len(rising)} cases"
+        f"From step {most[3]} to the last, under a rate that falls to 0, validation Dice at ½ rose by less than "
+        f"{FLAT:g} in {len(flat)} of {len(rising)} cases"
     )
     if len(flat) < len(rising):
         text += (
             f"; it rose most, by {number(most[0])}, with `{most[1]}` at {most[2]}. There the comparison "
             f"is also one of speed"
         )
-    return text + "."
+    return f"{text}. {hardly}." if dead else f"{text}."
 
 
 def gradient(study: Imbalance) -> str:
@@ -580,11 +673,17 @@ def improvement(study: Imbalance) -> str:
         if not found:
             continue
         best = max(found, key=lambda loss: found[loss].estimate)
+        first = [loss for loss in found if found[loss].estimate == found[best].estimate]
         apart = [loss for loss, each in found.items() if each.low > 0.5]
         text = (
-            f"{_RULES[rule]}, a run of `{best}` scores higher than one of `{baseline}` with probability "
+            f"{_RULES[rule]}, a run of {_names(first)} scores higher than one of `{baseline}` with probability "
             f"{found[best].text()}, the most of all losses"
         )
+        if (
+            len(study.fractions) == 1
+        ):  # few pairs: the bootstrap's interval is too narrow to conclude from
+            sentences.append(f"{text} ({found[best].seeds} pairs, too few to conclude from).")
+            continue
         sentences.append(
             f"{text}; the interval lies above ½ for {_names(apart)}."
             if apart
@@ -637,8 +736,8 @@ def limits(study: Imbalance) -> str:
     rarest = study.fractions[-1]
     steps = described["steps"]
     lines = [
-        f"One small network on one kind of synthetic canvas: the order of the losses may be another on "
-        f"other images. {steps} steps.",
+        f"One small network ({_network(study)}) on one kind of synthetic canvas, {steps} steps: the order of the "
+        f"losses may be another on other images, with other networks and after more steps.",
         f"At {rarest.text} {rarest.images_with_foreground} of {rarest.images} test images have any "
         f"foreground, {_foreground_pixels(rarest)} pixels in all: the Dice there rests on those.",
         "Intervals cover other seeds and other test images of the same kind, not other training sets: "
@@ -661,9 +760,36 @@ def limits(study: Imbalance) -> str:
             lines.append(
                 f"Rates were chosen by runs of {tuning['steps']} steps and used for {steps}."
             )
+        found = [sensitivity(study, loss, at) for at in study.fractions for loss in study.losses]
+        edge = sum(each is not None and each.at_edge for each in found)
+        if edge:
+            lines.append(
+                f"In {edge} of {len(found)} cases the rate is the lowest or the highest that was tried: another may "
+                f"be better, for the losses that are behind too."
+            )
+    else:
+        rates = sorted({float(rate) for rate in study.runs.lr.dropna()})
+        lines.append(
+            f"No rate was tuned: all losses have {listed([f'{rate:g}' for rate in rates])}, which may suit one better."
+        )
     if study.records.missing_runs:
         lines.append(f"{study.records.missing_runs} of {study.asked_runs} runs are missing.")
     return "\n".join(f"- {line}" for line in lines)
+
+
+def _data_sets(study: Imbalance) -> str:
+    fractions = listed([at.text for at in study.fractions])
+    if len(study.fractions) == 1:
+        return f"One data set, with {fractions} of foreground"
+    return f"{len(study.fractions)} data sets that differ in the foreground's part of the pixels: {fractions}"
+
+
+def _network(study: Imbalance) -> str:
+    """The network with its size: ``unet, 8,169 parameters``."""
+    count = study.runs.parameters.median() if "parameters" in study.runs else np.nan
+    name = study.records.study["models"][0]
+    label = name["label"] if isinstance(name, dict) else name
+    return f"`{label}`" + (f", {count:,.0f} parameters" if np.isfinite(count) else "")
 
 
 def _foreground_pixels(at: Fraction) -> int:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -39,6 +40,11 @@ CALIBRATION = {
 SMALLEST_EFFECT = 0.01
 #: Level of every interval, and 1 minus the chance of a false statement in a family of tests.
 LEVEL = 0.95
+
+#: Losses of the hardest pixels: no threshold follows from their minimiser.
+_NO_THEORY = ("ohem_ce", "topk_ce")
+#: Losses that bend the probability, which runs know from the second version of theory's rule on.
+_BENT = ("focal", "poly1")
 
 #: Second of a difference that is a level: nothing is subtracted.
 ZERO = "0"
@@ -134,6 +140,7 @@ class Imbalance:
 
     def __init__(self, records: Records, *, draws: int = 1000) -> None:
         _check(records)
+        records, self.without_theory = _theory_where_there_is_one(records)
         self.records = records
         self.draws = draws
         self.fractions = sorted((_fraction(records, part) for part in records.parts), key=_rarity)
@@ -300,6 +307,14 @@ class Imbalance:
             self._tables[key] = _differences(at.part, metric, self.draws)
         return self._tables[key]
 
+    def tuned_logits(self, loss: str, at: Fraction) -> np.ndarray:
+        """(seeds,) the logit above which a pixel is foreground at the tuned threshold."""
+        rows = at.part.runs[at.part.runs.loss == loss]
+        known = [
+            json.loads(text) for text in rows.get("offsets_tuned", pd.Series(dtype=str)).dropna()
+        ]
+        return np.array([-offsets[-1] for offsets in known if offsets], float)
+
     # ------------------------------------------------------------ metrics of a run
 
     def column(self, loss: str, at: Fraction, name: str) -> pd.Series:
@@ -383,6 +398,36 @@ def _check(records: Records) -> None:
             )
 
 
+def _theory_where_there_is_one(records: Records) -> tuple[Records, dict[str, str]]:
+    """The records without theory's rule where it says nothing or was wrong; and of those losses why, by label."""
+    runs = records.runs
+    version = runs.get("theory_version", pd.Series(1, runs.index)).fillna(1)
+    why = {}
+    for label, rows in runs.groupby("loss"):
+        name = rows.loss_name.iloc[0]
+        if name in _NO_THEORY:
+            why[str(label)] = "no threshold follows from a loss of the hardest pixels"
+        elif name in _BENT and (version[rows.index] < 2).any():
+            why[str(label)] = (
+                "the rule of these runs took the probability for the true one, which this loss bends"
+            )
+
+    def blank(table: pd.DataFrame) -> pd.DataFrame:
+        gone = [name for name in table.columns if name.endswith("_theory")]
+        table = table.copy()
+        table.loc[table.loss.isin(why), [name for name in gone if name != "offsets_theory"]] = (
+            np.nan
+        )
+        return table
+
+    parts = []
+    for part in records.parts:
+        known = {k: v for k, v in part.by_rule.get("theory", {}).items() if k not in why}
+        by_rule = part.by_rule | ({"theory": known} if "theory" in part.by_rule else {})
+        parts.append(dataclasses.replace(part, by_rule=by_rule, runs=blank(part.runs)))
+    return dataclasses.replace(records, runs=blank(runs), parts=parts), why
+
+
 def _fraction(records: Records, part: Part) -> Fraction:
     asked = records.study.get("dataset_params", {}).get(part.dataset, {}).get("foreground")
     return Fraction(float(part.fractions[part.foreground].sum()), part, asked)
@@ -444,7 +489,7 @@ def _contrast(
     part: Part, plus: Sequence[Cell], minus: Sequence[Cell], draws: int
 ) -> Difference | None:
     cells = [*plus, *minus]
-    if len(plus) != len(minus) or any(loss not in part.losses for loss, _ in cells):
+    if len(plus) != len(minus) or any(loss not in part.by_rule[rule] for loss, rule in cells):
         return None
     shared = _shared(part, [loss for loss, _ in cells])
     if len(shared) < 2:
@@ -460,7 +505,7 @@ def _contrast(
 
 def _differences(part: Part, metric: str, draws: int) -> dict[tuple[Cell, Cell], Difference]:
     """Differences of all pairs of cells; pairs that share the same seeds are resampled together."""
-    cells = [(loss, rule) for rule in part.by_rule for loss in part.losses]
+    cells = [(loss, rule) for rule, of_rule in part.by_rule.items() for loss in of_rule]
     by_seeds: dict[tuple[int, ...], list[tuple[Cell, Cell]]] = {}
     for one, two in itertools.combinations([*cells, _NOTHING], 2):
         losses = {loss for loss, _ in (one, two)} - {_NOTHING[0]}

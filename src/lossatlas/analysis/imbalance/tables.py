@@ -50,7 +50,7 @@ def dice(study: Imbalance) -> Table:
             means = [study.mean(loss, at, rule=rule) for rule in ("argmax", "tuned", "theory")]
             fewer = len(at.part.seeds[loss])
             few = f" (n = {fewer})" if fewer != len(study.records.study["seeds"]) else ""
-            cells[loss] = " / ".join(number(mean) for mean in means) + few
+            cells[loss] = " / ".join("–" if np.isnan(m) else number(m) for m in means) + few
         bold.add((study.leader(at, "argmax").loss, at.text))
         columns[at.text] = cells
     frame = pd.DataFrame(columns)
@@ -60,6 +60,30 @@ def dice(study: Imbalance) -> Table:
         "the highest of a column at ½. Intervals are in the figures."
     )
     return Table(frame, caption, _swatches(study), frozenset(bold))
+
+
+def thresholds(study: Imbalance) -> Table | Missing:
+    """Loss × fraction: the tuned threshold as a logit, its median over the seeds, the lowest and the highest."""
+    columns: dict[str, dict[str, str]] = {}
+    for at in study.fractions:
+        columns[at.text] = dict.fromkeys(study.losses, "–")
+        for loss in at.part.losses:
+            logits = study.tuned_logits(loss, at)
+            if len(logits):
+                middle, low, high = (
+                    f"{round(float(each), 1) + 0.0:+.1f}".replace("-", "\N{MINUS SIGN}")
+                    for each in (np.median(logits), logits.min(), logits.max())
+                )
+                columns[at.text][loss] = f"{middle} ({low}, {high})"
+    if all(cell == "–" for column in columns.values() for cell in column.values()):
+        return Missing("The records do not have the thresholds that were tuned.")
+    frame = pd.DataFrame(columns)
+    frame.index.name = "loss"
+    caption = (
+        "The logit above which a pixel is foreground, tuned on validation: median over the seeds (lowest, highest). "
+        "0 is the threshold ½; cross-entropy with the best Dice D needs ln(D/(2 − D))."
+    )
+    return Table(frame, caption, _swatches(study))
 
 
 def equality(study: Imbalance) -> Table:
