@@ -153,3 +153,38 @@ def test_one_optimiser_or_a_missing_run_is_no_comparison(folder, tmp_path):
 
     with pytest.raises(RecordsError, match="1 are missing"):
         optimizers.compare(changed(folder, tmp_path, lose))
+
+
+def test_a_loss_without_a_gradient_at_the_first_step_is_named_and_left_out(folder, tmp_path):
+    study = changed(folder, tmp_path, lambda table: table)
+    curves = pd.read_parquet(tmp_path / "curves.parquet")
+    curves.loc[curves.loss == "dice", "grad_norm"] = 0.0
+    curves.to_parquet(tmp_path / "curves.parquet")
+    comparisons = optimizers.compare(load(study.folder))
+    text = optimizers.scale(comparisons)
+    assert "the first step gives `dice` no gradient" in text and "inf" not in text
+    assert (
+        "dice at 9.9\N{NO-BREAK SPACE}%: no gradient"
+        in optimizers.best_against_scale(comparisons).alt
+    )
+
+
+def test_predictions_are_judged_by_the_runs_and_contradictions_come_first(one, folder, tmp_path):
+    records = load(folder)
+    assert optimizers.predictions(records, [one]) == ""  # this study predicts nothing
+    predicted = [{"claim": claim, "text": text} for claim, text in optimizers._PREDICTED]
+    records.study["predictions"] = predicted
+    lines = optimizers.predictions(records, [one]).splitlines()
+    assert [line.split("**")[1] for line in lines] == ["Contradicted"] + 3 * ["Held"]
+    assert "`dice` lags behind `ce`" in lines[0]  # at 0.1 its rate is better
+
+    def turned(table):
+        sgd = table.optimizer == "sgd"
+        table.loc[sgd & (table.loss == "dice"), "val_foreground_dice_tuned"] = 0.2
+        return table
+
+    lower = optimizers.compare(changed(folder, tmp_path, turned))
+    lines = optimizers.predictions(records, lower).splitlines()
+    assert "fewer do" in lines[0] and "lags behind" in "".join(
+        line for line in lines if "Held" in line
+    )

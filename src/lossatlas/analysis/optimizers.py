@@ -7,7 +7,7 @@ and the same batch. What the rates give is read from the tuning runs, which are 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -233,21 +233,121 @@ def scale(comparisons: Iterable[Comparison]) -> str:
     """How the best rate follows the gradient's norm: rank correlation over the losses, as Markdown."""
     lines = []
     for one in comparisons:
-        norms = [float(np.median(one.gradient_norms(loss))) for loss in one.losses]
+        all_norms = {loss: float(np.median(one.gradient_norms(loss))) for loss in one.losses}
+        norms = {loss: norm for loss, norm in all_norms.items() if norm > 0}
+        zero = [f"`{loss}`" for loss in all_norms if loss not in norms]
         words = []
         for optimizer in one.optimizers:
-            best = list(one.best_of(optimizer).values())
+            best = [one.best_of(optimizer)[loss] for loss in norms]
             if len(set(best)) == 1:
                 words.append(f"with {NAMES[optimizer]} every loss has the same best rate")
-            else:
-                rho = stats.spearmanr(norms, best).statistic
+            elif len(best) > 1:
+                rho = stats.spearmanr(list(norms.values()), best).statistic
                 words.append(f"ρ = {rho:.2f} with {NAMES[optimizer]}")
-        ratio = max(norms) / min(norms) if min(norms) > 0 else float("inf")
-        lines.append(
-            f"- At {one.text} the largest gradient of a loss is {ratio:.3g} times the smallest. Rank correlation of "
-            f"the gradient's norm and the best rate over {len(norms)} losses: {', '.join(words)}."
-        )
+        line = f"- At {one.text} the first step "
+        if zero:
+            line += (
+                f"gives {' and '.join(zero)} no gradient (the batch has no foreground in the median of the seeds). Of "
+                f"the others the largest "
+            )
+        else:
+            line = f"- At {one.text} the largest "
+        if len(norms) > 1:
+            ratio = max(norms.values()) / min(norms.values())
+            line += f"gradient of a loss is {ratio:.3g} times the smallest."
+        else:
+            line += "gradient cannot be compared."
+        if words:
+            line += (
+                f" Rank correlation of the gradient's norm and the best rate over {len(norms)} losses: "
+                f"{', '.join(words)}."
+            )
+        lines.append(line)
     return "\n".join(lines)
+
+
+#: The predictions for which the checks below were written.
+_PREDICTED = {
+    (
+        "4",
+        "With AdamW at least as many rates work for Dice as for cross-entropy; with SGD, at 0.1 % of foreground, fewer "
+        "do.",
+    ),
+    (
+        "24",
+        "At one and the same SGD rate Dice lags behind cross-entropy until the rate is above 0.1: its gradient is "
+        "smaller; under AdamW the same rates serve both.",
+    ),
+}
+
+
+def predictions(
+    records: Records, comparisons: Sequence[Comparison], dice: str = "dice", ce: str = "ce"
+) -> str:
+    """What became of the two predictions of the study `optimizers`, contradictions first, as Markdown.
+
+    Empty for a study that does not predict the same.
+
+    The tuning runs have two seeds and no intervals: a statement holds or fails in these runs, and no more is said.
+    """
+    if {(p["claim"], p["text"]) for p in records.study.get("predictions", [])} != _PREDICTED:
+        return ""
+    both = [one for one in comparisons if {dice, ce} <= set(one.losses)]
+    if not both or any({"adamw", "sgd"} - set(one.optimizers) for one in both):
+        return "The study does not have both losses under both optimisers: its predictions are not judged."
+    rarest = both[-1]
+    parts = {
+        "Claim 4": [
+            (
+                f"with AdamW at least as many rates work for `{dice}` as for `{ce}`",
+                all(_works(one, "adamw", dice) >= _works(one, "adamw", ce) for one in both),
+            ),
+            (
+                f"with SGD, at {rarest.text}, fewer do",
+                _works(rarest, "sgd", dice) < _works(rarest, "sgd", ce),
+            ),
+        ],
+        "Claim 24": [
+            (
+                f"at every SGD rate up to 0.1 `{dice}` lags behind `{ce}`",
+                all(_lags(one, "sgd", dice, ce, up_to=0.1) for one in both),
+            ),
+            (
+                f"with AdamW the best rate of one serves the other too ({per_cent(WORKS)} of its best)",
+                all(_serves(one, "adamw", dice, ce) for one in both),
+            ),
+        ],
+    }
+    lines = []
+    for holds, word in ((False, "Contradicted"), (True, "Held")):
+        lines += [
+            f"- **{word}** ([{claim}](#claim-{claim.split()[1]})): {statement}."
+            for claim, of_claim in parts.items()
+            for statement, found in of_claim
+            if found is holds
+        ]
+    return "\n".join(lines)
+
+
+def _works(one: Comparison, optimizer: str, loss: str) -> int:
+    sweep = one.sweeps[loss, optimizer]
+    return sweep.working(sweep.best_score)
+
+
+def _lags(one: Comparison, optimizer: str, loss: str, other: str, *, up_to: float) -> bool:
+    """Whether `loss` scores less than `other` at every rate up to a bound."""
+    mine, theirs = one.sweeps[loss, optimizer], one.sweeps[other, optimizer]
+    low = np.array(mine.rates) <= up_to
+    return bool((mine.mean[low] < theirs.mean[low]).all())
+
+
+def _serves(one: Comparison, optimizer: str, loss: str, other: str) -> bool:
+    """Whether each of two losses works at the other's best rate."""
+    sweeps = one.sweeps[loss, optimizer], one.sweeps[other, optimizer]
+    return all(
+        mine.mean[mine.rates.index(theirs.best)] >= WORKS * mine.best_score
+        for mine, theirs in (sweeps, sweeps[::-1])
+    )
 
 
 def instability(comparisons: Iterable[Comparison], dice: str = "dice", ce: str = "ce") -> str:
@@ -394,6 +494,9 @@ def best_against_scale(comparisons: list[Comparison]) -> Drawing:
         for loss in one.losses:
             norm = float(np.median(one.gradient_norms(loss)))
             style = one.part.styles[loss]
+            if norm <= 0:  # has no place on a logarithmic axis
+                words.append(f"{loss} at {one.text}: no gradient")
+                continue
             for optimizer in one.optimizers:
                 best = one.sweeps[loss, optimizer].best
                 face = style["color"] if optimizer == "adamw" else "none"
@@ -418,6 +521,7 @@ def best_against_scale(comparisons: list[Comparison]) -> Drawing:
     figure.legend(handles=handles, loc="outside lower center", ncols=3)
     caption = (
         "The learning rate with the best validation Dice against the norm of the loss's gradient at the first step: "
-        "filled AdamW, hollow SGD. Under SGD a loss that is multiplied by c needs a rate divided by c."
+        "filled AdamW, hollow SGD. Under SGD a loss that is multiplied by c needs a rate divided by c. A loss whose "
+        "first batch gives no gradient is left out."
     )
     return Drawing(figure, caption, "; ".join(words) + ".")
