@@ -80,6 +80,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     _add_study(collect)
     _add_mixed(collect)
+    collect.add_argument(
+        "--fewer",
+        action="store_true",
+        help="replace records that have more runs than are there now",
+    )
     collect.set_defaults(run=_collect)
 
     verdicts = commands.add_parser(
@@ -270,7 +275,14 @@ def _collect(given: argparse.Namespace) -> None:
 
     require_checkout()
     study = load_study(given.study)
-    print(collect(study, runs_dir=given.runs_dir, file=given.study, mixed=given.mixed))
+    folder = collect(
+        study,
+        runs_dir=given.runs_dir,
+        file=given.study,
+        mixed=given.mixed,
+        fewer=getattr(given, "fewer", False),
+    )
+    print(folder)
 
 
 def _verdicts(given: argparse.Namespace) -> None:

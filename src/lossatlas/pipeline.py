@@ -714,12 +714,13 @@ def make_book(study: str = BOOK_STUDIES[0], *, jobs: int | None = None) -> Path:
         with _timed(f"study {name}", times):
             failed += run_study(file, jobs=jobs)
         with _timed(f"records and page of {name}", times):
+            fewer = name not in PUBLISHED_STUDIES  # what is committed is not lost to a part of it
             try:
                 try:
-                    collect(definition, file=file)
+                    collect(definition, file=file, fewer=fewer)
                 except MixedCodeError as error:
                     say(f"{error}\nthe page shows them together, and says so")
-                    collect(definition, file=file, mixed=True)
+                    collect(definition, file=file, mixed=True, fewer=fewer)
                 make_study_page(definition)
             except NoRunsError:
                 make_missing_page(

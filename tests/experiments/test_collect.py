@@ -190,6 +190,21 @@ def test_a_missing_run_is_left_out_and_counted(runs_dir, tmp_path):
     assert len(pd.read_parquet(folder / "runs.parquet")) == 3
 
 
+def test_records_are_not_replaced_by_those_of_fewer_runs_unless_asked(runs_dir, tmp_path):
+    some = tmp_path / "runs"
+    shutil.copytree(runs_dir, some)
+    full = collect(STUDY, runs_dir=some, results_dir=tmp_path / "results")
+    before = (full / "runs.parquet").read_bytes()
+    shutil.rmtree(next(path for path in some.iterdir() if (path / "run.json").is_file()))
+    again = {"runs_dir": some, "results_dir": tmp_path / "results", "file": "tiny.yaml"}
+    with pytest.raises(
+        ConfigError, match=r"the 4 runs that it has, got 3 in .*collect --fewer tiny"
+    ):
+        collect(STUDY, **again)
+    assert (full / "runs.parquet").read_bytes() == before
+    assert len(pd.read_parquet(collect(STUDY, **again, fewer=True) / "runs.parquet")) == 3
+
+
 def test_without_any_run_the_error_says_which_command_makes_them(tmp_path):
     with pytest.raises(FileNotFoundError, match="lossatlas run tiny"):
         collect(STUDY, runs_dir=tmp_path, results_dir=tmp_path)

@@ -55,6 +55,7 @@ def collect(
     results_dir: str | Path = "results",
     file: str | None = None,
     mixed: bool = False,
+    fewer: bool = False,
 ) -> Path:
     """Gather the study's finished runs into ``results_dir/<study>/``.
 
@@ -67,12 +68,14 @@ def collect(
         results_dir: the folder of the records.
         file: how the study was named on the command line, for the command in the records.
         mixed: take runs of different code together; ``study.json`` and the column ``code`` then say which.
+        fewer: replace records that have more runs than are there now.
 
     Returns:
         the folder of the records.
 
     Raises:
         MixedCodeError: some runs were made with other code than others, and ``mixed`` is not given.
+        FewerRunsError: the records that are there have more runs, and ``fewer`` is not given.
         NoRunsError: not one run that the study reports is there.
         ValueError: a run's test set is not the one that its configuration gives today.
     """
@@ -100,6 +103,9 @@ def collect(
     fingerprint = _fingerprint(study, records, tuning, file)
     if _is_current(folder, fingerprint):
         return folder
+    recorded = _recorded_runs(folder)
+    if recorded > len(records) and not fewer:
+        raise FewerRunsError(folder, recorded, len(records), str(runs_dir), file or study.study)
 
     keys = {config.run_id: _key(member, config) for member, config in there}
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -141,6 +147,24 @@ class MixedCodeError(ConfigError):
             f"`lossatlas run --stale {file}` trains those of other code than today's anew, "
             f"`lossatlas collect --mixed {file}` takes them together and marks them"
         )
+
+
+class FewerRunsError(ConfigError):
+    """Records would be replaced by records of fewer runs."""
+
+    def __init__(self, folder: Path, recorded: int, there: int, runs_dir: str, file: str) -> None:
+        super().__init__(
+            f"{folder}: expected at least the {recorded} runs that it has, got {there} in {runs_dir}/; it was left "
+            f"as it is: `lossatlas run {file}` trains what is missing, `lossatlas collect --fewer {file}` replaces it"
+        )
+
+
+def _recorded_runs(folder: Path) -> int:
+    """How many runs the records in a folder have; 0 where there are none that can be read."""
+    try:
+        return int(pq.ParquetFile(folder / "runs.parquet").metadata.num_rows)
+    except (OSError, pa.ArrowInvalid):
+        return 0
 
 
 def concatenate(folders: Iterable[str | Path], table: str = "runs") -> pd.DataFrame:
