@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 
@@ -19,6 +20,7 @@ def stage(name, seconds, start=2.0):
             "stage": name,
             "runs": size,
             "core_s": start + beyond,
+            "own_s": 1.0 + beyond / 50,
             "beyond_start_s": beyond,
             "ms_per_run": 1e3 * beyond / max(1, size - 1),
         }
@@ -90,6 +92,13 @@ def test_the_bill_counts_jobs_where_jobs_cost_and_runs_where_runs_do(measured):
     assert bill["starts of the jobs"] == pytest.approx(60 * 5.8)
     assert bill["Snakemake's graph"] == pytest.approx(2 + 1e-5 * 60**2)
     assert bill["`lossatlas collect`"] == pytest.approx(2 + 12)
+    # the jobs' children are counted with their starts; Snakemake's own process is a fiftieth of the rest
+    assert bill["Snakemake's own work on the jobs"] == pytest.approx(1 + 0.05 * 1_200 / 50, rel=1e-3)
+
+
+def test_a_table_without_the_engine_s_own_time_has_no_row_of_it(measured):
+    older = dataclasses.replace(measured, workflow=measured.workflow.drop(columns="own_s"))
+    assert "Snakemake's own work on the jobs" not in costs.bill(older, 1_200)
 
 
 def test_the_bottleneck_is_the_longest_of_what_one_process_does_alone():

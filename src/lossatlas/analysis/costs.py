@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -94,6 +95,20 @@ class Measured:
         exponent = max(1.0, self.exponent(stage))
         return start + float(largest.beyond_start_s) * (size / float(largest.runs)) ** exponent
 
+    def engine_s(self, runs: float) -> float:
+        """Seconds on a core of Snakemake's own process while it runs the jobs of so many runs; NaN if not measured.
+
+        Its children, the jobs, run beside each other and are counted with the starts.
+        """
+        rows = self.workflow[self.workflow.stage == "jobs"].sort_values("runs")
+        if "own_s" not in rows:
+            return float("nan")
+        first, largest = rows.iloc[0], rows.iloc[-1]
+        beyond = float(largest.own_s - first.own_s)
+        return float(first.own_s) + beyond * (runs / float(largest.runs)) ** max(
+            1.0, self.exponent("jobs")
+        )
+
     def exponent(self, stage: str) -> float:
         """How a stage's cost beyond its start grows between the two largest sizes: 1 is in proportion."""
         rows = self.workflow[self.workflow.stage == stage].sort_values("runs")
@@ -134,10 +149,12 @@ def bill(measured: Measured, runs: int) -> dict[str, float]:
     The runs are as long as those of ``measured.study``, in jobs of ``runs_per_job``.
     """
     jobs = -(-runs // measured.runs_per_job)
+    engine = measured.engine_s(runs)
     return {
         f"training, as in `{measured.study}`": runs * measured.run_s[measured.study],
         "starts of the jobs": jobs * measured.start_s("job"),
         "Snakemake's graph": measured.stage_s("graph", jobs),
+        **({} if math.isnan(engine) else {"Snakemake's own work on the jobs": engine}),
         "`lossatlas plan`": measured.stage_s("plan", runs),
         "`lossatlas collect`": measured.stage_s("collect", runs),
     }
