@@ -13,6 +13,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from lossatlas.pipeline import PUBLISHED_STUDIES
+
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -100,3 +102,17 @@ def test_the_readme_s_results_are_those_of_the_record_beside_it():
         assert readme.block_replaced(text, name, block) == text, "run `lossatlas readme`"
     for name in (summary["study"], study.records.name):
         assert (ROOT / "results/readme" / f"{name}.png").is_file()
+
+
+def test_the_verdicts_of_published_studies_are_there_and_made_from_their_records():
+    """What the ledger reads: without it, its claims would go on awaiting records that are committed."""
+    for name in PUBLISHED_STUDIES:
+        folder = ROOT / "results" / name
+        study = json.loads((folder / "study.json").read_text())
+        binary = set(study["mode"].values()) == {"binary"} and study["report"] == "imbalance"
+        if not binary or len(study["datasets"]) < 2 or name.endswith("_pilot"):
+            continue
+        verdicts = json.loads((folder / "verdicts.json").read_text())
+        told = f"run `lossatlas verdicts {name}`"
+        assert verdicts["created_utc"] == study["provenance"]["created_utc"], told
+        assert verdicts["runs"] + verdicts["missing_runs"] > 0 and verdicts["verdicts"], told
