@@ -6,6 +6,11 @@ Simulates 2,000 studies of every design (see `lossatlas.analysis.coverage`); des
 kept, so that an interrupted run goes on where it was.
 """
 
+import os
+
+# a process a core: several threads in each would only wait for each other
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 from lossatlas.analysis.coverage import main
 
 if __name__ == "__main__":

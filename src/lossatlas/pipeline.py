@@ -641,9 +641,11 @@ def _sources(*parts: str) -> list[Path]:
 
 def _run_stage(command: Sequence[str], log: Path, what: str) -> None:
     log.parent.mkdir(parents=True, exist_ok=True)
+    # pages are made beside each other: threads of linear algebra in each would wait for those of the others
+    threads = {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1")}
     with log.open("w") as output:
         status = subprocess.run(
-            command, stdout=output, stderr=subprocess.STDOUT, env=_environment()
+            command, stdout=output, stderr=subprocess.STDOUT, env=_environment() | threads
         ).returncode
     if status:
         lines = log.read_text(errors="replace").splitlines()
