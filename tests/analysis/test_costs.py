@@ -93,7 +93,9 @@ def test_the_bill_counts_jobs_where_jobs_cost_and_runs_where_runs_do(measured):
     assert bill["Snakemake's graph"] == pytest.approx(2 + 1e-5 * 60**2)
     assert bill["`lossatlas collect`"] == pytest.approx(2 + 12)
     # the jobs' children are counted with their starts; Snakemake's own process is a fiftieth of the rest
-    assert bill["Snakemake's own work on the jobs"] == pytest.approx(1 + 0.05 * 1_200 / 50, rel=1e-3)
+    assert bill["Snakemake's own work on the jobs"] == pytest.approx(
+        1 + 0.05 * 1_200 / 50, rel=1e-3
+    )
 
 
 def test_a_table_without_the_engine_s_own_time_has_no_row_of_it(measured):

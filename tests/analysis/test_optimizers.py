@@ -96,7 +96,7 @@ def test_the_scale_is_the_gradient_of_the_first_step(one):
     assert one.gradient_norms("ce").tolist() == [10, 10]
     text = optimizers.scale([one])
     assert "10 times the smallest" in text
-    assert "ρ = -1.00 with SGD" in text and "with AdamW every loss has the same best rate" in text
+    assert "ρ = −1.000 with SGD" in text and "with AdamW every loss has the same best rate" in text
 
 
 def test_the_answer_says_by_how_much_the_rates_differ_and_whether_the_order_is_the_same(one):

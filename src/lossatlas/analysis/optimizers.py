@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from matplotlib.lines import Line2D
-from matplotlib.ticker import NullLocator
+from matplotlib.ticker import LogLocator, NullLocator
 from scipy import stats
 
 from lossatlas.analysis.figures import Drawing, Missing, _figure
@@ -243,7 +243,7 @@ def scale(comparisons: Iterable[Comparison]) -> str:
                 words.append(f"with {NAMES[optimizer]} every loss has the same best rate")
             elif len(best) > 1:
                 rho = stats.spearmanr(list(norms.values()), best).statistic
-                words.append(f"ρ = {rho:.2f} with {NAMES[optimizer]}")
+                words.append(f"ρ = {number(rho)} with {NAMES[optimizer]}")
         line = f"- At {one.text} the first step "
         if zero:
             line += (
@@ -504,6 +504,9 @@ def best_against_scale(comparisons: list[Comparison]) -> Drawing:
                 words.append(f"{loss} at {one.text}: norm {norm:.2g}, {NAMES[optimizer]} {best:g}")
         axis.set_xscale("log")
         axis.set_yscale("log")
+        axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axis.xaxis.set_major_formatter("{x:g}")
+        axis.xaxis.set_minor_locator(NullLocator())
         axis.set_title(one.text)
         axis.set_xlabel("‖gradient‖ at step 1")
     axes[0].set_ylabel("best learning rate")
