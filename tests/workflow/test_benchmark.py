@@ -45,9 +45,16 @@ def test_what_is_beyond_the_start_is_each_run_s_and_its_slope_is_the_exponent(be
 
 
 def test_time_on_a_core_is_that_of_the_command_and_not_that_of_waiting(benchmark, tmp_path):
-    wall_s, core_s = benchmark.measured(["sleep", "0.5"], tmp_path)
+    wall_s, core_s, own_s = benchmark.measured(["sleep", "0.5"], tmp_path)
     assert wall_s >= 0.5
-    assert core_s < 0.25
+    assert core_s < 0.25 and own_s < 0.25
+
+
+def test_a_command_s_own_time_leaves_out_that_of_its_children(benchmark, tmp_path):
+    burn = "import time\nend = time.process_time() + 1.0\nwhile time.process_time() < end: pass"
+    parent = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {burn!r}])"
+    _, core_s, own_s = benchmark.measured([sys.executable, "-c", parent], tmp_path)
+    assert core_s > 1.0 and own_s < 0.5
 
 
 def test_a_command_that_fails_stops_the_benchmark_with_its_output(benchmark, tmp_path):
