@@ -310,7 +310,9 @@ def percentiles(
         left = difference(*((ones, out) if side else (out, ones)))
         lifts.append((left.mean() - left) * (count - 1) / count)
     cubes, squares = (sum((lift**power).sum() for lift in lifts) for power in (3, 2))
-    acceleration = cubes / (6 * squares**1.5)
+    # a sample in which nothing, or only what is undefined, can be left out has no acceleration
+    known = np.isfinite(cubes) and np.isfinite(squares) and squares > 0
+    acceleration = cubes / (6 * squares**1.5) if known else 0.0
     bias = stats.norm.ppf(((drawn < whole).sum() + 0.5) / (draws + 1))
     ends = [(1 - _LEVEL) / 2, (1 + _LEVEL) / 2]
     shift = bias + stats.norm.ppf(ends)
