@@ -163,7 +163,7 @@ def figure(table: pd.DataFrame) -> Drawing:
         words.append(f"{label}: {_range(mine.coverage)}")
     axis.set_yticks(range(len(names)), names, fontsize=9)
     axis.set_ylim(len(names) - 0.5, -0.5)
-    axis.set_xlabel("coverage of the 95 % interval, per cent")
+    axis.set_xlabel("held the truth, per cent")
     axis.grid(axis="x")
     axis.grid(visible=False, axis="y")
     figure.legend(loc="outside lower center", ncols=1, reverse=True)
