@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import time
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from scipy import ndimage
+from sklearn.datasets import load_digits
 
 from lossatlas import data
 from lossatlas.data.digits import _glyph_at, _glyphs, enlarge, glyph_indices, skeleton
+from lossatlas.data.errors import DataError
 
 SMALL = {"train_size": 60, "val_size": 20, "test_size": 20}
 
@@ -69,6 +74,33 @@ def test_no_glyph_is_in_two_splits_and_every_glyph_is_in_one():
     for split, part in parts.items():
         digits = _glyphs()[1][part]
         assert set(digits) == set(range(10)), split
+
+
+def test_the_handwriting_is_scikit_learns():
+    bunch = load_digits()
+    images, digits = _glyphs()
+    np.testing.assert_array_equal(images, bunch.images)
+    np.testing.assert_array_equal(digits, bunch.target)
+    assert images.dtype == digits.dtype == np.int64
+
+
+def test_a_small_run_does_not_wait_for_scikit_learn():
+    code = (
+        "import sys; from lossatlas import data; data.load('digits', 'val', val_size=2);"
+        "print([name for name in ('sklearn', 'scipy') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("installed", [False, True])
+def test_without_scikit_learns_file_the_error_says_what_to_install(
+    monkeypatch, tmp_path, installed
+):
+    spec = SimpleNamespace(origin=str(tmp_path / "__init__.py")) if installed else None
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: spec)
+    with pytest.raises(DataError, match=r"expected scikit-learn.*; install the"):
+        _glyphs.__wrapped__()
 
 
 def test_splits_do_not_depend_on_each_others_size():

@@ -21,8 +21,10 @@ integer arithmetic on draws of NumPy's PCG64, so no rounding of a floating-point
 from __future__ import annotations
 
 import functools
+import importlib.util
 import inspect
 import math
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -51,11 +53,27 @@ LABEL_NOISE_SPLIT = "train"
 
 @functools.cache
 def _glyphs() -> tuple[Int64Array, Int64Array]:
-    """(images (1797, 8, 8) with values 0…16, digits (1797,)), both int64."""
-    from sklearn.datasets import load_digits
+    """(images (1797, 8, 8) with values 0…16, digits (1797,)), both int64: scikit-learn's ``load_digits()``.
 
-    bunch = load_digits()
-    return bunch.images.astype(np.int64), bunch.target.astype(np.int64)
+    Its file is read in its place: to import scikit-learn takes longer than many a small run.
+
+    Raises:
+        DataError: scikit-learn or its file is not installed.
+    """
+    package = importlib.util.find_spec("sklearn")
+    if package is None or package.origin is None:
+        raise DataError(
+            "digits: expected scikit-learn, whose handwriting is drawn, to be installed; install the environment of "
+            "the README"
+        )
+    file = Path(package.origin).parent / "datasets" / "data" / "digits.csv.gz"
+    if not file.is_file():
+        raise DataError(
+            f"digits: expected scikit-learn's digits in {file}, got no such file; install the scikit-learn of "
+            "requirements.lock"
+        )
+    table = np.loadtxt(file, delimiter=",", dtype=np.int64)
+    return table[:, :-1].reshape(-1, 8, 8), table[:, -1]
 
 
 def glyph_indices(split: str) -> list[Int64Array]:

@@ -19,7 +19,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from scipy import optimize
 from torch import Tensor, nn
 
 from lossatlas import losses, metrics
@@ -373,6 +372,8 @@ def _minimiser_logit(odds: float, loss_name: str, params: Mapping[str, Any]) -> 
 
     else:
         return odds
+    from scipy import optimize  # half a second, which most losses do not need
+
     return float(optimize.brentq(lambda z: log_g(-z) - log_g(z) - odds, -_STEEP, _STEEP))
 
 
