@@ -55,12 +55,7 @@ def train(
     """Losses of all steps, the final weights, and the median duration of a step in seconds."""
     processes = OneProcess(accelerator, config.precision)
     model = training.build_model_for(config, dataset)
-    criterion = training.build_loss_for(
-        config,
-        mode=dataset.mode,
-        ignore_index=dataset.ignore_index,
-        image_counts=dataset.image_counts(),
-    ).to(processes.fabric.device)
+    criterion = training.build_loss_on(config, dataset).to(processes.fabric.device)
     values: list[float] = []
     moments: list[float] = []
 

@@ -87,6 +87,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     collect.set_defaults(run=_collect)
 
+    evaluate = commands.add_parser(
+        "evaluate",
+        help="judge a study's trained networks again by today's code; nothing is trained",
+    )
+    _add_study(evaluate)
+    evaluate.add_argument("--accelerator", default="auto", help="auto, cpu, cuda or mps")
+    evaluate.add_argument(
+        "--everything", action="store_true", help="also the runs that today's code has judged"
+    )
+    evaluate.set_defaults(run=_evaluate)
+
     verdicts = commands.add_parser(
         "verdicts",
         help="settle the ledger's claims from a study's records: results/STUDY/verdicts.json",
@@ -283,6 +294,24 @@ def _collect(given: argparse.Namespace) -> None:
         fewer=getattr(given, "fewer", False),
     )
     print(folder)
+
+
+def _evaluate(given: argparse.Namespace) -> None:
+    from lossatlas.experiments import load_study
+    from lossatlas.experiments.reassessment import reassess_study
+
+    count = reassess_study(
+        load_study(given.study),
+        runs_dir=given.runs_dir,
+        accelerator=given.accelerator,
+        everything=given.everything,
+    )
+    if count:
+        print(f"{count} runs evaluated; `lossatlas collect {given.study}` takes them up")
+    else:
+        print(
+            "nothing to do: every finished run was judged by today's code (--everything repeats it)"
+        )
 
 
 def _verdicts(given: argparse.Namespace) -> None:

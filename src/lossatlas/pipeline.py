@@ -43,6 +43,8 @@ PUBLISHED_STUDIES = (
     "imbalance_pilot",
     "optimizers",
 )
+#: What has changed where a run's network need only be judged anew.
+JUDGED = ["evaluation"]
 #: The cell of the quick study whose executed notebook is a page of the book.
 EXAMPLE_CELL = ("quick", "digits-unet-dice")
 
@@ -96,7 +98,8 @@ def run_study(
         jobs: notebooks or jobs at a time; None leaves it to the profile, which takes one for each core.
         runs_dir: the folder of the run folders.
         fresh: train every run anew, also those that are there.
-        stale: train those anew that depend on code that has changed since.
+        stale: train those anew that depend on code that has changed since; where that is the evaluation's alone,
+            judge them anew.
         profile: the Snakemake profile, which says where the jobs run.
 
     Returns:
@@ -114,7 +117,12 @@ def run_study(
     if fresh or stale or needed(before):
         _require_components(file)
     if fresh or stale:
-        _forget_runs(study, before if fresh else [run for run, _ in outdated], runs_dir)
+        retrained = before if fresh else [run for run, what in outdated if what != JUDGED]
+        _forget_runs(study, retrained, runs_dir)
+        if JUDGED in [what for _, what in outdated] and not fresh:
+            from lossatlas.experiments.reassessment import reassess_study
+
+            reassess_study(study, runs_dir=runs_dir, say=say)
         before, outdated = survey(study, runs_dir), []
     say(f"study {name}: {len(before)} runs, {len(before) - len(needed(before))} already there")
     _say_stale(file, study, outdated)
@@ -266,7 +274,10 @@ def _say_stale(file: str, study: Study, stale: Sequence[tuple[Run, list[str]]]) 
     for changed, runs in groups.items():
         ids = ", ".join(run.config.run_id for run in runs[:4] if run.config)
         say(f"  {changed}: {len(runs)} runs ({ids}{', …' if len(runs) > 4 else ''})")
-    say(f"  `lossatlas run --stale {file}` trains them anew, and no others")
+    if any(what != JUDGED for _, what in stale):
+        say(f"  `lossatlas run --stale {file}` trains them anew, and no others")
+    else:
+        say(f"  `lossatlas evaluate {file}` judges their networks anew; none need be trained")
 
 
 def _require_components(file: str) -> None:

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from lossatlas.experiments import RunConfig, training
-from lossatlas.experiments.components import build_loss_for, load_datasets
+from lossatlas.experiments.components import build_loss_on, load_datasets
 from lossatlas.experiments.pairing import (
     HASHED_BATCHES,
     AugmentationStream,
@@ -51,11 +51,11 @@ def test_every_loss_of_a_seed_has_the_same_hashes_even_one_that_draws_random_num
             kept = torch.rand(target.shape) < 0.5
             return torch.nn.functional.cross_entropy(logits, target, reduction="none")[kept].mean()
 
-    monkeypatch.setattr(training, "build_loss_for", lambda *a, **k: Sampling())
+    monkeypatch.setattr(training, "build_loss_on", lambda *a, **k: Sampling())
     found.append(hashes(datasets, tmp_path, loss="focal", seed=3))
     assert set(found[0]) == {"initial_weights", "batches", "augmentations"}
     assert all(h == found[0] for h in found)
-    monkeypatch.setattr(training, "build_loss_for", build_loss_for)
+    monkeypatch.setattr(training, "build_loss_on", build_loss_on)
     other = hashes(datasets, tmp_path, loss="ce", seed=4)
     assert all(other[key] != found[0][key] for key in other)
 

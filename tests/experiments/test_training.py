@@ -17,6 +17,7 @@ from lossatlas.experiments import RunConfig, TrainParameters, training
 from lossatlas.experiments.components import (
     CLASS_WEIGHTS,
     build_loss_for,
+    build_loss_on,
     build_model_for,
     load_datasets,
 )
@@ -81,10 +82,10 @@ def test_for_a_seed_every_loss_sees_the_same_weights_and_the_same_batches(
         spies = []
 
         def spied(*args, spies=spies, **kwargs):
-            spies.append(Spy(build_loss_for(*args, **kwargs)))
+            spies.append(Spy(build_loss_on(*args, **kwargs)))
             return spies[0]
 
-        monkeypatch.setattr(training, "build_loss_for", spied)
+        monkeypatch.setattr(training, "build_loss_on", spied)
         torch.rand(3)  # whatever was drawn before must not matter
         train_run(
             RunConfig(**QUICK, loss=name, seed=5), datasets, runs_dir=tmp_path, accelerator="cpu"
@@ -322,7 +323,7 @@ def test_a_folder_appears_under_its_name_only_when_the_block_has_ended(tmp_path)
 
 def test_a_loss_that_becomes_nan_is_a_recorded_outcome(datasets, tmp_path, monkeypatch):
     def exploding(*args, **kwargs):
-        inner, calls = build_loss_for(*args, **kwargs), itertools.count(1)
+        inner, calls = build_loss_on(*args, **kwargs), itertools.count(1)
 
         class Exploding(torch.nn.Module):
             def forward(self, logits, target):
@@ -330,7 +331,7 @@ def test_a_loss_that_becomes_nan_is_a_recorded_outcome(datasets, tmp_path, monke
 
         return Exploding()
 
-    monkeypatch.setattr(training, "build_loss_for", exploding)
+    monkeypatch.setattr(training, "build_loss_on", exploding)
     folder = train_run(RunConfig(**QUICK), datasets, runs_dir=tmp_path, accelerator="cpu")
     record = read_run(folder)
     assert record["status"] == "diverged at step 3"
@@ -342,7 +343,7 @@ def test_a_gradient_that_becomes_nan_ends_the_run_before_it_reaches_the_weights(
     datasets, tmp_path, monkeypatch
 ):
     def broken(*args, **kwargs):
-        inner, calls = build_loss_for(*args, **kwargs), itertools.count(1)
+        inner, calls = build_loss_on(*args, **kwargs), itertools.count(1)
 
         class Broken(torch.nn.Module):
             def forward(self, logits, target):
@@ -352,7 +353,7 @@ def test_a_gradient_that_becomes_nan_ends_the_run_before_it_reaches_the_weights(
 
         return Broken()
 
-    monkeypatch.setattr(training, "build_loss_for", broken)
+    monkeypatch.setattr(training, "build_loss_on", broken)
     folder = train_run(RunConfig(**QUICK), datasets, runs_dir=tmp_path, accelerator="cpu")
     assert read_run(folder)["status"] == "diverged at step 4"
     saved = torch.load(folder / "last.ckpt", weights_only=True)["model"]

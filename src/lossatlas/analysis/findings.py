@@ -311,6 +311,13 @@ def provenance(records: Records) -> str:
     if source.get("code_versions"):
         versions = ", ".join(f"`{v}`" for v in source["code_versions"])
         lines.append(f"- Version of the sources that decide a run's result: {versions}.")
+    again = source.get("evaluated_again")
+    if again:
+        state = " with uncommitted changes" if again.get("dirty") else ""
+        lines.append(
+            f"- {again['runs']} of {len(records.runs)} trained networks were judged again since, at commit "
+            f"`{again.get('commit') or 'unknown'}`{state}, the last on {again['utc']}; none was trained again."
+        )
     if source.get("outdated_runs"):
         lines.append(
             f"- **{source['outdated_runs']} of {len(records.runs)} runs were made by other code than the one this "

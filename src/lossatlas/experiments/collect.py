@@ -16,7 +16,6 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -30,7 +29,13 @@ import pyarrow.parquet as pq
 
 from lossatlas.experiments.config import ConfigError, RunConfig
 from lossatlas.experiments.provenance import changed_components, mixed_components
-from lossatlas.experiments.record import NoRunsError, is_complete, read_run, run_path
+from lossatlas.experiments.record import (
+    NoRunsError,
+    is_complete,
+    read_run,
+    replace_folder,
+    run_path,
+)
 from lossatlas.experiments.study import Member, Study, labels
 from lossatlas.experiments.tuning import RULE, Selection, select
 
@@ -128,7 +133,7 @@ def collect(
             json.dumps(description | {"fingerprint": fingerprint}, indent=1) + "\n"
         )
         temporary.chmod(0o755)
-        _replace(temporary, folder)
+        replace_folder(temporary, folder)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return folder
@@ -199,12 +204,18 @@ def _fingerprint(
     content = [
         SCHEMA,
         study.model_dump(),
-        [[run_id, record["created_utc"]] for run_id, record in records.items()],
+        [[run_id, record["created_utc"], _evaluated(record)] for run_id, record in records.items()],
         tuning.to_json(),
         outdated(records.values()),
         file,
     ]
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()
+
+
+def _evaluated(record: Mapping[str, Any]) -> str:
+    """When a run was last evaluated: with its training, or again since."""
+    again = record.get("evaluated")
+    return str(again["utc"] if again else record["created_utc"])
 
 
 def _key(member: Member, config: RunConfig) -> dict[str, Any]:
@@ -222,16 +233,6 @@ def _is_current(folder: Path, fingerprint: str) -> bool:
         return json.loads((folder / "study.json").read_text())["fingerprint"] == fingerprint
     except (OSError, ValueError, KeyError):
         return False
-
-
-def _replace(temporary: Path, folder: Path) -> None:
-    """Move ``temporary`` to ``folder``; a folder cannot be renamed onto one that has files."""
-    old = folder.with_name(f".{folder.name}-old")
-    shutil.rmtree(old, ignore_errors=True)
-    if folder.exists():
-        os.replace(folder, old)
-    os.replace(temporary, folder)
-    shutil.rmtree(old, ignore_errors=True)
 
 
 def _runs_table(
@@ -292,6 +293,7 @@ def _provenance(record: Mapping[str, Any]) -> dict[str, Any]:
     """Where one run comes from, in columns; packages and hardware as JSON, alike in most rows."""
     return {
         "created_utc": record["created_utc"],
+        "evaluated_utc": _evaluated(record),
         "commit": record.get("commit", ""),
         "dirty": bool(record.get("dirty", False)),
         "code_version": record["code_version"],
@@ -551,11 +553,25 @@ def _describe(
             "dirty": any(record.get("dirty", False) for record in records.values()),
             "code_versions": sorted({record["code_version"] for record in records.values()}),
             "created_utc": max(record["created_utc"] for record in records.values()),
+            "evaluated_again": _evaluated_again(records),
             "packages": some["packages"],
             "hardware": some["hardware"],
             "train_s": round(sum(record["train_s"] for record in records.values()), 1),
             "wall_s": round(sum(record["wall_s"] for record in records.values()), 1),
         },
+    }
+
+
+def _evaluated_again(records: Mapping[str, Any]) -> dict[str, Any] | None:
+    """How many runs were evaluated again after their training, by which code, and when; None for none."""
+    again = [record["evaluated"] for record in records.values() if record.get("evaluated")]
+    if not again:
+        return None
+    return {
+        "runs": len(again),
+        "commit": ", ".join(sorted({each.get("commit", "") for each in again})),
+        "dirty": any(each.get("dirty", False) for each in again),
+        "utc": max(each["utc"] for each in again),
     }
 
 

@@ -77,6 +77,16 @@ def build_loss_for(
     return losses.build(config.loss, **params, **{k: v for k, v in context.items() if k in own})
 
 
+def build_loss_on(config: RunConfig, dataset: Any) -> nn.Module:
+    """The loss of ``config`` for a training split: its mode, its void label, class weights from its pixels."""
+    return build_loss_for(
+        config,
+        mode=dataset.mode,
+        ignore_index=dataset.ignore_index,
+        image_counts=np.asarray(dataset.image_counts()),
+    )
+
+
 def load_datasets(
     config: RunConfig, splits: tuple[str, ...] = ("train", "val", "test")
 ) -> dict[str, Any]:

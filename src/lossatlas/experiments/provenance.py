@@ -46,6 +46,8 @@ def code_version() -> str:
 
 #: What imports of these packages as a whole stand for is known by name: the run's own loss, model and data set.
 _BY_NAME = ("lossatlas.losses", "lossatlas.models", "lossatlas.data")
+#: Where the evaluation begins: no weight depends on it, so it is a component of its own.
+_EVALUATION = "lossatlas.experiments.assessment"
 #: Modules that the training imports and that change no number of it.
 _NO_NUMBER = (
     "lossatlas.experiments.config",
@@ -58,11 +60,17 @@ _NO_NUMBER = (
 
 
 def component_versions(config: RunConfig) -> dict[str, str]:
-    """Hashes of the code that a run depends on: its ``loss``, ``model``, ``data`` and the ``training``.
+    """Hashes of the code that a run depends on: its ``loss``, ``model``, ``data``, ``training`` and ``evaluation``.
 
     Each is over the module that defines the component and all of ours that it imports, so that a change of one loss
-    leaves the runs of the others as they are. What a comment, a docstring or the formatting says does not count.
+    leaves the runs of the others as they are, and one of the evaluation what was trained. What a comment, a
+    docstring or the formatting says does not count.
     """
+    return {**training_versions(config), "evaluation": evaluation_version()}
+
+
+def training_versions(config: RunConfig) -> dict[str, str]:
+    """Those of :func:`component_versions` that the weights of a run depend on."""
     # the registries' tables say where a component is defined; building one would not (some are functions)
     from lossatlas.data.registry import source
     from lossatlas.experiments.components import _DEFAULT_CLASS_WEIGHTS
@@ -81,14 +89,19 @@ def component_versions(config: RunConfig) -> dict[str, str]:
     }
 
 
+def evaluation_version() -> str:
+    """Hash of the code that judges a trained network."""
+    return _closure_hash((_EVALUATION,))
+
+
 def changed_components(record: Mapping[str, Any]) -> list[str]:
-    """Which of ``loss``, ``model``, ``data`` and ``training`` had other code when the run was made than today.
+    """Which of the components had other code when the run was made, or last evaluated, than today.
 
     Args:
         record: a ``run.json``. One that names no components is compared as a whole: ``["code"]``.
     """
-    if record["code_version"] == code_version():  # nothing at all has changed
-        return []
+    if record["code_version"] == code_version() and "evaluated" not in record:
+        return []  # nothing at all has changed
     made_with = record.get("code")
     if made_with is None:
         return ["code"]
@@ -99,8 +112,8 @@ def changed_components(record: Mapping[str, Any]) -> list[str]:
 def mixed_components(records: Iterable[Mapping[str, Any]]) -> dict[str, dict[str, int]]:
     """Components of which some of the records were made with other code than others, with runs by version.
 
-    All runs share the training; the runs of one loss share that loss, and so for models and data sets. Records
-    without named components stand for themselves with the code as a whole.
+    All runs share the training and the evaluation; the runs of one loss share that loss, and so for models and data
+    sets. Records without named components stand for themselves with the code as a whole.
 
     Returns:
         for instance ``{"loss dice": {"1f0c…": 8, "77ab…": 2}}``; empty where nothing is mixed.
@@ -108,9 +121,11 @@ def mixed_components(records: Iterable[Mapping[str, Any]]) -> dict[str, dict[str
     versions: dict[str, Counter[str]] = {}
     for record in records:
         made_with = record.get("code") or {"training": record["code_version"]}
+        if "training" in made_with:  # which was one with the evaluation before they were told apart
+            made_with = {"evaluation": made_with["training"], **made_with}
         for kind, version in made_with.items():
             name = record["config"].get("dataset" if kind == "data" else kind)
-            what = "training" if kind == "training" else f"{kind} {name}"
+            what = kind if kind in ("training", "evaluation") else f"{kind} {name}"
             if kind == "loss" and "class_weights" in record["config"].get("loss_params", {}):
                 what += " with class weights"  # whose code is part of the version
             versions.setdefault(what, Counter())[version] += 1
@@ -156,7 +171,8 @@ def _imports(module: str) -> set[str]:
             named = [f"{base}.{alias.name}" for alias in node.names]
             names = [name if _is_module(name) else base for name in named]
         found |= {name for name in names if _is_module(name)}
-    return found - {*_BY_NAME, *_NO_NUMBER, "lossatlas", "lossatlas.experiments"}
+    apart = {*_BY_NAME, *_NO_NUMBER, _EVALUATION}
+    return found - {*apart, "lossatlas", "lossatlas.experiments"}
 
 
 def _is_module(name: str) -> bool:

@@ -95,6 +95,32 @@ def _flush(folder: Path) -> None:
     flush_folder(folder)
 
 
+def replace_folder(new: Path, final: Path) -> None:
+    """Give ``new`` the name ``final``, in place of the folder that has it.
+
+    A folder cannot be renamed onto one that has files. Whoever is killed between the two steps leaves the old one
+    as ``.<name>-old``, where :func:`restore_folder` finds it.
+    """
+    restore_folder(final)
+    old = _old(final)
+    if final.exists():
+        os.replace(final, old)
+    os.replace(new, final)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def restore_folder(final: Path) -> None:
+    """Undo a replacement that was cut short, and remove what one that was not has left."""
+    old = _old(final)
+    if old.exists() and not final.exists():
+        os.replace(old, final)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _old(final: Path) -> Path:
+    return final.with_name(f".{final.name}-old")
+
+
 def write_run(
     folder: Path,
     *,

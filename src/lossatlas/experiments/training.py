@@ -14,30 +14,20 @@ from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
-import numpy as np
 import pandas as pd
 import torch
 
 from lossatlas.experiments import provenance
+from lossatlas.experiments.assessment import assess, validation_scores
 from lossatlas.experiments.augment import build_augmentation
 from lossatlas.experiments.checkpoint import Checkpoints
 from lossatlas.experiments.components import (
-    build_loss_for,
+    build_loss_on,
     build_model_for,
     load_datasets,
     require_same_shape,
 )
 from lossatlas.experiments.config import RunConfig, TrainParameters
-from lossatlas.experiments.evaluation import (
-    THEORY_VERSION,
-    Evaluation,
-    evaluate,
-    has_background,
-    per_class,
-    summary,
-    theory_rule,
-    tune,
-)
 from lossatlas.experiments.feeding import batches
 from lossatlas.experiments.gradients import BatchGradient, random_state, set_random_state
 from lossatlas.experiments.instrumentation import ForegroundShare
@@ -57,7 +47,6 @@ from lossatlas.experiments.record import (
     write_run,
 )
 from lossatlas.experiments.stopping import StopSignals
-from lossatlas.metrics import ConfusionMatrix, DecisionRule
 
 _CURVES = (
     "step",
@@ -315,12 +304,7 @@ def train_run(
     energy_before = provenance.energy_j(fabric.device)
     train_set, val_set, test_set = (datasets[split] for split in ("train", "val", "test"))
     model = processes.network(build_model_for(config, train_set))
-    criterion = build_loss_for(
-        config,
-        mode=train_set.mode,
-        ignore_index=train_set.ignore_index,
-        image_counts=np.asarray(train_set.image_counts()),
-    ).to(fabric.device)
+    criterion = build_loss_on(config, train_set).to(fabric.device)
     weight = getattr(criterion, "weight", None)
 
     def validate() -> dict[str, float]:
@@ -330,7 +314,7 @@ def train_run(
     checkpoints = Checkpoints(
         partial_path(runs_dir, config),
         {
-            "code": provenance.component_versions(config),
+            "code": provenance.training_versions(config),
             "data": [train_set.checksum, val_set.checksum],
             "device": fabric.device.type,
             "torch": str(torch.__version__),
@@ -354,28 +338,7 @@ def train_run(
         stop.obey()
         if processes.is_first:
             with new_run_folder(runs_dir, config) as folder:
-                # rules are chosen on the validation split alone, and then judged on the test split once
-                tuned = tune(model, val_set, fabric.device)
-                rules = {
-                    "tuned": tuned.rule,
-                    "theory": theory_rule(
-                        tuned,
-                        config.loss,
-                        weight,
-                        train_set.mode,
-                        len(train_set.classes),
-                        config.loss_params,
-                    ),
-                }
-                evaluation = evaluate(
-                    model,
-                    test_set,
-                    fabric.device,
-                    keep_predictions=True,
-                    rules=rules,
-                    boundary=config.boundary,
-                )
-                assert evaluation.predictions is not None
+                assessment = assess(model, config, weight, val_set, test_set, fabric.device)
                 fabric.save(
                     folder / "last.ckpt",
                     {"model": model.state_dict(), "config": config.model_dump()},
@@ -385,24 +348,12 @@ def train_run(
                     "run_id": config.run_id,
                     "config": config.model_dump(),
                     "status": trained.status,
-                    "metrics": summary(evaluation, test_set.classes),
-                    "per_class": per_class(evaluation, test_set.classes),
-                    "rules": _rules(evaluation, rules, test_set.classes),
-                    "theory_version": THEORY_VERSION,
-                    "calibration": evaluation.calibration,
-                    "boundary": evaluation.boundary,
-                    "size_recall": evaluation.size_recall,
-                    "validation": {
-                        "foreground_dice": tuned.dice_at_half,
-                        "foreground_dice_tuned": tuned.dice_tuned,
-                    },
+                    **assessment.record,
                     "final_loss": _final_loss(curves),
                     "hashes": trained.hashes,
                     "micro_batch": trained.micro_batch,
                     "interruptions": checkpoints.resumed,
                     "processes": processes.description,
-                    "mode": test_set.mode,
-                    "classes": list(test_set.classes),
                     "data_checksums": {split: d.checksum for split, d in datasets.items()},
                     "parameters": sum(p.numel() for p in model.parameters()),
                     "created_utc": created.isoformat(timespec="seconds"),
@@ -420,8 +371,8 @@ def train_run(
                     folder,
                     record=record,
                     curves=curves,
-                    per_image=_per_image_table(evaluation, test_set),
-                    predictions=evaluation.predictions,
+                    per_image=assessment.per_image,
+                    predictions=assessment.predictions,
                 )
         processes.wait()
     return run_path(runs_dir, config)
@@ -429,31 +380,6 @@ def train_run(
 
 def _silent(step: int, loss: float) -> None:
     """The beat of a process that is not the first."""
-
-
-@torch.inference_mode()
-def validation_scores(
-    model: torch.nn.Module, val_set: Any, device: torch.device
-) -> dict[str, float]:
-    """Mean Dice and IoU over the foreground classes of the whole split, by the largest logit.
-
-    The two points of the validation curves, and nothing else: this is called many times in a run.
-    """
-    confusion = ConfusionMatrix(len(val_set.classes), val_set.ignore_index)
-    foreground = has_background(val_set.classes)
-    was_training = model.training
-    model.eval()
-    for start in range(0, len(val_set), 32):
-        images, target = val_set.batch(range(start, min(start + 32, len(val_set))))
-        logits = model(images.to(device))
-        # max and not argmax: the same index, and several times as fast along a strided axis on the CPU
-        predicted = (logits[:, 0] > 0).long() if logits.shape[1] == 1 else logits.max(1).indices
-        confusion.update(predicted, target.to(device))
-    model.train(was_training)
-    return {
-        "val_mean_dice": float(confusion.mean_dice(foreground_only=foreground)),
-        "val_mean_iou": float(confusion.mean_iou(foreground_only=foreground)),
-    }
 
 
 def train_cell(parameters: TrainParameters, datasets: dict[str, Any] | None = None) -> list[Path]:
@@ -479,42 +405,3 @@ def _final_loss(curves: pd.DataFrame) -> float | None:
     """Mean of the last tenth of the steps: a single batch's loss says little. None if no step was made."""
     tail = curves.loss_value.tail(max(1, len(curves) // 10))
     return float(tail.mean()) if len(tail) else None
-
-
-def _rules(
-    evaluation: Evaluation, rules: Mapping[str, DecisionRule], classes: tuple[str, ...]
-) -> dict[str, Any]:
-    """What each decision rule makes of the test split: its offsets, the summary, a row a class."""
-    channels = len(rules["tuned"].offsets)
-    return {
-        name: {
-            "offsets": list(rule.offsets),
-            "metrics": summary(evaluation, classes, name),
-            "per_class": per_class(evaluation, classes, name),
-        }
-        for name, rule in {"argmax": DecisionRule.argmax(channels), **rules}.items()
-    }
-
-
-def _per_image_table(evaluation: Evaluation, dataset: Any) -> pd.DataFrame:
-    """(N, C, 3) counts of every rule as a table, one row an image and class; ``argmax`` comes first."""
-    rules = list(evaluation.by_rule)
-    images, classes, _ = evaluation.per_image.shape
-    counts = np.concatenate(
-        [found.per_image.reshape(-1, 3) for found in evaluation.by_rule.values()]
-    )
-    return pd.DataFrame(
-        {
-            "rule": np.repeat(np.asarray(rules, dtype=object), images * classes),
-            "image_id": np.tile(
-                np.repeat(np.asarray(dataset.ids, dtype=object), classes), len(rules)
-            ),
-            "group": np.tile(
-                np.repeat(np.asarray(dataset.groups, dtype=object), classes), len(rules)
-            ),
-            "class_index": np.tile(np.arange(classes), images * len(rules)),
-            "tp": counts[:, 0],
-            "fp": counts[:, 1],
-            "fn": counts[:, 2],
-        }
-    )

@@ -1,0 +1,234 @@
+"""A trained network judged again: what the evaluation says is replaced, what the training left is not."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+
+import pandas as pd
+import pytest
+
+from lossatlas import cli
+from lossatlas.experiments import ConfigError, RunConfig, Study, assessment, provenance, record
+from lossatlas.experiments.collect import collect
+from lossatlas.experiments.components import load_datasets
+from lossatlas.experiments.reassessment import reassess_run, reassess_study
+from lossatlas.experiments.record import read_run, replace_folder, restore_folder, run_path
+from lossatlas.experiments.training import train_run
+from lossatlas.metrics import DecisionRule
+
+SMALL_DIGITS = {"image_size": 32, "train_size": 24, "val_size": 6, "test_size": 6}
+QUICK = {
+    "dataset_params": SMALL_DIGITS,
+    "model_params": {"width": 4, "depth": 2},
+    "steps": 4,
+    "batch_size": 4,
+    "evaluations": 2,
+}
+CONFIG = RunConfig(**QUICK, loss="weighted_ce")
+STUDY = Study.model_validate(
+    {
+        "study": "tiny",
+        "question": "is it judged again?",
+        "datasets": [{"name": "digits", "params": SMALL_DIGITS}],
+        "models": [{"name": "unet", "params": QUICK["model_params"]}],
+        "losses": ["ce", "dice"],
+        "seeds": [0],
+        "training": {"steps": 2, "batch_size": 4, "evaluations": 1},
+        "tuning": {"lr": [0.003, 0.01], "seeds": [7]},
+        "runs_per_job": 8,
+    }
+)
+#: What the training leaves in a record.
+OF_THE_TRAINING = (
+    *("config", "status", "hashes", "final_loss", "wall_s", "train_s", "created_utc"),
+    *("code_version", "packages", "hardware", "data_checksums", "parameters"),
+)
+
+
+@pytest.fixture(scope="module")
+def datasets():
+    return load_datasets(CONFIG)
+
+
+@pytest.fixture(scope="module")
+def trained(datasets, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("trained")
+    train_run(CONFIG, datasets, runs_dir=folder, accelerator="cpu")
+    for run in STUDY.tuning_runs():
+        train_run(run[1], datasets, runs_dir=folder, accelerator="cpu")
+    for run in STUDY.reporting_runs({key: choice for key, choice in _selection(folder).items()}):
+        train_run(run[1], datasets, runs_dir=folder, accelerator="cpu")
+    return folder
+
+
+def _selection(runs_dir):
+    from lossatlas.experiments.tuning import select, write_selection
+
+    selection = select(STUDY, runs_dir)
+    write_selection(STUDY, selection, runs_dir)
+    return selection
+
+
+@pytest.fixture
+def runs_dir(trained, tmp_path):
+    return shutil.copytree(trained, tmp_path / "runs")
+
+
+@pytest.fixture
+def another_evaluation(monkeypatch):
+    """Theory's rule is another one, and so is the version of the code that it is part of."""
+    monkeypatch.setattr(
+        assessment, "theory_rule", lambda *_: DecisionRule(tuple(0.25 * k for k in range(11)))
+    )
+    monkeypatch.setattr(provenance, "evaluation_version", lambda: "another evaluation")
+
+
+def file_hashes(folder):
+    return {
+        name: hashlib.sha256((folder / name).read_bytes()).hexdigest()
+        for name in ("curves.parquet", "per_image.parquet", "predictions.npz")
+    }
+
+
+def visible(folder):
+    return sorted(path.name for path in folder.iterdir() if path.name != ".progress")
+
+
+def test_judged_again_by_the_same_code_a_run_is_the_same_to_the_bit(datasets, runs_dir):
+    folder = run_path(runs_dir, CONFIG)
+    files, before, names = file_hashes(folder), read_run(folder), visible(runs_dir)
+    network = (folder / "last.ckpt").read_bytes()
+    (folder / "train.ipynb").write_text("the executed notebook")
+    assert reassess_run(CONFIG, datasets, runs_dir=runs_dir, accelerator="cpu") == folder
+    after = read_run(folder)
+    assert file_hashes(folder) == files
+    assert (folder / "last.ckpt").read_bytes() == network
+    assert (folder / "train.ipynb").read_text() == "the executed notebook"
+    assert {key: value for key, value in after.items() if key != "evaluated"} == before
+    assert {"utc", "commit", "packages", "hardware"} <= set(after["evaluated"])
+    assert visible(runs_dir) == names
+
+
+@pytest.mark.usefixtures("another_evaluation")
+def test_another_evaluation_replaces_what_it_says_and_leaves_the_training_alone(datasets, runs_dir):
+    folder = run_path(runs_dir, CONFIG)
+    files, before = file_hashes(folder), read_run(folder)
+    reassess_run(CONFIG, datasets, runs_dir=runs_dir, accelerator="cpu")
+    after = read_run(folder)
+    assert after["rules"]["theory"]["offsets"] == [0.25 * k for k in range(11)]
+    assert after["rules"]["theory"] != before["rules"]["theory"]
+    assert after["rules"]["tuned"] == before["rules"]["tuned"]
+    assert after["code"] == before["code"] | {"evaluation": "another evaluation"}
+    assert {key: after[key] for key in OF_THE_TRAINING} == {
+        key: before[key] for key in OF_THE_TRAINING
+    }
+    changed = {name for name, digest in file_hashes(folder).items() if digest != files[name]}
+    assert changed == {"per_image.parquet"}, "which has the counts of theory's rule"
+
+
+def test_a_network_is_judged_on_the_data_that_it_was_trained_with_or_not_at_all(runs_dir):
+    folder = run_path(runs_dir, CONFIG)
+    before = (folder / "run.json").read_bytes()
+    other = load_datasets(CONFIG.model_copy(update={"dataset_params": {**SMALL_DIGITS, "seed": 1}}))
+    with pytest.raises(ConfigError, match="expected the train split that the run was made with"):
+        reassess_run(CONFIG, other, runs_dir=runs_dir)
+    assert (folder / "run.json").read_bytes() == before
+
+
+def test_what_was_never_trained_cannot_be_judged(datasets, tmp_path):
+    with pytest.raises(ConfigError, match="expected a finished run, got none: train it first"):
+        reassess_run(CONFIG, datasets, runs_dir=tmp_path)
+
+
+def test_a_failure_on_the_way_leaves_the_run_as_it_was(datasets, runs_dir, monkeypatch):
+    folder, names = run_path(runs_dir, CONFIG), visible(runs_dir)
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+
+    def full(*_, **__):
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr("lossatlas.experiments.reassessment.write_run", full)
+    with pytest.raises(OSError, match="no space"):
+        reassess_run(CONFIG, datasets, runs_dir=runs_dir, accelerator="cpu")
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+    assert visible(runs_dir) == names
+
+
+def test_killed_between_the_two_steps_of_a_replacement_the_old_folder_is_found(
+    tmp_path, monkeypatch
+):
+    new, final = tmp_path / "new", tmp_path / "final"
+    for folder in (new, final):
+        folder.mkdir()
+        (folder / "which").write_text(folder.name)
+    rename = os.replace
+
+    def killed_at_the_second(source, target):
+        if source == new:
+            raise KeyboardInterrupt
+        rename(source, target)
+
+    monkeypatch.setattr(record.os, "replace", killed_at_the_second)
+    with pytest.raises(KeyboardInterrupt):
+        replace_folder(new, final)
+    monkeypatch.undo()
+    assert not final.exists()
+    restore_folder(final)
+    assert (final / "which").read_text() == "final"
+    replace_folder(new, final)
+    assert (final / "which").read_text() == "new"
+    assert [path.name for path in tmp_path.iterdir()] == ["final"]
+
+
+def test_a_study_s_runs_are_judged_once_by_each_version_of_the_code(
+    runs_dir, monkeypatch, tmp_path
+):
+    told = []
+    assert reassess_study(STUDY, runs_dir=runs_dir, accelerator="cpu", say=told.append) == 0
+    assert told == []
+    monkeypatch.setattr(provenance, "evaluation_version", lambda: "another evaluation")
+    assert reassess_study(STUDY, runs_dir=runs_dir, accelerator="cpu", say=told.append) == 6
+    assert len(told) == 1 and "6 runs evaluated again" in told[0]
+    assert reassess_study(STUDY, runs_dir=runs_dir, accelerator="cpu", say=told.append) == 0
+    again = reassess_study(
+        STUDY, runs_dir=runs_dir, accelerator="cpu", everything=True, say=told.append
+    )
+    assert again == 6
+    assert "evaluated" not in read_run(run_path(runs_dir, CONFIG)), "it is not the study's"
+
+
+def test_runs_of_two_evaluations_are_not_mixed_in_silence(
+    datasets, runs_dir, tmp_path, monkeypatch
+):
+    results = {"runs_dir": runs_dir, "results_dir": tmp_path / "results"}
+    folder = collect(STUDY, **results)
+    before = pd.read_parquet(folder / "runs.parquet")
+    assert list(before.evaluated_utc) == list(before.created_utc)
+    assert json.loads((folder / "study.json").read_text())["provenance"]["evaluated_again"] is None
+
+    monkeypatch.setattr(provenance, "evaluation_version", lambda: "another evaluation")
+    one = RunConfig.model_validate_json(before.config[0])
+    reassess_run(one, datasets, runs_dir=runs_dir, accelerator="cpu")
+    with pytest.raises(ConfigError, match=r"got several \(evaluation: "):
+        collect(STUDY, **results)
+    reassess_study(STUDY, runs_dir=runs_dir, accelerator="cpu")
+    collect(STUDY, **results)
+    after = pd.read_parquet(folder / "runs.parquet")
+    kept = [name for name in before if name not in ("evaluated_utc", "code")]
+    pd.testing.assert_frame_equal(after[kept], before[kept])
+    assert (after.evaluated_utc >= after.created_utc).all()
+    source = json.loads((folder / "study.json").read_text())["provenance"]
+    assert source["evaluated_again"]["runs"] == len(after) == 2
+
+
+def test_the_command_says_what_it_did(runs_dir, tmp_path, monkeypatch, capsys):
+    file = tmp_path / "tiny.yaml"
+    file.write_text(json.dumps(STUDY.model_dump(exclude_none=True)))
+    command = ["evaluate", str(file), "--runs-dir", str(runs_dir), "--accelerator", "cpu"]
+    assert cli.main(command) == 0
+    assert "nothing to do" in capsys.readouterr().out
+    assert cli.main([*command, "--everything"]) == 0
+    assert "6 runs evaluated; `lossatlas collect" in capsys.readouterr().out
