@@ -165,11 +165,15 @@ def test_a_notebook_without_a_title_is_refused(tmp_path):
 
 
 def test_the_title_replaces_the_first_heading_and_leaves_the_text(tmp_path):
-    code = nbformat.v4.new_code_cell("f()", outputs=[output("**Why?**", **page.title(r"a\1b"))])
+    code = nbformat.v4.new_code_cell(
+        "f()", outputs=[output("**Why?**", **page.title({"study": r"a\1b"}))]
+    )
     path = tmp_path / "n.ipynb"
     nbformat.write(notebook_of(nbformat.v4.new_markdown_cell("# T\n\nwords"), code), path)
     page.finish(path)
     first = nbformat.read(path, as_version=4).cells[0]
     assert first.source == "# The losses compared: the study a\\1b\n\nwords"
-    assert page.title("x", of="x") == {}
-    assert list(page.title("y", "Why?", of="x").values()) == ["Why? the study y"]
+    assert page.title({"study": "x"}, of="x") == {}
+    assert list(page.title({"study": "y"}, "Why?", of="x").values()) == ["Why? the study y"]
+    own = {"study": "x", "title": "Its own"}
+    assert list(page.title(own, "Why?", of="x").values()) == ["Its own"]

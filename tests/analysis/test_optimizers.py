@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pandas as pd
 import pytest
 from imbalance_cases import write_imbalance
 
-from lossatlas.analysis import optimizers
+from lossatlas.analysis import optimizers, verdicts
 from lossatlas.analysis.records import RecordsError, load
+from lossatlas.theory import ledger
 
 LOSSES = {"ce": {"name": "ce", "params": {}}, "dice": {"name": "dice", "params": {}}}
 RATES = (0.003, 0.01, 0.03, 0.1)
@@ -188,3 +191,84 @@ def test_predictions_are_judged_by_the_runs_and_contradictions_come_first(one, f
     assert "fewer do" in lines[0] and "lags behind" in "".join(
         line for line in lines if "Held" in line
     )
+
+
+# --- the ledger's claims on learning rates
+
+
+def told(records):
+    """Verdicts on the claims 4 and 24, and the findings."""
+    found, awaiting = verdicts.verdicts(records)
+    assert not awaiting
+    return {claim: finding.verdict for claim, finding in found.items()}, found
+
+
+def with_scores(folder, tmp_path, scores):
+    """Records with other validation Dice: by (loss, optimiser), one a rate."""
+
+    def change(table):
+        for (loss, optimizer), values in scores.items():
+            for rate, value in zip(RATES, values, strict=True):
+                rows = (table.loss == loss) & (table.optimizer == optimizer) & (table.lr == rate)
+                table.loc[rows, "val_foreground_dice_tuned"] = value
+        return table
+
+    return changed(folder, tmp_path, change)
+
+
+FLAT, PEAK = (0.8, 0.8, 0.8, 0.8), (0.1, 0.8, 0.1, 0.1)
+
+
+@pytest.mark.parametrize(
+    ("dice", "ce", "expected"),
+    [(PEAK, FLAT, "true"), (FLAT, PEAK, "false"), (FLAT, FLAT, "false")],
+)
+def test_dice_is_unstable_where_fewer_rates_work(folder, tmp_path, dice, ce, expected):
+    scores = {(loss, o): s for loss, s in (("dice", dice), ("ce", ce)) for o in ("adamw", "sgd")}
+    assert told(with_scores(folder, tmp_path, scores))[0]["4"] == expected
+
+
+def test_dice_is_unstable_under_one_optimiser_alone(folder, tmp_path):
+    scores = {("dice", "sgd"): PEAK, ("ce", "sgd"): FLAT}
+    scores |= {("dice", "adamw"): FLAT, ("ce", "adamw"): FLAT}
+    verdict, found = told(with_scores(folder, tmp_path, scores))
+    assert verdict["4"] == "conditional"
+    assert "ewer rates work at 9.9\N{NO-BREAK SPACE}% with SGD" in found["4"].condition
+
+
+def test_runs_that_diverge_with_dice_alone_are_a_condition(folder, tmp_path):
+    def end(table):
+        table["val_foreground_dice_tuned"] = np.where(table.lr == 0.01, 0.8, 0.1)
+        one = (table.loss == "dice") & (table.lr == 0.1) & (table.optimizer == "sgd")
+        table.loc[one & (table.seed == 1000), "status"] = "diverged at step 3"
+        return table
+
+    verdict, found = told(changed(folder, tmp_path, end))
+    assert verdict["4"] == "conditional", "as many rates work"
+    assert "Tuning runs that diverged: 1 against 0" in found["4"].because
+    assert "more runs diverged" in found["4"].condition
+
+
+@pytest.mark.parametrize(
+    ("dice", "expected"),
+    [((0.9,) * 4, "true"), ((0.7,) * 4, "false"), ((0.9, 0.7, 0.8, 0.8), "undecided")],
+)
+def test_dice_is_fast_where_it_is_ahead_at_equal_rates_and_never_behind(
+    folder, tmp_path, dice, expected
+):
+    scores = {(loss, o): s for loss, s in (("dice", dice), ("ce", FLAT)) for o in ("adamw", "sgd")}
+    verdict, found = told(with_scores(folder, tmp_path, scores))
+    assert verdict["24"] == expected
+    assert "2 tuning seeds a rate and no intervals" in found["24"].condition
+
+
+def test_the_claims_of_such_a_study_are_written_for_the_ledger(folder, tmp_path):
+    path = verdicts.write(changed(folder, tmp_path, lambda table: table).folder)
+    content = json.loads(path.read_text(encoding="utf-8"))
+    assert set(content["verdicts"]) == {"4", "24"}
+    (claim,) = (claim for claim in ledger.load()[1] if claim.id == "24")
+    target = tmp_path / "results" / "optimizers"
+    target.mkdir(parents=True)
+    (target / "verdicts.json").write_bytes(path.read_bytes())
+    (line,) = ledger.further(claim, tmp_path / "results")
+    assert line.startswith("The study `optimizers` says: **")

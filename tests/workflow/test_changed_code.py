@@ -83,3 +83,38 @@ def moments(study):
         for member, config in study.reporting_runs()
         if (run_path("runs", config) / "run.json").is_file()
     }
+
+
+@pytest.mark.timeout(1200)
+def test_where_the_evaluation_alone_has_changed_networks_are_judged_anew_and_not_trained(
+    copied, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    forget_versions()
+    study = load_study(str(checkout(tmp_path, runs_per_job=4)))
+    assert cli.main(["run", "tiny.yaml"]) == 0, capsys.readouterr()
+    networks = {path: path.stat().st_mtime_ns for path in tmp_path.glob("runs/*/last.ckpt")}
+    assert len(networks) == 2
+    before = moments(study)
+
+    edited = copied / "experiments" / "evaluation.py"
+    text = edited.read_text()
+    assert "class RuleResult" in text
+    edited.write_text(
+        text.replace("@dataclass(frozen=True)", "EDITED = True\n\n\n@dataclass(frozen=True)", 1)
+    )
+    forget_versions()
+    capsys.readouterr()
+    assert cli.main(["run", "tiny.yaml"]) == 0
+    said = capsys.readouterr().out
+    assert "evaluation: 2 runs" in said
+    assert "`lossatlas evaluate tiny.yaml` judges their networks anew" in said
+    assert moments(study) == before, "nobody asked for it"
+
+    assert cli.main(["run", "tiny.yaml", "--stale"]) == 0
+    assert "2 runs evaluated again" in capsys.readouterr().out
+    assert all(after != before[key] for key, after in moments(study).items())
+    assert {path: path.stat().st_mtime_ns for path in networks} == networks
+    source = json.loads((tmp_path / "results/tiny/study.json").read_text())["provenance"]
+    assert source["outdated_runs"] == 0
+    assert source["evaluated_again"]["runs"] == 2

@@ -319,9 +319,11 @@ def provenance(records: Records) -> str:
             f"`{again.get('commit') or 'unknown'}`{state}, the last on {again['utc']}; none was trained again."
         )
     if source.get("outdated_runs"):
+        names = [f"{name} ({n})" for name, n in source.get("outdated_components", {}).items()]
+        what = f"; by component: {', '.join(names)}" if names else ""
         lines.append(
-            f"- **{source['outdated_runs']} of {len(records.runs)} runs were made by other code than the one this "
-            f"page was made with**; `lossatlas run --fresh {records.name}` makes them anew."
+            f"- **{source['outdated_runs']} of {len(records.runs)} runs were made by other code than the one their "
+            f"records were collected with**{what}. `lossatlas run --fresh {records.name}` makes them anew."
         )
     if hardware:
         device = hardware.get("gpu") or hardware.get("cpu") or hardware.get("machine")

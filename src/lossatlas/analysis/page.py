@@ -8,6 +8,7 @@ other, gives the page the study's name as its title, and folds the code away.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +20,18 @@ _HEADING = re.compile(r"#{1,6} \S")
 TITLE_KEY = "lossatlas_title"
 
 
-def title(name: str, heading: str = "The losses compared:", *, of: str = "") -> dict[str, str]:
+def title(
+    study: Mapping[str, Any], heading: str = "The losses compared:", *, of: str = ""
+) -> dict[str, str]:
     """Metadata for ``IPython.display.display``: the title of the page that `finish` writes.
 
-    It is `heading` with the study's `name`. A report on several studies keeps its own first heading for
-    the study `of`.
+    It is the study's own ``title`` or, where it has none, `heading` with the study's name. A report on
+    several studies keeps its own first heading for the study `of`.
     """
-    return {} if name == of else {TITLE_KEY: f"{heading} the study {name}"}
+    own = study.get("title")
+    if study["study"] == of and not own:
+        return {}
+    return {TITLE_KEY: own or f"{heading} the study {study['study']}"}
 
 
 def finish(path: str | Path) -> None:

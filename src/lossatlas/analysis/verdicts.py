@@ -13,13 +13,14 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from lossatlas.analysis import optimizers
 from lossatlas.analysis.imbalance.checks import (
     Check,
     ahead,
@@ -28,6 +29,7 @@ from lossatlas.analysis.imbalance.checks import (
     larger,
     listed,
     negated,
+    places,
     precise,
     smaller,
     spread,
@@ -37,6 +39,7 @@ from lossatlas.analysis.imbalance.share import gap_to_best, mostly_closed
 from lossatlas.analysis.imbalance.study import RULE_NAMES, Fraction, Imbalance
 from lossatlas.analysis.imbalance.training import WORKS, sensitivity
 from lossatlas.analysis.inference import Difference
+from lossatlas.analysis.optimizers import Comparison, Sweep
 from lossatlas.analysis.records import Records, RecordsError, load
 from lossatlas.analysis.style import per_cent
 
@@ -76,10 +79,13 @@ def verdicts(records: Records) -> tuple[dict[str, Finding], dict[str, str]]:
     RecordsError
         The study is none for which verdicts are written.
     """
+    if optimizers.is_sweep(records):
+        return of_sweep(records)
     if not is_known(records):
         raise RecordsError(
             f"{records.folder}: no verdicts are computed from the study {records.name!r}; "
-            f"expected a study of imbalance: binary, one model, several foreground fractions"
+            f"expected a study of imbalance: binary, one model, several foreground fractions; or one that tunes with "
+            f"two optimisers"
         )
     return of_study(Imbalance(records))
 
@@ -94,6 +100,15 @@ def of_study(study: Imbalance) -> tuple[dict[str, Finding], dict[str, str]]:
         except NotThere as error:
             awaiting[claim] = f"The records do not settle it yet: {error}."
     return found, awaiting
+
+
+def of_sweep(records: Records) -> tuple[dict[str, Finding], dict[str, str]]:
+    """The same from a study that tunes with two optimisers, for the claims on learning rates."""
+    compared = [one for one in optimizers.compare(records) if {"dice", "ce"} <= set(one.losses)]
+    if not compared:
+        why = "The records do not settle it: there are no runs of `dice` and of `ce`."
+        return {}, dict.fromkeys(("4", "24"), why)
+    return {"4": _fewer_rates(compared), "24": _fast(compared)}, {}
 
 
 def page(study: Imbalance) -> str:
@@ -151,6 +166,7 @@ def write(folder: str | Path) -> Path:
         "missing_runs": records.missing_runs,
         "created_utc": records.study["provenance"].get("created_utc"),
         "commit": records.study["provenance"].get("commit"),
+        "fingerprint": records.study.get("fingerprint"),
         "verdicts": {
             claim: _entry(finding) | {"supplement": claim in _SUPPLEMENTS}
             for claim, finding in sorted(found.items())
@@ -440,6 +456,75 @@ def _the_way_to_go(study: Imbalance, ce: str) -> Finding:
     return Finding(said, because, condition, checks)
 
 
+# ---------------------------------------------------------------- claims on learning rates
+
+
+def _fewer_rates(compared: Sequence[Comparison], dice: str = "dice", ce: str = "ce") -> Finding:
+    """4: training with Dice becomes more unstable, under two optimisers."""
+    checks, diverged = [], np.zeros(2, dtype=int)
+    for one, optimizer, mine, theirs in _swept(compared, dice, ce):
+        counts = mine.working(mine.best_score), theirs.working(theirs.best_score)
+        found = f"{counts[0]} of {len(mine.rates)} rates against {counts[1]}"
+        where = f"{one.text} with {optimizers.NAMES[optimizer]}"
+        checks.append(Check(where, counts[0] < counts[1], found))
+        diverged += mine.diverged, theirs.diverged
+    said, condition = combined(checks), _condition(checks, "fewer rates work", "not fewer")
+    if said == "false" and diverged[0] > diverged[1]:
+        said, condition = "conditional", "Nowhere do fewer rates work, but more runs diverged."
+    because = (
+        f"Learning rates that reach {per_cent(WORKS)} of the loss's best validation Dice, `{dice}` against "
+        f"`{ce}`: {_everywhere(checks)}. Tuning runs that diverged: {diverged[0]} against {diverged[1]}."
+    )
+    condition = f"{condition} {_no_intervals(compared)}".strip()
+    return Finding(said, because, condition, {f"fewer learning rates work for `{dice}`": checks})
+
+
+def _fast(compared: Sequence[Comparison], dice: str = "dice", ce: str = "ce") -> Finding:
+    """24: therefore Dice converges fast: at one rate for both it is ahead where the tuning runs end."""
+    checks = []
+    for one, optimizer, mine, theirs in _swept(compared, dice, ce):
+        apart = mine.mean - theirs.mean
+        margin = optimizers.SMALLEST_EFFECT
+        ahead_at, behind_at = int((apart > margin).sum()), int((apart < -margin).sum())
+        holds = True if ahead_at and not behind_at else (None if ahead_at else False)
+        found = f"ahead at {ahead_at}, behind at {behind_at} of {len(mine.rates)} rates"
+        where = f"{one.text} with {optimizers.NAMES[optimizer]}"
+        checks.append(Check(where, holds, found))
+    because = (
+        f"Validation Dice at the threshold tuned there, where the tuning runs end, `{dice}` beside `{ce}` at one "
+        f"rate for both ({optimizers.SMALLEST_EFFECT:g} or more apart): {_everywhere(checks)}."
+    )
+    always, never = places(checks, True), places(checks, False)
+    condition = " ".join(
+        [
+            *([f"Never behind {always}."] if always else []),
+            *([f"Nowhere ahead {never}."] if never else []),
+            _no_intervals(compared),
+        ]
+    )
+    statement = f"at one rate for both `{dice}` is ahead at some rate and behind at none"
+    return Finding(combined(checks), because, condition, {statement: checks})
+
+
+def _no_intervals(compared: Sequence[Comparison]) -> str:
+    """What is said of every comparison of tuning runs."""
+    seeds = next(iter(compared[0].sweeps.values())).scores.shape[1]
+    return f"{seeds} tuning seeds a rate and no intervals: counts, not tests."
+
+
+def _swept(
+    compared: Sequence[Comparison], dice: str, ce: str
+) -> Iterator[tuple[Comparison, str, Sweep, Sweep]]:
+    for one in compared:
+        for optimizer in one.optimizers:
+            yield one, optimizer, one.sweeps[dice, optimizer], one.sweeps[ce, optimizer]
+
+
+def _everywhere(checks: Sequence[Check]) -> str:
+    """Every check in full: ``3 of 6 rates against 3 at 10 % with SGD, …``."""
+    return ", ".join(f"{check.found} at {check.where}" for check in checks)
+
+
 _Judge = Callable[..., Finding]
 _ALL = "every loss"
 
@@ -549,4 +634,4 @@ def _condition(checks: Sequence[Check], held: str, failed: str) -> str:
     return f"{text[0].upper()}{text[1:]}."
 
 
-__all__ = ["Finding", "describe", "is_known", "of_study", "page", "verdicts", "write"]
+__all__ = ["Finding", "describe", "is_known", "of_study", "of_sweep", "page", "verdicts", "write"]

@@ -18,6 +18,7 @@ import json
 import math
 import shutil
 import tempfile
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -475,6 +476,11 @@ def outdated(records: Iterable[Mapping[str, Any]]) -> int:
     return sum(bool(changed_components(record)) for record in records)
 
 
+def _outdated_components(records: Iterable[Mapping[str, Any]]) -> dict[str, int]:
+    """By component (loss, model, data, training, evaluation), how many runs were made with other code of it."""
+    return dict(Counter(name for record in records for name in changed_components(record)))
+
+
 def _require_same_test_set(folder: Path, test_set: Any) -> None:
     """A prediction may only be laid over the images that it was made for."""
     used = read_run(folder)["data_checksums"]["test"]
@@ -531,6 +537,7 @@ def _describe(
         "schema": SCHEMA,
         "study": study.study,
         "question": study.question,
+        "title": study.title,
         "datasets": labels(study.datasets),
         "dataset_params": {dataset.label: dataset.params for dataset in study.datasets},
         "models": labels(study.models),
@@ -550,6 +557,7 @@ def _describe(
         "provenance": {
             "commit": ", ".join(sorted({record.get("commit", "") for record in records.values()})),
             "outdated_runs": outdated(records.values()),
+            "outdated_components": _outdated_components(records.values()),
             "dirty": any(record.get("dirty", False) for record in records.values()),
             "code_versions": sorted({record["code_version"] for record in records.values()}),
             "created_utc": max(record["created_utc"] for record in records.values()),
