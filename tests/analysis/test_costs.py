@@ -118,6 +118,22 @@ def test_the_page_has_a_column_for_each_size_and_names_the_bottleneck(measured):
     assert "busy" not in text
 
 
+def test_what_is_lost_among_the_starts_is_said_and_no_number_is_made_of_it(measured):
+    engine, workflow = measured.engine.copy(), measured.workflow.copy()
+    engine.loc[(engine.what == "notebook") & (engine.runs == 6), "core_s"] = 10.7
+    workflow.loc[workflow.stage == "graph", "exponent"] = float("nan")
+    quiet = dataclasses.replace(measured, engine=engine, workflow=workflow)
+    assert quiet.per_run_s("notebook") == 0
+    assert quiet.start_s("notebook") == pytest.approx(11.0)
+    # without an exponent, in proportion
+    assert quiet.stage_s("graph", 5_000) == pytest.approx(2 + 10 * 5)
+    text = costs.page(quiet)
+    assert "less than can be measured to a notebook" in text
+    assert "nan" not in text and "-0." not in text
+    assert "up to 100 runs the stage costs no more than its start" in text
+    assert "up to 100 runs" not in costs.page(measured)
+
+
 def test_a_busy_machine_is_owned_up_to(measured):
     measured.machine["load_average_before_and_after"] = [9.2, 9.0]
     assert "a load of 9 on 2 cores" in costs.page(measured)

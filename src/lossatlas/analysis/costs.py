@@ -57,9 +57,12 @@ class Measured:
         return next((name for name in REFERENCE if name in self.run_s), next(iter(self.run_s)))
 
     def per_run_s(self, what: str) -> float:
-        """What each further run of one step adds to a ``job`` or a ``notebook``: all that is not training."""
+        """What each further run of one step adds to a ``job`` or a ``notebook``: all that is not training.
+
+        0 where several runs took no longer than one: it is less than two starts differ by.
+        """
         rows = self._of(what)
-        return float(rows.iloc[-1] - rows.iloc[0]) / (rows.index[-1] - rows.index[0])
+        return max(0.0, float(rows.iloc[-1] - rows.iloc[0]) / (rows.index[-1] - rows.index[0]))
 
     def start_s(self, what: str) -> float:
         """What a ``job`` or a ``notebook`` takes beside its runs: interpreter, kernel, imports, figures."""
@@ -92,8 +95,8 @@ class Measured:
         """
         rows = self.workflow[self.workflow.stage == stage].sort_values("runs")
         start, largest = float(rows.core_s.iloc[0]), rows.iloc[-1]
-        exponent = max(1.0, self.exponent(stage))
-        return start + float(largest.beyond_start_s) * (size / float(largest.runs)) ** exponent
+        grown = (size / float(largest.runs)) ** self._at_least_in_proportion(stage)
+        return start + float(largest.beyond_start_s) * grown
 
     def engine_s(self, runs: float) -> float:
         """Seconds on a core of Snakemake's own process while it runs the jobs of so many runs; NaN if not measured.
@@ -105,14 +108,20 @@ class Measured:
             return float("nan")
         first, largest = rows.iloc[0], rows.iloc[-1]
         beyond = float(largest.own_s - first.own_s)
-        return float(first.own_s) + beyond * (runs / float(largest.runs)) ** max(
-            1.0, self.exponent("jobs")
-        )
+        grown = (runs / float(largest.runs)) ** self._at_least_in_proportion("jobs")
+        return float(first.own_s) + beyond * grown
 
     def exponent(self, stage: str) -> float:
-        """How a stage's cost beyond its start grows between the two largest sizes: 1 is in proportion."""
+        """How a stage's cost beyond its start grows between the two largest sizes: 1 is in proportion.
+
+        NaN where the smaller of the two costs no more than a start.
+        """
         rows = self.workflow[self.workflow.stage == stage].sort_values("runs")
         return float(rows.exponent.iloc[-1])
+
+    def _at_least_in_proportion(self, stage: str) -> float:
+        exponent = self.exponent(stage)
+        return 1.0 if math.isnan(exponent) else max(1.0, exponent)
 
 
 def load(bench: str | Path = "results/bench", results: str | Path = "results") -> Measured:
@@ -220,9 +229,14 @@ def _what_was_measured(measured: Measured) -> list[str]:
         if load > cores + 0.5
         else ""
     )
+    adds = {
+        what: f"{seconds:.2f} s" if seconds else "less than can be measured"
+        for what in ("job", "notebook")
+        for seconds in [measured.per_run_s(what)]
+    }
     return [
-        f"A run took {studies}. A further run of one step adds {measured.per_run_s('job'):.2f} s to a job and "
-        f"{measured.per_run_s('notebook'):.2f} s to a notebook. A job's process starts in "
+        f"A run took {studies}. A further run of one step adds {adds['job']} to a job and {adds['notebook']} to a "
+        f"notebook. A job's process starts in "
         f"{measured.start_s('job'):.1f} s, {process:.1f} s of which are imports that any training needs; a notebook, "
         f"with its figures, takes {measured.start_s('notebook'):.1f} s beside its runs, {kernel:.1f} s of which are a "
         f"kernel with those imports.{busy}",
@@ -251,7 +265,15 @@ def _growth(measured: Measured) -> list[str]:
         of_stage = rows[rows.stage == stage].sort_values("runs")
         times = " | ".join(f"{seconds:.1f} s" for seconds in of_stage.core_s)
         each = f"{of_stage.ms_per_run.iloc[-1]:.1f} ms"
-        lines.append(f"| {text} | {times} | {each} | {measured.exponent(stage):.2f} |")
+        exponent = measured.exponent(stage)
+        grows = "–" if math.isnan(exponent) else f"{exponent:.2f}"
+        lines.append(f"| {text} | {times} | {each} | {grows} |")
+    if any(math.isnan(measured.exponent(stage)) for stage in words):
+        small = _count(sizes[-2])
+        lines += [
+            "",
+            f"–: up to {small} runs the stage costs no more than its start; it grows later.",
+        ]
     return lines
 
 
