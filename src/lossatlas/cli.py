@@ -38,7 +38,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     _add_engine(run)
     run.add_argument("--fresh", action="store_true", help="train all anew, also what is there")
     run.add_argument(
-        "--stale", action="store_true", help="train those anew whose code has changed since"
+        "--stale",
+        action="store_true",
+        help="train those anew whose code has changed since; where that is the evaluation's alone, judge them anew",
     )
     _add_mixed(run)
     run.set_defaults(run=_run)
@@ -286,6 +288,7 @@ def _collect(given: argparse.Namespace) -> None:
 
     require_checkout()
     study = load_study(given.study)
+    judged = (Path("results") / study.study / "verdicts.json").is_file()
     folder = collect(
         study,
         runs_dir=given.runs_dir,
@@ -294,6 +297,10 @@ def _collect(given: argparse.Namespace) -> None:
         fewer=getattr(given, "fewer", False),
     )
     print(folder)
+    if judged and not (folder / "verdicts.json").is_file():
+        print(
+            f"the verdicts went with the records that they came from: lossatlas verdicts {study.study}"
+        )
 
 
 def _evaluate(given: argparse.Namespace) -> None:
@@ -307,7 +314,8 @@ def _evaluate(given: argparse.Namespace) -> None:
         everything=given.everything,
     )
     if count:
-        print(f"{count} runs evaluated; `lossatlas collect {given.study}` takes them up")
+        where = "" if given.runs_dir == "runs" else f" --runs-dir {given.runs_dir}"
+        print(f"{count} runs evaluated; `lossatlas collect {given.study}{where}` takes them up")
     else:
         print(
             "nothing to do: every finished run was judged by today's code (--everything repeats it)"

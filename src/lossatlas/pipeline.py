@@ -24,7 +24,7 @@ from lossatlas.experiments import ConfigError, Study, load_study, tuning
 from lossatlas.experiments.jobs import all_jobs, report_path
 from lossatlas.experiments.plan import Run, needed, notebook_error, survey
 from lossatlas.experiments.progress import beats, forget_failure
-from lossatlas.experiments.record import NoRunsError, is_complete, run_path
+from lossatlas.experiments.record import NoRunsError, is_complete, run_path, undo_interrupted
 
 BOOK = Path("book")
 GENERATED = BOOK / "generated"
@@ -112,17 +112,19 @@ def run_study(
     study = load_study(file)
     name = study.study
     _require_report(study)
+    undo_interrupted(runs_dir)
     before = survey(study, runs_dir)
     outdated = _stale(before)
     if fresh or stale or needed(before):
         _require_components(file)
     if fresh or stale:
         retrained = before if fresh else [run for run, what in outdated if what != JUDGED]
-        _forget_runs(study, retrained, runs_dir)
-        if JUDGED in [what for _, what in outdated] and not fresh:
+        if not fresh and len(retrained) < len(outdated):
             from lossatlas.experiments.reassessment import reassess_study
 
-            reassess_study(study, runs_dir=runs_dir, say=say)
+            forgotten = {run.member for run in retrained}
+            reassess_study(study, runs_dir=runs_dir, but=forgotten, say=say)
+        _forget_runs(study, retrained, runs_dir)
         before, outdated = survey(study, runs_dir), []
     say(f"study {name}: {len(before)} runs, {len(before) - len(needed(before))} already there")
     _say_stale(file, study, outdated)
@@ -274,10 +276,13 @@ def _say_stale(file: str, study: Study, stale: Sequence[tuple[Run, list[str]]]) 
     for changed, runs in groups.items():
         ids = ", ".join(run.config.run_id for run in runs[:4] if run.config)
         say(f"  {changed}: {len(runs)} runs ({ids}{', …' if len(runs) > 4 else ''})")
-    if any(what != JUDGED for _, what in stale):
-        say(f"  `lossatlas run --stale {file}` trains them anew, and no others")
-    else:
-        say(f"  `lossatlas evaluate {file}` judges their networks anew; none need be trained")
+    judged = sum(what == JUDGED for _, what in stale)
+    if judged < len(stale):
+        say(f"  `lossatlas run --stale {file}` trains anew what must be, and no others")
+    if judged:
+        say(
+            f"  `lossatlas evaluate {file}` judges their networks anew where that alone has changed"
+        )
 
 
 def _require_components(file: str) -> None:

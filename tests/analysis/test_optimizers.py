@@ -51,6 +51,8 @@ def folder(tmp_path_factory):
     curves = pd.read_parquet(folder / "curves.parquet")
     curves["grad_norm"] = curves.loss.map(NORM)
     curves.to_parquet(folder / "curves.parquet")
+    study = json.loads((folder / "study.json").read_text())
+    (folder / "study.json").write_text(json.dumps(study | {"report": "optimizers"}))
     return folder
 
 
@@ -236,7 +238,16 @@ def test_dice_is_unstable_under_one_optimiser_alone(folder, tmp_path):
     assert "ewer rates work at 9.9\N{NO-BREAK SPACE}% with SGD" in found["4"].condition
 
 
-def test_runs_that_diverge_with_dice_alone_are_a_condition(folder, tmp_path):
+def test_a_loss_that_learns_nothing_at_any_rate_has_no_rate_that_works(folder, tmp_path):
+    low = (0.01, 0.02, 0.01, 0.01)
+    scores = {("dice", o): low for o in ("adamw", "sgd")}
+    scores |= {("ce", o): PEAK for o in ("adamw", "sgd")}
+    verdict, found = told(with_scores(folder, tmp_path, scores))
+    assert verdict["4"] == "true"
+    assert "0 of 4 rates against 1" in found["4"].because
+
+
+def test_runs_that_diverged_are_counted_and_one_of_them_decides_nothing(folder, tmp_path):
     def end(table):
         table["val_foreground_dice_tuned"] = np.where(table.lr == 0.01, 0.8, 0.1)
         one = (table.loss == "dice") & (table.lr == 0.1) & (table.optimizer == "sgd")
@@ -244,14 +255,28 @@ def test_runs_that_diverge_with_dice_alone_are_a_condition(folder, tmp_path):
         return table
 
     verdict, found = told(changed(folder, tmp_path, end))
-    assert verdict["4"] == "conditional", "as many rates work"
-    assert "Tuning runs that diverged: 1 against 0" in found["4"].because
-    assert "more runs diverged" in found["4"].condition
+    assert verdict["4"] == "false", "as many rates work"
+    assert "Tuning runs that diverged: 1 against 0, of 16 each" in found["4"].because
+
+
+def test_a_lead_in_one_seed_of_two_or_of_losses_that_learn_nothing_is_none(folder, tmp_path):
+    def change(table):
+        table["val_foreground_dice_tuned"] = np.where(table.lr == 0.01, 0.8, 0.01)
+        dice = table.loss == "dice"
+        table.loc[dice & (table.lr == 0.01) & (table.seed == 1000), "val_foreground_dice_tuned"] = (
+            0.9
+        )
+        table.loc[dice & (table.lr == 0.1), "val_foreground_dice_tuned"] = 0.1
+        return table
+
+    verdict, found = told(changed(folder, tmp_path, change))
+    assert verdict["24"] == "false"
+    assert "ahead at 0, behind at 0 of 1 rates" in found["24"].because
 
 
 @pytest.mark.parametrize(
     ("dice", "expected"),
-    [((0.9,) * 4, "true"), ((0.7,) * 4, "false"), ((0.9, 0.7, 0.8, 0.8), "undecided")],
+    [((0.9,) * 4, "true"), ((0.7,) * 4, "false"), ((0.9, 0.7, 0.8, 0.8), "false")],
 )
 def test_dice_is_fast_where_it_is_ahead_at_equal_rates_and_never_behind(
     folder, tmp_path, dice, expected

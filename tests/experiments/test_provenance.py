@@ -74,7 +74,8 @@ def test_a_change_of_the_class_weights_concerns_the_losses_that_have_them(edit):
     [
         ("experiments/training.py", "import math\n", "training"),
         ("experiments/evaluation.py", "import math\n", "evaluation"),
-        ("metrics/overlap.py", "import torch\n", "evaluation"),
+        ("metrics/calibration.py", "import torch\n", "evaluation"),
+        ("metrics/overlap.py", "import torch\n", "training"),
         ("models/_common.py", "from torch import Tensor, nn\n", "model"),
         ("data/digits.py", "import numpy as np\n", "data"),
     ],

@@ -9,14 +9,17 @@ import shutil
 
 import pandas as pd
 import pytest
+import torch
 
 from lossatlas import cli
 from lossatlas.experiments import ConfigError, RunConfig, Study, assessment, provenance, record
 from lossatlas.experiments.collect import collect
 from lossatlas.experiments.components import load_datasets
+from lossatlas.experiments.plan import needed, survey
 from lossatlas.experiments.reassessment import reassess_run, reassess_study
-from lossatlas.experiments.record import read_run, replace_folder, restore_folder, run_path
+from lossatlas.experiments.record import read_run, replace_folder, run_path
 from lossatlas.experiments.training import train_run
+from lossatlas.experiments.tuning import read_selection, select, write_selection
 from lossatlas.metrics import DecisionRule
 
 SMALL_DIGITS = {"image_size": 32, "train_size": 24, "val_size": 6, "test_size": 6}
@@ -27,6 +30,8 @@ QUICK = {
     "batch_size": 4,
     "evaluations": 2,
 }
+#: Wide enough that the memory format changes the last digits.
+WIDER = {"width": 16, "depth": 2}
 CONFIG = RunConfig(**QUICK, loss="weighted_ce")
 STUDY = Study.model_validate(
     {
@@ -65,8 +70,6 @@ def trained(datasets, tmp_path_factory):
 
 
 def _selection(runs_dir):
-    from lossatlas.experiments.tuning import select, write_selection
-
     selection = select(STUDY, runs_dir)
     write_selection(STUDY, selection, runs_dir)
     return selection
@@ -97,12 +100,19 @@ def visible(folder):
     return sorted(path.name for path in folder.iterdir() if path.name != ".progress")
 
 
-def test_judged_again_by_the_same_code_a_run_is_the_same_to_the_bit(datasets, runs_dir):
-    folder = run_path(runs_dir, CONFIG)
+@pytest.mark.parametrize("channels_last", [False, True])
+def test_judged_again_by_the_same_code_a_run_is_the_same_to_the_bit(
+    datasets, runs_dir, channels_last
+):
+    config = CONFIG.model_copy(update={"channels_last": channels_last, "model_params": WIDER})
+    folder = train_run(config, datasets, runs_dir=runs_dir, accelerator="cpu")
     files, before, names = file_hashes(folder), read_run(folder), visible(runs_dir)
     network = (folder / "last.ckpt").read_bytes()
     (folder / "train.ipynb").write_text("the executed notebook")
-    assert reassess_run(CONFIG, datasets, runs_dir=runs_dir, accelerator="cpu") == folder
+    torch.set_num_threads(before["hardware"]["threads"] + 1)
+    assert reassess_run(config, datasets, runs_dir=runs_dir, accelerator="cpu") == folder
+    assert torch.get_num_threads() == before["hardware"]["threads"] + 1
+    torch.set_num_threads(before["hardware"]["threads"])
     after = read_run(folder)
     assert file_hashes(folder) == files
     assert (folder / "last.ckpt").read_bytes() == network
@@ -138,6 +148,17 @@ def test_a_network_is_judged_on_the_data_that_it_was_trained_with_or_not_at_all(
     assert (folder / "run.json").read_bytes() == before
 
 
+@pytest.mark.parametrize("component", ["model", "loss"])
+def test_weights_are_not_judged_in_another_network_or_loss(datasets, runs_dir, component):
+    path = run_path(runs_dir, CONFIG) / "run.json"
+    made = json.loads(path.read_text())
+    made |= {"code_version": "another", "code": made["code"] | {component: "another"}}
+    path.write_text(json.dumps(made))
+    with pytest.raises(ConfigError, match=f"that of its {component} has changed since: train it"):
+        reassess_run(CONFIG, datasets, runs_dir=runs_dir)
+    assert json.loads(path.read_text()) == made
+
+
 def test_what_was_never_trained_cannot_be_judged(datasets, tmp_path):
     with pytest.raises(ConfigError, match="expected a finished run, got none: train it first"):
         reassess_run(CONFIG, datasets, runs_dir=tmp_path)
@@ -150,37 +171,110 @@ def test_a_failure_on_the_way_leaves_the_run_as_it_was(datasets, runs_dir, monke
     def full(*_, **__):
         raise OSError("no space left on device")
 
-    monkeypatch.setattr("lossatlas.experiments.reassessment.write_run", full)
+    monkeypatch.setattr("lossatlas.experiments.reassessment.write_assessment", full)
     with pytest.raises(OSError, match="no space"):
         reassess_run(CONFIG, datasets, runs_dir=runs_dir, accelerator="cpu")
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
     assert visible(runs_dir) == names
 
 
-def test_killed_between_the_two_steps_of_a_replacement_the_old_folder_is_found(
-    tmp_path, monkeypatch
-):
-    new, final = tmp_path / "new", tmp_path / "final"
-    for folder in (new, final):
+@pytest.fixture
+def two_folders(tmp_path):
+    folders = tmp_path / "new", tmp_path / "final"
+    for folder in folders:
         folder.mkdir()
         (folder / "which").write_text(folder.name)
+    return folders
+
+
+def test_whatever_is_raised_between_the_two_steps_of_a_replacement_the_old_folder_is_back(
+    two_folders, tmp_path, monkeypatch
+):
+    new, final = two_folders
     rename = os.replace
 
-    def killed_at_the_second(source, target):
+    def stopped_at_the_second(source, target):
         if source == new:
             raise KeyboardInterrupt
         rename(source, target)
 
-    monkeypatch.setattr(record.os, "replace", killed_at_the_second)
+    monkeypatch.setattr(record.os, "replace", stopped_at_the_second)
     with pytest.raises(KeyboardInterrupt):
         replace_folder(new, final)
     monkeypatch.undo()
-    assert not final.exists()
-    restore_folder(final)
     assert (final / "which").read_text() == "final"
     replace_folder(new, final)
     assert (final / "which").read_text() == "new"
     assert [path.name for path in tmp_path.iterdir()] == ["final"]
+
+
+def cut_short(folder):
+    """As a process leaves a folder that is killed between the two steps of its replacement."""
+    folder.rename(folder.with_name(f".{folder.name}-old"))
+    unfinished = folder.with_name(f".{folder.name}-evaluated-abc")
+    unfinished.mkdir()
+    (unfinished / "run.json").write_text("{}")
+
+
+def test_a_run_whose_replacement_was_cut_short_is_found_by_the_same_call(runs_dir, monkeypatch):
+    names = visible(runs_dir)
+    (_, config), *_ = STUDY.tuning_runs()
+    before = read_run(run_path(runs_dir, config))
+    cut_short(run_path(runs_dir, config))
+    monkeypatch.setattr(provenance, "evaluation_version", lambda: "another evaluation")
+    assert reassess_study(STUDY, runs_dir=runs_dir, accelerator="cpu") == 6
+    assert read_run(run_path(runs_dir, config))["hashes"] == before["hashes"]
+    assert [name for name in visible(runs_dir) if name != ".replacing"] == names
+
+
+def test_before_a_study_runs_it_finds_what_was_cut_short(runs_dir):
+    names = visible(runs_dir)
+    cut_short(run_path(runs_dir, CONFIG))
+    with record.exclusive(runs_dir):
+        record.undo_interrupted(runs_dir)  # whose folders they are is at work
+        assert not run_path(runs_dir, CONFIG).exists()
+    record.undo_interrupted(runs_dir)
+    assert [name for name in visible(runs_dir) if name != ".replacing"] == names
+
+
+def test_records_whose_replacement_was_cut_short_still_count_their_runs(runs_dir, tmp_path):
+    results = {"runs_dir": runs_dir, "results_dir": tmp_path / "results"}
+    folder = collect(STUDY, **results)
+    cut_short(folder)
+    *_, (_, config) = STUDY.reporting_runs(_selection(runs_dir))
+    shutil.rmtree(run_path(runs_dir, config))
+    with pytest.raises(ConfigError, match="expected at least the 2 runs that it has, got 1"):
+        collect(STUDY, **results)
+    assert len(pd.read_parquet(folder / "runs.parquet")) == 2
+
+
+def test_two_processes_do_not_replace_the_same_runs(runs_dir):
+    with (
+        record.exclusive(runs_dir),
+        pytest.raises(ConfigError, match="expected to be the only process that evaluates"),
+    ):
+        reassess_study(STUDY, runs_dir=runs_dir)
+
+
+def test_rates_are_chosen_again_from_what_the_tuning_runs_are_worth_now(
+    runs_dir, monkeypatch, capsys
+):
+    told, tried = [], iter(range(100))
+    (before,) = {choice.lr for key, choice in _selection(runs_dir).items() if "ce" in key}
+    real = assessment.assess
+
+    def turned(model, config, *rest):
+        found = real(model, config, *rest)
+        score = 0.0 if config.lr == before else 0.5 + next(tried) / 1000
+        found.record["validation"] = {"foreground_dice": score, "foreground_dice_tuned": score}
+        return found
+
+    monkeypatch.setattr("lossatlas.experiments.reassessment.assess", turned)
+    reassess_study(STUDY, runs_dir=runs_dir, accelerator="cpu", everything=True, say=told.append)
+    assert any(f"ce from adamw {before:g} to adamw" in line for line in told), told
+    assert told[-1] == "`lossatlas run tiny` trains the runs that they ask for"
+    assert {c.lr for key, c in read_selection(STUDY, runs_dir).items() if "ce" in key} != {before}
+    assert len(needed(survey(STUDY, runs_dir))) >= 1, "the runs at the rate that is chosen now"
 
 
 def test_a_study_s_runs_are_judged_once_by_each_version_of_the_code(
@@ -190,8 +284,10 @@ def test_a_study_s_runs_are_judged_once_by_each_version_of_the_code(
     assert reassess_study(STUDY, runs_dir=runs_dir, accelerator="cpu", say=told.append) == 0
     assert told == []
     monkeypatch.setattr(provenance, "evaluation_version", lambda: "another evaluation")
-    assert reassess_study(STUDY, runs_dir=runs_dir, accelerator="cpu", say=told.append) == 6
-    assert len(told) == 1 and "6 runs evaluated again" in told[0]
+    but = {next(iter(STUDY.members("tuning")))}
+    assert reassess_study(STUDY, runs_dir=runs_dir, accelerator="cpu", but=but) == 5
+    assert reassess_study(STUDY, runs_dir=runs_dir, accelerator="cpu", say=told.append) == 1
+    assert len(told) == 1 and "1 run evaluated again" in told[0]
     assert reassess_study(STUDY, runs_dir=runs_dir, accelerator="cpu", say=told.append) == 0
     again = reassess_study(
         STUDY, runs_dir=runs_dir, accelerator="cpu", everything=True, say=told.append
@@ -212,7 +308,8 @@ def test_runs_of_two_evaluations_are_not_mixed_in_silence(
     monkeypatch.setattr(provenance, "evaluation_version", lambda: "another evaluation")
     one = RunConfig.model_validate_json(before.config[0])
     reassess_run(one, datasets, runs_dir=runs_dir, accelerator="cpu")
-    with pytest.raises(ConfigError, match=r"got several \(evaluation: "):
+    advice = r"got several \(evaluation: .*lossatlas evaluate tiny` judges those"
+    with pytest.raises(ConfigError, match=advice):
         collect(STUDY, **results)
     reassess_study(STUDY, runs_dir=runs_dir, accelerator="cpu")
     collect(STUDY, **results)
@@ -231,4 +328,6 @@ def test_the_command_says_what_it_did(runs_dir, tmp_path, monkeypatch, capsys):
     assert cli.main(command) == 0
     assert "nothing to do" in capsys.readouterr().out
     assert cli.main([*command, "--everything"]) == 0
-    assert "6 runs evaluated; `lossatlas collect" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "6 runs evaluated; `lossatlas collect" in said
+    assert f"--runs-dir {runs_dir}`" in said

@@ -321,9 +321,11 @@ def provenance(records: Records) -> str:
     if source.get("outdated_runs"):
         names = [f"{name} ({n})" for name, n in source.get("outdated_components", {}).items()]
         what = f"; by component: {', '.join(names)}" if names else ""
+        judged = set(source.get("outdated_components", {})) == {"evaluation"}
+        again_by = "evaluate" if judged else "run --fresh"
         lines.append(
             f"- **{source['outdated_runs']} of {len(records.runs)} runs were made by other code than the one their "
-            f"records were collected with**{what}. `lossatlas run --fresh {records.name}` makes them anew."
+            f"records were collected with**{what}. `lossatlas {again_by} {records.name}` makes them anew."
         )
     if hardware:
         device = hardware.get("gpu") or hardware.get("cpu") or hardware.get("machine")

@@ -142,11 +142,6 @@ class Comparison:
         return sorted(self.losses, key=lambda loss: -self.sweeps[loss, optimizer].best_score)
 
 
-def is_sweep(records: Records) -> bool:
-    """Whether the study tuned with two optimisers."""
-    return records.tuning is not None and records.tuning.optimizer.nunique() > 1
-
-
 def compare(records: Records) -> list[Comparison]:
     """Every data set of a study that tuned with two optimisers, the most foreground first.
 

@@ -1,4 +1,4 @@
-"""What a trained network is worth: its validation points, and the part of its record that the evaluation makes.
+"""What a trained network is worth: the part of its record that the evaluation makes.
 
 No weight depends on this module: where it or what it calls changes, a run is evaluated again
 (:mod:`lossatlas.experiments.reassessment`), and not trained again.
@@ -19,13 +19,12 @@ from lossatlas.experiments.evaluation import (
     THEORY_VERSION,
     Evaluation,
     evaluate,
-    has_background,
     per_class,
     summary,
     theory_rule,
     tune,
 )
-from lossatlas.metrics import ConfusionMatrix, DecisionRule
+from lossatlas.metrics import DecisionRule
 
 
 @dataclass(frozen=True)
@@ -93,31 +92,6 @@ def assess(
         "classes": list(test_set.classes),
     }
     return Assessment(record, _per_image_table(evaluation, test_set), evaluation.predictions)
-
-
-@torch.inference_mode()
-def validation_scores(
-    model: torch.nn.Module, val_set: Any, device: torch.device
-) -> dict[str, float]:
-    """Mean Dice and IoU over the foreground classes of the whole split, by the largest logit.
-
-    The two points of the validation curves, and nothing else: this is called many times in a run.
-    """
-    confusion = ConfusionMatrix(len(val_set.classes), val_set.ignore_index)
-    foreground = has_background(val_set.classes)
-    was_training = model.training
-    model.eval()
-    for start in range(0, len(val_set), 32):
-        images, target = val_set.batch(range(start, min(start + 32, len(val_set))))
-        logits = model(images.to(device))
-        # max and not argmax: the same index, and several times as fast along a strided axis on the CPU
-        predicted = (logits[:, 0] > 0).long() if logits.shape[1] == 1 else logits.max(1).indices
-        confusion.update(predicted, target.to(device))
-    model.train(was_training)
-    return {
-        "val_mean_dice": float(confusion.mean_dice(foreground_only=foreground)),
-        "val_mean_iou": float(confusion.mean_iou(foreground_only=foreground)),
-    }
 
 
 def _rules(

@@ -35,6 +35,7 @@ from lossatlas.experiments.record import (
     is_complete,
     read_run,
     replace_folder,
+    restore_folder,
     run_path,
 )
 from lossatlas.experiments.study import Member, Study, labels
@@ -92,6 +93,7 @@ def collect(
         if is_complete(runs_dir, config)
     ]
     folder = Path(results_dir) / study.study
+    restore_folder(folder)
     if not there:
         raise NoRunsError(
             f"no run of study {study.study!r} in {runs_dir}/: run `lossatlas run {file or study.study}` first"
@@ -148,9 +150,13 @@ class MixedCodeError(ConfigError):
             f"{component}: {' and '.join(map(str, versions.values()))} runs"
             for component, versions in different.items()
         )
+        anew = (
+            f"`lossatlas evaluate {file}` judges those of other code than today's anew and trains nothing"
+            if set(different) == {"evaluation"}
+            else f"`lossatlas run --stale {file}` trains those of other code than today's anew"
+        )
         super().__init__(
-            f"study {study.study}: expected runs of one version of the code, got several ({what}): "
-            f"`lossatlas run --stale {file}` trains those of other code than today's anew, "
+            f"study {study.study}: expected runs of one version of the code, got several ({what}): {anew}, "
             f"`lossatlas collect --mixed {file}` takes them together and marks them"
         )
 
@@ -208,6 +214,7 @@ def _fingerprint(
         [[run_id, record["created_utc"], _evaluated(record)] for run_id, record in records.items()],
         tuning.to_json(),
         outdated(records.values()),
+        _outdated_components(records.values()),
         file,
     ]
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()
@@ -429,8 +436,7 @@ def _predictions(
 ) -> dict[str, Any]:
     """Images, truth and every loss's prediction (first seed, largest logit) where the losses disagree most."""
     # what needs torch waits until here: records that are up to date are told from others without it
-    from lossatlas.experiments.components import load_datasets
-    from lossatlas.experiments.evaluation import has_background
+    from lossatlas.experiments.components import has_background, load_datasets
 
     arrays: dict[str, Any] = {}
     first_seed = study.seeds[0]

@@ -117,3 +117,8 @@ def require_same_shape(datasets: Mapping[str, Any]) -> None:
     described = {split: (d.classes, d.in_channels, d.mode) for split, d in datasets.items()}
     if len(set(described.values())) > 1:
         raise ConfigError(f"the splits differ in classes, channels or mode: {described}")
+
+
+def has_background(classes: tuple[str, ...]) -> bool:
+    """Whether class 0 is what is left over, so that foreground means are over the others."""
+    return classes[0] == "background"

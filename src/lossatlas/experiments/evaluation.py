@@ -22,6 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from lossatlas import losses, metrics
+from lossatlas.experiments.components import has_background
 from lossatlas.metrics import DecisionRule
 
 
@@ -420,11 +421,6 @@ def _mean_logits(sums: Tensor, per_image: np.ndarray) -> np.ndarray:
     pixels = per_image[:, :, [0, 2]].sum((0, 2)).astype(float)
     pixels[pixels == 0] = np.nan
     return sums.numpy() / pixels
-
-
-def has_background(classes: tuple[str, ...]) -> bool:
-    """Whether class 0 is what is left over, so that foreground means are over the others."""
-    return classes[0] == "background"
 
 
 def constant_dice(fractions: np.ndarray, *, foreground_only: bool) -> float:

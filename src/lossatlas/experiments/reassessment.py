@@ -11,30 +11,34 @@ import datetime
 import json
 import os
 import shutil
-import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import pandas as pd
 import torch
 
-from lossatlas.experiments import provenance
+from lossatlas.experiments import provenance, tuning
 from lossatlas.experiments.assessment import assess
 from lossatlas.experiments.components import build_loss_on, build_model_for, load_datasets
 from lossatlas.experiments.config import ConfigError, RunConfig
 from lossatlas.experiments.plan import survey
 from lossatlas.experiments.processes import OneProcess
 from lossatlas.experiments.record import (
+    exclusive,
     is_complete,
     read_run,
     replace_folder,
     restore_folder,
+    restore_runs,
     run_path,
-    write_run,
+    unfinished_folder,
+    write_assessment,
 )
-from lossatlas.experiments.study import Study
+from lossatlas.experiments.study import Combination, Member, Study
+
+#: What an evaluation writes; all else in a run folder is the training's.
+_OF_THE_EVALUATION = ("run.json", "per_image.parquet", "predictions.npz")
 
 
 def reassess_run(
@@ -56,50 +60,79 @@ def reassess_run(
         the run folder; it is the old one, whole, until it is the new one.
 
     Raises:
-        ConfigError: the run is not there, or was trained on other data than ``datasets``.
+        ConfigError: the run is not there; it was trained on other data than ``datasets``, or with other code of its
+            model or loss than there is today.
     """
     folder = run_path(runs_dir, config)
     restore_folder(folder)
     if not is_complete(runs_dir, config):
         raise ConfigError(f"{folder}: expected a finished run, got none: train it first")
     record = read_run(folder)
+    _require_same_network(folder, record)
     _require_same_data(folder, record, datasets)
+    # read before the work: the files may change under a process, the code that it has loaded does not
+    version = provenance.evaluation_version()
     device = OneProcess(accelerator, "32-true").fabric.device
     train_set = datasets["train"]
     model = build_model_for(config, train_set).to(device)
+    if config.channels_last:  # as it was trained: another memory format gives other last digits
+        model.to(memory_format=torch.channels_last)
     saved = torch.load(folder / "last.ckpt", map_location=device, weights_only=True)
     model.load_state_dict(saved["model"])
     weight = getattr(build_loss_on(config, train_set).to(device), "weight", None)
-    found = assess(model, config, weight, datasets["val"], datasets["test"], device)
+    with _threads(record["hardware"].get("threads")):
+        found = assess(model, config, weight, datasets["val"], datasets["test"], device)
 
     code = record.get("code") or {"training": record["code_version"]}
     record |= found.record
-    record["code"] = code | {"evaluation": provenance.evaluation_version()}
+    record["code"] = code | {"evaluation": version}
     record["evaluated"] = {
         "utc": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         **provenance.commit(),
         "packages": provenance.packages(),
         "hardware": provenance.hardware(device),
     }
-    new = Path(tempfile.mkdtemp(prefix=f".{folder.name}-evaluated-", dir=folder.parent))
+    new = unfinished_folder(folder)
     try:
-        for path in folder.iterdir():  # the network, the notebook: links, which cost no space
-            os.link(path, new / path.name)
-        for name in ("run.json", "curves.parquet", "per_image.parquet", "predictions.npz"):
-            (new / name).unlink()
-        curves = pd.read_parquet(folder / "curves.parquet")
-        write_run(
-            new,
-            record=record,
-            curves=curves,
-            per_image=found.per_image,
-            predictions=np.asarray(found.predictions),
+        for path in folder.iterdir():
+            if path.is_file() and path.name not in _OF_THE_EVALUATION:
+                _link(path, new / path.name)
+        write_assessment(
+            new, record=record, per_image=found.per_image, predictions=found.predictions
         )
-        new.chmod(0o755)
         replace_folder(new, folder)
     finally:
         shutil.rmtree(new, ignore_errors=True)
     return folder
+
+
+def _link(source: Path, target: Path) -> None:
+    """One file under two names, which costs no space; a copy where the file system has no such links."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copy2(source, target)
+
+
+@contextmanager
+def _threads(count: int | None) -> Iterator[None]:
+    """As many threads as the training had: sums in another order have other last digits."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count or before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _require_same_network(folder: Path, record: Mapping[str, Any]) -> None:
+    """Weights mean something in the network that they were trained in, and class weights in their loss."""
+    changed = [name for name in provenance.changed_components(record) if name in ("model", "loss")]
+    if changed:
+        raise ConfigError(
+            f"{folder}: expected the code that the run was trained with, that of its {' and '.join(changed)} has "
+            "changed since: train it anew"
+        )
 
 
 def _require_same_data(
@@ -121,36 +154,53 @@ def reassess_study(
     runs_dir: str | Path = "runs",
     accelerator: str = "auto",
     everything: bool = False,
+    but: Collection[Member] = (),
     say: Callable[[str], None] = print,
 ) -> int:
     """Judge the finished runs of a study again whose evaluation had other code than today's; those of both stages.
 
-    Each data set is read once. What is through stays, so that the same call goes on where one was stopped.
+    One process does it, a data set after the other. What is through stays, so that the same call goes on where one
+    was stopped. Where the tuning's runs were judged, the learning rates are chosen anew.
 
     Args:
         study: as read.
         runs_dir: the folder of the run folders.
         accelerator: Fabric's name of the device.
         everything: also the runs that today's code has judged.
+        but: runs that are left as they are.
         say: told how far it is, a line a data set.
 
     Returns:
         how many runs were judged.
+
+    Raises:
+        ConfigError: another process is at it; or a run was trained on other data, or with other code of its model
+            or loss, than there is today. Nothing of its data set has been judged then.
     """
-    today = provenance.evaluation_version()
-    groups: dict[str, list[RunConfig]] = {}
-    for run in survey(study, runs_dir):
-        version = run.record.get("code", {}).get("evaluation")
-        if run.record and run.config is not None and (everything or version != today):
+    with exclusive(runs_dir):
+        restore_runs(runs_dir)
+        today = provenance.evaluation_version()
+        wanted = [
+            run
+            for run in survey(study, runs_dir)
+            if run.record
+            and run.config is not None
+            and run.member not in but
+            and (everything or run.record.get("code", {}).get("evaluation") != today)
+        ]
+        groups: dict[str, list[RunConfig]] = {}
+        for run in wanted:
+            assert run.config is not None
             key = json.dumps([run.config.dataset, run.config.dataset_params], sort_keys=True)
             groups.setdefault(key, []).append(run.config)
-    for configs in groups.values():
-        _reassess_on_one_data_set(configs, runs_dir, accelerator)
-        described = ", ".join(f"{k}={v}" for k, v in configs[0].dataset_params.items())
-        say(
-            f"{configs[0].dataset} ({described or 'as it is'}): {len(configs)} runs evaluated again"
-        )
-    return sum(map(len, groups.values()))
+        for configs in groups.values():
+            _reassess_on_one_data_set(configs, runs_dir, accelerator)
+            described = ", ".join(f"{k}={v}" for k, v in configs[0].dataset_params.items())
+            count = f"{len(configs)} run{'s' if len(configs) > 1 else ''}"
+            say(f"{configs[0].dataset} ({described or 'as it is'}): {count} evaluated again")
+        if any(run.member.stage == "tuning" for run in wanted):
+            _choose_again(study, runs_dir, say)
+    return len(wanted)
 
 
 def _reassess_on_one_data_set(
@@ -158,8 +208,27 @@ def _reassess_on_one_data_set(
 ) -> None:
     datasets = load_datasets(configs[0])
     for config in configs:
-        _require_same_data(
-            run_path(runs_dir, config), read_run(run_path(runs_dir, config)), datasets
-        )
+        folder = run_path(runs_dir, config)
+        record = read_run(folder)
+        _require_same_network(folder, record)
+        _require_same_data(folder, record, datasets)
     for config in configs:
         reassess_run(config, datasets, runs_dir=runs_dir, accelerator=accelerator)
+
+
+def _choose_again(study: Study, runs_dir: str | Path, say: Callable[[str], None]) -> None:
+    """Choose the learning rates from what the tuning runs are worth now; say which have moved."""
+    if not tuning.selection_path(study, runs_dir).is_file():
+        return
+    before: Mapping[Combination, tuning.Choice] = tuning.read_selection(study, runs_dir) or {}
+    after = tuning.select(study, runs_dir)
+    moved = [
+        f"{' · '.join(key)} from {before[key].optimizer} {before[key].lr:g} to {choice.optimizer} {choice.lr:g}"
+        for key, choice in after.items()
+        if key in before
+        and (before[key].optimizer, before[key].lr) != (choice.optimizer, choice.lr)
+    ]
+    tuning.write_selection(study, after, runs_dir)
+    if moved:
+        say(f"learning rates that are chosen otherwise now: {'; '.join(moved)}")
+        say(f"`lossatlas run {study.study}` trains the runs that they ask for")

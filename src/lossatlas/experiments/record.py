@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from lossatlas.experiments.config import RunConfig
+from lossatlas.experiments.config import ConfigError, RunConfig
 
 SCHEMA = 2
 #: What every run leaves; a folder that has lost one of them is not a run any more.
@@ -66,7 +66,7 @@ def new_run_folder(runs_dir: str | Path, config: RunConfig) -> Iterator[Path]:
         yield temporary
         temporary.chmod(0o755)  # mkdtemp makes it private
         if not is_complete(runs_dir, config):
-            _flush(temporary)  # a name must never reach the disk before what it names
+            flush_files(temporary)  # a name must never reach the disk before what it names
             shutil.rmtree(final, ignore_errors=True)  # no whole run
             os.replace(temporary, final)
             flush_folder(final.parent)
@@ -87,7 +87,7 @@ def flush_folder(folder: Path) -> None:
             os.close(descriptor)
 
 
-def _flush(folder: Path) -> None:
+def flush_files(folder: Path) -> None:
     """Have the disk keep the files of ``folder``."""
     for path in folder.iterdir():
         with path.open("rb+") as file:
@@ -98,14 +98,21 @@ def _flush(folder: Path) -> None:
 def replace_folder(new: Path, final: Path) -> None:
     """Give ``new`` the name ``final``, in place of the folder that has it.
 
-    A folder cannot be renamed onto one that has files. Whoever is killed between the two steps leaves the old one
-    as ``.<name>-old``, where :func:`restore_folder` finds it.
+    A folder cannot be renamed onto one that has files. A process that is killed between the two steps leaves the old
+    one as ``.<name>-old``, where :func:`restore_folder` finds it; whatever is raised there puts it back at once.
     """
     restore_folder(final)
     old = _old(final)
+    flush_files(new)  # a name must never reach the disk before what it names
     if final.exists():
         os.replace(final, old)
-    os.replace(new, final)
+    try:
+        os.replace(new, final)
+    except BaseException:
+        if old.exists():
+            os.replace(old, final)
+        raise
+    flush_folder(final.parent)
     shutil.rmtree(old, ignore_errors=True)
 
 
@@ -115,6 +122,60 @@ def restore_folder(final: Path) -> None:
     if old.exists() and not final.exists():
         os.replace(old, final)
     shutil.rmtree(old, ignore_errors=True)
+
+
+def restore_runs(runs_dir: str | Path) -> None:
+    """`restore_folder` for every run, and the end of what a killed process was writing.
+
+    For the one process that replaces runs here (:func:`exclusive`).
+    """
+    folder = Path(runs_dir)
+    for old in folder.glob(".*-old"):
+        restore_folder(folder / old.name.removeprefix(".").removesuffix("-old"))
+    for unfinished in folder.glob(f".*{_UNFINISHED}*"):
+        shutil.rmtree(unfinished, ignore_errors=True)
+
+
+def undo_interrupted(runs_dir: str | Path) -> None:
+    """`restore_runs`, if there is anything to restore and no process at work that leaves it so for a moment."""
+    folder = Path(runs_dir)
+    if any(folder.glob(".*-old")) or any(folder.glob(f".*{_UNFINISHED}*")):
+        with suppress(ConfigError), exclusive(runs_dir):
+            restore_runs(runs_dir)
+
+
+def unfinished_folder(final: Path) -> Path:
+    """An empty folder beside ``final``, which is written into before it takes that name."""
+    folder = Path(tempfile.mkdtemp(prefix=f".{final.name}{_UNFINISHED}", dir=final.parent))
+    folder.chmod(0o755)  # mkdtemp makes it private
+    return folder
+
+
+@contextmanager
+def exclusive(runs_dir: str | Path) -> Iterator[None]:
+    """Be the only process that replaces runs in ``runs_dir``; where another one is, say so at once.
+
+    Raises:
+        ConfigError: another process is at it.
+    """
+    try:
+        import fcntl
+    except ImportError:  # no such locks on this system
+        yield
+        return
+    Path(runs_dir).mkdir(parents=True, exist_ok=True)
+    with (Path(runs_dir) / ".replacing").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise ConfigError(
+                f"{runs_dir}: expected to be the only process that evaluates its runs again, another one does: wait "
+                "until it has ended"
+            ) from None
+        yield
+
+
+_UNFINISHED = "-evaluated-"
 
 
 def _old(final: Path) -> Path:
@@ -131,6 +192,13 @@ def write_run(
 ) -> None:
     """Write everything but the checkpoint into ``folder``; ``run.json`` comes last."""
     curves.to_parquet(folder / "curves.parquet", index=False)
+    write_assessment(folder, record=record, per_image=per_image, predictions=predictions)
+
+
+def write_assessment(
+    folder: Path, *, record: dict[str, Any], per_image: pd.DataFrame, predictions: np.ndarray
+) -> None:
+    """Write what an evaluation makes, and the whole record, into ``folder``; ``run.json`` comes last."""
     per_image.to_parquet(folder / "per_image.parquet", index=False)
     np.savez_compressed(folder / "predictions.npz", predictions=predictions)
     (folder / "run.json").write_text(json.dumps({"schema": SCHEMA, **record}, indent=1) + "\n")

@@ -18,12 +18,13 @@ import pandas as pd
 import torch
 
 from lossatlas.experiments import provenance
-from lossatlas.experiments.assessment import assess, validation_scores
+from lossatlas.experiments.assessment import assess
 from lossatlas.experiments.augment import build_augmentation
 from lossatlas.experiments.checkpoint import Checkpoints
 from lossatlas.experiments.components import (
     build_loss_on,
     build_model_for,
+    has_background,
     load_datasets,
     require_same_shape,
 )
@@ -47,6 +48,9 @@ from lossatlas.experiments.record import (
     write_run,
 )
 from lossatlas.experiments.stopping import StopSignals
+
+# the module and not the package: the training depends on no other metric
+from lossatlas.metrics.overlap import ConfusionMatrix
 
 _CURVES = (
     "step",
@@ -297,6 +301,8 @@ def train_run(
         shutil.rmtree(partial_path(runs_dir, config), ignore_errors=True)
         return run_path(runs_dir, config)
     started, created = time.perf_counter(), datetime.datetime.now(datetime.UTC)
+    # read before the work: the files may change under a process, the code that it has loaded does not
+    versions, code_version = provenance.component_versions(config), provenance.code_version()
     processes = processes or OneProcess(accelerator, config.precision)
     fabric = processes.fabric
     if fabric.device.type == "cuda":
@@ -360,8 +366,8 @@ def train_run(
                     "wall_s": round(checkpoints.elapsed_s + time.perf_counter() - started, 3),
                     "train_s": round(trained.train_s, 3),
                     "peak_memory_mb": round(provenance.peak_memory_mb(fabric.device), 1),
-                    "code_version": provenance.code_version(),
-                    "code": provenance.component_versions(config),
+                    "code_version": code_version,
+                    "code": versions,
                     "energy_j": provenance.energy_since(energy_before, fabric.device),
                     **provenance.commit(),
                     "packages": provenance.packages(),
@@ -380,6 +386,31 @@ def train_run(
 
 def _silent(step: int, loss: float) -> None:
     """The beat of a process that is not the first."""
+
+
+@torch.inference_mode()
+def validation_scores(
+    model: torch.nn.Module, val_set: Any, device: torch.device
+) -> dict[str, float]:
+    """Mean Dice and IoU over the foreground classes of the whole split, by the largest logit.
+
+    The two points of the validation curves, and nothing else: this is called many times in a run.
+    """
+    confusion = ConfusionMatrix(len(val_set.classes), val_set.ignore_index)
+    foreground = has_background(val_set.classes)
+    was_training = model.training
+    model.eval()
+    for start in range(0, len(val_set), 32):
+        images, target = val_set.batch(range(start, min(start + 32, len(val_set))))
+        logits = model(images.to(device))
+        # max and not argmax: the same index, and several times as fast along a strided axis on the CPU
+        predicted = (logits[:, 0] > 0).long() if logits.shape[1] == 1 else logits.max(1).indices
+        confusion.update(predicted, target.to(device))
+    model.train(was_training)
+    return {
+        "val_mean_dice": float(confusion.mean_dice(foreground_only=foreground)),
+        "val_mean_iou": float(confusion.mean_iou(foreground_only=foreground)),
+    }
 
 
 def train_cell(parameters: TrainParameters, datasets: dict[str, Any] | None = None) -> list[Path]:
