@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import json
+import math
 import re
 from pathlib import Path
 
@@ -705,6 +706,36 @@ def test_a_figure_is_five_inches_wide_with_caption_and_alternative_text(threshol
         if text.get_text() and text.get_fontsize() < 9
     ]
     assert not small
+
+
+def test_calibration_is_shown_beside_a_network_that_knows_the_fraction_alone(threshold_story):
+    pi = np.array([at.value for at in threshold_story.fractions])
+    wanted = {
+        "NLL": -pi * np.log(pi) - (1 - pi) * np.log(1 - pi),
+        "Brier score": pi * (1 - pi),
+    }
+    axes = figures.calibration(threshold_story).figure.axes
+    panels = {axis.get_title() or axis.get_title(loc="left"): axis for axis in axes}
+    assert set(wanted) < set(panels)
+    for title, axis in panels.items():
+        dotted = [line.get_ydata() for line in axis.lines if line.get_linestyle() == ":"]
+        dotted = [y for y in dotted if len(y) == len(pi)]
+        assert [np.round(y, 9).tolist() for y in dotted] == (
+            [np.round(wanted[title], 9).tolist()] if title in wanted else []
+        )
+
+
+def test_losses_whose_probabilities_are_worth_less_than_the_fraction_are_named(threshold_story):
+    (line,) = [x for x in sentences.calibration(threshold_story).splitlines() if "Mean NLL" in x]
+    for at in threshold_story.fractions:
+        constant = -at.value * math.log(at.value) - (1 - at.value) * math.log1p(-at.value)
+        means = {x: threshold_story.column_mean(x, at, "nll").estimate for x in at.part.losses}
+        above = [f"`{loss}`" for loss, mean in means.items() if mean > constant]
+        part = next((p for p in line.split("; ") if f"at {at.text} " in p), "")
+        assert all(name in part for name in above) or ("every loss" in part) is (
+            len(above) == len(means)
+        )
+        assert bool(part) is bool(above)
 
 
 def test_a_loss_has_its_colour_in_every_panel(threshold_story):

@@ -7,7 +7,7 @@ records have two seeds or more.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -22,6 +22,7 @@ from lossatlas.analysis.figures import Drawing, Missing, _figure
 from lossatlas.analysis.imbalance.share import explained, gap_to_best
 from lossatlas.analysis.imbalance.study import (
     CALIBRATION,
+    CONSTANT,
     RULE_NAMES,
     Fraction,
     Imbalance,
@@ -258,9 +259,11 @@ def calibration(study: Imbalance) -> Drawing:
         "“foreground” is over the pixels that the network gives a foreground probability above 0.01, other "
         "pixels for each loss. "
         "The Lovász hinge's scores are no probabilities: their sigmoid is taken for one. Mean over "
-        f"{_seeds(study)}; bars: 95 % intervals over the seeds.",
+        f"{_seeds(study)}; bars: 95 % intervals over the seeds. Dotted: a network that gives every pixel the "
+        "foreground's fraction; its ECE is 0.",
         "Calibration",
         log=True,
+        reference={CALIBRATION[name]: value for name, value in CONSTANT.items()},
     )
 
 
@@ -486,10 +489,12 @@ def _panels(
     log: bool = False,
     line: float | None = None,
     floor: float | None = None,
+    reference: Mapping[str, Callable[[float], float]] | None = None,
 ) -> Drawing:
     """Small panels of lines against the fraction, two in a row where there are four.
 
-    Panels with a `floor` share an axis that reaches from there to the largest mean.
+    Panels with a `floor` share an axis that reaches from there to the largest mean. `reference` is, by a panel's
+    title, a curve in the fraction.
     """
     columns = 2 if len(panels) == 4 else 1
     rows = len(panels) // columns
@@ -509,6 +514,11 @@ def _panels(
             axis.set_ylim(*limits)
         if line is not None:
             axis.axhline(line, color="black", lw=0.8)
+        if reference and title in reference:
+            values = [at.value for at in study.fractions]
+            constant = [reference[title](value) for value in values]
+            axis.plot(values, constant, color="black", lw=1.0, ls=":", zorder=1)
+            words.append(f"A constant {', '.join(number(value) for value in constant)}.")
     if floor is not None:
         for axis in axes.flat:
             axis.set_ylim(0.85 * floor, 1.5 * max(tops))

@@ -25,6 +25,7 @@ from lossatlas.analysis.imbalance.predictions import Outcome, judge
 from lossatlas.analysis.imbalance.share import explained, gap_to_best
 from lossatlas.analysis.imbalance.study import (
     CALIBRATION,
+    CONSTANT,
     RULE_NAMES,
     Fraction,
     Imbalance,
@@ -515,6 +516,12 @@ def calibration(study: Imbalance) -> str:
             "- Left out there: losses of which more than half of the runs find nothing at ½. Where the foreground is "
             "rare, a network that always says so is well calibrated."
         )
+    worse = [words for at in study.fractions if (words := _worse_than_a_constant(study, at))]
+    if worse:
+        lines.append(
+            "- Mean NLL above that of a network that gives every pixel the foreground's fraction: "
+            f"{'; '.join(worse)}."
+        )
     ce, dice = study.named(BASELINE), study.named("dice")
     at = study.fractions[-1]
     if ce and dice and {ce, dice} <= set(at.part.losses):
@@ -522,6 +529,17 @@ def calibration(study: Imbalance) -> str:
         if found is not None:
             lines.append(f"- ECE of `{dice}` minus that of `{ce}` at {at.text}: {precise(found)}.")
     return "\n".join(lines)
+
+
+def _worse_than_a_constant(study: Imbalance, at: Fraction) -> str:
+    """The losses whose probabilities are worth less than the fraction itself: ``at 1 % `focal```, or ``every loss``."""
+    constant = CONSTANT["nll"](at.value)
+    losses = at.part.losses
+    above = [x for x in losses if study.column_mean(x, at, "nll").estimate > constant]
+    if not above:
+        return ""
+    named = listed([f"`{loss}`" for loss in above])
+    return f"at {at.text} {named if len(above) < len(losses) else 'every loss'}"
 
 
 # ---------------------------------------------------------------- training

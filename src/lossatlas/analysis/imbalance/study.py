@@ -10,7 +10,8 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import json
-from collections.abc import Iterable, Sequence
+import math
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -35,6 +36,11 @@ CALIBRATION = {
     "ece_foreground": "ECE, foreground",
     "nll": "NLL",
     "brier": "Brier score",
+}
+#: The same of a network that gives every pixel the foreground's fraction π; its ECE is 0.
+CONSTANT: dict[str, Callable[[float], float]] = {
+    "nll": lambda pi: -pi * math.log(pi) - (1 - pi) * math.log1p(-pi),
+    "brier": lambda pi: pi * (1 - pi),
 }
 #: Smallest difference of interest where a study names none: one point of Dice.
 SMALLEST_EFFECT = 0.01
