@@ -589,6 +589,19 @@ def test_a_followup_says_what_became_of_dice_minus_cross_entropy(told):
     assert text.count(" at 1\xa0%") == 2
 
 
+def test_a_study_finds_those_that_follow_it_and_links_to_their_pages(tmp_path):
+    first = cases.write_imbalance(tmp_path / "first", study="first", fractions=(0.1,), images=6)
+    for name, follows in (("second", "first"), ("third", None)):
+        folder = cases.write_imbalance(tmp_path / name, study=name, fractions=(0.1,), images=6)
+        study = json.loads((folder / "study.json").read_text())
+        (folder / "study.json").write_text(json.dumps(study | {"follows": follows}))
+    study = Imbalance(records.load(first), draws=100)
+    assert [other.name for other in study.followups()] == ["second"]
+    text = sentences.asked_again(study)
+    assert "- [`second`](second.ipynb), 40 steps, rates tuned with " in text and "third" not in text
+    assert sentences.asked_again(Imbalance(records.load(folder), draws=100)) == ""
+
+
 def test_curves_that_still_rise_are_said_to(told):
     assert "There the comparison is also one of speed" in sentences.training(told(cases.all_alike))
 

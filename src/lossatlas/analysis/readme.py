@@ -115,22 +115,16 @@ def plot(summary: dict[str, Any]) -> Figure:
     return figure
 
 
-#: The studies that ask again what the study of imbalance left open.
-FOLLOWUPS = ("imbalance_steady", "imbalance_long")
-
-
 def imbalance_block(records: str | Path) -> tuple[str, Imbalance]:
     """The README's block from the records of the study, those of its follow-ups beside them; and the study."""
     study = Imbalance(load(records))
-    folders = [Path(records).with_name(name) for name in FOLLOWUPS]
-    there = [Imbalance(load(folder)) for folder in folders if (folder / "study.json").is_file()]
-    return imbalance_text(study, there), study
+    return imbalance_text(study, study.followups()), study
 
 
 def imbalance_text(study: Imbalance, followups: Sequence[Imbalance] = ()) -> str:
     """The answer of the study of imbalance, its picture's link, and the means behind it, as Markdown.
 
-    `followups` asked again with more steps: a line each says what became of Dice minus cross-entropy.
+    `followups` asked again under other conditions: a line each says what became of Dice minus cross-entropy.
     """
     dice = tables.dice(study)
     frame = dice.frame

@@ -544,6 +544,7 @@ def _describe(
         "study": study.study,
         "question": study.question,
         "title": study.title,
+        "follows": study.follows,
         "datasets": labels(study.datasets),
         "dataset_params": {dataset.label: dataset.params for dataset in study.datasets},
         "models": labels(study.models),

@@ -127,6 +127,7 @@ class Study(_Strict):
         study: the study's name, that of its file.
         question: what it answers, as a question.
         title: the heading of its page; absent: the report's heading, with the study's name.
+        follows: the study whose question this one asks again under other conditions; its page then shows both.
         datasets, models, losses: names of the registries, or mappings of name, params and label.
         seeds: of the runs that are reported; equal seeds are paired across losses.
         training: the budget, the same for every run.
@@ -141,6 +142,7 @@ class Study(_Strict):
     study: str = Field(pattern=r"^[a-z][a-z0-9_]*$")
     question: str
     title: str | None = Field(default=None, min_length=1, pattern=r"^[^\n]*$")
+    follows: str | None = Field(default=None, pattern=r"^[a-z][a-z0-9_]*$")
     datasets: Components
     models: Components
     losses: Components

@@ -258,7 +258,15 @@ def _with_foreground(at: Fraction) -> str:
     return f" ({at.images_with_foreground} of them with foreground)" if few else ""
 
 
-def followup(study: Imbalance) -> str:
+def asked_again(study: Imbalance) -> str:
+    """What its follow-ups say of Dice minus cross-entropy, a line each with a link; empty where there are none."""
+    lines = [followup(other, link=True) for other in study.followups()]
+    if not any(lines):
+        return ""
+    return "\n".join(["Asked again under other conditions:", "", *filter(None, lines)])
+
+
+def followup(study: Imbalance, *, link: bool = False) -> str:
     """Dice minus cross-entropy at every fraction under both rules, for a page that names several studies."""
     ce, dice = study.named(BASELINE), study.named("dice")
     if ce is None or dice is None:
@@ -272,7 +280,12 @@ def followup(study: Imbalance) -> str:
         ]
         words.append(f"{RULE_NAMES[rule]} {listed(found)}" if found else "")
     told = "; ".join(word for word in words if word)
-    return f"- `{study.name}`, {study.records.study['steps']:,} steps: `{dice}` minus `{ce}` is {told}."
+    described = study.records.study
+    name = f"[`{study.name}`]({study.name}.ipynb)" if link else f"`{study.name}`"
+    tuning = described.get("tuning")
+    steps = (tuning.get("steps") or described["steps"]) if tuning else None
+    rates = f"rates tuned with {steps:,}" if steps else "one rate for all"
+    return f"- {name}, {described['steps']:,} steps, {rates}: `{dice}` minus `{ce}` is {told}."
 
 
 def by_fraction(study: Imbalance) -> str:
