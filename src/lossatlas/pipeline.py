@@ -5,6 +5,7 @@ study → runs (Snakemake, papermill) → records → pages (papermill) → HTML
 
 from __future__ import annotations
 
+import json
 import os
 import shlex
 import shutil
@@ -454,12 +455,17 @@ def make_study_page(study: Study, *, results_dir: str = "results") -> Path:
 
     name = page_name(study)
     records = Path(results_dir) / study.study
+    followups = [
+        path
+        for path in Path(results_dir).glob("*/study.json")
+        if json.loads(path.read_text(encoding="utf-8")).get("follows") == study.study
+    ]
     _forget(GENERATED / f"{name}.md")
     return _execute(
         REPORTS / f"{study.report}.ipynb",
         GENERATED / f"{name}.ipynb",
         {"study": study.study, "records": str(records)},
-        newer_than=[records / "study.json", *_sources("analysis")],
+        newer_than=[records / "study.json", *followups, *_sources("analysis")],
         finish=finish,
     )
 

@@ -114,6 +114,20 @@ def test_the_contents_have_the_page_of_every_published_study():
         assert f"generated/{pipeline.page_name(load_study(name))}\n" in contents
 
 
+def test_a_page_is_made_anew_when_a_study_that_follows_it_has_new_records(tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr(pipeline, "_execute", lambda *_, newer_than, **__: asked.extend(newer_than))
+    followed = {"tiny": None, "again": "tiny", "other": "elsewhere"}
+    for name, follows in followed.items():
+        (tmp_path / "results" / name).mkdir(parents=True)
+        file = tmp_path / "results" / name / "study.json"
+        file.write_text(json.dumps({"study": name, "follows": follows}))
+    study = load_study(str(checkout(tmp_path)))
+    pipeline.make_study_page(study, results_dir=str(tmp_path / "results"))
+    records = {path.parent.name for path in asked if path.name == "study.json"}
+    assert records == {"tiny", "again"}
+
+
 def test_a_page_that_cannot_be_made_names_the_command_that_makes_it(tmp_path, monkeypatch):
     monkeypatch.setattr(pipeline, "GENERATED", tmp_path)
     page = pipeline.make_missing_page("compare_quick_camvid", "Not here.", "make data book")
