@@ -41,6 +41,7 @@ PUBLISHED_STUDIES = (
     "imbalance",
     "imbalance_steady",
     "imbalance_long",
+    "imbalance_wide",
     "imbalance_pilot",
     "optimizers",
 )
