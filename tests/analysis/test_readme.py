@@ -84,9 +84,11 @@ def test_the_study_of_imbalance_has_a_block_of_its_own(records, tmp_path):
     assert "OLD" not in text and "- **At ½:** " in text and "| `tversky` | " in text
     assert "](results/readme/imbalance.png)" in text
     # a study that asked again, beside it, has its line
-    write_imbalance(tmp_path / "imbalance_long", fractions=(0.001,), study="imbalance_long")
+    long = write_imbalance(tmp_path / "imbalance_long", fractions=(0.001,), study="imbalance_long")
+    study = json.loads((long / "study.json").read_text())
+    (long / "study.json").write_text(json.dumps(study | {"follows": "imbalance"}))
     again = readme.write(records, tmp_path, imbalance=folder).read_text()
-    assert "- `imbalance_long`, 40 steps: `dice` minus `ce` is at ½ " in again
+    assert "- `imbalance_long`, 40 steps, rates tuned with 40: `dice` minus `ce` is at ½ " in again
     assert (tmp_path / "results/readme/imbalance.png").stat().st_size > 1000
 
 
