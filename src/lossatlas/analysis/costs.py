@@ -263,8 +263,8 @@ def _growth(measured: Measured) -> list[str]:
     }
     for stage, text in words.items():
         of_stage = rows[rows.stage == stage].sort_values("runs")
-        times = " | ".join(f"{seconds:.1f} s" for seconds in of_stage.core_s)
-        each = f"{of_stage.ms_per_run.iloc[-1]:.1f} ms"
+        times = " | ".join(f"{seconds:.1f}\N{NO-BREAK SPACE}s" for seconds in of_stage.core_s)
+        each = f"{of_stage.ms_per_run.iloc[-1]:.1f}\N{NO-BREAK SPACE}ms"
         exponent = measured.exponent(stage)
         grows = "–" if math.isnan(exponent) else f"{exponent:.2f}"
         lines.append(f"| {text} | {times} | {each} | {grows} |")
