@@ -34,7 +34,8 @@ def edit(tmp_path, monkeypatch):
     provenance._closure_hash.cache_clear()
     yield edited
     monkeypatch.undo()
-    provenance._closure_hash.cache_clear()
+    for cached in (provenance.code_version, provenance._closure_hash, provenance.commit):
+        cached.cache_clear()
 
 
 def versions(*names):

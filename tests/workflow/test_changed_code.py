@@ -32,7 +32,7 @@ def copied(tmp_path, monkeypatch):
 
 def forget_versions():
     """A process reads the sources once; here they change under it."""
-    for cached in (provenance.code_version, provenance._closure_hash):
+    for cached in (provenance.code_version, provenance._closure_hash, provenance.commit):
         cached.cache_clear()
 
 
