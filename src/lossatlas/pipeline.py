@@ -5,7 +5,6 @@ study → runs (Snakemake, papermill) → records → pages (papermill) → HTML
 
 from __future__ import annotations
 
-import json
 import os
 import shlex
 import shutil
@@ -453,20 +452,19 @@ def page_name(study: Study) -> str:
 def make_study_page(study: Study, *, results_dir: str = "results") -> Path:
     """Execute the report on a study's records; the page appears in ``book/generated``."""
     from lossatlas.analysis.page import finish
+    from lossatlas.analysis.records import followers
 
     name = page_name(study)
     records = Path(results_dir) / study.study
-    followups = [
-        path
-        for path in Path(results_dir).glob("*/study.json")
-        if json.loads(path.read_text(encoding="utf-8")).get("follows") == study.study
-    ]
     _forget(GENERATED / f"{name}.md")
     return _execute(
         REPORTS / f"{study.report}.ipynb",
         GENERATED / f"{name}.ipynb",
         {"study": study.study, "records": str(records)},
-        newer_than=[records / "study.json", *followups, *_sources("analysis")],
+        newer_than=[
+            *(folder / "study.json" for folder in (records, *followers(records))),
+            *_sources("analysis"),
+        ],
         finish=finish,
     )
 

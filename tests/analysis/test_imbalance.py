@@ -591,14 +591,21 @@ def test_a_followup_says_what_became_of_dice_minus_cross_entropy(told):
 
 def test_a_study_finds_those_that_follow_it_and_links_to_their_pages(tmp_path):
     first = cases.write_imbalance(tmp_path / "first", study="first", fractions=(0.1,), images=6)
-    for name, follows in (("second", "first"), ("third", None)):
+    own = json.loads((first / "study.json").read_text()).get("report")
+    others = {
+        "second": {"follows": "first", "report": own},
+        "third": {"follows": None, "report": own},
+        "fourth": {"follows": "first", "report": "another kind of report"},
+    }
+    for name, keys in others.items():
         folder = cases.write_imbalance(tmp_path / name, study=name, fractions=(0.1,), images=6)
         study = json.loads((folder / "study.json").read_text())
-        (folder / "study.json").write_text(json.dumps(study | {"follows": follows}))
+        (folder / "study.json").write_text(json.dumps(study | keys))
     study = Imbalance(records.load(first), draws=100)
     assert [other.name for other in study.followups()] == ["second"]
     text = sentences.asked_again(study)
     assert "- [`second`](second.ipynb), 40 steps, rates tuned with " in text and "third" not in text
+    assert "fourth" not in text
     assert sentences.asked_again(Imbalance(records.load(folder), draws=100)) == ""
 
 

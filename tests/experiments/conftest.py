@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 
 import pytest
 
+sys.path.insert(0, str(Path(__file__).parent))  # a helper module lies beside the tests
 MIRROR = Path(__file__).resolve().parents[2].parent / "shared" / "data"
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import shutil
@@ -10,6 +9,7 @@ import shutil
 import pandas as pd
 import pytest
 import torch
+from small import QUICK, SMALL_DIGITS, file_hashes
 
 from lossatlas import cli
 from lossatlas.experiments import ConfigError, RunConfig, Study, assessment, provenance, record
@@ -22,14 +22,6 @@ from lossatlas.experiments.training import train_run
 from lossatlas.experiments.tuning import read_selection, select, write_selection
 from lossatlas.metrics import DecisionRule
 
-SMALL_DIGITS = {"image_size": 32, "train_size": 24, "val_size": 6, "test_size": 6}
-QUICK = {
-    "dataset_params": SMALL_DIGITS,
-    "model_params": {"width": 4, "depth": 2},
-    "steps": 4,
-    "batch_size": 4,
-    "evaluations": 2,
-}
 #: Wide enough that the memory format changes the last digits.
 WIDER = {"width": 16, "depth": 2}
 CONFIG = RunConfig(**QUICK, loss="weighted_ce")
@@ -87,13 +79,6 @@ def another_evaluation(monkeypatch):
         assessment, "theory_rule", lambda *_: DecisionRule(tuple(0.25 * k for k in range(11)))
     )
     monkeypatch.setattr(provenance, "evaluation_version", lambda: "another evaluation")
-
-
-def file_hashes(folder):
-    return {
-        name: hashlib.sha256((folder / name).read_bytes()).hexdigest()
-        for name in ("curves.parquet", "per_image.parquet", "predictions.npz")
-    }
 
 
 def visible(folder):
@@ -275,6 +260,47 @@ def test_rates_are_chosen_again_from_what_the_tuning_runs_are_worth_now(
     assert told[-1] == "`lossatlas run tiny` trains the runs that they ask for"
     assert {c.lr for key, c in read_selection(STUDY, runs_dir).items() if "ce" in key} != {before}
     assert len(needed(survey(STUDY, runs_dir))) >= 1, "the runs at the rate that is chosen now"
+
+
+def test_a_record_names_the_code_that_was_loaded_and_not_what_is_on_the_disk_at_the_end(
+    datasets, runs_dir, monkeypatch
+):
+    config = CONFIG.model_copy(update={"seed": 5})
+    loaded = provenance.component_versions(config), provenance.code_version()
+    real = assessment.assess
+
+    def edited_meanwhile(*arguments):
+        monkeypatch.setattr(provenance, "_closure_hash", lambda *_: "edited")
+        monkeypatch.setattr(provenance, "code_version", lambda: "edited")
+        return real(*arguments)
+
+    for module in ("training", "reassessment"):
+        monkeypatch.setattr(f"lossatlas.experiments.{module}.assess", edited_meanwhile)
+    folder = train_run(config, datasets, runs_dir=runs_dir, accelerator="cpu")
+    made = read_run(folder)
+    assert (made["code"], made["code_version"]) == loaded
+    monkeypatch.undo()
+    monkeypatch.setattr("lossatlas.experiments.reassessment.assess", edited_meanwhile)
+    reassess_run(config, datasets, runs_dir=runs_dir, accelerator="cpu")
+    assert read_run(folder)["code"] == loaded[0]
+
+
+def test_records_are_written_anew_when_more_of_their_code_has_changed(
+    runs_dir, tmp_path, monkeypatch
+):
+    results = {"runs_dir": runs_dir, "results_dir": tmp_path / "results"}
+    told = []
+    for changed in (["evaluation"], ["evaluation", "training"]):
+        monkeypatch.setattr(
+            "lossatlas.experiments.collect.changed_components", lambda _, names=changed: names
+        )
+        folder = collect(STUDY, **results)
+        told.append(json.loads((folder / "study.json").read_text())["provenance"])
+    assert [source["outdated_runs"] for source in told] == [2, 2]
+    assert [source["outdated_components"] for source in told] == [
+        {"evaluation": 2},
+        {"evaluation": 2, "training": 2},
+    ]
 
 
 def test_a_study_s_runs_are_judged_once_by_each_version_of_the_code(

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from small import QUICK, SMALL_DIGITS, file_hashes
 
 from lossatlas import losses
 from lossatlas.experiments import RunConfig, TrainParameters, training
@@ -38,26 +39,11 @@ from lossatlas.experiments.training import (
 EXTENDED = pytest.mark.skipif(
     not os.environ.get("LOSSATLAS_EXTENDED"), reason="runs with LOSSATLAS_EXTENDED=1"
 )
-SMALL_DIGITS = {"image_size": 32, "train_size": 24, "val_size": 6, "test_size": 6}
-QUICK = {
-    "dataset_params": SMALL_DIGITS,
-    "model_params": {"width": 4, "depth": 2},
-    "steps": 4,
-    "batch_size": 4,
-    "evaluations": 2,
-}
 
 
 @pytest.fixture(scope="module")
 def datasets():
     return load_datasets(RunConfig(**QUICK))
-
-
-def file_hashes(folder):
-    return {
-        name: hashlib.sha256((folder / name).read_bytes()).hexdigest()
-        for name in ("curves.parquet", "per_image.parquet", "predictions.npz")
-    }
 
 
 class Spy(torch.nn.Module):

@@ -30,6 +30,15 @@ def copied(tmp_path, monkeypatch):
     forget_versions()
 
 
+def edit(copied, name, before):
+    """Put a line that changes the code, and nothing that it does, in front of ``before`` in a copied file."""
+    path = copied / name
+    text = path.read_text()
+    assert before in text
+    path.write_text(text.replace(before, f"EDITED = True\n\n\n{before}", 1))
+    forget_versions()
+
+
 def forget_versions():
     """A process reads the sources once; here they change under it."""
     for cached in (provenance.code_version, provenance._closure_hash, provenance.commit):
@@ -46,11 +55,7 @@ def test_the_runs_of_an_edited_loss_are_trained_anew_when_asked_and_never_mixed_
     train_job(study, "report-digits-unet-0")
     trained = dict(moments(study))
 
-    edited = copied / "losses" / "region.py"
-    text = edited.read_text()
-    assert "class DiceLoss" in text
-    edited.write_text(text.replace("class DiceLoss", "EDITED = True\n\n\nclass DiceLoss", 1))
-    forget_versions()
+    edit(copied, "losses/region.py", "class DiceLoss")
     study = load_study(str(checkout(tmp_path, runs_per_job=4, seeds=[0, 1])))
     train_job(study, "report-digits-unet-0")
     assert {key: moments(study)[key] for key in trained} == trained, "nobody asked for new runs"
@@ -97,13 +102,7 @@ def test_where_the_evaluation_alone_has_changed_networks_are_judged_anew_and_not
     assert len(networks) == 2
     before = moments(study)
 
-    edited = copied / "experiments" / "evaluation.py"
-    text = edited.read_text()
-    assert "class RuleResult" in text
-    edited.write_text(
-        text.replace("@dataclass(frozen=True)", "EDITED = True\n\n\n@dataclass(frozen=True)", 1)
-    )
-    forget_versions()
+    edit(copied, "experiments/evaluation.py", "@dataclass(frozen=True)\nclass RuleResult")
     capsys.readouterr()
     assert cli.main(["run", "tiny.yaml"]) == 0
     said = capsys.readouterr().out

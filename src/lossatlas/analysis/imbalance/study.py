@@ -22,7 +22,7 @@ from scipy import stats
 from lossatlas.analysis import inference
 from lossatlas.analysis.counts import pooled_metric
 from lossatlas.analysis.inference import Difference
-from lossatlas.analysis.records import RULES, Part, Records, RecordsError, load
+from lossatlas.analysis.records import RULES, Part, Records, RecordsError, followers, load
 from lossatlas.analysis.statistics import Interval
 from lossatlas.analysis.style import per_cent
 
@@ -157,11 +157,9 @@ class Imbalance:
 
     def followups(self) -> list[Imbalance]:
         """The studies that ask this one's question again, of the records beside these, by name."""
-        found = []
-        for path in sorted(self.records.folder.parent.glob("*/study.json")):
-            if json.loads(path.read_text(encoding="utf-8")).get("follows") == self.name:
-                found.append(Imbalance(load(path.parent), draws=self.draws))
-        return found
+        return [
+            Imbalance(load(folder), draws=self.draws) for folder in followers(self.records.folder)
+        ]
 
     @property
     def name(self) -> str:
