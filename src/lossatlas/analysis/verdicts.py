@@ -84,8 +84,8 @@ def verdicts(records: Records) -> tuple[dict[str, Finding], dict[str, str]]:
     if not is_known(records):
         raise RecordsError(
             f"{records.folder}: no verdicts are computed from the study {records.name!r}; "
-            f"expected a study of imbalance: binary, one model, several foreground fractions; or one that tunes with "
-            f"two optimisers"
+            f"expected a study of imbalance: binary, one model, several foreground fractions; or one of the report "
+            f"`optimizers`"
         )
     return of_study(Imbalance(records))
 
