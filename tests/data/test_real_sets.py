@@ -212,6 +212,29 @@ def _add_defect_free(root: Path) -> None:
             Image.fromarray(np.zeros((20, 8), np.uint8)).save(root / f"{name}_label.bmp")
 
 
+@pytest.mark.parametrize("defect_free", ["none", "some"])
+def test_kolektor_folds_test_every_image_once_and_share_no_item(mirror, defect_free):
+    splits = ("train", "val", "test")
+    tested: list[str] = []
+    for fold in range(5):
+        parts = {
+            split: data.load_labels("kolektorsdd", split, fold=fold, defect_free=defect_free)
+            for split in splits
+        }
+        items = {split: set(part.groups) for split, part in parts.items()}
+        for first, second in (("train", "val"), ("train", "test"), ("val", "test")):
+            assert not items[first] & items[second], (fold, first, second)
+        tested += parts["test"].ids
+    listed = [
+        name
+        for split in splits
+        for name in data.load_labels("kolektorsdd", split, defect_free=defect_free).ids
+    ]
+    assert sorted(tested) == sorted(listed)
+    with pytest.raises(data.DataError, match="fold: expected"):
+        data.load_labels("kolektorsdd", "test", fold=5)
+
+
 # ---- Drosophila VNC ---------------------------------------------------------------------------
 
 

@@ -16,6 +16,8 @@ from lossatlas.data.files import FileDataset, Sample, listed_split
 UInt8Array = npt.NDArray[np.uint8]
 
 VOID = 255
+#: Parts that KolektorSDD is cross-validated in.
+FOLDS = 5
 
 
 class CrackForest(FileDataset):
@@ -95,6 +97,10 @@ class KolektorSDD(FileDataset):
     Own parameters:
         defect_free: "none"; "some": one defect-free image of every other item (31 / 8 / 12 images);
             "all": every labelled image of the same items (in the mirror the same as "some").
+        fold: None takes the split above. 0 to 4 cross-validates by item: every fifth item, from the
+            ``fold``-th in order of name, is the test split, the items that follow them are the
+            validation split, and the other three fifths train. The five test splits together hold
+            each image once: nine test images decide nothing, 35 do.
     """
 
     name = "kolektorsdd"
@@ -112,14 +118,13 @@ class KolektorSDD(FileDataset):
     markers = tuple(f"kos{item:02d}" for item in range(1, 51))
     pads = True
 
-    def __init__(self, *, defect_free: str = "none") -> None:
+    def __init__(self, *, defect_free: str = "none", fold: int | None = None) -> None:
         self.defect_free = checks.choice("defect_free", defect_free, ("none", "some", "all"))
+        self.fold = checks.optional_integer("fold", fold, 0, FOLDS - 1)
 
     def samples(self, base: Path, split: str) -> list[Sample]:
         """Images of the split's items."""
-        names = listed_split(
-            self.name if self.defect_free == "none" else f"{self.name}_with_defect_free"
-        )[split]
+        names = self._names(split)
         if self.defect_free == "all":
             # The rest of these items, where a mask says that they are labelled.
             items = sorted({name.split("/")[0] for name in names})
@@ -141,6 +146,20 @@ class KolektorSDD(FileDataset):
             )
             for name in names
         ]
+
+    def _names(self, split: str) -> list[str]:
+        """Listed images of the split, or of the split's part of the items in this fold."""
+        listed = listed_split(
+            self.name if self.defect_free == "none" else f"{self.name}_with_defect_free"
+        )
+        if self.fold is None:
+            return listed[split]
+        names = sorted(name for part in listed.values() for name in part)
+        items = sorted({name.split("/")[0] for name in names})
+        # how many items behind the fold's own: 0 tests, 1 validates, 2 to 4 train
+        behind = {item: (index - self.fold) % FOLDS for index, item in enumerate(items)}
+        wanted = {"test": {0}, "val": {1}, "train": {2, 3, 4}}[split]
+        return [name for name in names if behind[name.split("/")[0]] in wanted]
 
     def read_image(self, base: Path, sample: Sample) -> UInt8Array:
         """Grey image."""
