@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import Any
+import inspect
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, ClassVar, Unpack
 
 import torch
 from torch import Tensor, nn
 
 from . import _check
+from ._parameters import ClassNumbers, CommonParameters, reject_unknown, show_inherited
 from ._processes import sum_over_processes
 from ._sample import Regions, Sample, class_table, sample
 
@@ -84,22 +86,38 @@ class SegmentationLoss(nn.Module):
     weight: Tensor | None
     #: Which primitives the formula uses, "surprisal" or "regions": compounds share them.
     needs: tuple[str, ...] = ()
+    #: Parameters that other losses of the family take and this one does not, each with the reason.
+    refused: ClassVar[Mapping[str, str]] = {}
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        if "__init__" in vars(cls):
+            parent = inspect.signature(super(cls, cls).__init__).parameters
+            show_inherited(cls.__init__, parent, without=cls.refused)
 
     def __init__(
         self,
         *,
         mode: str = "multiclass",
-        weight: Tensor | Sequence[float] | None = None,
+        weight: ClassNumbers | None = None,
         ignore_index: int | None = None,
         reduction: str = "mean",
+        **unknown: Any,
     ) -> None:
         super().__init__()
+        self.reject_unknown(unknown)
         self.mode = _check.choice("mode", mode, _check.MODES)
         self.ignore_index = (
             None if ignore_index is None else _check.integer("ignore_index", ignore_index)
         )
         self.reduction = _check.choice("reduction", reduction, _check.REDUCTIONS)
         self.register_buffer("weight", _check.class_vector("weight", weight))
+
+    @classmethod
+    def reject_unknown(cls, given: Iterable[str]) -> None:
+        """Raise TypeError for names that are no parameter, with the near matches or the reason."""
+        known = inspect.signature(cls).parameters
+        reject_unknown(cls.__name__, given, known, cls.refused)
 
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
         """Loss of `logits` against `target`; see the class for shapes."""
@@ -129,6 +147,9 @@ class SegmentationLoss(nn.Module):
     __rmul__ = __mul__
 
 
+show_inherited(SegmentationLoss.__init__)
+
+
 class PixelLoss(SegmentationLoss):
     """Base of losses that are a mean over pixels of φ(u), u = -log p_t the target's surprisal.
 
@@ -138,16 +159,8 @@ class PixelLoss(SegmentationLoss):
     (equal) losses, so that the average that DistributedDataParallel takes is the whole batch's.
     """
 
-    def __init__(
-        self,
-        *,
-        mode: str = "multiclass",
-        weight: Tensor | Sequence[float] | None = None,
-        ignore_index: int | None = None,
-        reduction: str = "mean",
-        process_group: Any = None,
-    ) -> None:
-        super().__init__(mode=mode, weight=weight, ignore_index=ignore_index, reduction=reduction)
+    def __init__(self, *, process_group: Any = None, **common: Unpack[CommonParameters]) -> None:
+        super().__init__(**common)
         self.process_group = process_group
 
     needs: tuple[str, ...] = ("surprisal",)
@@ -220,19 +233,16 @@ class RegionLoss(SegmentationLoss):
     def __init__(
         self,
         *,
-        mode: str = "multiclass",
-        weight: Tensor | Sequence[float] | None = None,
-        ignore_index: int | None = None,
-        reduction: str = "mean",
         per_image: bool = False,
         classes: str | Sequence[int] | None = None,
         smooth: float = 0.0,
         process_group: Any = None,
+        **common: Unpack[CommonParameters],
     ) -> None:
-        super().__init__(mode=mode, weight=weight, ignore_index=ignore_index, reduction=reduction)
+        super().__init__(**common)
         self.per_image = _check.flag("per_image", per_image)
         self.classes = _check.class_list(classes)
-        if mode == "binary" and isinstance(self.classes, tuple):
+        if self.mode == "binary" and isinstance(self.classes, tuple):
             raise ValueError(
                 f'classes={list(self.classes)} has no meaning in mode="binary", which looks at the '
                 'foreground only; leave it out, or use "present" or "all".'

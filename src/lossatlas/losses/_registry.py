@@ -8,6 +8,7 @@ from typing import Any
 
 from . import _check
 from ._base import SegmentationLoss
+from ._parameters import reject_unknown
 from .compound import ce_lovasz, dice_ce, dice_focal, dice_topk
 from .cross_entropy import (
     BalancedCrossEntropyLoss,
@@ -100,9 +101,7 @@ def build(name: str, **params: Any) -> SegmentationLoss:
     1.0
     """
     builder, known = _builder(name), parameters(name)
-    for param in params:
-        if param not in known:
-            raise TypeError(f"{name!r} takes no parameter {param!r}; {_check.near(param, known)}")
+    reject_unknown(f"the loss {name!r}", params, known, getattr(builder, "refused", {}))
     for param, about in known.items():
         missing = about.default is inspect.Parameter.empty and params.get(param) is None
         if missing:

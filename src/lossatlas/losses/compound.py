@@ -2,27 +2,59 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import functools
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ParamSpec, TypeVar, Unpack
 
-from torch import Tensor
-
-from ._base import CompoundLoss, SegmentationLoss
+from ._base import CompoundLoss, RegionLoss, SegmentationLoss
+from ._parameters import (
+    ClassNumbers,
+    ClassParameters,
+    RegionParameters,
+    reject_unknown,
+    show_inherited,
+)
 from .cross_entropy import CrossEntropyLoss, TopKCrossEntropyLoss
 from .focal import FocalLoss
 from .lovasz import LovaszSoftmaxLoss
 from .region import DiceLoss
 
+P = ParamSpec("P")
+L = TypeVar("L", bound=SegmentationLoss)
 
+
+def _sum_of(
+    *parts: type[SegmentationLoss],
+) -> Callable[[Callable[P, CompoundLoss]], Callable[P, CompoundLoss]]:
+    """Let a function that builds a sum of `parts` take and show the parameters that they share."""
+
+    def decorate(function: Callable[P, CompoundLoss]) -> Callable[P, CompoundLoss]:
+        refused = {name: why for part in parts for name, why in part.refused.items()}
+
+        @functools.wraps(function)
+        def build(*args: P.args, **params: P.kwargs) -> CompoundLoss:
+            reject_unknown(function.__name__, params, known, refused)
+            return function(*args, **params)
+
+        shared = inspect.signature(RegionLoss).parameters
+        show_inherited(build, shared, without=refused)
+        known = inspect.signature(build).parameters
+        build.refused = refused  # type: ignore[attr-defined]
+        return build
+
+    return decorate
+
+
+def _part(loss: type[L], common: Mapping[str, Any], **own: Any) -> L:
+    """A part with its own parameters, and those of the `common` ones that it takes."""
+    known = inspect.signature(loss).parameters
+    return loss(**own, **{name: value for name, value in common.items() if name in known})
+
+
+@_sum_of(DiceLoss, CrossEntropyLoss)
 def dice_ce(
-    *,
-    scales: Sequence[float] = (1.0, 1.0),
-    mode: str = "multiclass",
-    weight: Tensor | Sequence[float] | None = None,
-    ignore_index: int | None = None,
-    reduction: str = "mean",
-    per_image: bool = False,
-    classes: str | Sequence[int] | None = None,
-    smooth: float = 0.0,
+    *, scales: Sequence[float] = (1.0, 1.0), **common: Unpack[RegionParameters]
 ) -> CompoundLoss:
     """Dice loss plus cross-entropy, times `scales`.
 
@@ -34,23 +66,16 @@ def dice_ce(
     >>> round(dice_ce()(logits, target).item(), 4)  # 0.5 + ln 2
     1.1931
     """
-    dice = _dice(mode, weight, ignore_index, reduction, per_image, classes, smooth)
-    ce = CrossEntropyLoss(mode=mode, weight=weight, ignore_index=ignore_index, reduction=reduction)
-    return CompoundLoss([dice, ce], scales)
+    return CompoundLoss([_part(DiceLoss, common), _part(CrossEntropyLoss, common)], scales)
 
 
+@_sum_of(DiceLoss, FocalLoss)
 def dice_focal(
     *,
     scales: Sequence[float] = (1.0, 1.0),
     gamma: float = 2.0,
-    alpha: float | Tensor | Sequence[float] | None = None,
-    mode: str = "multiclass",
-    weight: Tensor | Sequence[float] | None = None,
-    ignore_index: int | None = None,
-    reduction: str = "mean",
-    per_image: bool = False,
-    classes: str | Sequence[int] | None = None,
-    smooth: float = 0.0,
+    alpha: float | ClassNumbers | None = None,
+    **common: Unpack[RegionParameters],
 ) -> CompoundLoss:
     """Dice loss plus focal loss, times `scales`.
 
@@ -61,56 +86,34 @@ def dice_focal(
     >>> round(dice_focal()(logits, target).item(), 4)  # 0.5 + ln 2 / 4
     0.6733
     """
-    dice = _dice(mode, weight, ignore_index, reduction, per_image, classes, smooth)
-    focal = FocalLoss(
-        gamma=gamma,
-        alpha=alpha,
-        mode=mode,
-        weight=weight,
-        ignore_index=ignore_index,
-        reduction=reduction,
-    )
-    return CompoundLoss([dice, focal], scales)
+    focal = _part(FocalLoss, common, gamma=gamma, alpha=alpha)
+    return CompoundLoss([_part(DiceLoss, common), focal], scales)
 
 
+@_sum_of(DiceLoss, TopKCrossEntropyLoss)
 def dice_topk(
-    *,
-    scales: Sequence[float] = (1.0, 1.0),
-    k: float = 0.1,
-    mode: str = "multiclass",
-    weight: Tensor | Sequence[float] | None = None,
-    ignore_index: int | None = None,
-    reduction: str = "mean",
-    per_image: bool = False,
-    classes: str | Sequence[int] | None = None,
-    smooth: float = 0.0,
+    *, scales: Sequence[float] = (1.0, 1.0), k: float = 0.1, **common: Unpack[RegionParameters]
 ) -> CompoundLoss:
     """Dice loss plus top-k cross-entropy, times `scales`.
 
-    `k` is that of :class:`TopKCrossEntropyLoss`, the others as in :func:`dice_ce`.
+    `k` is that of :class:`TopKCrossEntropyLoss`, the others as in :func:`dice_ce`, without
+    `process_group`, which the ranking of pixels rules out.
 
     >>> import torch
     >>> logits, target = torch.zeros(1, 2, 4), torch.tensor([[0, 0, 1, 1]])
     >>> round(dice_topk()(logits, target).item(), 4)  # 0.5 + ln 2
     1.1931
     """
-    dice = _dice(mode, weight, ignore_index, reduction, per_image, classes, smooth)
-    topk = TopKCrossEntropyLoss(
-        k=k, mode=mode, weight=weight, ignore_index=ignore_index, reduction=reduction
-    )
-    return CompoundLoss([dice, topk], scales)
+    topk = _part(TopKCrossEntropyLoss, common, k=k)
+    return CompoundLoss([_part(DiceLoss, common), topk], scales)
 
 
+@_sum_of(CrossEntropyLoss, LovaszSoftmaxLoss)
 def ce_lovasz(
     *,
     scales: Sequence[float] = (1.0, 1.0),
     bins: int | None = None,
-    mode: str = "multiclass",
-    weight: Tensor | Sequence[float] | None = None,
-    ignore_index: int | None = None,
-    reduction: str = "mean",
-    per_image: bool = False,
-    classes: str | Sequence[int] | None = None,
+    **common: Unpack[ClassParameters],
 ) -> CompoundLoss:
     """Cross-entropy plus Lovász-softmax, times `scales`.
 
@@ -122,36 +125,5 @@ def ce_lovasz(
     >>> round(ce_lovasz()(logits, target).item(), 4)  # ln 2 + 0.5
     1.1931
     """
-    parts: list[SegmentationLoss] = [
-        CrossEntropyLoss(mode=mode, weight=weight, ignore_index=ignore_index, reduction=reduction),
-        LovaszSoftmaxLoss(
-            bins=bins,
-            mode=mode,
-            weight=weight,
-            ignore_index=ignore_index,
-            reduction=reduction,
-            per_image=per_image,
-            classes=classes,
-        ),
-    ]
-    return CompoundLoss(parts, scales)
-
-
-def _dice(
-    mode: str,
-    weight: Tensor | Sequence[float] | None,
-    ignore_index: int | None,
-    reduction: str,
-    per_image: bool,
-    classes: str | Sequence[int] | None,
-    smooth: float,
-) -> DiceLoss:
-    return DiceLoss(
-        mode=mode,
-        weight=weight,
-        ignore_index=ignore_index,
-        reduction=reduction,
-        per_image=per_image,
-        classes=classes,
-        smooth=smooth,
-    )
+    lovasz = _part(LovaszSoftmaxLoss, common, bins=bins)
+    return CompoundLoss([_part(CrossEntropyLoss, common), lovasz], scales)

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import Any
+from typing import ClassVar, Unpack
 
 import torch
 from torch import Tensor
 
 from . import _check, _fast
 from ._base import PixelLoss, SegmentationLoss, balance_table, product, ratio
+from ._parameters import CommonParameters, PixelParameters
 from ._processes import sum_over_processes
 from ._sample import Sample, class_table, eager_cpu, itself
 
@@ -51,23 +51,8 @@ class CrossEntropyLoss(PixelLoss):
     0.6931
     """
 
-    def __init__(
-        self,
-        *,
-        label_smoothing: float = 0.0,
-        mode: str = "multiclass",
-        weight: Tensor | Sequence[float] | None = None,
-        ignore_index: int | None = None,
-        reduction: str = "mean",
-        process_group: Any = None,
-    ) -> None:
-        super().__init__(
-            mode=mode,
-            weight=weight,
-            ignore_index=ignore_index,
-            reduction=reduction,
-            process_group=process_group,
-        )
+    def __init__(self, *, label_smoothing: float = 0.0, **common: Unpack[PixelParameters]) -> None:
+        super().__init__(**common)
         self.label_smoothing = _check.number("label_smoothing", label_smoothing, low=0, high=1)
 
     identity = True
@@ -124,23 +109,8 @@ class OneVsAllCrossEntropyLoss(PixelLoss):
     3.4296
     """
 
-    def __init__(
-        self,
-        *,
-        negative_weight: float = 1.0,
-        mode: str = "multiclass",
-        weight: Tensor | Sequence[float] | None = None,
-        ignore_index: int | None = None,
-        reduction: str = "mean",
-        process_group: Any = None,
-    ) -> None:
-        super().__init__(
-            mode=mode,
-            weight=weight,
-            ignore_index=ignore_index,
-            reduction=reduction,
-            process_group=process_group,
-        )
+    def __init__(self, *, negative_weight: float = 1.0, **common: Unpack[PixelParameters]) -> None:
+        super().__init__(**common)
         self.negative_weight = _check.number("negative_weight", negative_weight, low=0)
 
     def of(self, s: Sample) -> Tensor:
@@ -215,23 +185,8 @@ class BalancedCrossEntropyLoss(PixelLoss):
     0.2599
     """
 
-    def __init__(
-        self,
-        *,
-        alpha: float | str = "batch",
-        mode: str = "multiclass",
-        weight: Tensor | Sequence[float] | None = None,
-        ignore_index: int | None = None,
-        reduction: str = "mean",
-        process_group: Any = None,
-    ) -> None:
-        super().__init__(
-            mode=mode,
-            weight=weight,
-            ignore_index=ignore_index,
-            reduction=reduction,
-            process_group=process_group,
-        )
+    def __init__(self, *, alpha: float | str = "batch", **common: Unpack[PixelParameters]) -> None:
+        super().__init__(**common)
         if isinstance(alpha, str) and alpha != "batch":
             raise ValueError(f'alpha must be "batch" or a number in [0, 1], got {alpha!r}.')
         self.alpha: float | None = None  # the batch's own ratio
@@ -271,6 +226,10 @@ class _HardPixels(SegmentationLoss):
     """What OHEM and top-k share: a mean over the pixels of largest loss."""
 
     needs = ("surprisal",)
+    refused: ClassVar = {
+        "process_group": "it ranks pixels, which takes all of them in one process; leave it out to "
+        "average the processes' losses, or gather logits and targets before the call."
+    }
 
     #: Surprisals above this are kept, where they are enough.
     cut: float | None = None
@@ -369,12 +328,9 @@ class OHEMCrossEntropyLoss(_HardPixels):
         *,
         threshold: float = 0.7,
         min_kept: int | float = 1 / 16,
-        mode: str = "multiclass",
-        weight: Tensor | Sequence[float] | None = None,
-        ignore_index: int | None = None,
-        reduction: str = "mean",
+        **common: Unpack[CommonParameters],
     ) -> None:
-        super().__init__(mode=mode, weight=weight, ignore_index=ignore_index, reduction=reduction)
+        super().__init__(**common)
         self.threshold = _check.number("threshold", threshold, low=0, high=1, open_low=True)
         if isinstance(min_kept, int) and not isinstance(min_kept, bool):
             self.min_kept: int | float = _check.integer("min_kept", min_kept, low=0)
@@ -421,16 +377,8 @@ class TopKCrossEntropyLoss(_HardPixels):
     0.6931
     """
 
-    def __init__(
-        self,
-        *,
-        k: float = 0.1,
-        mode: str = "multiclass",
-        weight: Tensor | Sequence[float] | None = None,
-        ignore_index: int | None = None,
-        reduction: str = "mean",
-    ) -> None:
-        super().__init__(mode=mode, weight=weight, ignore_index=ignore_index, reduction=reduction)
+    def __init__(self, *, k: float = 0.1, **common: Unpack[CommonParameters]) -> None:
+        super().__init__(**common)
         self.k = _check.number("k", k, low=0, high=1, open_low=True)
 
     def fewest(self, n: Tensor) -> Tensor:

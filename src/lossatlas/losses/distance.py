@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar, Unpack
 
 import torch
 from torch import Tensor
 
 from . import _check
 from ._base import RegionLoss, ratio
+from ._parameters import DistanceParameters
 from ._sample import Regions, Sample, sample
 from ._sample import wide_dtype as _wide
 
@@ -109,28 +110,13 @@ class _DistanceLoss(RegionLoss):
     """What the losses over distance maps share."""
 
     needs = ()
+    refused: ClassVar = {"smooth": "its formula has no ratio that could be smoothed."}
 
     def __init__(
-        self,
-        *,
-        spacing: Sequence[float] | None = None,
-        mode: str = "multiclass",
-        weight: Tensor | Sequence[float] | None = None,
-        ignore_index: int | None = None,
-        reduction: str = "mean",
-        per_image: bool = False,
-        classes: str | Sequence[int] | None = None,
-        process_group: Any = None,
+        self, *, spacing: Sequence[float] | None = None, **common: Unpack[DistanceParameters]
     ) -> None:
-        super().__init__(
-            mode=mode,
-            weight=weight,
-            ignore_index=ignore_index,
-            reduction=reduction,
-            per_image=per_image,
-            classes=classes,
-            process_group=process_group,
-        )
+        self.reject_unknown(common)
+        super().__init__(**common)
         self.spacing = (
             None
             if spacing is None
@@ -267,24 +253,9 @@ class HausdorffLoss(_DistanceLoss):
         *,
         alpha: float = 2.0,
         spacing: Sequence[float] | None = None,
-        mode: str = "multiclass",
-        weight: Tensor | Sequence[float] | None = None,
-        ignore_index: int | None = None,
-        reduction: str = "mean",
-        per_image: bool = False,
-        classes: str | Sequence[int] | None = None,
-        process_group: Any = None,
+        **common: Unpack[DistanceParameters],
     ) -> None:
-        super().__init__(
-            spacing=spacing,
-            mode=mode,
-            weight=weight,
-            ignore_index=ignore_index,
-            reduction=reduction,
-            per_image=per_image,
-            classes=classes,
-            process_group=process_group,
-        )
+        super().__init__(spacing=spacing, **common)
         self.alpha = _check.number("alpha", alpha, low=0)
 
     def forward(

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from typing import Unpack
 
 import torch
 from torch import Tensor
 
 from . import _check
 from ._base import PixelLoss, RegionLoss, balance_table, power, product, ratio
+from ._parameters import ClassNumbers, PixelParameters, RegionParameters
 from ._processes import sum_over_processes
 from ._sample import Regions, Sample, class_table
 
@@ -57,21 +57,11 @@ class FocalLoss(PixelLoss):
         self,
         *,
         gamma: float = 2.0,
-        alpha: float | Tensor | Sequence[float] | None = None,
+        alpha: float | ClassNumbers | None = None,
         normalizer: str = "pixels",
-        mode: str = "multiclass",
-        weight: Tensor | Sequence[float] | None = None,
-        ignore_index: int | None = None,
-        reduction: str = "mean",
-        process_group: Any = None,
+        **common: Unpack[PixelParameters],
     ) -> None:
-        super().__init__(
-            mode=mode,
-            weight=weight,
-            ignore_index=ignore_index,
-            reduction=reduction,
-            process_group=process_group,
-        )
+        super().__init__(**common)
         self.gamma = _check.number("gamma", gamma, low=0)
         self.normalizer = _check.choice("normalizer", normalizer, ("pixels", "positives"))
         if alpha is None or isinstance(alpha, (int, float)):
@@ -143,23 +133,8 @@ class Poly1Loss(PixelLoss):
     1.1931
     """
 
-    def __init__(
-        self,
-        *,
-        epsilon: float = 1.0,
-        mode: str = "multiclass",
-        weight: Tensor | Sequence[float] | None = None,
-        ignore_index: int | None = None,
-        reduction: str = "mean",
-        process_group: Any = None,
-    ) -> None:
-        super().__init__(
-            mode=mode,
-            weight=weight,
-            ignore_index=ignore_index,
-            reduction=reduction,
-            process_group=process_group,
-        )
+    def __init__(self, *, epsilon: float = 1.0, **common: Unpack[PixelParameters]) -> None:
+        super().__init__(**common)
         self.epsilon = _check.number("epsilon", epsilon, low=-1)
 
     def phi(self, u: Tensor, q: Tensor) -> Tensor:
@@ -226,28 +201,12 @@ class UnifiedFocalLoss(RegionLoss):
         delta: float = 0.6,
         gamma: float = 0.5,
         asymmetric: bool = True,
-        mode: str = "multiclass",
-        weight: Tensor | Sequence[float] | None = None,
-        ignore_index: int | None = None,
-        reduction: str = "mean",
-        per_image: bool = False,
-        classes: str | Sequence[int] | None = None,
-        smooth: float = 0.0,
-        process_group: Any = None,
+        **common: Unpack[RegionParameters],
     ) -> None:
-        super().__init__(
-            mode=mode,
-            weight=weight,
-            ignore_index=ignore_index,
-            reduction=reduction,
-            per_image=per_image,
-            classes=classes,
-            smooth=smooth,
-            process_group=process_group,
-        )
-        if reduction != "mean":
+        super().__init__(**common)
+        if self.reduction != "mean":
             raise ValueError(
-                f'UnifiedFocalLoss has reduction="mean" only, got {reduction!r}: it adds a loss '
+                f'UnifiedFocalLoss has reduction="mean" only, got {self.reduction!r}: it adds a loss '
                 "per pixel and a loss per class; build the halves from FocalLoss and "
                 "FocalTverskyLoss to see them apart."
             )

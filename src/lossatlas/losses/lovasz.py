@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import ClassVar, TypedDict, Unpack
 
 import torch
 from torch import Tensor
 
 from . import _check, _fast
 from ._base import RegionLoss, ratio
+from ._parameters import ClassNumbers, ClassParameters
 from ._sample import Regions, Sample
 
 
@@ -40,26 +42,15 @@ class _LovaszLoss(RegionLoss):
     """What the two Lovász losses share: sort the errors, dot with the Jaccard increments."""
 
     needs = ()
+    refused: ClassVar = {
+        "process_group": "it sorts errors, which takes all of them in one process; leave it out to "
+        "average the processes' losses, or gather logits and targets before the call.",
+        "smooth": "its formula has no ratio that could be smoothed.",
+    }
 
-    def __init__(
-        self,
-        *,
-        bins: int | None = None,
-        mode: str = "multiclass",
-        weight: Tensor | Sequence[float] | None = None,
-        ignore_index: int | None = None,
-        reduction: str = "mean",
-        per_image: bool = False,
-        classes: str | Sequence[int] | None = None,
-    ) -> None:
-        super().__init__(
-            mode=mode,
-            weight=weight,
-            ignore_index=ignore_index,
-            reduction=reduction,
-            per_image=per_image,
-            classes=classes,
-        )
+    def __init__(self, *, bins: int | None = None, **common: Unpack[ClassParameters]) -> None:
+        self.reject_unknown(common)
+        super().__init__(**common)
         self.bins = None if bins is None else _check.integer("bins", bins, low=2, high=1 << 20)
 
     hinge = False
@@ -216,6 +207,16 @@ class LovaszSoftmaxLoss(_LovaszLoss):
         return torch.ones_like(errors[..., :1])
 
 
+class _HingeParameters(TypedDict, total=False):
+    """What the hinge takes with the default that all losses have."""
+
+    bins: int | None
+    weight: ClassNumbers | None
+    ignore_index: int | None
+    reduction: str
+    classes: str | Sequence[int] | None
+
+
 class LovaszHingeLoss(_LovaszLoss):
     r"""Lovász hinge: the Lovász extension of the Jaccard loss, at the hinge errors of the logits.
 
@@ -252,25 +253,9 @@ class LovaszHingeLoss(_LovaszLoss):
     """
 
     def __init__(
-        self,
-        *,
-        bins: int | None = None,
-        mode: str = "binary",
-        weight: Tensor | Sequence[float] | None = None,
-        ignore_index: int | None = None,
-        reduction: str = "mean",
-        per_image: bool = True,
-        classes: str | Sequence[int] | None = None,
+        self, *, mode: str = "binary", per_image: bool = True, **common: Unpack[_HingeParameters]
     ) -> None:
-        super().__init__(
-            bins=bins,
-            mode=mode,
-            weight=weight,
-            ignore_index=ignore_index,
-            reduction=reduction,
-            per_image=per_image,
-            classes=classes,
-        )
+        super().__init__(mode=mode, per_image=per_image, **common)
 
     hinge = True
 

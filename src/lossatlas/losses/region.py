@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from typing import Unpack
 
 import torch
 from torch import Tensor
 
 from . import _check
 from ._base import RegionLoss, power, ratio
+from ._parameters import RegionParameters
 from ._sample import Regions, Sample
 
 
@@ -47,29 +47,8 @@ class DiceLoss(RegionLoss):
     0.6666666865348816
     """
 
-    def __init__(
-        self,
-        *,
-        squared: bool = False,
-        mode: str = "multiclass",
-        weight: Tensor | Sequence[float] | None = None,
-        ignore_index: int | None = None,
-        reduction: str = "mean",
-        per_image: bool = False,
-        classes: str | Sequence[int] | None = None,
-        smooth: float = 0.0,
-        process_group: Any = None,
-    ) -> None:
-        super().__init__(
-            mode=mode,
-            weight=weight,
-            ignore_index=ignore_index,
-            reduction=reduction,
-            per_image=per_image,
-            classes=classes,
-            smooth=smooth,
-            process_group=process_group,
-        )
+    def __init__(self, *, squared: bool = False, **common: Unpack[RegionParameters]) -> None:
+        super().__init__(**common)
         self.squared = _check.flag("squared", squared)
 
     def formula(self, r: Regions) -> Tensor:
@@ -260,29 +239,9 @@ class TverskyLoss(RegionLoss):
     """
 
     def __init__(
-        self,
-        *,
-        alpha: float = 0.3,
-        beta: float = 0.7,
-        mode: str = "multiclass",
-        weight: Tensor | Sequence[float] | None = None,
-        ignore_index: int | None = None,
-        reduction: str = "mean",
-        per_image: bool = False,
-        classes: str | Sequence[int] | None = None,
-        smooth: float = 0.0,
-        process_group: Any = None,
+        self, *, alpha: float = 0.3, beta: float = 0.7, **common: Unpack[RegionParameters]
     ) -> None:
-        super().__init__(
-            mode=mode,
-            weight=weight,
-            ignore_index=ignore_index,
-            reduction=reduction,
-            per_image=per_image,
-            classes=classes,
-            smooth=smooth,
-            process_group=process_group,
-        )
+        super().__init__(**common)
         self.alpha = _check.number("alpha", alpha, low=0)
         self.beta = _check.number("beta", beta, low=0)
 
@@ -331,27 +290,9 @@ class FocalTverskyLoss(TverskyLoss):
         alpha: float = 0.3,
         beta: float = 0.7,
         gamma: float = 4 / 3,
-        mode: str = "multiclass",
-        weight: Tensor | Sequence[float] | None = None,
-        ignore_index: int | None = None,
-        reduction: str = "mean",
-        per_image: bool = False,
-        classes: str | Sequence[int] | None = None,
-        smooth: float = 0.0,
-        process_group: Any = None,
+        **common: Unpack[RegionParameters],
     ) -> None:
-        super().__init__(
-            alpha=alpha,
-            beta=beta,
-            mode=mode,
-            weight=weight,
-            ignore_index=ignore_index,
-            reduction=reduction,
-            per_image=per_image,
-            classes=classes,
-            smooth=smooth,
-            process_group=process_group,
-        )
+        super().__init__(alpha=alpha, beta=beta, **common)
         self.gamma = _check.number("gamma", gamma, low=0, open_low=True)
 
     def formula(self, r: Regions) -> Tensor:
