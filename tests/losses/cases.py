@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import zlib
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -16,13 +16,6 @@ import torch
 
 from lossatlas import losses
 
-# Runs of minutes: the same tests over every loss, or at full size, of which the default run holds a selection.
-EXTENDED = (
-    pytest.mark.slow,
-    pytest.mark.skipif(
-        not os.environ.get("LOSSATLAS_EXTENDED"), reason="runs with LOSSATLAS_EXTENDED=1"
-    ),
-)
 VOID = 255
 MODES = ("multiclass", "binary", "multilabel")
 CLASSES = 4
@@ -82,11 +75,6 @@ class Spec:
         return {"mixed": ("mean",), "compound": ("mean", "sum")}.get(
             self.family, ("mean", "sum", "none")
         )
-
-
-def have(*names: str) -> list[str]:
-    """Those of the names that are registered (that all are is tested once, in test_registry)."""
-    return [name for name in names if name in losses.names()]
 
 
 def seed_of(*parts: Any) -> int:
@@ -165,23 +153,72 @@ def gradient(
     return value.detach(), torch.autograd.grad(value.sum(), z)[0]
 
 
-def combinations(
-    specs: dict[str, Spec], *, variants: bool = True
-) -> Iterator[tuple[Spec, dict[str, Any], str, str]]:
-    """(spec, own parameters, mode, target kind) for everything that is defined."""
-    for spec in specs.values():
-        for params in spec.variants if variants else spec.variants[:1]:
-            for mode in spec.modes:
-                for kind in ("hard", "soft") if spec.soft else ("hard",):
-                    yield spec, params, mode, kind
+@contextmanager
+def named(*parts: Any) -> Iterator[None]:
+    """Add the parts to whatever fails inside, so that a loop over scenes says which one it was."""
+    try:
+        yield
+    except (Exception, pytest.fail.Exception) as error:
+        error.add_note("Scene: " + ", ".join(str(part) for part in parts))
+        raise
 
 
-def label(spec: Spec, params: dict[str, Any], *rest: str) -> str:
-    """A readable test id."""
-    own = ",".join(
-        f"{k}={v:.3g}" if isinstance(v, float) else f"{k}={v}" for k, v in params.items()
-    )
-    return "-".join([f"{spec.name}({own})" if own else spec.name, *rest])
+def text(options: dict[str, Any]) -> str:
+    """Keywords as a reader writes them; of a tensor only its length."""
+
+    def shown(value: Any) -> str:
+        if isinstance(value, torch.Tensor):
+            return f"{len(value)} numbers"
+        return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+    return ", ".join(f"{key}={shown(value)}" for key, value in options.items())
+
+
+@dataclass(frozen=True)
+class Scene:
+    """One loss with parameters of its own, in one mode, with one kind of target."""
+
+    spec: Spec
+    params: dict[str, Any]
+    mode: str
+    kind: str
+
+    def __str__(self) -> str:
+        return f"{self.spec.name}({text(self.params)}) {self.mode} {self.kind}"
+
+    def build(self, **options: Any) -> losses.SegmentationLoss:
+        """The library's module, with more keywords."""
+        return self.spec.build(self.mode, **{**self.params, **options})
+
+    def expect(self, logits: torch.Tensor, target: torch.Tensor, **options: Any) -> Any:
+        """The oracle's value, with the same keywords."""
+        return self.spec.expect(logits, target, self.mode, **{**self.params, **options})
+
+    def example(self, salt: str = "", **how: Any) -> tuple[torch.Tensor, torch.Tensor]:
+        """Inputs whose seed depends on the scene's names (and the salt) alone."""
+        names = (self.spec.name, self.mode, self.kind)
+        return example(self.mode, self.kind, seed=seed_of(*filter(None, (salt, *names))), **how)
+
+
+def scenes(
+    spec: Spec,
+    *,
+    variants: bool = False,
+    kinds: tuple[str, ...] = ("hard", "soft"),
+    modes: tuple[str, ...] = MODES,
+) -> Iterator[Scene]:
+    """Every scene of a loss that is defined: its default parameters, or all of its variants."""
+    for params in spec.variants if variants else spec.variants[:1]:
+        for mode in modes:
+            for kind in kinds:
+                if mode in spec.modes and (spec.soft or kind == "hard"):
+                    yield Scene(spec, params, mode, kind)
+
+
+def each(*names: str, where: Callable[[Spec], bool] = lambda spec: True) -> pytest.MarkDecorator:
+    """Parametrisation by loss: all, or those named, where the condition holds. One id is one loss."""
+    chosen = [s for s in SPECS.values() if (not names or s.name in names) and where(s)]
+    return pytest.mark.parametrize("spec", chosen, ids=[s.name for s in chosen])
 
 
 SPECS: dict[str, Spec] = {
@@ -252,3 +289,23 @@ SPECS: dict[str, Spec] = {
         Spec("ce_lovasz", oracles.ce_lovasz, "compound", ({}, {"scales": [0.3, 2.0]})),
     )
 }
+
+#: One loss for each way of computing. A promise that the shared code keeps (layout, shape, masks,
+#: precision, transforms) is tested on these: the other losses differ only in the formula after it.
+PRIMITIVES = (
+    "ce",  # the surprisal, summed
+    "focal",  # a function of the surprisal
+    "one_vs_all_ce",  # log-probabilities of every class
+    "balanced_ce",  # weights made from the batch
+    "ohem_ce",  # a choice of pixels
+    "dice",  # statistics of regions
+    "dice_squared",  # with squares
+    "generalized_dice",  # one ratio for all classes
+    "dice_semimetric",  # with |p - t|
+    "lovasz_softmax",  # a sort of errors
+    "lovasz_hinge",  # of hinge errors
+    "unified_focal",  # pixels and regions in one class
+    "boundary",  # distance maps
+    "hausdorff",  # of the prediction too
+    "dice_ce",  # a compound
+)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -11,6 +12,17 @@ from lossatlas.losses import weights
 
 # Three images of 10 pixels; class 2 only in the last, class 3 nowhere.
 COUNTS = torch.tensor([[8, 2, 0, 0], [10, 0, 0, 0], [4, 5, 1, 0]])
+
+EVERY_RULE = pytest.mark.parametrize(
+    "make",
+    [
+        weights.inverse_frequency,
+        weights.median_frequency,
+        weights.enet_log,
+        weights.effective_number,
+    ],
+    ids=lambda rule: rule.__name__,
+)
 
 
 def approx(values: list[float]) -> object:
@@ -77,22 +89,16 @@ def test_the_effective_number_follows_its_formula_and_saturates_on_pixel_counts(
     assert pixels.tolist() == pytest.approx([1, 1], abs=1e-4)
 
 
-@pytest.mark.parametrize(
-    "function", ["inverse_frequency", "median_frequency", "enet_log", "effective_number"]
-)
-def test_every_weight_is_finite_and_an_absent_class_has_the_stated_one(function: str) -> None:
-    make = getattr(weights, function)
+@EVERY_RULE
+def test_every_weight_is_finite_and_an_absent_class_has_the_stated_one(make: Any) -> None:
     assert make(COUNTS).isfinite().all()
     assert make(COUNTS, absent=0.25)[3] == 0.25
     for empty in (torch.zeros(2, 3, dtype=torch.long), torch.zeros(0, 3, dtype=torch.long)):
         assert make(empty).isfinite().all() and make(empty).shape == (3,)
 
 
-@pytest.mark.parametrize(
-    "function", ["inverse_frequency", "median_frequency", "enet_log", "effective_number"]
-)
-def test_counts_that_are_no_counts_are_refused(function: str) -> None:
-    make = getattr(weights, function)
+@EVERY_RULE
+def test_counts_that_are_no_counts_are_refused(make: Any) -> None:
     for wrong in (
         torch.tensor([[1.0, -1.0]]),
         torch.tensor([[1.0, float("nan")]]),

@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 import torch
-from cases import CLASSES, SPECS, VOID, Spec, combinations, example, gradient, have, label, seed_of
+from cases import (
+    CLASSES,
+    PRIMITIVES,
+    SPECS,
+    VOID,
+    Scene,
+    Spec,
+    each,
+    example,
+    gradient,
+    named,
+    scenes,
+    seed_of,
+)
 
 from lossatlas import losses
 
-DEFAULTS = [pytest.param(*c, id=label(*c)) for c in combinations(SPECS, variants=False)]
-HARD = [c for c in DEFAULTS if c.values[3] == "hard"]
 DTYPES = [torch.float16, torch.bfloat16, torch.float32, torch.float64]
 
 
@@ -25,151 +34,138 @@ def confident(
     return z.unsqueeze(1) if mode == "binary" else z
 
 
-@pytest.mark.parametrize(("spec", "params", "mode", "kind"), DEFAULTS)
-def test_an_all_ignored_batch_has_loss_0_and_gradient_0(
-    spec: Spec, params: dict[str, Any], mode: str, kind: str
+@each()
+def test_an_all_ignored_batch_has_loss_0_and_gradient_0(spec: Spec) -> None:
+    dtypes = {"mean": torch.float16, "sum": torch.float32, "none": torch.float64}
+    for scene in scenes(spec):
+        for reduction in spec.reductions:
+            logits, target = example(scene.mode, scene.kind, void=1.0, dtype=dtypes[reduction])
+            assert (target == VOID).all()
+            loss = scene.build(ignore_index=VOID, reduction=reduction)
+            value, grad = gradient(loss, logits, target)
+            with named(scene, reduction):
+                assert (value == 0).all()
+                assert (grad == 0).all()
+
+
+@each()
+def test_an_empty_batch_has_loss_0_and_gradient_0(spec: Spec) -> None:
+    for scene in scenes(spec):
+        empty = [
+            tuple(x[:0] for x in example(scene.mode, scene.kind, shape=(3, 2))),
+            example(scene.mode, scene.kind, shape=(0, 4)),
+            example(scene.mode, scene.kind, shape=(0,)),
+            example(scene.mode, scene.kind, shape=(4, 0)),
+        ]
+        for logits, target in empty:
+            with named(scene, tuple(logits.shape)):
+                value, grad = gradient(scene.build(), logits, target)
+                assert value.shape == () and value == 0
+                assert grad.shape == logits.shape and (grad == 0).all()
+
+
+@each(*PRIMITIVES, where=lambda spec: spec.is_region)
+def test_an_all_ignored_image_leaves_the_per_image_mean(spec: Spec) -> None:
+    for scene in scenes(spec, kinds=("hard",)):
+        logits, target = example(scene.mode, images=3, seed=seed_of(spec.name))
+        void = target.clone()
+        void[1] = VOID
+        loss = scene.build(ignore_index=VOID, per_image=True)
+        with named(scene):
+            torch.testing.assert_close(loss(logits, void), loss(logits[[0, 2]], target[[0, 2]]))
+
+
+def assert_oracle(
+    scene: Scene, logits: torch.Tensor, target: torch.Tensor, **options: object
 ) -> None:
-    for dtype, reduction in (
-        (torch.float16, "mean"),
-        (torch.float32, "sum"),
-        (torch.float64, "none"),
-    ):
-        logits, target = example(mode, kind, void=1.0, dtype=dtype)
-        assert (target == VOID).all()
-        options = {**params, "reduction": reduction if reduction in spec.reductions else "mean"}
-        value, grad = gradient(spec.build(mode, ignore_index=VOID, **options), logits, target)
-        assert (value == 0).all(), reduction
-        assert (grad == 0).all(), reduction
+    """The oracle's value, and a finite gradient."""
+    value, grad = gradient(scene.build(**options), logits, target)
+    expected = scene.expect(logits, target, **options)
+    assert value.item() == pytest.approx(expected, rel=scene.spec.tolerance, abs=1e-13)
+    assert grad.isfinite().all()
 
 
-@pytest.mark.parametrize(("spec", "params", "mode", "kind"), DEFAULTS)
-def test_an_empty_batch_has_loss_0_and_gradient_0(
-    spec: Spec, params: dict[str, Any], mode: str, kind: str
-) -> None:
-    empty = [
-        tuple(x[:0] for x in example(mode, kind, shape=(3, 2))),
-        example(mode, kind, shape=(0, 4)),
-        example(mode, kind, shape=(0,)),
-        example(mode, kind, shape=(4, 0)),
-    ]
-    for logits, target in empty:
-        value, grad = gradient(spec.build(mode, **params), logits, target)
-        assert value.shape == () and value == 0, logits.shape
-        assert grad.shape == logits.shape and (grad == 0).all(), logits.shape
-
-
-@pytest.mark.parametrize(
-    ("spec", "params", "mode", "kind"), [c for c in HARD if c.values[0].is_region]
-)
-def test_an_all_ignored_image_leaves_the_per_image_mean(
-    spec: Spec, params: dict[str, Any], mode: str, kind: str
-) -> None:
-    logits, target = example(mode, kind, images=3, seed=seed_of(spec.name))
-    void = target.clone()
-    void[1] = VOID
-    loss = spec.build(mode, ignore_index=VOID, per_image=True, **params)
-    torch.testing.assert_close(loss(logits, void), loss(logits[[0, 2]], target[[0, 2]]))
-
-
-@pytest.mark.parametrize(("spec", "params", "mode", "kind"), DEFAULTS)
-def test_a_single_pixel_works(spec: Spec, params: dict[str, Any], mode: str, kind: str) -> None:
-    for seed in range(2):
-        logits, target = example(mode, kind, images=1, shape=(1,), seed=seed)
-        value, grad = gradient(spec.build(mode, **params), logits, target)
-        assert value.item() == pytest.approx(
-            spec.expect(logits, target, mode, **params), rel=spec.tolerance, abs=1e-13
-        )
-        assert grad.isfinite().all()
-
-
-@pytest.mark.parametrize(("spec", "params", "mode", "kind"), HARD)
-def test_a_batch_of_one_class_works(
-    spec: Spec, params: dict[str, Any], mode: str, kind: str
-) -> None:
-    for constant in (0, 1):
-        logits, target = example(mode, kind, seed=3)
-        target = torch.full_like(target, constant)
-        value, grad = gradient(spec.build(mode, **params), logits, target)
-        assert value.item() == pytest.approx(
-            spec.expect(logits, target, mode, **params), rel=spec.tolerance, abs=1e-13
-        )
-        assert grad.isfinite().all()
-
-
-@pytest.mark.parametrize(("spec", "params", "mode", "kind"), HARD)
-def test_a_perfect_prediction_costs_nothing(
-    spec: Spec, params: dict[str, Any], mode: str, kind: str
-) -> None:
-    if params.get("label_smoothing"):
-        pytest.skip("a smoothed label is never met by a certain prediction")
-    if spec.name == "boundary":
-        pytest.skip("the boundary loss is linear in p: least, and negative, at the target")
-    _, target = example(mode, kind, seed=5)
-    if mode == "multilabel":
-        target[:, :, 0, 0], target[:, :, 0, 1] = 1, 0
-    for dtype in DTYPES:
-        for size in (30.0, 1e4):
-            logits = confident(mode, target, size, dtype)
-            if spec.name == "lovasz_hinge" and mode == "multiclass":
-                logits = 2 * logits - size  # a hinge wants the other classes below -1
-            value, grad = gradient(spec.build(mode, **params), logits, target)
-            # A loss with a root near zero, (1 - TI)^(1/gamma), turns a rounding of 1e-13 into 1e-8.
-            root = spec.name in ("focal_tversky", "unified_focal")
-            assert abs(value.item()) < (1e-5 if root else 1e-6), (dtype, size)
-            assert grad.isfinite().all(), (dtype, size)
-
-
-@pytest.mark.parametrize(("spec", "params", "mode", "kind"), HARD)
-def test_a_wholly_wrong_prediction_is_finite_and_worse_than_a_perfect_one(
-    spec: Spec, params: dict[str, Any], mode: str, kind: str
-) -> None:
-    _, target = example(mode, kind, seed=5)
-    loss = spec.build(mode, **params)
-    for dtype in DTYPES:
-        right = confident(mode, target, 1e4, dtype)
-        # multiclass: all the mass on one wrong class
-        wrong = (
-            confident(mode, (target + 1) % CLASSES, 1e4, dtype) if mode == "multiclass" else -right
-        )
-        value, grad = gradient(loss, wrong, target)
-        assert value.isfinite() and grad.isfinite().all(), dtype
-        assert value > loss(right, target), dtype
-
-
-@pytest.mark.parametrize(("spec", "params", "mode", "kind"), DEFAULTS)
-def test_logits_of_ten_thousand_give_finite_values_and_gradients_in_every_dtype(
-    spec: Spec, params: dict[str, Any], mode: str, kind: str
-) -> None:
-    for dtype in DTYPES:
+@each()
+def test_a_single_pixel_and_a_batch_of_one_class_cost_what_the_oracle_says(spec: Spec) -> None:
+    for scene in scenes(spec):
         for seed in range(2):
-            logits, target = example(mode, kind, seed=seed, void=0.1)
-            logits = (1e4 * logits.sign()).to(dtype)
-            if seed:  # some pixels undecided beside the huge ones
-                logits[..., 0] = 0
-            value, grad = gradient(spec.build(mode, ignore_index=VOID, **params), logits, target)
-            assert value.isfinite(), dtype
-            assert grad.isfinite().all(), dtype
-            assert grad.dtype == dtype
+            with named(scene, "a single pixel", f"seed {seed}"):
+                assert_oracle(
+                    scene, *example(scene.mode, scene.kind, images=1, shape=(1,), seed=seed)
+                )
+    for scene in scenes(spec, kinds=("hard",)):
+        for constant in (0, 1):
+            logits, target = example(scene.mode, seed=3)
+            with named(scene, f"only class {constant}"):
+                assert_oracle(scene, logits, torch.full_like(target, constant))
 
 
-@pytest.mark.parametrize(
-    ("spec", "params", "mode", "kind"),
-    [c for c in HARD if c.values[0].is_region and c.values[2] != "binary"],
-)
-def test_an_absent_class_counts_as_the_classes_argument_says(
-    spec: Spec, params: dict[str, Any], mode: str, kind: str
+@each(where=lambda spec: spec.name != "boundary")  # linear in p: least, and negative, at the target
+def test_a_perfect_prediction_costs_nothing(spec: Spec) -> None:
+    # A loss with a root near zero, (1 - TI)^(1/gamma), turns a rounding of 1e-13 into 1e-8.
+    limit = 1e-5 if spec.name in ("focal_tversky", "unified_focal") else 1e-6
+    for scene in scenes(spec, kinds=("hard",)):
+        _, target = example(scene.mode, seed=5)
+        if scene.mode == "multilabel":
+            target[:, :, 0, 0], target[:, :, 0, 1] = 1, 0
+        for dtype in DTYPES:
+            for size in (30.0, 1e4):
+                logits = confident(scene.mode, target, size, dtype)
+                if spec.name == "lovasz_hinge" and scene.mode == "multiclass":
+                    logits = 2 * logits - size  # a hinge wants the other classes below -1
+                value, grad = gradient(scene.build(), logits, target)
+                with named(scene, dtype, f"logits of {size:g}"):
+                    assert abs(value.item()) < limit
+                    assert grad.isfinite().all()
+
+
+@each()
+def test_a_wholly_wrong_prediction_is_finite_and_worse_than_a_perfect_one(spec: Spec) -> None:
+    for scene in scenes(spec, kinds=("hard",)):
+        _, target = example(scene.mode, seed=5)
+        loss = scene.build()
+        for dtype in DTYPES:
+            right = confident(scene.mode, target, 1e4, dtype)
+            if scene.mode == "multiclass":  # all the mass on one wrong class
+                wrong = confident(scene.mode, (target + 1) % CLASSES, 1e4, dtype)
+            else:
+                wrong = -right
+            value, grad = gradient(loss, wrong, target)
+            with named(scene, dtype):
+                assert value.isfinite() and grad.isfinite().all()
+                assert value > loss(right, target)
+
+
+@each()
+def test_logits_of_ten_thousand_give_finite_values_and_gradients_in_every_dtype(
+    spec: Spec,
 ) -> None:
-    logits, target = example(mode, kind, seed=6)
-    if mode == "multiclass":
-        target[target == 2] = 0
-    else:
-        target[:, 2] = 0
-    for classes in (None, "present", "all", [1, 2]):
-        value, grad = gradient(spec.build(mode, classes=classes, **params), logits, target)
-        assert value.item() == pytest.approx(
-            spec.expect(logits, target, mode, classes=classes, **params), rel=spec.tolerance
-        )
-        assert grad.isfinite().all()
+    for scene in scenes(spec):
+        loss = scene.build(ignore_index=VOID)
+        for dtype in DTYPES:
+            for undecided in (False, True):  # some pixels undecided beside the huge ones
+                logits, target = example(scene.mode, scene.kind, seed=int(undecided), void=0.1)
+                logits = (1e4 * logits.sign()).to(dtype)
+                if undecided:
+                    logits[..., 0] = 0
+                value, grad = gradient(loss, logits, target)
+                with named(scene, dtype, f"undecided pixels: {undecided}"):
+                    assert value.isfinite()
+                    assert grad.isfinite().all()
+                    assert grad.dtype == dtype
+
+
+@each(where=lambda spec: spec.is_region)
+def test_an_absent_class_counts_as_the_classes_argument_says(spec: Spec) -> None:
+    for scene in scenes(spec, kinds=("hard",), modes=("multiclass", "multilabel")):
+        logits, target = example(scene.mode, seed=6)
+        if scene.mode == "multiclass":
+            target[target == 2] = 0
+        else:
+            target[:, 2] = 0
+        for classes in (None, "present", "all", [1, 2]):
+            with named(scene, f"classes={classes}"):
+                assert_oracle(scene, logits, target, classes=classes)
 
 
 def test_an_absent_class_under_a_uniform_prediction_counts_0_6_or_0_9() -> None:
@@ -190,31 +186,32 @@ def test_an_empty_mask_in_binary_mode_costs_as_documented() -> None:
     assert losses.build("dice", mode="binary", classes="present")(logits, target).item() == 0
 
 
-@pytest.mark.parametrize(("spec", "params", "mode", "kind"), HARD)
-def test_a_target_without_gradient_and_logits_without_gradient_are_fine(
-    spec: Spec, params: dict[str, Any], mode: str, kind: str
-) -> None:
-    logits, target = example(mode, kind)
-    assert not spec.build(mode, **params)(logits, target).requires_grad
-    with torch.inference_mode():
-        assert spec.build(mode, **params)(logits, target).isfinite()
+def test_logits_without_gradient_and_inference_mode_are_fine() -> None:
+    for spec in SPECS.values():
+        for scene in scenes(spec, kinds=("hard",)):
+            logits, target = example(scene.mode)
+            with named(scene), torch.inference_mode():
+                assert scene.build()(logits, target).isfinite()
+            with named(scene):
+                assert not scene.build()(logits, target).requires_grad
 
 
-@pytest.mark.parametrize("mode", ["multiclass", "binary", "multilabel"])
-@pytest.mark.parametrize("name", have("dice_squared", "dice_semimetric", "lovasz_softmax"))
+@each("dice_squared", "dice_semimetric", "lovasz_softmax")
 def test_a_soft_target_that_is_met_costs_nothing_where_the_definition_promises_it(
-    name: str, mode: str
+    spec: Spec,
 ) -> None:
     """V-Net Dice, Dice semimetric and the Lovasz losses vanish at p = t for any t in (0, 1)."""
-    logits, _ = example(mode, seed=1)
-    target = logits.softmax(1) if mode == "multiclass" else logits.sigmoid()
-    assert losses.build(name, mode=mode)(logits, target).item() == pytest.approx(0, abs=1e-12)
+    for mode in spec.modes:
+        logits, _ = example(mode, seed=1)
+        target = logits.softmax(1) if mode == "multiclass" else logits.sigmoid()
+        with named(mode):
+            assert spec.build(mode)(logits, target).item() == pytest.approx(0, abs=1e-12)
 
 
-@pytest.mark.parametrize("name", have("ce", "focal", "dice", "jaccard", "tversky"))
-def test_where_a_met_soft_target_costs_something_the_docstring_says_so(name: str) -> None:
+@each("ce", "focal", "dice", "jaccard", "tversky")
+def test_where_a_met_soft_target_costs_something_the_docstring_says_so(spec: Spec) -> None:
     logits, _ = example("binary", seed=1)
-    loss = losses.build(name, mode="binary")
+    loss = spec.build("binary")
     assert loss(logits, logits.sigmoid()) > 0.05
-    text = type(loss).__doc__
+    text = type(loss).__doc__ or ""
     assert "L(t, t)" in text or "soft" in text.lower()

@@ -12,21 +12,25 @@ from cases import (
     SPECS,
     VOID,
     WEIGHT,
+    Scene,
     Spec,
-    combinations,
+    each,
     example,
     gradient,
-    label,
+    named,
+    scenes,
     seed_of,
+    text,
 )
 
 from lossatlas import losses
 
 
 def options_of(spec: Spec, mode: str, kind: str) -> list[dict[str, Any]]:
-    """Combinations of the common keywords worth a test."""
+    """Combinations of the common keywords worth a test, first none."""
     void = {"ignore_index": VOID}
-    options: list[dict[str, Any]] = [{**void, "reduction": r} for r in spec.reductions]
+    options: list[dict[str, Any]] = [{}]
+    options += [{**void, "reduction": r} for r in spec.reductions]
     options.append({**void, "weight": WEIGHT[mode]})
     if mode == "binary":
         options += [{"weight": torch.tensor([0.5, 2.0], dtype=torch.float64)}]
@@ -44,105 +48,73 @@ def options_of(spec: Spec, mode: str, kind: str) -> list[dict[str, Any]]:
     return options
 
 
-def text(options: dict[str, Any]) -> str:
-    return ",".join(
-        f"{k}={'w' + str(len(v)) if isinstance(v, torch.Tensor) else v}" for k, v in options.items()
-    )
-
-
-CASES = [pytest.param(*c, id=label(*c)) for c in combinations(SPECS)]
-
-
-def assert_same(spec: Spec, got: torch.Tensor, expected: Any, about: str = "") -> None:
+def assert_same(spec: Spec, got: torch.Tensor, expected: Any) -> None:
     np.testing.assert_allclose(
         got.detach().numpy(),
         np.asarray(expected),
         rtol=spec.tolerance,
         atol=spec.tolerance / 100,
-        err_msg=about,
     )
-    assert tuple(got.shape) == np.shape(expected), about
+    assert tuple(got.shape) == np.shape(expected)
 
 
-@pytest.mark.parametrize(("spec", "params", "mode", "kind"), CASES)
-def test_the_default_call_equals_the_oracle(
-    spec: Spec, params: dict[str, Any], mode: str, kind: str
-) -> None:
-    logits, target = example(mode, kind, seed=seed_of(spec.name, mode, kind))
-    assert_same(
-        spec,
-        spec.build(mode, **params)(logits, target),
-        spec.expect(logits, target, mode, **params),
-    )
+@each()
+def test_the_value_equals_the_oracle_under_every_option(spec: Spec) -> None:
+    for scene in scenes(spec, variants=True):
+        for options in options_of(spec, scene.mode, scene.kind):
+            with named(scene, text(options)):
+                void = 0.25 if "ignore_index" in options else 0.0
+                salt = text({**scene.params, **options}) if options else ""
+                logits, target = scene.example(salt, void=void)
+                got = scene.build(**options)(logits, target)
+                assert_same(spec, got, scene.expect(logits, target, **options))
 
 
-@pytest.mark.parametrize(("spec", "params", "mode", "kind"), CASES)
-def test_every_option_equals_the_oracle(
-    spec: Spec, params: dict[str, Any], mode: str, kind: str
-) -> None:
-    for options in options_of(spec, mode, kind):
-        both = {**params, **options}
-        void = 0.25 if "ignore_index" in both else 0.0
-        logits, target = example(
-            mode, kind, seed=seed_of(spec.name, mode, kind, text(both)), void=void
-        )
-        got, expected = (
-            spec.build(mode, **both)(logits, target),
-            spec.expect(logits, target, mode, **both),
-        )
-        assert_same(spec, got, expected, text(both))
-
-
-DEFAULTS = [pytest.param(*c, id=label(*c)) for c in combinations(SPECS, variants=False)]
-
-
-@pytest.mark.parametrize(("spec", "params", "mode", "kind"), DEFAULTS)
-def test_float32_gives_the_values_and_gradients_of_float64_under_every_option(
-    spec: Spec, params: dict[str, Any], mode: str, kind: str
-) -> None:
+@each()
+def test_float32_gives_the_values_and_gradients_of_float64_under_every_option(spec: Spec) -> None:
     """float32 has code of its own (chunks, radix sorts): every option again, on a size with odd ends."""
-    extra: list[dict[str, Any]] = [{}]
+    binned: list[dict[str, Any]] = []
     if "bins" in losses.parameters(spec.name):
-        extra += [{"bins": 64, "ignore_index": VOID}, {"bins": 64, "per_image": True}]
-    for options in options_of(spec, mode, kind) + extra:
-        void = 0.2 if "ignore_index" in options else 0.0
-        seed = seed_of("float32", spec.name, mode, kind, text(options))
-        logits, target = example(mode, kind, seed=seed, void=void, images=3, shape=(7, 5))
-        logits = logits.float().double()  # the same numbers in both precisions
-        soft = target.is_floating_point()
-        loss = spec.build(mode, **options)
-        value, grad = gradient(loss, logits, target.float().double() if soft else target)
-        single, single_grad = gradient(loss, logits.float(), target.float() if soft else target)
-        about = text(options)
-        np.testing.assert_allclose(
-            single.numpy(), value.numpy(), rtol=2e-5, atol=2e-6, err_msg=about
-        )
-        error = (single_grad.double() - grad).abs()
-        # Two errors one unit in the last place apart may change places, or the bin of a histogram.
-        limit = 5e-2 if spec.family == "sort" or spec.name == "ce_lovasz" else 1e-4
-        assert error.max() <= limit * grad.abs().max() + 1e-9, about
-        assert error.sum() <= limit / 10 * grad.abs().sum() + 1e-9, about
+        binned = [{"bins": 64, "ignore_index": VOID}, {"bins": 64, "per_image": True}]
+    for scene in scenes(spec):
+        for options in options_of(spec, scene.mode, scene.kind) + binned:
+            with named(scene, text(options)):
+                assert_float32_is_float64(scene, options)
 
 
-@pytest.mark.parametrize(("spec", "params", "mode", "kind"), CASES)
-def test_the_gradient_equals_central_differences_of_the_oracle(
-    spec: Spec, params: dict[str, Any], mode: str, kind: str
-) -> None:
-    logits, target = example(
-        mode, kind, seed=seed_of("gradient", spec.name, mode, kind), shape=(4,), void=0.2
-    )
-    common = {**params, "ignore_index": VOID}
-    _, got = gradient(spec.build(mode, **common), logits, target)
-    places = np.random.default_rng(0).permutation(list(np.ndindex(*logits.shape)))[:6]
+def assert_float32_is_float64(scene: Scene, options: dict[str, Any]) -> None:
+    """Value and gradient of the same numbers in both precisions."""
+    void = 0.2 if "ignore_index" in options else 0.0
+    logits, target = scene.example("float32" + text(options), void=void, images=3, shape=(7, 5))
+    logits = logits.float().double()
+    soft = target.is_floating_point()
+    loss = scene.build(**options)
+    value, grad = gradient(loss, logits, target.float().double() if soft else target)
+    single, single_grad = gradient(loss, logits.float(), target.float() if soft else target)
+    np.testing.assert_allclose(single.numpy(), value.numpy(), rtol=2e-5, atol=2e-6)
+    error = (single_grad.double() - grad).abs()
+    # Two errors one unit in the last place apart may change places, or the bin of a histogram.
+    limit = 5e-2 if scene.spec.family == "sort" or scene.spec.name == "ce_lovasz" else 1e-4
+    assert error.max() <= limit * grad.abs().max() + 1e-9
+    assert error.sum() <= limit / 10 * grad.abs().sum() + 1e-9
+
+
+@each()
+def test_the_gradient_equals_central_differences_of_the_oracle(spec: Spec) -> None:
     step = 1e-5
-    for k in map(tuple, places):
-        moved = []
-        for sign in (1, -1):
-            z = logits.clone()
-            z[k] += sign * step
-            moved.append(spec.expect(z, target, mode, **common))
-        expected = (moved[0] - moved[1]) / (2 * step)
-        assert got[k].item() == pytest.approx(expected, rel=2e-6, abs=2e-9), k
+    for scene in scenes(spec, variants=True):
+        logits, target = scene.example("gradient", shape=(4,), void=0.2)
+        _, got = gradient(scene.build(ignore_index=VOID), logits, target)
+        places = np.random.default_rng(0).permutation(list(np.ndindex(*logits.shape)))[:6]
+        for k in map(tuple, places):
+            moved = []
+            for sign in (1, -1):
+                z = logits.clone()
+                z[k] += sign * step
+                moved.append(scene.expect(z, target, ignore_index=VOID))
+            expected = (moved[0] - moved[1]) / (2 * step)
+            with named(scene, f"logit {k}"):
+                assert got[k].item() == pytest.approx(expected, rel=2e-6, abs=2e-9)
 
 
 def test_every_registered_name_has_an_oracle() -> None:

@@ -9,11 +9,9 @@ scaling of SCALE, as in mixed-precision training).
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 import torch
-from cases import EXTENDED, SPECS, VOID, Spec, combinations, label
+from cases import PRIMITIVES, SPECS, VOID, Spec, each, named, scenes
 
 from lossatlas import losses
 
@@ -30,10 +28,6 @@ GRADIENT = {torch.float16: 1e-3, torch.bfloat16: 4e-3, torch.float32: 2e-5}
 SCALE = 2.0**16
 # The sum of p^2 is a float32 dot product, whose rounding does not average out over a chunk.
 SQUARES = 5e-6
-
-CASES = [
-    pytest.param(*c, id=label(*c)) for c in combinations(SPECS, variants=False) if c[3] == "hard"
-]
 
 
 def street(
@@ -82,63 +76,51 @@ def check(
     assert error.item() < GRADIENT[logits.dtype]
 
 
-@pytest.mark.parametrize(("spec", "params", "mode", "kind"), CASES)
-def test_low_precision_agrees_with_float64_to_the_stated_tolerance(
-    spec: Spec, params: dict[str, Any], mode: str, kind: str
-) -> None:
-    for dtype in GRADIENT:
-        # Spatial sums beyond float16's 65504 and its 11 bits of integers.
-        side = 24 if spec.family == "distance" else 96
-        logits, target = street(mode, (4, side, side), 4, dtype)
-        check(spec.build(mode, ignore_index=VOID, **params), tolerance(spec), logits, target)
+@each(*PRIMITIVES)
+def test_low_precision_agrees_with_float64_to_the_stated_tolerance(spec: Spec) -> None:
+    # Spatial sums beyond float16's 65504 and its 11 bits of integers.
+    side = 24 if spec.family == "distance" else 96
+    for scene in scenes(spec, kinds=("hard",)):
+        for dtype in GRADIENT:
+            logits, target = street(scene.mode, (4, side, side), 4, dtype)
+            with named(scene, dtype):
+                check(scene.build(ignore_index=VOID), tolerance(spec), logits, target)
 
 
-BIG = ["ce", "focal", "dice", "generalized_dice", "lovasz_softmax", "ohem_ce"]
-
-
-@pytest.mark.parametrize(
-    ("name", "dtype"),
-    [
-        pytest.param("dice_ce", torch.float16, marks=pytest.mark.slow),
-        *(
-            pytest.param(name, dtype, marks=EXTENDED)
-            for name in BIG
-            for dtype in (torch.float16, torch.bfloat16)
-        ),
-    ],
-)
-def test_low_precision_agrees_with_float64_at_8_19_512_512(name: str, dtype: torch.dtype) -> None:
-    logits, target = street("multiclass", (8, 512, 512), 19, dtype)
-    check(losses.build(name, ignore_index=VOID), tolerance(SPECS[name]), logits, target)
-
-
-@pytest.mark.parametrize("name", BIG)
-def test_low_precision_agrees_with_float64_at_2_19_128_128(name: str) -> None:
+@each("ce", "focal", "dice", "generalized_dice", "lovasz_softmax", "ohem_ce")
+def test_low_precision_agrees_with_float64_at_2_19_128_128(spec: Spec) -> None:
     for dtype in (torch.float16, torch.bfloat16):
         logits, target = street("multiclass", (2, 128, 128), 19, dtype)
-        check(losses.build(name, ignore_index=VOID), tolerance(SPECS[name]), logits, target)
+        with named(dtype):
+            check(spec.build("multiclass", ignore_index=VOID), tolerance(spec), logits, target)
 
 
-@pytest.mark.parametrize(("spec", "params", "mode", "kind"), CASES)
-def test_autocast_changes_nothing_that_the_logits_dtype_did_not(
-    spec: Spec, params: dict[str, Any], mode: str, kind: str
-) -> None:
-    for dtype in (torch.bfloat16, torch.float16):
-        for logits_dtype in (dtype, torch.float32):
-            logits, target = street(mode, (2, 16, 16), 4, logits_dtype)
-            loss = spec.build(mode, ignore_index=VOID, **params)
-            value, grad = scaled_gradient(loss, logits, target)
-            with torch.autocast("cpu", dtype=dtype):
-                other, other_grad = scaled_gradient(loss, logits, target)
-            assert other.dtype == torch.float32
-            torch.testing.assert_close(other, value, rtol=1e-6, atol=1e-7)
-            torch.testing.assert_close(other_grad, grad, rtol=1e-3, atol=1e-7 * SCALE)
+@pytest.mark.slow
+def test_low_precision_agrees_with_float64_at_8_19_512_512() -> None:
+    logits, target = street("multiclass", (8, 512, 512), 19, torch.float16)
+    check(losses.build("dice_ce", ignore_index=VOID), tolerance(SPECS["dice_ce"]), logits, target)
 
 
-@pytest.mark.parametrize("name", ["ce", "dice", "jaccard", "focal_tversky", "lovasz_softmax"])
-def test_half_precision_sums_do_not_overflow_where_peers_become_nan(name: str) -> None:
+@each(*PRIMITIVES)
+def test_autocast_changes_nothing_that_the_logits_dtype_did_not(spec: Spec) -> None:
+    for scene in scenes(spec, kinds=("hard",)):
+        for dtype in (torch.bfloat16, torch.float16):
+            for logits_dtype in (dtype, torch.float32):
+                logits, target = street(scene.mode, (2, 16, 16), 4, logits_dtype)
+                loss = scene.build(ignore_index=VOID)
+                value, grad = scaled_gradient(loss, logits, target)
+                with torch.autocast("cpu", dtype=dtype):
+                    other, other_grad = scaled_gradient(loss, logits, target)
+                with named(scene, f"{logits_dtype} under autocast to {dtype}"):
+                    assert other.dtype == torch.float32
+                    torch.testing.assert_close(other, value, rtol=1e-6, atol=1e-7)
+                    torch.testing.assert_close(other_grad, grad, rtol=1e-3, atol=1e-7 * SCALE)
+
+
+@each("ce", "dice", "jaccard", "focal_tversky", "lovasz_softmax")
+def test_half_precision_sums_do_not_overflow_where_peers_become_nan(spec: Spec) -> None:
     """2 x 3 x 512^2: a class has 170 000 pixels, more than float16 can count."""
     logits, target = street("multiclass", (2, 512, 512), 3, torch.float16)
-    value, grad = scaled_gradient(losses.build(name), logits, target.clamp_max(2))
+    value, grad = scaled_gradient(spec.build("multiclass"), logits, target.clamp_max(2))
     assert value.isfinite() and grad.isfinite().all()
     assert (grad != 0).double().mean() > 0.9

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from cases import SPECS, VOID, example
+from cases import SPECS, VOID, Spec, each, example, named
 
 from lossatlas import losses
 
@@ -97,21 +97,21 @@ def processes(tmp_path_factory: pytest.TempPathFactory) -> list[dict]:
     return [torch.load(folder / f"{rank}.pt") for rank in (0, 1)]
 
 
-@pytest.mark.parametrize("mode", ["multiclass", "binary"])
-@pytest.mark.parametrize("name", NAMES)
+@each(*NAMES)
 def test_two_processes_have_the_loss_and_the_gradient_of_the_whole_batch(
-    processes: list[dict], name: str, mode: str
+    processes: list[dict], spec: Spec
 ) -> None:
-    logits, target = example(mode, images=4, void=0.2, seed=11)
-    for text, options in OPTIONS(name):
-        expected = model_gradient(
-            SPECS[name].build(mode, ignore_index=VOID, **options), logits, target
-        )
-        for rank in (0, 1):
-            for got, want in zip(processes[rank][name, mode, text], expected, strict=True):
-                torch.testing.assert_close(
-                    got, want, rtol=1e-10, atol=1e-13, msg=lambda m, t=text: f"{t}: {m}"
-                )
+    for mode in ("multiclass", "binary"):
+        logits, target = example(mode, images=4, void=0.2, seed=11)
+        for text, options in OPTIONS(spec.name):
+            loss = spec.build(mode, ignore_index=VOID, **options)
+            expected = model_gradient(loss, logits, target)
+            for rank in (0, 1):
+                with named(mode, text, f"process {rank}"):
+                    for got, want in zip(
+                        processes[rank][spec.name, mode, text], expected, strict=True
+                    ):
+                        torch.testing.assert_close(got, want, rtol=1e-10, atol=1e-13)
 
 
 def test_averaging_the_losses_of_the_processes_would_be_wrong() -> None:

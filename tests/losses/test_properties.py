@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-import pytest
 import torch
-from cases import SPECS, VOID, gradient
+from cases import VOID, Spec, each, gradient, named
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -47,21 +46,20 @@ def calls(draw: st.DrawFn) -> tuple[str, torch.Tensor, torch.Tensor, dict[str, A
     return mode, logits.to(dtype), target, keywords
 
 
-@pytest.mark.parametrize("name", sorted(SPECS))
+@each()
 @QUICK
 @given(case=calls(), per_image=st.booleans(), reduction=st.sampled_from(["mean", "sum", "none"]))
 def test_every_call_gives_a_finite_value_and_gradient(
-    name: str, case: tuple, per_image: bool, reduction: str
+    spec: Spec, case: tuple, per_image: bool, reduction: str
 ) -> None:
     mode, logits, target, keywords = case
-    spec = SPECS[name]
     if spec.is_region:
         keywords["per_image"] = per_image
     if reduction in spec.reductions:
         keywords["reduction"] = reduction
     if spec.weighted:
         keywords.setdefault("weight", torch.ones(logits.shape[1]))
-    value, grad = gradient(losses.build(name, mode=mode, **keywords), logits, target)
+    value, grad = gradient(losses.build(spec.name, mode=mode, **keywords), logits, target)
     assert value.isfinite().all()
     assert grad.isfinite().all()
     assert grad.shape == logits.shape and grad.dtype == logits.dtype
@@ -72,15 +70,21 @@ def test_every_call_gives_a_finite_value_and_gradient(
         assert (value >= -1e-6).all()
 
 
-@pytest.mark.parametrize(
-    "name", ["dice", "jaccard", "tversky", "generalized_dice", "lovasz_softmax", "dice_semimetric"]
-)
 @QUICK
 @given(case=calls())
-def test_overlap_losses_stay_between_0_and_1(name: str, case: tuple) -> None:
+def test_overlap_losses_stay_between_0_and_1(case: tuple) -> None:
     mode, logits, target, keywords = case
-    value = losses.build(name, mode=mode, **keywords)(logits, target)
-    assert -1e-6 <= value.item() <= 1 + 1e-6
+    for name in (
+        "dice",
+        "jaccard",
+        "tversky",
+        "generalized_dice",
+        "lovasz_softmax",
+        "dice_semimetric",
+    ):
+        value = losses.build(name, mode=mode, **keywords)(logits, target)
+        with named(name):
+            assert -1e-6 <= value.item() <= 1 + 1e-6
 
 
 @QUICK
@@ -98,7 +102,8 @@ def test_scaling_all_weights_changes_no_mean(case: tuple, scale: float) -> None:
         b = losses.build(name, mode=mode, **{**keywords, "weight": keywords["weight"] * scale})(
             logits, target
         )
-        torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-9)
+        with named(name):
+            torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-9)
 
 
 @QUICK

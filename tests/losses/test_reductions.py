@@ -3,177 +3,122 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from typing import Any
 
 import pytest
 import torch
 import torch.nn.functional as F
-from cases import VOID, WEIGHT, example, gradient, have
+from cases import MODES, VOID, WEIGHT, example, gradient, named
 
 from lossatlas import losses
 
 
-def same(
-    a: torch.nn.Module,
-    b: torch.nn.Module,
-    logits: torch.Tensor,
-    target: torch.Tensor,
-    rtol: float = 1e-11,
-) -> None:
+def same(a: torch.nn.Module, b: torch.nn.Module, *inputs: torch.Tensor) -> None:
     """Equal value and equal gradient."""
-    for x, y in zip(gradient(a, logits, target), gradient(b, logits, target), strict=True):
-        torch.testing.assert_close(x, y, rtol=rtol, atol=1e-15)
+    target = inputs[1]
+    with named(f"{a!r} against {b!r}, target {target.dtype} {tuple(target.shape)}"):
+        for x, y in zip(gradient(a, *inputs), gradient(b, *inputs), strict=True):
+            torch.testing.assert_close(x, y, rtol=1e-11, atol=1e-15)
 
 
-MODES = pytest.mark.parametrize("mode", ["multiclass", "binary", "multilabel"])
-KINDS = pytest.mark.parametrize("kind", ["hard", "soft"])
-SOFT_OR_WEIGHTED = pytest.mark.parametrize(
-    ("kind", "weighted"),
-    [
-        ("hard", False),
-        ("hard", True),
-        ("soft", False),
-        ("soft", True),
-    ],
-)
+def calls(
+    *modes: str, kinds: tuple[str, ...] = ("hard", "soft")
+) -> Iterator[tuple[dict[str, Any], torch.Tensor, torch.Tensor]]:
+    """Common keywords, logits and target over modes and kinds of target, without and with class weights."""
+    for mode in modes or MODES:
+        for kind in kinds:
+            for weight in (None, WEIGHT[mode]):
+                keywords = {"mode": mode, "ignore_index": VOID, "weight": weight}
+                yield keywords, *example(mode, kind, void=0.2)
 
 
-def needs(*names: str) -> pytest.MarkDecorator:
-    return pytest.mark.skipif(len(have(*names)) < len(names), reason="not registered")
+def test_focal_with_gamma_0_is_cross_entropy() -> None:
+    for common, *inputs in calls():
+        same(losses.build("focal", gamma=0.0, **common), losses.build("ce", **common), *inputs)
 
 
-@MODES
-@KINDS
-def test_focal_with_gamma_0_is_cross_entropy(mode: str, kind: str) -> None:
-    logits, target = example(mode, kind, void=0.2)
-    common = {"mode": mode, "ignore_index": VOID, "weight": WEIGHT[mode]}
-    same(losses.build("focal", gamma=0.0, **common), losses.build("ce", **common), logits, target)
+def test_poly1_with_epsilon_0_is_cross_entropy() -> None:
+    for common, *inputs in calls():
+        same(losses.build("poly1", epsilon=0.0, **common), losses.build("ce", **common), *inputs)
 
 
-@needs("poly1")
-@MODES
-@KINDS
-def test_poly1_with_epsilon_0_is_cross_entropy(mode: str, kind: str) -> None:
-    logits, target = example(mode, kind, void=0.2)
-    common = {"mode": mode, "ignore_index": VOID}
-    same(losses.build("poly1", epsilon=0.0, **common), losses.build("ce", **common), logits, target)
+def test_tversky_at_a_half_is_dice_and_at_one_is_jaccard() -> None:
+    for common, *inputs in calls():
+        for smooth in (0.0, 1.0):
+            # (I + s/2) / (I + FP/2 + FN/2 + s/2) = (2I + s) / (S + T + s)
+            same(
+                losses.build("tversky", alpha=0.5, beta=0.5, smooth=smooth / 2, **common),
+                losses.build("dice", smooth=smooth, **common),
+                *inputs,
+            )
+            same(
+                losses.build("tversky", alpha=1.0, beta=1.0, smooth=smooth, **common),
+                losses.build("jaccard", smooth=smooth, **common),
+                *inputs,
+            )
 
 
-@needs("tversky", "jaccard")
-@MODES
-@KINDS
-@pytest.mark.parametrize("smooth", [0.0, 1.0])
-def test_tversky_at_a_half_is_dice_and_at_one_is_jaccard(
-    mode: str, kind: str, smooth: float
-) -> None:
-    logits, target = example(mode, kind, void=0.2)
-    common = {"mode": mode, "ignore_index": VOID}
-    # (I + s/2) / (I + FP/2 + FN/2 + s/2) = (2I + s) / (S + T + s)
-    same(
-        losses.build("tversky", alpha=0.5, beta=0.5, smooth=smooth / 2, **common),
-        losses.build("dice", smooth=smooth, **common),
-        logits,
-        target,
-    )
-    same(
-        losses.build("tversky", alpha=1.0, beta=1.0, smooth=smooth, **common),
-        losses.build("jaccard", smooth=smooth, **common),
-        logits,
-        target,
-    )
+def test_focal_tversky_with_gamma_1_is_tversky() -> None:
+    for common, *inputs in calls(kinds=("hard",)):
+        same(
+            losses.build("focal_tversky", gamma=1.0, **common),
+            losses.build("tversky", **common),
+            *inputs,
+        )
 
 
-@needs("focal_tversky", "tversky")
-@MODES
-def test_focal_tversky_with_gamma_1_is_tversky(mode: str) -> None:
-    logits, target = example(mode)
-    same(
-        losses.build("focal_tversky", gamma=1.0, mode=mode),
-        losses.build("tversky", mode=mode),
-        logits,
-        target,
-    )
+def test_ohem_that_keeps_every_pixel_is_cross_entropy() -> None:
+    for common, *inputs in calls():
+        for all_kept in (
+            {"threshold": 1.0, "min_kept": 0},
+            {"threshold": 1e-6, "min_kept": 1.0},
+        ):
+            same(
+                losses.build("ohem_ce", **all_kept, **common), losses.build("ce", **common), *inputs
+            )
 
 
-@needs("ohem_ce")
-@MODES
-@SOFT_OR_WEIGHTED
-def test_ohem_that_keeps_every_pixel_is_cross_entropy(mode: str, kind: str, weighted: bool) -> None:
-    logits, target = example(mode, kind, void=0.2)
-    common = {"mode": mode, "ignore_index": VOID, "weight": WEIGHT[mode] if weighted else None}
-    same(
-        losses.build("ohem_ce", threshold=1.0, min_kept=0, **common),
-        losses.build("ce", **common),
-        logits,
-        target,
-    )
-    same(
-        losses.build("ohem_ce", threshold=1e-6, min_kept=1.0, **common),
-        losses.build("ce", **common),
-        logits,
-        target,
-    )
+def test_topk_with_k_1_is_cross_entropy() -> None:
+    for common, *inputs in calls():
+        same(losses.build("topk_ce", k=1.0, **common), losses.build("ce", **common), *inputs)
 
 
-@needs("topk_ce")
-@MODES
-@SOFT_OR_WEIGHTED
-def test_topk_with_k_1_is_cross_entropy(mode: str, kind: str, weighted: bool) -> None:
-    logits, target = example(mode, kind, void=0.2)
-    common = {"mode": mode, "ignore_index": VOID, "weight": WEIGHT[mode] if weighted else None}
-    same(losses.build("topk_ce", k=1.0, **common), losses.build("ce", **common), logits, target)
+def test_one_vs_all_without_negatives_is_cross_entropy() -> None:
+    for common, *inputs in calls("multiclass"):
+        same(
+            losses.build("one_vs_all_ce", negative_weight=0.0, **common),
+            losses.build("ce", **common),
+            *inputs,
+        )
 
 
-@needs("one_vs_all_ce")
-@SOFT_OR_WEIGHTED
-def test_one_vs_all_without_negatives_is_cross_entropy(kind: str, weighted: bool) -> None:
-    logits, target = example("multiclass", kind, void=0.2)
-    common = {"ignore_index": VOID, "weight": WEIGHT["multiclass"] if weighted else None}
-    same(
-        losses.build("one_vs_all_ce", negative_weight=0.0, **common),
-        losses.build("ce", **common),
-        logits,
-        target,
-    )
+def test_one_vs_all_of_a_single_channel_is_binary_cross_entropy() -> None:
+    for common, *inputs in calls("binary"):
+        same(losses.build("one_vs_all_ce", **common), losses.build("ce", **common), *inputs)
 
 
-@needs("one_vs_all_ce")
-@SOFT_OR_WEIGHTED
-def test_one_vs_all_of_a_single_channel_is_binary_cross_entropy(kind: str, weighted: bool) -> None:
-    logits, target = example("binary", kind, void=0.2)
-    common = {
-        "mode": "binary",
-        "ignore_index": VOID,
-        "weight": WEIGHT["binary"] if weighted else None,
-    }
-    same(losses.build("one_vs_all_ce", **common), losses.build("ce", **common), logits, target)
+def test_balanced_cross_entropy_at_a_half_is_half_of_cross_entropy() -> None:
+    for common, *inputs in calls(kinds=("hard",)):
+        same(
+            losses.build("balanced_ce", alpha=0.5, **common),
+            0.5 * losses.build("ce", **common),
+            *inputs,
+        )
 
 
-@needs("balanced_ce")
-@MODES
-def test_balanced_cross_entropy_at_a_half_is_half_of_cross_entropy(mode: str) -> None:
-    logits, target = example(mode, void=0.2)
-    common = {"mode": mode, "ignore_index": VOID}
-    same(
-        losses.build("balanced_ce", alpha=0.5, **common),
-        0.5 * losses.build("ce", **common),
-        logits,
-        target,
-    )
+def test_the_dice_semimetric_loss_is_dice_on_hard_labels() -> None:
+    for common, *inputs in calls(kinds=("hard",)):
+        for smooth in (0.0, 1.0):
+            same(
+                losses.build("dice_semimetric", smooth=smooth, **common),
+                losses.build("dice", smooth=smooth, **common),
+                *inputs,
+            )
 
 
-@needs("dice_semimetric")
-@MODES
-@pytest.mark.parametrize("smooth", [0.0, 1.0])
-def test_the_dice_semimetric_loss_is_dice_on_hard_labels(mode: str, smooth: float) -> None:
-    logits, target = example(mode, void=0.2)
-    common = {"mode": mode, "ignore_index": VOID, "smooth": smooth}
-    same(losses.build("dice_semimetric", **common), losses.build("dice", **common), logits, target)
-
-
-@needs("inverse_dice")
 def test_inverse_dice_is_dice_of_the_complement() -> None:
-    logits, target = example("binary")
-    same(losses.build("inverse_dice", mode="binary"), Flipped(), logits, target)
+    same(losses.build("inverse_dice", mode="binary"), Flipped(), *example("binary"))
 
 
 class Flipped(torch.nn.Module):
@@ -183,7 +128,6 @@ class Flipped(torch.nn.Module):
         return losses.build("dice", mode="binary")(-logits, 1 - target)
 
 
-@needs("log_cosh_dice")
 def test_log_cosh_dice_of_one_class_is_the_log_cosh_of_its_dice_loss() -> None:
     logits, target = example("binary")
     dice = losses.build("dice", mode="binary")(logits, target).item()
@@ -192,35 +136,32 @@ def test_log_cosh_dice_of_one_class_is_the_log_cosh_of_its_dice_loss() -> None:
     )
 
 
-@pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
-@pytest.mark.parametrize("smoothing", [0.0, 0.1])
-@pytest.mark.parametrize("weighted", [False, True])
-def test_hard_cross_entropy_is_that_of_torch(
-    reduction: str, smoothing: float, weighted: bool
-) -> None:
+def test_hard_cross_entropy_is_that_of_torch() -> None:
     logits, target = example("multiclass", void=0.2)
-    weight = WEIGHT["multiclass"] if weighted else None
-    expected = F.cross_entropy(
-        logits,
-        target,
-        weight=weight,
-        ignore_index=VOID,
-        reduction=reduction,
-        label_smoothing=smoothing,
-    )
-    got = losses.build(
-        "ce", weight=weight, ignore_index=VOID, reduction=reduction, label_smoothing=smoothing
-    )(logits, target)
-    torch.testing.assert_close(got, expected, rtol=1e-12, atol=1e-14)
+    for reduction in ("mean", "sum", "none"):
+        for smoothing in (0.0, 0.1):
+            for weight in (None, WEIGHT["multiclass"]):
+                options: dict[str, Any] = {
+                    "weight": weight,
+                    "ignore_index": VOID,
+                    "reduction": reduction,
+                    "label_smoothing": smoothing,
+                }
+                with named(options):
+                    torch.testing.assert_close(
+                        losses.build("ce", **options)(logits, target),
+                        F.cross_entropy(logits, target, **options),
+                        rtol=1e-12,
+                        atol=1e-14,
+                    )
 
 
-@KINDS
-def test_binary_cross_entropy_is_that_of_torch(kind: str) -> None:
-    logits, target = example("binary", kind)
-    torch.testing.assert_close(
-        losses.build("ce", mode="binary")(logits, target),
-        F.binary_cross_entropy_with_logits(logits, target.reshape(logits.shape).double()),
-    )
+def test_binary_cross_entropy_is_that_of_torch() -> None:
+    for kind in ("hard", "soft"):
+        logits, target = example("binary", kind)
+        expected = F.binary_cross_entropy_with_logits(logits, target.reshape(logits.shape).double())
+        with named(kind):
+            torch.testing.assert_close(losses.build("ce", mode="binary")(logits, target), expected)
 
 
 def test_unweighted_soft_cross_entropy_is_that_of_torch() -> None:
@@ -228,9 +169,8 @@ def test_unweighted_soft_cross_entropy_is_that_of_torch() -> None:
     torch.testing.assert_close(losses.build("ce")(logits, target), F.cross_entropy(logits, target))
 
 
-@pytest.mark.parametrize("mode", ["multiclass", "multilabel"])
 @pytest.mark.parametrize("name", ["lovasz_softmax", "lovasz_hinge"])
-def test_lovasz_at_the_corners_is_one_minus_the_iou_of_the_prediction(name: str, mode: str) -> None:
+def test_lovasz_at_the_corners_is_one_minus_the_iou_of_the_prediction(name: str) -> None:
     """Errors in {0, 1} (softmax) or {0, 2} (hinge at |z| = 1): the extension meets the Jaccard loss."""
     g = torch.Generator().manual_seed(4)
     target = torch.randint(0, 3, (2, 5, 5), generator=g)
@@ -242,19 +182,26 @@ def test_lovasz_at_the_corners_is_one_minus_the_iou_of_the_prediction(name: str,
     iou = (onehot * truth).sum((0, 2, 3)).double() / (onehot | truth).sum((0, 2, 3))
     hinge = name == "lovasz_hinge"
     logits = (2.0 * onehot - 1) * (1 if hinge else 400.0)
-    loss = losses.build(name, mode=mode, per_image=False, reduction="none")
-    got = loss(logits.double(), target if mode == "multiclass" else truth)
-    torch.testing.assert_close(got, (1 - iou) * (2 if hinge else 1), rtol=1e-12, atol=1e-14)
+    for mode, labels in (("multiclass", target), ("multilabel", truth)):
+        loss = losses.build(name, mode=mode, per_image=False, reduction="none")
+        with named(mode):
+            torch.testing.assert_close(
+                loss(logits.double(), labels),
+                (1 - iou) * (2 if hinge else 1),
+                rtol=1e-12,
+                atol=1e-14,
+            )
 
 
-@MODES
-def test_a_sum_of_losses_is_the_sum_of_their_values_and_gradients(mode: str) -> None:
-    logits, target = example(mode, void=0.2)
-    dice, ce = (losses.build(n, mode=mode, ignore_index=VOID) for n in ("dice", "ce"))
-    value, grad = gradient(0.5 * dice + ce * 2 + ce, logits, target)
-    (d, gd), (c, gc) = gradient(dice, logits, target), gradient(ce, logits, target)
-    torch.testing.assert_close(value, 0.5 * d + 3 * c)
-    torch.testing.assert_close(grad, 0.5 * gd + 3 * gc)
+def test_a_sum_of_losses_is_the_sum_of_their_values_and_gradients() -> None:
+    for mode in MODES:
+        logits, target = example(mode, void=0.2)
+        dice, ce = (losses.build(n, mode=mode, ignore_index=VOID) for n in ("dice", "ce"))
+        value, grad = gradient(0.5 * dice + ce * 2 + ce, logits, target)
+        (d, gd), (c, gc) = gradient(dice, logits, target), gradient(ce, logits, target)
+        with named(mode):
+            torch.testing.assert_close(value, 0.5 * d + 3 * c)
+            torch.testing.assert_close(grad, 0.5 * gd + 3 * gc)
 
 
 def test_a_sum_of_losses_keeps_the_parameters_of_each() -> None:
@@ -279,18 +226,15 @@ def test_a_sum_of_losses_keeps_the_parameters_of_each() -> None:
         ("ce_lovasz", ("ce", "lovasz_softmax")),
     ],
 )
-@MODES
-def test_a_compound_of_the_list_is_the_sum_of_its_parts(
-    name: str, parts: tuple[str, str], mode: str
-) -> None:
-    if not have(name):
-        pytest.skip("not registered")
-    logits, target = example(mode, void=0.2)
-    common = {"mode": mode, "ignore_index": VOID}
-    (value, grad) = gradient(losses.build(name, **common), logits, target)
-    singles = [gradient(losses.build(p, **common), logits, target) for p in parts]
-    torch.testing.assert_close(value, singles[0][0] + singles[1][0])
-    torch.testing.assert_close(grad, singles[0][1] + singles[1][1])
+def test_a_compound_of_the_list_is_the_sum_of_its_parts(name: str, parts: tuple[str, str]) -> None:
+    for mode in MODES:
+        logits, target = example(mode, void=0.2)
+        common = {"mode": mode, "ignore_index": VOID}
+        value, grad = gradient(losses.build(name, **common), logits, target)
+        singles = [gradient(losses.build(p, **common), logits, target) for p in parts]
+        with named(mode):
+            torch.testing.assert_close(value, singles[0][0] + singles[1][0])
+            torch.testing.assert_close(grad, singles[0][1] + singles[1][1])
 
 
 def test_functional_forms_are_the_modules() -> None:
