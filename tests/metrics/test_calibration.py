@@ -187,7 +187,7 @@ def test_huge_logits_stay_finite_and_an_empty_set_is_undefined():
 def test_wrong_input_says_what_was_expected():
     with pytest.raises(ValueError, match=r"expected \(N, 3, \*S\), got \(1, 2, 4\)"):
         Calibration(3).update(torch.zeros(1, 2, 4), torch.zeros(1, 4, dtype=torch.long))
-    with pytest.raises(ValueError, match="class indices 0…2, got 0…7"):
+    with pytest.raises(ValueError, match="class indices 0…2, got 7"):
         Calibration(3).update(torch.zeros(1, 3, 2), torch.tensor([[0, 7]]))
     for wrong in (
         {"channels": 0},

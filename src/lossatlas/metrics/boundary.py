@@ -127,9 +127,14 @@ def _diagonal(shape: tuple[int, ...], spacing: tuple[float, ...]) -> float:
 def _band_width(
     distance: float | None, shape: tuple[int, ...], spacing: tuple[float, ...]
 ) -> float:
-    if distance is not None:
-        return _length(distance, "distance")
     step = min(spacing)
+    if distance is not None:
+        if _length(distance, "distance") < step:
+            raise ValueError(
+                f"distance: expected at least one pixel ({step}), got {distance!r}: the band would "
+                "be empty"
+            )
+        return float(distance)
     return step * max(1, round(BAND_WIDTH * _diagonal(shape, spacing) / step))
 
 
@@ -363,11 +368,6 @@ def boundary_iou(
     first, second = _as_pair(pred, target)
     sizes = _as_spacing(spacing, first.ndim)
     width = _band_width(distance, first.shape, sizes)
-    if width < min(sizes):
-        raise ValueError(
-            f"distance: expected at least one pixel ({min(sizes)}), got {distance!r}: the band would "
-            "be empty"
-        )
     return _band_iou(first, second, width, sizes)
 
 
@@ -381,16 +381,18 @@ def _class_maps(
             f"pred and target: expected class indices of one shape (N, *S), got "
             f"{tuple(maps[0].shape)} and {tuple(maps[1].shape)}"
         )
+    # Checked before −1 marks the void pixels: a stray −1 is no void pixel.
+    void = torch.zeros_like(maps[1], dtype=torch.bool)
     if ignore_index is not None:
         void = maps[1] == ignore_index
-        maps = [map_.masked_fill(void, -1) for map_ in maps]
-    for map_, name in zip(maps, ("pred", "target"), strict=True):
-        _check_range(
-            map_[map_ >= 0] if ignore_index is not None else map_,
-            num_classes,
-            name,
-            f"void pixels need ignore_index (now {ignore_index})",
-        )
+    _check_range(maps[0][~void], num_classes, "pred", "num_classes or the argmax axis is wrong")
+    _check_range(
+        maps[1][~void],
+        num_classes,
+        "target",
+        f"void pixels need ignore_index (now {ignore_index})",
+    )
+    maps = [map_.masked_fill(void, -1) for map_ in maps]
     return maps[0].numpy(), maps[1].numpy()
 
 
@@ -405,7 +407,7 @@ class BoundaryMetrics:
         ignore_index: value of the target that belongs to no class, or None.
         nsd_tolerance: tolerance of the NSD in units of ``spacing``.
         bf_tolerance: tolerance of the BF score; None is 0.75 % of the image's diagonal.
-        band: width of boundary IoU's band; None is 2 % of the diagonal.
+        band: width of boundary IoU's band, at least one pixel; None is 2 % of the diagonal.
         spacing: size of a pixel along the axes, the same for every image.
 
     >>> boundary = BoundaryMetrics(2)
@@ -443,7 +445,8 @@ class BoundaryMetrics:
 
         Raises:
             TypeError: scores in place of class indices.
-            ValueError: shapes that differ, or an index outside 0…C−1.
+            ValueError: shapes that differ, an index outside 0…C−1, a spacing or a band that does not
+                fit the images. The sums then stay as they were.
         """
         predicted, truth = _class_maps(pred, target, self.num_classes, self.ignore_index)
         spacing = _as_spacing(self.spacing, truth.ndim - 1)
@@ -531,6 +534,10 @@ class ObjectRecall:
         if not len(self.strata) or self.strata[0] != 1 or (np.diff(self.strata) <= 0).any():
             raise ValueError(f"strata: expected increasing sizes from 1 on, got {list(strata)!r}")
         self.classes = list(range(1, num_classes) if classes is None else classes)
+        if not set(self.classes) <= set(range(num_classes)):
+            raise ValueError(
+                f"classes: expected indices 0…{num_classes - 1}, got {list(self.classes)!r}"
+            )
         self._counts = np.zeros((len(self.strata), 2), dtype=np.int64)  # objects, found
 
     def update(self, pred: Labels, target: Labels) -> None:

@@ -73,6 +73,11 @@ class Calibration:
             raise ValueError(f"channels: expected at least 1, got {channels}")
         if bins < 1:
             raise ValueError(f"bins: expected at least 1, got {bins}")
+        if background is not None and not 0 <= background < max(channels, 2):
+            raise ValueError(
+                f"background: expected a class index 0…{max(channels, 2) - 1} or None, got "
+                f"{background}"
+            )
         if not 0 <= foreground_above < 1:
             raise ValueError(
                 f"foreground_above: expected a probability below 1, got {foreground_above}"
@@ -87,11 +92,12 @@ class Calibration:
         """Add a batch: logits (N, C, *S), class indices (N, *S).
 
         Raises:
-            ValueError: shapes that disagree, or a label outside the classes.
+            TypeError: a target that holds no integers.
+            ValueError: shapes that disagree, or a label outside the classes. The sums then stay as
+                they were.
         """
         classes = max(self.channels, 2)
-        labels_given = target if isinstance(target, Tensor) else torch.as_tensor(target)
-        values, labels = _labelled(logits, labels_given, self.channels, classes, self.ignore_index)
+        values, labels = _labelled(logits, target, self.channels, classes, self.ignore_index)
         if labels.numel() == 0:
             return
         if self.channels == 1:

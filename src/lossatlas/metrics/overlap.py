@@ -25,6 +25,7 @@ NumPy arrays.
 
 from __future__ import annotations
 
+from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -46,26 +47,30 @@ def _as_labels(labels: Labels, name: str) -> torch.Tensor:
     else:
         array = np.asarray(labels)
         if array.dtype.kind not in "biu":
-            raise TypeError(
-                f"{name}: expected integer class indices, got dtype {array.dtype}; "
-                "take the argmax (or the threshold) of the scores first"
-            )
+            raise _no_indices(name, array.dtype)
         tensor = torch.from_numpy(array.astype(np.int64))
     if tensor.is_floating_point() or tensor.is_complex():
-        raise TypeError(
-            f"{name}: expected integer class indices, got dtype {tensor.dtype}; "
-            "take the argmax (or the threshold) of the scores first"
-        )
+        raise _no_indices(name, tensor.dtype)
     return tensor.to(torch.int64)
 
 
+def _no_indices(name: str, dtype: object) -> TypeError:
+    """What to tell somebody whose labels are no integers."""
+    remedy = (
+        "convert whole numbers with target.long(), a mask from 0 to 1 with (target > 0.5).long()"
+        if name == "target"
+        else "take the argmax (or the threshold) of the scores first"
+    )
+    return TypeError(f"{name}: expected integer class indices, got dtype {dtype}; {remedy}")
+
+
 def _check_num_classes(num_classes: int) -> int:
-    if isinstance(num_classes, bool) or not isinstance(num_classes, int) or num_classes < 2:
+    if isinstance(num_classes, bool) or not isinstance(num_classes, Integral) or num_classes < 2:
         raise ValueError(
             f"num_classes: expected an integer of at least 2, got {num_classes!r} "
             "(a binary task has 2 classes: background and foreground)"
         )
-    return num_classes
+    return int(num_classes)
 
 
 def _check_range(labels: torch.Tensor, num_classes: int, name: str, hint: str) -> None:
@@ -74,6 +79,8 @@ def _check_range(labels: torch.Tensor, num_classes: int, name: str, hint: str) -
     low, high = (int(v) for v in torch.aminmax(labels))
     if low < 0 or high >= num_classes:
         bad = low if low < 0 else high
+        if num_classes == 2 and high == 255 and bool(((labels == 0) | (labels == 255)).all()):
+            hint = f"the mask looks scaled by 255: pass ({name} > 127)"
         raise ValueError(f"{name}: expected class indices 0…{num_classes - 1}, got {bad}; {hint}")
 
 

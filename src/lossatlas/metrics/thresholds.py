@@ -19,7 +19,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lossatlas.metrics.overlap import Float64Array, Int64Array
+from lossatlas.metrics.overlap import (
+    Float64Array,
+    Int64Array,
+    Labels,
+    _as_labels,
+    _check_range,
+)
 
 #: Steps per unit of logit and largest logit of the binary search. Powers of two, so that placing a
 #: float32 logit in its bin rounds nothing: the counts of a bin edge are those of the rule itself.
@@ -99,27 +105,25 @@ def _logit(probability: float) -> float:
 
 
 def _labelled(
-    logits: Tensor, target: Tensor, channels: int, classes: int, ignore_index: int | None
+    logits: Tensor, target: Labels, channels: int, classes: int, ignore_index: int | None
 ) -> tuple[Tensor, Tensor]:
     """(channels, M) logits and (M,) labels of the pixels that are not void, checked."""
+    if not isinstance(logits, Tensor):
+        raise TypeError(f"logits: expected a tensor, got {type(logits).__name__}")
     if logits.ndim < 2 or logits.shape[1] != channels:
         raise ValueError(f"logits: expected (N, {channels}, *S), got {tuple(logits.shape)}")
-    if target.shape != (logits.shape[0], *logits.shape[2:]):
+    labels = _as_labels(target, "target")
+    if labels.shape != (logits.shape[0], *logits.shape[2:]):
         raise ValueError(
             f"target: expected class indices of shape "
-            f"{(logits.shape[0], *logits.shape[2:])}, got {tuple(target.shape)}"
+            f"{(logits.shape[0], *logits.shape[2:])}, got {tuple(labels.shape)}"
         )
     values = logits.detach().float().movedim(1, 0).flatten(1)
-    labels = target.to(values.device).flatten().long()
+    labels = labels.to(values.device).flatten()
     if ignore_index is not None:
         keep = labels != ignore_index
         values, labels = values[:, keep], labels[keep]
-    if labels.numel() and not (int(labels.min()) >= 0 and int(labels.max()) < classes):
-        raise ValueError(
-            f"target: expected class indices 0…{classes - 1}, got "
-            f"{int(labels.min())}…{int(labels.max())}; void pixels need ignore_index "
-            f"(now {ignore_index})"
-        )
+    _check_range(labels, classes, "target", f"void pixels need ignore_index (now {ignore_index})")
     return values, labels
 
 
@@ -148,8 +152,14 @@ class ThresholdSearch:
         self._bins = 2 * BINARY_LIMIT * BINARY_STEPS + 2
         self._counts: Int64Array = np.zeros((2, self._bins), dtype=np.int64)
 
-    def update(self, logits: Tensor, target: Tensor) -> None:
-        """Add a batch: logits (N, 1, *S), target (N, *S) of 0, 1 and ``ignore_index``."""
+    def update(self, logits: Tensor, target: Labels) -> None:
+        """Add a batch: logits (N, 1, *S), target (N, *S) of 0, 1 and ``ignore_index``.
+
+        Raises:
+            TypeError: a target that holds no integers.
+            ValueError: shapes that disagree, or a label outside the classes. The counts then stay
+                as they were.
+        """
         values, labels = _labelled(logits, target, 1, 2, self.ignore_index)
         zero = BINARY_LIMIT * BINARY_STEPS
         # Bin j holds the logits in ((j−1−zero)/steps, (j−zero)/steps]: above edge i are the bins > i.
@@ -258,8 +268,16 @@ class OffsetSearch:
         """Whether every pixel is kept."""
         return bool((self.kept_share == 1).all())
 
-    def update(self, logits: Tensor, target: Tensor) -> None:
-        """Add a batch: logits (N, C, *S), target (N, *S) class indices."""
+    def update(self, logits: Tensor, target: Labels) -> None:
+        """Add a batch: logits (N, C, *S), target (N, *S) class indices.
+
+        Raises:
+            TypeError: a target that holds no integers.
+            ValueError: shapes that disagree, or a label outside the classes. Nothing of the batch is
+                then kept.
+        """
+        # the whole batch is checked before any of it is kept; then each image draws its own sample
+        _labelled(logits, target, self.classes, self.classes, self.ignore_index)
         for image, truth in zip(logits, target, strict=True):
             values, labels = _labelled(
                 image[None], truth[None], self.classes, self.classes, self.ignore_index
