@@ -77,20 +77,6 @@ def test_every_number_equals_a_plain_oracle_and_scikit_learn(channels):
     assert found["brier"] == pytest.approx(theirs, rel=1e-5)
 
 
-@pytest.mark.parametrize("channels", [1, 4])
-def test_it_agrees_with_torchmetrics_where_that_is_installed(channels):
-    classification = pytest.importorskip("torchmetrics.functional.classification")
-    logits, target = draw(9, channels)
-    calibration = Calibration(channels)
-    calibration.update(logits, target)
-    theirs = (
-        classification.binary_calibration_error(logits[:, 0].sigmoid(), target, n_bins=15)
-        if channels == 1
-        else classification.multiclass_calibration_error(logits, target, num_classes=4, n_bins=15)
-    )
-    assert calibration.compute()["ece"] == pytest.approx(theirs.item(), rel=1e-4)
-
-
 def test_a_case_by_hand():
     # Bins of width ½. p = .2 .3 | .9 .9, truth 0 1 | 1 0:
     # first bin mean .25 against ½, second .9 against ½: ½·.25 + ½·.4 = .325

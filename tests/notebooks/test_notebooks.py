@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import subprocess
 import sys
@@ -39,7 +40,11 @@ def test_a_cell_stays_at_ten_lines(path):
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=by_name)
-def test_every_parameter_is_explained_by_papermill_s_help(path):
+def test_every_parameter_has_a_type_a_default_and_a_comment_that_papermill_shows(path):
+    cells = nbformat.read(path, as_version=4).cells
+    (cell,) = (c for c in cells if "parameters" in c.metadata.get("tags", []))
+    for line in ast.parse(cell.source).body:
+        assert isinstance(line, ast.AnnAssign) and line.value is not None, ast.unparse(line)
     for parameter in papermill.inspect_notebook(path).values():
         assert parameter["help"], parameter["name"]
 

@@ -267,6 +267,9 @@ def average_surface_distance(pred: Mask, target: Mask, *, spacing: Spacing = Non
 
     The mean of the two directed means (often called MASD) is another number where one surface is longer.
 
+    Args:
+        pred, target, spacing: as in :func:`surface_distances`.
+
     Returns:
         a distance in units of ``spacing``; NaN if both masks are empty, infinite if one is.
 
