@@ -307,8 +307,9 @@ class OHEMCrossEntropyLoss(_HardPixels):
         See :class:`SegmentationLoss`. "none" gives (N, *S), multilabel (N, C, *S); 0 if not kept.
 
     Limits: ``min_kept=1.0`` keeps all: cross-entropy. The choice itself has no gradient. Soft
-    targets are ranked by their cross-entropy. Weights do not change the ranking. An empty or
-    all-ignored batch gives 0 with zero gradient. Pixels are ranked within one process.
+    targets are ranked by their cross-entropy. Weights do not change the ranking. An absent class
+    adds nothing; an empty or all-ignored batch gives 0 with zero gradient. Pixels are ranked within
+    one process.
 
     Source: Shrivastava et al. 2016 for regions; for pixels as in HRNet's code (threshold 0.7 and a
     smallest number kept) and, for the fraction 1/16, BiSeNet's.
@@ -361,8 +362,8 @@ class TopKCrossEntropyLoss(_HardPixels):
         See :class:`SegmentationLoss`. "none" gives (N, *S), multilabel (N, C, *S); 0 if not kept.
 
     Limits: k = 1 is cross-entropy. Exactly round(k n) pixels are kept: which of equal ones is left
-    open. The choice has no gradient. Weights do not change the ranking. An empty or all-ignored
-    batch gives 0 with zero gradient. Pixels are ranked within one process.
+    open. The choice has no gradient. Weights do not change the ranking. An absent class adds nothing;
+    an empty or all-ignored batch gives 0 with zero gradient. Pixels are ranked within one process.
 
     Source: Wu et al. 2016, "Bridging category-level and instance-level semantic image
     segmentation", section 2.2 (bootstrapping); as a fraction in nnU-Net.

@@ -238,8 +238,9 @@ class LovaszHingeLoss(_LovaszLoss):
 
     Limits: L = 0 where every margin is at least 1; L is at least the Jaccard loss of the prediction
     z > 0, with equality where all |z| -> errors in {0, 1}. In binary mode an image without
-    foreground costs its largest positive error. An empty or all-ignored batch gives 0 with zero
-    gradient.
+    foreground costs its largest positive error. Among several classes an absent one leaves the mean;
+    counted through `classes`, it costs its largest positive error. An empty or all-ignored batch
+    gives 0 with zero gradient.
 
     Source: Yu & Blaschko 2015; Berman et al. 2018, eq. 7 (hinge, per image).
 
