@@ -18,8 +18,8 @@ NAMES = ["unet", "segnet", "segnet_basic"]
 
 # (name, in_channels, out_channels, parameters) -> trainable weights, as the docstrings state them.
 COUNTS = {
-    ("unet", 1, 11, "small"): 122_411,
-    ("segnet", 1, 11, "small"): 55_531,
+    ("unet", 1, 11, "small"): 125_987,
+    ("segnet", 1, 11, "small"): 56_915,
     ("segnet_basic", 1, 11, "small"): 32_779,
     ("unet", 3, 11, "published"): 31_385_483,
     ("segnet", 3, 11, "published"): 29_441_419,
@@ -240,3 +240,59 @@ def test_the_models_import_torch_alone_until_a_unet_is_built():
     ours = {name for name in others if name.startswith("lossatlas")}
     assert all(name.startswith("lossatlas.models") for name in ours)
     assert {name.split(".")[0] for name in others - ours} == {"torch"}
+
+
+# --- what stands before the last layer
+
+
+@pytest.mark.parametrize("name", models.names())
+@pytest.mark.parametrize("activation", ["none", "relu", "leaky_relu"])
+def test_the_head_sees_what_the_activation_leaves(name, activation):
+    model = models.build(name, 1, 1, head_activation=activation)
+    seen: list[torch.Tensor] = []
+    model.output_layer.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    with torch.no_grad():
+        logits = model(torch.randn(2, 1, 32, 32))
+    negative = seen[0].min().item()
+    assert logits.shape == (2, 1, 32, 32)
+    assert seen[0].shape[1] >= 16, "few channels behind a ReLU can all be off at once"
+    if activation == "relu":
+        assert negative == 0
+    elif activation == "leaky_relu":  # the slope is a hundredth
+        assert -0.2 < negative < 0
+    else:
+        assert negative < -0.5
+
+
+def test_a_relu_before_the_head_holds_every_logit_below_the_bias():
+    # z = b + Σ w relu(f) with w ≤ 0: the ceiling of which the chapter "Who begins" tells
+    for activation, ceiling in (("relu", True), ("none", False)):
+        torch.manual_seed(0)
+        model = models.build("unet", 1, 1, head_activation=activation)
+        with torch.no_grad():
+            model.output_layer.weight.copy_(-model.output_layer.weight.abs())
+            model.output_layer.bias.fill_(-0.7)
+            highest = model(torch.randn(2, 1, 32, 32)).max().item()
+        assert (highest <= -0.7) is ceiling, activation
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "expected"),
+    [
+        ("unet", "published", "relu"),
+        ("segnet", "published", "relu"),
+        ("segnet_basic", "published", "none"),
+        ("unet", "small", "none"),
+        ("segnet", "small", "none"),
+        ("segnet_basic", "small", "none"),
+    ],
+)
+def test_the_published_sizes_keep_the_activation_of_their_papers(name, size, expected):
+    assert models.build(name, 3, 11, size=size).head_activation == expected
+
+
+def test_an_unknown_activation_names_those_that_are_known():
+    with pytest.raises(
+        ValueError, match=r"head_activation: expected one of none, relu, leaky_relu"
+    ):
+        models.build("unet", 1, 1, head_activation="gelu")

@@ -9,6 +9,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 SIZES = ("small", "published")
+#: What may stand between the last batch norm and the layer that gives the logits.
+HEAD_ACTIVATIONS = ("none", "relu", "leaky_relu")
+#: Channels that enter a small network's last layer unless it is told otherwise: with 4 of them behind
+#: a ReLU all can be off at once, and then no pixel rises above the bias.
+HEAD_CHANNELS = 16
 
 
 def near_matches(name: object, known: Iterable[str]) -> str:
@@ -51,6 +56,28 @@ def check_size(size: object, overrides: Mapping[str, object]) -> str:
     return str(size)
 
 
+def check_head_activation(name: object, default: str) -> str:
+    """Return a valid name of `HEAD_ACTIVATIONS`; `default` where none is given."""
+    if name is None:
+        return default
+    if name not in HEAD_ACTIVATIONS:
+        raise ValueError(
+            f"head_activation: expected one of {', '.join(HEAD_ACTIVATIONS)}, got {name!r}; "
+            + near_matches(name, HEAD_ACTIVATIONS)
+        )
+    return str(name)
+
+
+def activation_layer(name: str) -> nn.Module:
+    """Activation between the last batch norm and the last layer.
+
+    The slope of "leaky_relu" is 0.01, nnU-Net's.
+    """
+    if name == "relu":
+        return nn.ReLU(inplace=True)
+    return nn.LeakyReLU(0.01, inplace=True) if name == "leaky_relu" else nn.Identity()
+
+
 def initialise_he(module: nn.Module) -> None:
     """Draw every convolution from He's normal distribution, in place.
 
@@ -79,6 +106,15 @@ class AnySize(nn.Module):
     in_channels: int
     out_channels: int
     multiple: int
+    head: nn.Module
+    #: What stands between the last batch norm and `output_layer`, one of `HEAD_ACTIVATIONS`.
+    head_activation: str
+
+    @property
+    def output_layer(self) -> nn.Conv2d:
+        """The last convolution, whose output is the logits: its input is what the head sees."""
+        layers = [part for part in self.head.modules() if isinstance(part, nn.Conv2d)]
+        return layers[-1]
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__()
@@ -112,8 +148,14 @@ def _padding(side: int, multiple: int) -> int:
     return max(2, -(-side // multiple)) * multiple - side
 
 
-def conv_norm(in_channels: int, out_channels: int, kernel_size: int, relu: bool) -> nn.Sequential:
-    """Convolution that keeps the size, batch norm and, if asked, ReLU.
+def conv_norm(
+    in_channels: int,
+    out_channels: int,
+    kernel_size: int,
+    relu: bool,
+    activation: nn.Module | None = None,
+) -> nn.Sequential:
+    """Convolution that keeps the size, batch norm and, if asked, ReLU or another activation.
 
     The convolution has no bias: batch norm subtracts it again.
     """
@@ -121,7 +163,9 @@ def conv_norm(in_channels: int, out_channels: int, kernel_size: int, relu: bool)
         nn.Conv2d(in_channels, out_channels, kernel_size, padding=kernel_size // 2, bias=False),
         nn.BatchNorm2d(out_channels),
     ]
-    if relu:
+    if activation is not None:
+        layers.append(activation)
+    elif relu:
         layers.append(nn.ReLU(inplace=True))
     return nn.Sequential(*layers)
 

@@ -10,8 +10,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lossatlas.models._common import (
+    HEAD_CHANNELS,
     AnySize,
+    activation_layer,
     check_count,
+    check_head_activation,
     check_size,
     conv_norm,
     initialise_he,
@@ -57,12 +60,19 @@ class SegNet(_IndexUnpoolingNetwork):
     size
         "published": width 64 and five stages, 29 441 419 weights for 3 channels and 11
         classes (13 + 13 convolutions; with the biases below it is the 29.45 M of the paper).
-        "small" (default): width 8 and three stages, 55 531 weights for 1 channel and 11 classes.
+        "small" (default): width 8, three stages and 16 channels into the last layer, 56 915 weights
+        for 1 channel and 11 classes.
     width
         Channels of the first stage; the stages have 1, 2, 4, 8, 8 times as many. Not with
         ``size="published"``.
     depth
         Stages, 1 to 5, and so the number of poolings. Not with ``size="published"``.
+    head_channels
+        Channels that enter the last convolution; by default those of the first stage, at least 16.
+        Not with ``size="published"``.
+    head_activation : {"none", "relu", "leaky_relu"}, optional
+        What stands between the last batch norm and the last convolution. By default "none", and
+        "relu" for ``size="published"``, as in the paper; see `UNet` for why.
 
     Convolutions before batch norm have no bias (batch norm cancels it), where the authors' files
     have one. Weights are drawn as He et al. (2015) propose. Images are padded to a multiple of
@@ -83,11 +93,18 @@ class SegNet(_IndexUnpoolingNetwork):
         size: str = "small",
         width: int | None = None,
         depth: int | None = None,
+        head_channels: int | None = None,
+        head_activation: str | None = None,
     ) -> None:
         super().__init__(in_channels, out_channels)
-        small = check_size(size, {"width": width, "depth": depth}) == "small"
+        overrides = {"width": width, "depth": depth, "head_channels": head_channels}
+        small = check_size(size, overrides) == "small"
+        self.head_activation = check_head_activation(head_activation, "none" if small else "relu")
         width = check_count((8 if small else 64) if width is None else width, "width", 1)
         depth = check_count((3 if small else 5) if depth is None else depth, "depth", 1, 5)
+        if head_channels is None:
+            head_channels = max(width, HEAD_CHANNELS)
+        check_count(head_channels, "head_channels", 1)
         self.multiple = 2**depth
         self.stem = nn.Identity()
         encoder, decoder = [], []
@@ -107,11 +124,14 @@ class SegNet(_IndexUnpoolingNetwork):
             mirror = [conv_norm(wide, wide, 3, relu=True) for _ in range(convolutions - 1)]
             if stage > 0:
                 mirror.append(conv_norm(wide, channels, 3, relu=True))
+            else:
+                last = activation_layer(self.head_activation)
+                mirror[-1] = conv_norm(wide, head_channels, 3, relu=False, activation=last)
             decoder.append(nn.Sequential(*mirror))
             channels = wide
         self.encoder = nn.ModuleList(encoder)
         self.decoder = nn.ModuleList(reversed(decoder))
-        self.head = nn.Conv2d(width, out_channels, 3, padding=1)
+        self.head = nn.Conv2d(head_channels, out_channels, 3, padding=1)
         initialise_he(self)
 
 
@@ -136,6 +156,9 @@ class SegNetBasic(_IndexUnpoolingNetwork):
         Levels, 1 to 6. Not with ``size="published"``.
     kernel_size
         Odd side of the convolutions, in pixels. Not with ``size="published"``.
+    head_activation : {"none", "relu", "leaky_relu"}, optional
+        What stands between the last batch norm and the 1x1 convolution: by default "none", as in
+        the authors' files.
 
     The normalisation's alpha was chosen by the authors for grey values up to 255. On standardised
     images its divisor is within about 1e-4 of one, so that it hardly acts; it is kept because the
@@ -158,8 +181,10 @@ class SegNetBasic(_IndexUnpoolingNetwork):
         width: int | None = None,
         depth: int | None = None,
         kernel_size: int | None = None,
+        head_activation: str | None = None,
     ) -> None:
         super().__init__(in_channels, out_channels)
+        self.head_activation = check_head_activation(head_activation, "none")
         overrides = {"width": width, "depth": depth, "kernel_size": kernel_size}
         small = check_size(size, overrides) == "small"
         width = check_count((16 if small else 64) if width is None else width, "width", 1)
@@ -177,7 +202,9 @@ class SegNetBasic(_IndexUnpoolingNetwork):
             for level in range(depth)
         )
         self.decoder = nn.ModuleList(
-            conv_norm(width, width, kernel, relu=False) for _ in range(depth)
+            conv_norm(width, width, kernel, relu=False) for _ in range(depth - 1)
         )
+        last = activation_layer(self.head_activation)
+        self.decoder.append(conv_norm(width, width, kernel, relu=False, activation=last))
         self.head = nn.Conv2d(width, out_channels, 1)
         initialise_he(self)

@@ -14,8 +14,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lossatlas.models._common import (
+    HEAD_CHANNELS,
     AnySize,
+    activation_layer,
     check_count,
+    check_head_activation,
     check_size,
     conv_norm,
     initialise_he,
@@ -69,8 +72,8 @@ class UNet(AnySize):
         "published": for "plain" width 64 and depth 4 (64 to 1024 channels), 31 385 483 weights for
         3 channels and 11 classes; for an smp encoder smp's defaults, depth 5 and decoder channels
         (256, 128, 64, 32, 16).
-        "small" (default): for "plain" width 8 and depth 3, 122 411 weights for 1 channel and 11
-        classes; for an smp encoder depth 3 and decoder channels (64, 32, 16).
+        "small" (default): for "plain" width 8, depth 3 and 16 channels into the last layer,
+        125 987 weights for 1 channel and 11 classes; for an smp encoder depth 3 and decoder channels (64, 32, 16).
     width
         Channels of the plain encoder's first level, doubled at each level. Only with "plain", and
         not with ``size="published"``.
@@ -79,8 +82,13 @@ class UNet(AnySize):
         ``size="published"``.
     decoder_channels
         Channels of the decoder's blocks, coarsest first, one per halving. By default the plain
-        encoder's in reverse, or the last `depth` of (256, 128, 64, 32, 16). Not with
-        ``size="published"``.
+        encoder's in reverse, the last of them at least 16, or the last `depth` of (256, 128, 64,
+        32, 16). Not with ``size="published"``.
+    head_activation : {"none", "relu", "leaky_relu"}, optional
+        What stands between the last batch norm and the 1x1 convolution that gives the logits. By
+        default "none", and "relu" for ``size="published"``, as the paper has it. With "relu" and a
+        single logit z = b + Σ w·relu(f): where the channels with a positive weight are off no pixel
+        rises above b, and no gradient brings them back. The fewer channels, the likelier.
 
     The paper's 2x2 up-convolutions, which halve the channels, are nearest upsampling here, so that
     the count differs from the paper's 31.0 M. The plain form is drawn as He et al. (2015) propose;
@@ -106,14 +114,17 @@ class UNet(AnySize):
         width: int | None = None,
         depth: int | None = None,
         decoder_channels: Sequence[int] | None = None,
+        head_activation: str | None = None,
     ) -> None:
         super().__init__(in_channels, out_channels)
         overrides = {"width": width, "depth": depth, "decoder_channels": decoder_channels}
         small = check_size(size, overrides) == "small"
+        self.head_activation = check_head_activation(head_activation, "none" if small else "relu")
         if encoder == "plain":
             width = check_count((8 if small else 64) if width is None else width, "width", 1)
             depth = check_count((3 if small else 4) if depth is None else depth, "depth", 1, 6)
             default = [width * 2**level for level in reversed(range(depth))]
+            default[-1] = max(default[-1], HEAD_CHANNELS)
             channels = _check_channels(decoder_channels, default)
             self._build_plain(width, depth, channels)
         else:
@@ -126,6 +137,8 @@ class UNet(AnySize):
             default = list(_SMP_DECODER_CHANNELS[-depth:])
             channels = _check_channels(decoder_channels, default)
             self._build_smp(encoder, depth, channels)
+        # smp's blocks end in convolution, batch norm, ReLU
+        self.decoder.blocks[-1].conv2[-1] = activation_layer(self.head_activation)
         self.multiple = 2**depth
 
     def _build_plain(self, width: int, depth: int, channels: list[int]) -> None:
