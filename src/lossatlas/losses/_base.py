@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterable, Mapping, Sequence
+from numbers import Real
 from typing import Any, ClassVar, Unpack
 
 import torch
@@ -59,9 +60,9 @@ class SegmentationLoss(nn.Module):
     mode : {"multiclass", "binary", "multilabel"}
         "multiclass": softmax over C >= 2 exclusive classes; "binary": sigmoid of a single channel;
         "multilabel": a sigmoid per channel.
-    weight : tensor or sequence of shape (C,), optional
+    weight : tensor, array or sequence of shape (C,), optional
         One finite, non-negative number per class. In binary mode (background, foreground), or the
-        foreground's alone. It is a buffer: it moves with ``.to`` and is in ``state_dict``.
+        foreground's alone, for which a number will do. It is a buffer: it moves with ``.to`` and is in ``state_dict``.
     ignore_index : int, optional
         Label of void pixels. They leave every sum, count and sort, may hold any logit, even inf or
         NaN, and get a gradient of exactly 0. With soft multiclass targets a pixel is void where
@@ -138,13 +139,35 @@ class SegmentationLoss(nn.Module):
             return NotImplemented
         return CompoundLoss([self, other])
 
+    def __radd__(self, other: object) -> SegmentationLoss:
+        """The loss itself for the 0 that ``sum`` begins with."""
+        return self if other == 0 and not isinstance(other, bool) else NotImplemented
+
+    def __sub__(self, other: object) -> CompoundLoss:
+        """Raise TypeError: a difference of losses has no lower bound."""
+        raise TypeError(
+            "losses add and multiply, they do not subtract: a difference has no lower bound, so that "
+            "training would enlarge the second loss; if you mean that, write a + (-1) * b."
+        )
+
+    __rsub__ = __sub__
+
     def __mul__(self, scale: object) -> CompoundLoss:
         """Multiple of a loss by a number."""
-        if isinstance(scale, bool) or not isinstance(scale, (int, float)):
+        scale = _check.plain(scale)
+        if isinstance(scale, bool) or not isinstance(scale, Real):
             return NotImplemented
-        return CompoundLoss([self], [scale])
+        return CompoundLoss([self], [float(scale)])
 
     __rmul__ = __mul__
+    __array_ufunc__ = None  # so that NumPy leaves numpy.float64(2) * loss to us
+
+    def __truediv__(self, divisor: object) -> CompoundLoss:
+        """Loss divided by a number."""
+        divisor = _check.plain(divisor)
+        if isinstance(divisor, bool) or not isinstance(divisor, Real):
+            return NotImplemented
+        return CompoundLoss([self], [1 / float(divisor)])
 
 
 show_inherited(SegmentationLoss.__init__)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import difflib
 import math
+import operator
 from collections.abc import Iterable, Sequence
 from numbers import Real
 
@@ -51,6 +52,11 @@ def flag(name: str, value: object) -> bool:
     return value
 
 
+def plain(value: object) -> object:
+    """Return what a 0-d tensor, a 0-d array or a NumPy scalar holds; anything else as it is."""
+    return value.item() if getattr(value, "ndim", None) == 0 and hasattr(value, "item") else value
+
+
 def number(
     name: str,
     value: object,
@@ -60,6 +66,7 @@ def number(
     open_low: bool = False,
 ) -> float:
     """Return `value` as a float if it is a finite number from `low` to `high`."""
+    value = plain(value)
     if isinstance(value, bool) or not isinstance(value, Real):
         raise TypeError(f"{name} must be a number, got {value!r} of type {type(value).__name__}.")
     x = float(value)
@@ -73,9 +80,11 @@ def number(
 
 
 def integer(name: str, value: object, *, low: int | None = None, high: int | None = None) -> int:
-    """Return `value` if it is an integer, not below `low` and not above `high`."""
-    if isinstance(value, bool) or not isinstance(value, int):
+    """Return `value` as an int if it is an integer of any type from `low` to `high`."""
+    value = plain(value)
+    if isinstance(value, bool) or not hasattr(value, "__index__"):
         raise TypeError(f"{name} must be an integer, got {value!r} of type {type(value).__name__}.")
+    value = operator.index(value)
     if low is not None and value < low:
         raise ValueError(f"{name} must be >= {low}, got {value}.")
     if high is not None and value > high:
@@ -84,18 +93,29 @@ def integer(name: str, value: object, *, low: int | None = None, high: int | Non
 
 
 def class_vector(name: str, value: object) -> Tensor | None:
-    """Return per-class numbers as a 1-d floating tensor: finite, none negative."""
+    """Return per-class numbers as a 1-d floating tensor: finite, none negative.
+
+    A single number is a vector of one entry: the foreground's, in binary mode.
+    """
     if value is None:
         return None
     if isinstance(value, Tensor):
-        vector = value
+        vector = value.reshape(1) if value.ndim == 0 else value
+    elif isinstance(plain(value), Real):
+        vector = torch.tensor([number(name, value)])
     elif isinstance(value, Sequence) and not isinstance(value, str):
         vector = torch.tensor([number(f"{name}[{i}]", v) for i, v in enumerate(value)])
+    elif hasattr(value, "__array__"):
+        vector = torch.tensor(
+            value.__array__()
+        )  # a copy: what happens to the array is not our loss's
     else:
         raise TypeError(
-            f"{name} must be a tensor or a sequence with one number per class, got {value!r} "
-            f"of type {type(value).__name__}."
+            f"{name} must be a tensor, an array or a sequence with one number per class, got "
+            f"{value!r} of type {type(value).__name__}."
         )
+    if vector.dtype == torch.bool or vector.is_complex():
+        raise TypeError(f"{name} must hold real numbers, one per class, got {vector.dtype}.")
     if vector.ndim != 1 or vector.numel() == 0:
         raise ValueError(
             f"{name} must have shape (C,), one number per class, got {tuple(vector.shape)}."
@@ -126,7 +146,7 @@ def vector_length(name: str, vector: Tensor, lengths: tuple[int, ...], mode: str
 
 def class_list(classes: object) -> str | tuple[int, ...] | None:
     """Return `classes` as None, "present", "all" or a tuple of distinct class indices."""
-    if classes is None or classes in ("present", "all"):
+    if classes is None or (isinstance(classes, str) and classes in ("present", "all")):
         return classes
     if isinstance(classes, str) or not isinstance(classes, Iterable):
         raise ValueError(
@@ -159,8 +179,8 @@ def logits(logits: object, mode: str) -> None:
         raise TypeError(f"logits must be a tensor, got {type(logits).__name__}.")
     if logits.dtype not in _FLOATS:
         raise TypeError(
-            f"logits must be floating point (float16, bfloat16, float32 or float64), "
-            f"got {logits.dtype}; pass the model's raw scores."
+            f"logits must be floating point, of dtype {_listed(_FLOATS)}, got {logits.dtype}; pass "
+            "the model's raw scores (of another floating dtype: logits.float())."
         )
     if logits.ndim < 2:
         raise ValueError(
@@ -188,7 +208,10 @@ def target(target: object, logits: Tensor, mode: str) -> bool:
     if not isinstance(target, Tensor):
         raise TypeError(f"target must be a tensor, got {type(target).__name__}.")
     if target.dtype not in (*_INTEGERS, *_FLOATS, torch.bool):
-        raise TypeError(f"target must hold integers, booleans or floats, got {target.dtype}.")
+        raise TypeError(
+            f"target must have dtype bool, {_listed((*_INTEGERS, *_FLOATS))}, got {target.dtype}; "
+            "use target.long() for class indices, target.float() for probabilities."
+        )
     if target.device != logits.device:
         raise ValueError(
             f"target must be on the logits' device {logits.device}, got {target.device}; "
@@ -201,8 +224,8 @@ def target(target: object, logits: Tensor, mode: str) -> bool:
             if shape != full:
                 raise ValueError(
                     f"a floating target holds class probabilities and must have the logits' shape "
-                    f"{full}, got {shape}; for class indices use an integer target of shape {hard} "
-                    "(target.long())."
+                    f"{full}, got {shape}; for class indices use an integer target of shape {hard}: "
+                    f"target{_reshape(shape, hard)}.long()."
                 )
             return True
         if target.dtype == torch.bool:
@@ -213,18 +236,42 @@ def target(target: object, logits: Tensor, mode: str) -> bool:
         if shape != hard:
             raise ValueError(
                 f"an integer target holds class indices and must have shape {hard} for logits of "
-                f"shape {full}, got {shape}; for one-hot or soft labels pass a floating target of "
-                "the logits' shape."
+                f"shape {full}, got {shape}; "
+                + (
+                    f"pass target{fitting}."
+                    if (fitting := _reshape(shape, hard))
+                    else "for one-hot or soft labels pass a floating target of the logits' shape."
+                )
             )
         return False
     expected = (full, hard) if mode == "binary" else (full,)
     if shape not in expected:
         allowed = " or ".join(str(s) for s in expected)
+        fitting = _reshape(shape, *expected)
         raise ValueError(
             f"mode={mode!r} needs a target of shape {allowed} for logits of shape {full}, "
-            f"got {shape}."
+            f"got {shape}" + (f"; pass target{fitting}." if fitting else ".")
         )
     return target.is_floating_point()
+
+
+def _listed(dtypes: Iterable[torch.dtype]) -> str:
+    """Names of dtypes in a sentence."""
+    names = [str(dtype).removeprefix("torch.") for dtype in dtypes]
+    return ", ".join(names[:-1]) + " or " + names[-1]
+
+
+def _reshape(shape: tuple[int, ...], *wanted: tuple[int, ...]) -> str:
+    """Return the call that brings a target to a `wanted` shape, or nothing where none does."""
+    for goal in wanted if shape not in wanted else ():
+        for axis in range(1, len(shape)):
+            if shape[axis] == 1 and shape[:axis] + shape[axis + 1 :] == goal:
+                return f".squeeze({axis})"
+        if goal[1:2] == (1,) and (goal[0], *goal[2:]) == shape:
+            return ".unsqueeze(1)"
+        if len(shape) > 2 and (shape[0], shape[-1], *shape[1:-1]) == goal:
+            return ".movedim(-1, 1)"
+    return ""
 
 
 def void_label(target: Tensor, ignore_index: int | None) -> int | None:
@@ -263,9 +310,11 @@ def values(
         stray &= ~_void(target, soft, mode, ignore_index)
     if bool(stray.any()):
         found = target.detach()[stray].unique()[:5].tolist()
+        # In a mask whose every stray value is 255 and that holds no 1, 255 is the foreground.
+        scaled = high == 1 and found == [255] and not bool((target == 1).any())
+        message = _value_message(soft, high, ignore_index, scaled)
         raise ValueError(
-            f"{_value_message(soft, high, ignore_index)} Got {found} in "
-            f"{int(stray.sum())} of {target.numel()} entries."
+            f"{message} Got {found} in {int(stray.sum())} of {target.numel()} entries."
         )
 
 
@@ -275,9 +324,20 @@ def _void(target: Tensor, soft: bool, mode: str, ignore_index: int) -> Tensor:
     return void.all(1, keepdim=True) if soft and mode == "multiclass" else void
 
 
-def _value_message(soft: bool, high: int, ignore_index: int | None) -> str:
+def _value_message(soft: bool, high: int, ignore_index: int | None, scaled: bool = False) -> str:
     kind = "probabilities in [0, 1]" if soft else f"integer labels from 0 to {high}"
-    if ignore_index is None:
+    if scaled:
+        remedy = (
+            f"the mask looks scaled by 255: pass {'target / 255' if soft else '(target > 127).long()'}"
+            " (only if 255 marks void pixels, and not the foreground: ignore_index=255)."
+        )
+    elif soft:
+        void = "pass ignore_index for void" if ignore_index is None else f"{ignore_index} is void"
+        remedy = (
+            "scale them (an 8-bit mask: target / 255), replace NaN, pass integers for class labels; "
+            f"{void}."
+        )
+    elif ignore_index is None:
         remedy = "map stray labels to a class, or pass ignore_index for the void label."
     else:
         remedy = f"map stray labels to a class or to ignore_index={ignore_index}."

@@ -187,11 +187,11 @@ class BalancedCrossEntropyLoss(PixelLoss):
 
     def __init__(self, *, alpha: float | str = "batch", **common: Unpack[PixelParameters]) -> None:
         super().__init__(**common)
-        if isinstance(alpha, str) and alpha != "batch":
-            raise ValueError(f'alpha must be "batch" or a number in [0, 1], got {alpha!r}.')
         self.alpha: float | None = None  # the batch's own ratio
-        if alpha != "batch":
+        if not isinstance(alpha, str):
             self.alpha = _check.number("alpha", alpha, low=0, high=1)
+        elif alpha != "batch":
+            raise ValueError(f'alpha must be "batch" or a number in [0, 1], got {alpha!r}.')
 
     identity = True
 
@@ -333,11 +333,10 @@ class OHEMCrossEntropyLoss(_HardPixels):
     ) -> None:
         super().__init__(**common)
         self.threshold = _check.number("threshold", threshold, low=0, high=1, open_low=True)
-        if isinstance(min_kept, int) and not isinstance(min_kept, bool):
-            self.min_kept: int | float = _check.integer("min_kept", min_kept, low=0)
+        if isinstance(_check.plain(min_kept), float):
+            self.min_kept: int | float = _check.number("min_kept", min_kept, low=0, high=1)
         else:
-            self.min_kept = _check.number("min_kept", min_kept, low=0, high=1)
-
+            self.min_kept = _check.integer("min_kept", min_kept, low=0)
         self.cut = -math.log(self.threshold)
 
     def fewest(self, n: Tensor) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from numbers import Real
 from typing import Unpack
 
 import torch
@@ -64,7 +65,7 @@ class FocalLoss(PixelLoss):
         super().__init__(**common)
         self.gamma = _check.number("gamma", gamma, low=0)
         self.normalizer = _check.choice("normalizer", normalizer, ("pixels", "positives"))
-        if alpha is None or isinstance(alpha, (int, float)):
+        if alpha is None or isinstance(_check.plain(alpha), Real):
             self.alpha = None if alpha is None else _check.number("alpha", alpha, low=0, high=1)
         else:
             self.register_buffer("alpha", _check.class_vector("alpha", alpha))

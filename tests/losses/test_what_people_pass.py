@@ -1,0 +1,174 @@
+"""What people pass: NumPy numbers, masks of 0 and 255, an axis too many, sums of losses."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from lossatlas import losses
+
+Z = torch.randn(2, 3, 4, 4, generator=torch.Generator().manual_seed(0))
+Y = torch.randint(0, 3, (2, 4, 4), generator=torch.Generator().manual_seed(1))
+B, M = Z[:, :1], (Y > 0).long()
+EVERY = [name for name in losses.names() if not name.startswith("weighted")]
+
+
+def message(call: Any, kind: type[Exception] = ValueError) -> str:
+    """Text of the error that a call raises."""
+    with pytest.raises(kind) as caught:
+        call()
+    return str(caught.value)
+
+
+# ---------------------------------------------------------------------------- numbers
+
+
+def test_class_weights_are_taken_as_tensor_list_array_of_any_dtype_and_numpy_scalars() -> None:
+    expected = losses.CrossEntropyLoss(weight=[1.0, 2.0, 3.0])(Z, Y)
+    for weight in (
+        torch.tensor([1, 2, 3]),
+        np.array([1.0, 2.0, 3.0]),
+        np.array([1, 2, 3], dtype=np.uint8),
+        np.array([1, 2, 3], dtype=np.float16),
+        [np.float32(1), np.int64(2), torch.tensor(3.0)],
+    ):
+        for name in ("weighted_ce", "ce"):
+            assert torch.allclose(losses.build(name, weight=weight)(Z, Y), expected), weight
+
+
+def test_the_weights_of_an_array_are_a_copy() -> None:
+    weight = np.ones(3)
+    loss = losses.CrossEntropyLoss(weight=weight)
+    weight[:] = 0
+    assert loss.weight.tolist() == [1, 1, 1]
+
+
+def test_in_binary_mode_one_number_is_the_weight_of_the_foreground() -> None:
+    expected = losses.CrossEntropyLoss(mode="binary", weight=[1.0, 2.5])(B, M)
+    for weight in (2.5, np.float32(2.5), torch.tensor(2.5), np.array(2.5), [2.5]):
+        loss = losses.CrossEntropyLoss(mode="binary", weight=weight)
+        assert torch.equal(loss(B, M), expected), weight
+    assert "3 entries" in message(lambda: losses.CrossEntropyLoss(weight=2.5)(Z, Y))
+
+
+def test_alpha_is_taken_as_any_kind_of_number_or_vector() -> None:
+    expected = losses.FocalLoss(alpha=0.25)(Z, Y)
+    for alpha in (np.float32(0.25), np.array(0.25), torch.tensor(0.25)):
+        assert torch.allclose(losses.FocalLoss(alpha=alpha)(Z, Y), expected)
+    vector = losses.FocalLoss(alpha=np.array([0.75, 0.25, 0.25]))
+    assert torch.allclose(vector(Z, Y), expected)
+    balanced = losses.BalancedCrossEntropyLoss(alpha=np.float32(0.25))
+    assert balanced.alpha == 0.25
+    assert losses.FocalLoss(gamma=torch.tensor(1)).gamma == 1.0
+
+
+def test_ignore_index_bins_counts_and_classes_take_any_integer_type() -> None:
+    target = Y.masked_fill(Y == 2, 255)
+    expected = losses.CrossEntropyLoss(ignore_index=255)(Z, target)
+    for index in (np.int64(255), np.uint8(255), torch.tensor(255), np.array(255)):
+        loss = losses.CrossEntropyLoss(ignore_index=index)
+        assert type(loss.ignore_index) is int
+        assert torch.equal(loss(Z, target), expected)
+    assert losses.LovaszSoftmaxLoss(bins=np.int32(64)).bins == 64
+    assert losses.OHEMCrossEntropyLoss(min_kept=np.int64(5)).min_kept == 5
+    assert losses.DiceLoss(classes=np.array([1, 2])).classes == (1, 2)
+    assert losses.DiceLoss(classes=torch.tensor([1, 2])).classes == (1, 2)
+    for wrong in (np.float64(255), np.bool_(True), torch.tensor(2.0), torch.tensor(True), "255"):
+        assert "ignore_index must be an integer" in message(
+            lambda wrong=wrong: losses.CrossEntropyLoss(ignore_index=wrong), TypeError
+        )
+
+
+def test_weights_that_are_no_real_numbers_are_refused() -> None:
+    for weight in (torch.tensor([True, False]), np.array([1j, 2j]), torch.tensor([1j])):
+        assert "real numbers" in message(
+            lambda weight=weight: losses.CrossEntropyLoss(weight=weight), TypeError
+        )
+
+
+# ---------------------------------------------------------------------------- targets
+
+
+def test_a_mask_of_0_and_255_is_told_that_it_is_scaled_and_how_to_mend_it() -> None:
+    mask = M * 255
+    for name in EVERY:
+        loss = losses.build(name, mode="binary")
+        said = message(lambda loss=loss: loss(B, mask))
+        assert "scaled by 255: pass (target > 127).long()" in said, name
+        # what it advises is what was meant
+        assert torch.allclose(loss(B, (mask > 127).long()), loss(B, M))
+        said = message(lambda loss=loss: loss(B, mask[:, None].float()))
+        assert "scaled by 255: pass target / 255" in said, name
+    assert "scaled by 255" in message(lambda: losses.DiceLoss(mode="multilabel")(B, mask[:, None]))
+    assert "scaled by 255" in message(lambda: losses.DiceLoss()(Z[:, :2], mask))
+
+
+def test_255_beside_a_1_is_a_void_label_and_is_told_to_be_ignored() -> None:
+    target = M.clone()
+    target[0, 0, 0] = 255
+    said = message(lambda: losses.DiceLoss(mode="binary")(B, target))
+    assert "pass ignore_index for the void label" in said
+    assert "scaled" not in said
+
+
+def test_a_target_with_an_axis_too_many_or_in_another_order_is_told_what_to_do() -> None:
+    onehot = torch.nn.functional.one_hot(Y, 3)
+    cases = [
+        ("multiclass", Z, Y[:, None], "target.squeeze(1)"),
+        ("multiclass", Z, Y[..., None], "target.squeeze(3)"),
+        ("multiclass", Z, Y[:, None].float(), "target.squeeze(1).long()"),
+        ("multiclass", Z, Y.float(), "target.long()"),
+        ("binary", B, M[..., None], "target.squeeze(3)"),
+        ("multilabel", B, M, "target.unsqueeze(1)"),
+        ("multilabel", Z, onehot, "target.movedim(-1, 1)"),
+    ]
+    for mode, logits, target, remedy in cases:
+        loss = losses.DiceLoss(mode=mode)
+        said = message(lambda: loss(logits, target))  # noqa: B023
+        assert remedy in said, (mode, remedy, said)
+        loss(logits, eval(remedy, {"target": target}))  # the remedy is accepted
+
+
+def test_an_error_about_a_dtype_never_allows_what_it_refuses() -> None:
+    for dtype in (torch.uint16, torch.uint32, torch.uint64, torch.complex64, torch.float8_e5m2):
+        target = torch.zeros(2, 4, 4).to(dtype)
+        said = message(lambda: losses.DiceLoss()(Z, target), TypeError)  # noqa: B023
+        allowed, got = said.split(", got ")
+        name = str(dtype).removeprefix("torch.")
+        assert name in got and not re.search(rf"\b{name}\b", allowed)
+        assert "integers" not in allowed and "floats" not in allowed
+    said = message(lambda: losses.DiceLoss()(Z.to(torch.float8_e5m2), Y), TypeError)
+    assert "float8_e5m2" not in said.split(", got ")[0]
+
+
+def test_soft_targets_out_of_range_are_told_about_probabilities_not_about_labels() -> None:
+    said = message(lambda: losses.DiceLoss()(Z, Z * 0 + 1.5))
+    assert "[0, 1]" in said and "/ 255" in said and "stray labels" not in said
+
+
+# ---------------------------------------------------------------------------- sums of losses
+
+
+def test_losses_are_summed_by_sum_and_divided_by_numbers_of_any_kind() -> None:
+    dice, ce = losses.DiceLoss(), losses.CrossEntropyLoss()
+    a, b = dice(Z, Y), ce(Z, Y)
+    assert torch.allclose(sum([dice, ce])(Z, Y), a + b)
+    assert torch.allclose((ce / 2)(Z, Y), b / 2)
+    assert torch.allclose((sum([dice, ce, ce]) / 3)(Z, Y), (a + 2 * b) / 3)
+    for two in (2, np.float64(2), np.float32(2), np.int64(2), torch.tensor(2.0)):
+        assert torch.allclose((two * ce)(Z, Y), 2 * b), repr(two)
+        assert torch.allclose((ce * two)(Z, Y), 2 * b), repr(two)
+        assert torch.allclose((ce / two)(Z, Y), b / 2), repr(two)
+
+
+def test_losses_do_not_subtract_and_the_error_says_what_to_write_instead() -> None:
+    dice, ce = losses.DiceLoss(), losses.CrossEntropyLoss()
+    for wrong in (lambda: dice - ce, lambda: dice - 1, lambda: 1 - dice):
+        assert "a + (-1) * b" in message(wrong, TypeError)
+    assert torch.allclose((dice + (-1) * ce)(Z, Y), dice(Z, Y) - ce(Z, Y))
+    for wrong in (lambda: 1 + dice, lambda: False + dice, lambda: dice / ce, lambda: dice / True):
+        message(wrong, TypeError)
