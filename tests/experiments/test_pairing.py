@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import itertools
+import math
+
+import numpy as np
 import pytest
 import torch
 
+from lossatlas import models
 from lossatlas.experiments import RunConfig, training
 from lossatlas.experiments.components import build_loss_on, load_datasets
 from lossatlas.experiments.pairing import (
     HASHED_BATCHES,
     AugmentationStream,
+    batch_indices,
     hash_of_batches,
     hash_of_weights,
 )
@@ -71,9 +77,45 @@ def test_the_hash_of_the_weights_changes_with_one_bit_and_with_a_name():
 
 
 def test_the_hash_of_the_batches_covers_the_last_of_them():
-    assert hash_of_batches(10, 4, seed=0, steps=5) == hash_of_batches(10, 4, seed=0, steps=5)
-    assert hash_of_batches(10, 4, seed=0, steps=5) != hash_of_batches(10, 4, seed=0, steps=6)
-    assert hash_of_batches(10, 4, seed=0, steps=5) != hash_of_batches(10, 4, seed=1, steps=5)
+    def digest(seed, steps):
+        return hash_of_batches(batch_indices(10, 4, seed), steps)
+
+    assert digest(0, 5) == digest(0, 5)
+    assert digest(0, 5) != digest(0, 6)
+    assert digest(0, 5) != digest(1, 5)
+
+
+def test_the_hash_of_the_weights_leaves_out_the_bias_of_the_last_layer_alone():
+    model = models.build("unet", 1, 1, width=4, depth=2)
+    before = hash_of_weights(model)
+    with torch.no_grad():
+        model.output_layer.bias.fill_(-4.6)
+    assert hash_of_weights(model) == before
+    with torch.no_grad():
+        model.output_layer.weight.add_(1.0)
+    assert hash_of_weights(model) != before
+
+
+@pytest.mark.parametrize("share", [0.25, 0.3, 1.0])
+def test_a_share_of_every_batch_comes_from_the_images_with_foreground(share):
+    foreground = np.zeros(50, bool)
+    foreground[[3, 17, 31]] = True
+    forced = math.ceil(8 * share)
+    drawn = list(itertools.islice(batch_indices(50, 8, 0, foreground, share), 12))
+    assert all(foreground[batch[:forced]].all() and len(batch) == 8 for batch in drawn)
+    # each image with foreground once before one comes again
+    in_turn = np.concatenate([batch[:forced] for batch in drawn])
+    for start in range(0, len(in_turn) - 3, 3):
+        assert sorted(in_turn[start : start + 3]) == [3, 17, 31]
+    # the others are those of a run without a share, in the same order
+    plain = np.concatenate(list(itertools.islice(batch_indices(50, 8, 0), 12)))
+    rest = np.concatenate([batch[forced:] for batch in drawn])
+    assert np.array_equal(rest, plain[: len(rest)])
+
+
+def test_a_share_without_an_image_to_draw_from_is_refused():
+    with pytest.raises(ValueError, match="expected images with foreground, got none among 5"):
+        next(batch_indices(5, 2, 0, np.zeros(5, bool), 0.5))
 
 
 def test_the_hash_of_the_augmentations_changes_with_a_pixel_and_with_the_draws():

@@ -161,14 +161,39 @@ def test_the_matrix_at_an_offset_is_that_of_the_rule():
 
 
 def test_huge_infinite_and_undefined_logits_are_counted_as_the_rule_decides():
-    logits = torch.tensor([[[1e30, -1e30, torch.inf, -torch.inf, torch.nan, 100.0]]])
+    logits = torch.tensor([[[1e30, -1e30, torch.inf, -torch.inf, torch.nan, 600.0]]])
     target = torch.tensor([[1, 0, 1, 0, 1, 0]])
     search = ThresholdSearch()
     search.update(logits, target)
-    # by sign: tp = 2 (1e30, ∞), fp = 1 (100), fn = 1 (NaN): 4/6
+    # by sign: tp = 2 (1e30, ∞), fp = 1 (600), fn = 1 (NaN): 4/6
     assert search.dice(0.0) == pytest.approx(4 / 6)
     assert DecisionRule.argmax(1)(logits).tolist() == [[1, 0, 1, 0, 0, 1]]
     assert search.best()[0] == DecisionRule.argmax(1)
+
+
+def test_logits_beyond_a_hundred_still_rank():
+    # as a probability each of them is 1 to the last bit
+    logits = torch.tensor([[[40.0, 150.0, 160.0, 300.0]]])
+    search = ThresholdSearch()
+    search.update(logits, torch.tensor([[0, 0, 1, 1]]))
+    rule, dice = search.best()
+    assert dice == 1.0 and 150 < -rule.offsets[0] < 160
+    assert search.average_precision() == 1.0
+
+
+def test_the_average_precision_is_that_of_scikit_learn():
+    from sklearn.metrics import average_precision_score
+
+    logits, target = draw_binary(3)
+    logits = (logits * 1024).round() / 1024  # so that a bin holds ties alone
+    search = ThresholdSearch()
+    search.update(logits, target)
+    expected = average_precision_score(target.flatten().numpy(), logits.flatten().numpy())
+    assert search.average_precision() == pytest.approx(expected, abs=1e-12)
+    constant = ThresholdSearch()
+    constant.update(torch.zeros_like(logits), target)
+    assert constant.average_precision() == pytest.approx(float(target.float().mean()))
+    assert np.isnan(ThresholdSearch().average_precision())
 
 
 def test_one_half_is_kept_where_nothing_is_better():
@@ -194,7 +219,7 @@ def test_memory_of_the_binary_search_does_not_grow():
     for _ in range(20):
         search.update(logits, target)
     held = sum(v.nbytes for v in vars(search).values() if isinstance(v, np.ndarray))
-    assert held == size < 3e6
+    assert held == size < 2e7
     assert not any(isinstance(v, list | torch.Tensor) for v in vars(search).values())
 
 

@@ -19,11 +19,13 @@ from lossatlas.experiments.evaluation import (
     THEORY_VERSION,
     Evaluation,
     evaluate,
+    oracle,
     per_class,
     summary,
     theory_rule,
     tune,
 )
+from lossatlas.experiments.health import began, reach
 from lossatlas.metrics import DecisionRule
 
 
@@ -76,8 +78,12 @@ def assess(
         model, test_set, device, keep_predictions=True, rules=rules, boundary=config.boundary
     )
     assert evaluation.predictions is not None
+    metrics = summary(evaluation, test_set.classes)
+    best = oracle(model, test_set, device)
     record = {
-        "metrics": summary(evaluation, test_set.classes),
+        "metrics": metrics,
+        "oracle": best | {"began": began(best["oracle_dice"], metrics["constant_dice"])},
+        "reach": reach(model, val_set, device),
         "per_class": per_class(evaluation, test_set.classes),
         "rules": _rules(evaluation, rules, test_set.classes),
         "theory_version": THEORY_VERSION,

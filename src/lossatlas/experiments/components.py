@@ -28,6 +28,23 @@ CLASS_WEIGHTS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
 
 #: What a loss takes here in place of numbers of its own: the weights come from the training set.
 _DEFAULT_CLASS_WEIGHTS = {"weighted_ce": "inverse_frequency", "weighted_dice": "inverse_frequency"}
+#: Losses that begin with the bias of a constant prediction: means over pixels, whose first steps would otherwise push
+#: every logit down. A loss over sets begins at 0: where the foreground is rare, a bias of logit π leaves its gradient
+#: with a factor p(1 - p) ≈ π. A compound that holds a set loss counts as one.
+PRIOR_BIAS = frozenset(
+    {
+        "ce",
+        "weighted_ce",
+        "one_vs_all_ce",
+        "balanced_ce",
+        "ohem_ce",
+        "topk_ce",
+        "focal",
+        "poly1",
+        "logit_adjusted_ce",
+        "asymmetric",
+    }
+)
 #: Set from the data set, never by hand: a run whose mode disagrees with its data means nothing.
 _FROM_DATASET = {"mode", "ignore_index", "weight", "process_group"}
 
@@ -98,18 +115,54 @@ def load_datasets(
     return {split: data.load(config.dataset, split, **config.dataset_params) for split in splits}
 
 
-def build_model_for(config: RunConfig, dataset: Any) -> nn.Module:
+def build_model_for(config: RunConfig, dataset: Any, weight: Any = None) -> nn.Module:
     """The model of ``config`` with the data set's channels, initialised from the run's seed alone.
 
-    The seed is set here and nothing is drawn before, so every loss starts from bit-identical weights.
+    The seed is set here and nothing is drawn before, so every loss starts from bit-identical weights; the bias of the
+    last layer alone may differ (``config.bias_init``).
+
+    Args:
+        config: the run.
+        dataset: the training split.
+        weight: class weights of the loss, for the bias: (C,), or (1,) of the foreground; None for none.
     """
     torch.manual_seed(config.seed)
-    return models.build(
+    model = models.build(
         config.model,
         in_channels=dataset.in_channels,
         out_channels=dataset.out_channels,
         **config.model_params,
     )
+    if starts_at_prior(config):
+        with torch.no_grad():
+            bias = model.output_layer.bias
+            assert bias is not None  # every network of ours has one there
+            bias.copy_(torch.as_tensor(prior_bias(dataset, weight)).to(bias))
+    return model
+
+
+def starts_at_prior(config: RunConfig) -> bool:
+    """Whether the last layer's bias begins at that of a constant prediction."""
+    if config.bias_init == "default":
+        return config.loss in PRIOR_BIAS
+    return config.bias_init == "prior"
+
+
+def prior_bias(dataset: Any, weight: Any = None) -> np.ndarray:
+    """Logits of the best constant prediction under (weighted) cross-entropy, (out_channels,).
+
+    With the class frequencies π_c of the training set and the weights w_c: ln(w₁π₁ / w₀π₀) for one channel, else
+    ln(w_c π_c) less its mean. A class without a pixel counts as half a pixel.
+    """
+    pixels = np.maximum(np.asarray(dataset.image_counts()).sum(0).astype(float), 0.5)
+    weights = np.ones(len(pixels))
+    if weight is not None:
+        given = torch.as_tensor(weight).detach().double().flatten().cpu().numpy()
+        if dataset.out_channels == 1 and len(given) == 1:
+            given = np.array([1.0, given[0]])
+        weights = np.where(given > 0, given, 1.0)
+    logs = np.log(pixels / pixels.sum()) + np.log(weights)
+    return logs[1:] - logs[:1] if dataset.out_channels == 1 else logs - logs.mean()
 
 
 def require_same_shape(datasets: Mapping[str, Any]) -> None:

@@ -29,6 +29,8 @@ from pydantic import (
 Precision = Literal["32-true", "bf16-mixed"]
 #: AdamW, or stochastic gradient descent with momentum 0.9 and without Nesterov's step, as SegNet was trained.
 Optimizer = Literal["adamw", "sgd"]
+#: How the bias of the last layer begins; see ``Training.bias_init``.
+BiasInit = Literal["default", "zero", "prior"]
 #: What changes no result and so is no part of a run's identity.
 _NO_RESULT = {"checkpoint_s"}
 
@@ -57,6 +59,13 @@ class Training(_Strict):
         warmup_fraction: part of the steps with a rising rate; a cosine to zero follows.
         augment: by the names of ``lossatlas.experiments.augment.NAMES``.
         evaluations: of the validation split, evenly spaced, the last step among them.
+        bias_init: bias of the last layer before the first step. ``"prior"``: what a constant prediction needs, the
+            log odds (or log frequencies) of the training set's classes, each times its class weight;
+            ``"zero"``; ``"default"`` takes what suits the loss (``components.PRIOR_BIAS``).
+        foreground_batches: share of the images of a batch that must contain foreground; the sampler draws them from
+            the images that do. 0 shuffles all images alike.
+        healthy_start: refuse to train where the network's first predictions are no start: an initial cross-entropy
+            above 1.2 ln C with a bias of zero.
         boundary: also measure outlines and objects by size on the test split; takes seconds, not a training's time.
         share_every: steps between two measurements of the foreground's share of the gradient at the logits;
             0 measures none.
@@ -76,6 +85,9 @@ class Training(_Strict):
     warmup_fraction: float = Field(default=0.1, ge=0, lt=1)
     augment: dict[str, Any] = Field(default={"shift": True})
     evaluations: int = Field(default=5, ge=1)
+    bias_init: BiasInit = "default"
+    foreground_batches: float = Field(default=0.0, ge=0, le=1)
+    healthy_start: bool = False
     boundary: bool = False
     share_every: int = Field(default=25, ge=0)
     precision: Precision = "32-true"

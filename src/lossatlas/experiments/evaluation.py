@@ -224,15 +224,7 @@ def tune(model: nn.Module, val_set: Any, device: torch.device, *, batch_size: in
     binary, background = val_set.mode == "binary", has_background(val_set.classes)
     num_classes = len(val_set.classes)
     pixels = np.asarray(val_set.image_counts()).sum(0)
-    search = (
-        metrics.ThresholdSearch(val_set.ignore_index)
-        if binary
-        else metrics.OffsetSearch(
-            pixels,
-            scored=range(1 if background else 0, num_classes),
-            ignore_index=val_set.ignore_index,
-        )
-    )
+    search = _search(val_set)
     plain = DecisionRule.argmax(1 if binary else num_classes)
     at_half = metrics.ConfusionMatrix(num_classes, val_set.ignore_index)
     with _evaluating(model):
@@ -257,6 +249,46 @@ def tune(model: nn.Module, val_set: Any, device: torch.device, *, batch_size: in
     if not after > before:
         rule, tuned, after = plain, at_half, before
     return Tuned(rule, before, after, tuple(tuned.dice().tolist()), background)
+
+
+def _search(dataset: Any) -> metrics.ThresholdSearch | metrics.OffsetSearch:
+    """The search for the decision rule with the best mean foreground Dice on a split, still empty."""
+    if dataset.mode == "binary":
+        return metrics.ThresholdSearch(dataset.ignore_index)
+    return metrics.OffsetSearch(
+        np.asarray(dataset.image_counts()).sum(0),
+        scored=range(1 if has_background(dataset.classes) else 0, len(dataset.classes)),
+        ignore_index=dataset.ignore_index,
+    )
+
+
+@torch.inference_mode()
+def oracle(
+    model: nn.Module, test_set: Any, device: torch.device, *, batch_size: int = 32
+) -> dict[str, Any]:
+    """What the best decision rule would make of a split, chosen on that split itself.
+
+    It is a bound and no result: it says how well the logits rank, so that a wrong threshold or a ceiling cannot pass
+    for ignorance.
+
+    Args:
+        model: gives (B, C, H, W) logits.
+        test_set: a ``SegmentationDataset``.
+        device: where the model is.
+        batch_size: images at a time; it changes memory and speed, not the result.
+
+    Returns:
+        ``oracle_dice``, the mean foreground Dice (over at most 2¹⁹ sampled pixels for several classes);
+        ``oracle_offsets``, one a channel, in logits; ``auprc``, the area under the precision-recall curve (None for
+        several classes).
+    """
+    search = _search(test_set)
+    with _evaluating(model):
+        for logits, target in _logits(model, test_set, device, batch_size):
+            search.update(logits, target)
+    rule, dice = search.best()
+    area = search.average_precision() if isinstance(search, metrics.ThresholdSearch) else None
+    return {"oracle_dice": dice, "oracle_offsets": list(rule.offsets), "auprc": area}
 
 
 #: Losses of single pixels whose class weights shift what the threshold is by ln w.

@@ -58,6 +58,13 @@ class ForegroundShare:
         background = background_class(dataset.classes, dataset.image_counts())
         return cls(background, dataset.ignore_index, total)
 
+    def pixels(self, target: Tensor) -> Tensor:
+        """Number of labelled foreground pixels of a batch, a float32 scalar."""
+        kept = target != self.background
+        if self.ignore_index is not None:
+            kept &= target != self.ignore_index
+        return kept.sum(dtype=torch.float32)
+
     def sums(self, gradient: Tensor, target: Tensor) -> Tensor:
         """(2,) float32: the sum over the foreground pixels, and over all labelled pixels.
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -17,24 +18,54 @@ from torch import Tensor
 
 from lossatlas.experiments.augment import Augmentation
 
-_BATCH_STREAM, _AUGMENT_STREAM = 1, 2
+_BATCH_STREAM, _AUGMENT_STREAM, _FOREGROUND_STREAM = 1, 2, 3
 #: So many augmented batches are hashed pixel by pixel. What comes later follows from the generator's state, which
 #: is hashed after them: nobody else draws from that generator, and how much a batch draws depends on its shape.
 HASHED_BATCHES = 3
 
 
-def batch_indices(size: int, batch_size: int, seed: int) -> Iterator[np.ndarray]:
+def batch_indices(
+    size: int, batch_size: int, seed: int, foreground: np.ndarray | None = None, share: float = 0.0
+) -> Iterator[np.ndarray]:
     """Endless batches of indices: every image once an epoch, in an order that the seed alone decides.
 
     A batch may straddle two epochs, so that all batches have the same size.
+
+    Args:
+        size: images of the training set.
+        batch_size: images of a batch.
+        seed: the run's.
+        foreground: (size,) bool, which images contain foreground; read where ``share`` is above 0.
+        share: so many of a batch's images, rounded up, come from those with foreground, each of them once before any
+            comes again; the others of the batch are drawn as without a share.
+
+    Raises:
+        ValueError: a share is asked for and no image has foreground.
     """
-    generator = np.random.default_rng([seed, _BATCH_STREAM])
-    waiting = np.empty(0, dtype=np.int64)
+    everything = _shuffled(np.arange(size), np.random.default_rng([seed, _BATCH_STREAM]))
+    forced = math.ceil(share * batch_size)
+    if not forced:
+        yield from _in_batches(everything, batch_size)
+    rich = np.flatnonzero(np.zeros(size, bool) if foreground is None else foreground)
+    if not len(rich):
+        raise ValueError(
+            f"foreground_batches: expected images with foreground, got none among {size}; set it to 0"
+        )
+    chosen = _shuffled(rich, np.random.default_rng([seed, _FOREGROUND_STREAM]))
     while True:
-        while len(waiting) < batch_size:
-            waiting = np.concatenate([waiting, generator.permutation(size)])
-        yield waiting[:batch_size]
-        waiting = waiting[batch_size:]
+        first = list(itertools.islice(chosen, forced))
+        yield np.array(first + list(itertools.islice(everything, batch_size - forced)))
+
+
+def _shuffled(items: np.ndarray, generator: np.random.Generator) -> Iterator[int]:
+    """The items endlessly, in a new order each time through."""
+    while True:
+        yield from items[generator.permutation(len(items))]
+
+
+def _in_batches(items: Iterator[int], batch_size: int) -> Iterator[np.ndarray]:
+    while True:
+        yield np.fromiter(itertools.islice(items, batch_size), dtype=np.int64, count=batch_size)
 
 
 class AugmentationStream:
@@ -80,14 +111,25 @@ class AugmentationStream:
 
 
 def hash_of_weights(model: torch.nn.Module) -> str:
-    """SHA-256 of every parameter and buffer with its name, type and shape, in the model's order."""
-    return _digest(model.state_dict())
+    """SHA-256 of every parameter and buffer with its name, type and shape, in the model's order.
+
+    The bias of the last layer is left out: it may begin at each loss's own constant prediction.
+    """
+    layer = getattr(model, "output_layer", None)
+    bias = None if layer is None else layer.bias
+    return _digest(
+        {
+            name: value
+            for name, value in model.state_dict(keep_vars=True).items()
+            if value is not bias
+        }
+    )
 
 
-def hash_of_batches(size: int, batch_size: int, seed: int, steps: int) -> str:
-    """SHA-256 of the indices of all ``steps`` batches, as little-endian int64."""
+def hash_of_batches(batches: Iterator[np.ndarray], steps: int) -> str:
+    """SHA-256 of the indices of the first ``steps`` batches, as little-endian int64."""
     digest = hashlib.sha256()
-    for indices in itertools.islice(batch_indices(size, batch_size, seed), steps):
+    for indices in itertools.islice(batches, steps):
         digest.update(np.ascontiguousarray(indices, dtype="<i8").data)
     return digest.hexdigest()
 

@@ -14,10 +14,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
+import numpy as np
 import pandas as pd
 import torch
 
-from lossatlas.experiments import provenance
+from lossatlas.experiments import health, provenance
 from lossatlas.experiments.assessment import assess
 from lossatlas.experiments.augment import build_augmentation
 from lossatlas.experiments.checkpoint import Checkpoints
@@ -27,11 +28,12 @@ from lossatlas.experiments.components import (
     has_background,
     load_datasets,
     require_same_shape,
+    starts_at_prior,
 )
 from lossatlas.experiments.config import RunConfig, TrainParameters
 from lossatlas.experiments.feeding import batches
 from lossatlas.experiments.gradients import BatchGradient, random_state, set_random_state
-from lossatlas.experiments.instrumentation import ForegroundShare
+from lossatlas.experiments.instrumentation import ForegroundShare, background_class
 from lossatlas.experiments.pairing import (
     AugmentationStream,
     batch_indices,
@@ -48,9 +50,8 @@ from lossatlas.experiments.record import (
     write_run,
 )
 from lossatlas.experiments.stopping import StopSignals
-
-# the module and not the package: the training depends on no other metric
 from lossatlas.metrics.overlap import ConfusionMatrix
+from lossatlas.metrics.thresholds import ThresholdSearch
 
 _CURVES = (
     "step",
@@ -59,8 +60,12 @@ _CURVES = (
     "grad_norm",
     "lr",
     "foreground_share",
+    "foreground_pixels",
     "val_mean_dice",
     "val_mean_iou",
+    "val_dice_tuned",
+    "val_offset",
+    "val_loss",
 )
 
 
@@ -133,7 +138,7 @@ def fit(
     """
     hashes = {
         "initial_weights": hash_of_weights(model),
-        "batches": hash_of_batches(len(train_set), config.batch_size, config.seed, config.steps),
+        "batches": hash_of_batches(sampled_batches(config, train_set), config.steps),
     }
     optimizer = build_optimizer(model, config)
     if config.channels_last:
@@ -170,7 +175,7 @@ def fit(
         rows = [dict(zip(_CURVES, row, strict=True)) for row in saved["rows"].tolist()]
         set_random_state(fabric.device, saved["random"])
 
-    order = batch_indices(len(train_set), config.batch_size, config.seed)
+    order = sampled_batches(config, train_set)
     fed = batches(train_set, itertools.islice(order, done, config.steps), fabric.device, stream)
     watch.start()
     for step, (images, target) in enumerate(fed, start=done + 1):
@@ -186,9 +191,11 @@ def fit(
         norm = torch.nn.utils.get_total_norm(
             [p.grad for p in model.parameters() if p.grad is not None]
         )
+        # after cropping: a batch may lose the foreground that its images have
+        foreground = processes.total(foreground_share.pixels(target))
         # all that the host wants of a step comes in one transfer: each is a wait for the device
-        loss_value, grad_norm, *shares = torch.stack(
-            [loss.float(), norm, *([] if share is None else [share])]
+        loss_value, grad_norm, pixels, *shares = torch.stack(
+            [loss.float(), norm, foreground, *([] if share is None else [share])]
         ).tolist()
         if not (math.isfinite(loss_value) and math.isfinite(grad_norm)):
             gradient.restore()  # running statistics as they were before this step's forward pass
@@ -204,8 +211,8 @@ def fit(
                 "grad_norm": grad_norm,
                 "lr": lr,
                 "foreground_share": shares[0] if shares else math.nan,
-                "val_mean_dice": math.nan,
-                "val_mean_iou": math.nan,
+                "foreground_pixels": pixels,
+                **dict.fromkeys((name for name in _CURVES if name.startswith("val_")), math.nan),
             }
         )
         heartbeat(step, loss_value)
@@ -228,6 +235,18 @@ def fit(
     hashes["augmentations"] = stream.hash()
     curves = pd.DataFrame(rows, columns=list(_CURVES)).astype({"step": int, "epoch": int})
     return Trained(curves, status, watch.seconds, hashes, gradient.describe())
+
+
+def sampled_batches(config: RunConfig, train_set: Any) -> Iterator[np.ndarray]:
+    """The batches of a run by image index: those of its seed, with its share of images that have foreground."""
+    foreground = None
+    if config.foreground_batches:
+        counts = np.asarray(train_set.image_counts())
+        background = background_class(train_set.classes, counts)
+        foreground = np.delete(counts, background, axis=1).sum(1) > 0
+    return batch_indices(
+        len(train_set), config.batch_size, config.seed, foreground, config.foreground_batches
+    )
 
 
 class Stopwatch:
@@ -309,12 +328,22 @@ def train_run(
         torch.cuda.reset_peak_memory_stats(fabric.device)
     energy_before = provenance.energy_j(fabric.device)
     train_set, val_set, test_set = (datasets[split] for split in ("train", "val", "test"))
-    model = processes.network(build_model_for(config, train_set))
     criterion = build_loss_on(config, train_set).to(fabric.device)
     weight = getattr(criterion, "weight", None)
+    model = processes.network(build_model_for(config, train_set, weight))
+    initial_ce = health.initial_cross_entropy(model.to(fabric.device), val_set, fabric.device)
+    healthy = health.is_healthy(initial_ce, len(train_set.classes))
+    if config.healthy_start and not healthy:
+        raise health.UnhealthyStartError(
+            f"seed {config.seed}: the untrained network's cross-entropy is {initial_ce:.2f}, expected at most "
+            f"1.2 ln {len(train_set.classes)}; take another seed, a wider head, or no activation before it"
+        )
+
+    # an instance of its own: a loss that keeps a state learns nothing from validation
+    yardstick = build_loss_on(config, train_set).to(fabric.device)
 
     def validate() -> dict[str, float]:
-        return validation_scores(model, val_set, fabric.device)
+        return validation_scores(model, val_set, fabric.device, yardstick)
 
     label = f"{config.dataset} · {config.model} · {config.loss} · seed {config.seed}"
     checkpoints = Checkpoints(
@@ -356,6 +385,13 @@ def train_run(
                     "status": trained.status,
                     **assessment.record,
                     "final_loss": _final_loss(curves),
+                    "start": {
+                        "loss": float(curves.loss_value.iloc[0]) if len(curves) else None,
+                        "cross_entropy": initial_ce,
+                        "healthy": healthy,
+                        "bias": "prior" if starts_at_prior(config) else "zero",
+                    },
+                    "steps": health.steps(curves),
                     "hashes": trained.hashes,
                     "micro_batch": trained.micro_batch,
                     "interruptions": checkpoints.resumed,
@@ -390,27 +426,52 @@ def _silent(step: int, loss: float) -> None:
 
 @torch.inference_mode()
 def validation_scores(
-    model: torch.nn.Module, val_set: Any, device: torch.device
+    model: torch.nn.Module,
+    val_set: Any,
+    device: torch.device,
+    criterion: torch.nn.Module | None = None,
 ) -> dict[str, float]:
-    """Mean Dice and IoU over the foreground classes of the whole split, by the largest logit.
+    """The point of the validation curves at one step, over the whole split.
 
-    The two points of the validation curves, and nothing else: this is called many times in a run.
+    Args:
+        model: gives (B, C, H, W) logits.
+        val_set: a ``SegmentationDataset``.
+        device: where the model is.
+        criterion: the loss that is trained; None leaves ``val_loss`` out.
+
+    Returns:
+        ``val_mean_dice``, ``val_mean_iou``: over the foreground classes, by the largest logit. For one channel also
+        ``val_dice_tuned`` and ``val_offset``: the best Dice over all thresholds, and the offset of the logit that has
+        it. ``val_loss``: the mean of the loss over batches of 32 images.
     """
     confusion = ConfusionMatrix(len(val_set.classes), val_set.ignore_index)
+    search = ThresholdSearch(val_set.ignore_index) if val_set.mode == "binary" else None
     foreground = has_background(val_set.classes)
     was_training = model.training
     model.eval()
+    total = 0.0
     for start in range(0, len(val_set), 32):
         images, target = val_set.batch(range(start, min(start + 32, len(val_set))))
-        logits = model(images.to(device))
+        images, target = images.to(device), target.to(device)
+        logits = model(images)
         # max and not argmax: the same index, and several times as fast along a strided axis on the CPU
         predicted = (logits[:, 0] > 0).long() if logits.shape[1] == 1 else logits.max(1).indices
-        confusion.update(predicted, target.to(device))
+        confusion.update(predicted, target)
+        if search is not None:
+            search.update(logits, target)
+        if criterion is not None:
+            total += float(criterion(logits, target)) * len(target)
     model.train(was_training)
-    return {
+    scores = {
         "val_mean_dice": float(confusion.mean_dice(foreground_only=foreground)),
         "val_mean_iou": float(confusion.mean_iou(foreground_only=foreground)),
     }
+    if search is not None:
+        rule, dice = search.best()
+        scores |= {"val_dice_tuned": dice, "val_offset": rule.offsets[0]}
+    if criterion is not None:
+        scores["val_loss"] = total / len(val_set)
+    return scores
 
 
 def train_cell(parameters: TrainParameters, datasets: dict[str, Any] | None = None) -> list[Path]:

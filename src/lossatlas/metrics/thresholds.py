@@ -29,7 +29,7 @@ from lossatlas.metrics.overlap import (
 
 #: Steps per unit of logit and largest logit of the binary search. Powers of two, so that placing a
 #: float32 logit in its bin rounds nothing: the counts of a bin edge are those of the rule itself.
-BINARY_STEPS, BINARY_LIMIT = 1024, 64
+BINARY_STEPS, BINARY_LIMIT = 1024, 512
 #: The same for an offset of the multi-class search.
 OFFSET_STEPS, OFFSET_LIMIT = 64, 16
 #: Pixels that the multi-class search keeps. Sets that have more are sampled class by class.
@@ -130,9 +130,11 @@ def _labelled(
 class ThresholdSearch:
     r"""The threshold on one channel's logit with the best Dice over all pixels seen.
 
-    Keeps two histograms of the logit, one a label, with 1024 bins a unit between −64 and 64 (2 MB,
-    whatever the size of the set). The counts at a bin's edge are exact, so the Dice that is found
-    is the Dice of the rule that is returned; between edges a step of p is at most 1/4096.
+    Keeps two histograms of the logit, one a label, with 1024 bins a unit between −512 and 512 (16 MB,
+    whatever the size of the set): networks trained with Dice reach logits beyond 100, where a
+    probability is 1 to the last bit and only the logit still ranks. The counts at a bin's edge are
+    exact, so the Dice that is found is the Dice of the rule that is returned; between edges a step
+    of p is at most 1/4096.
 
     Where several thresholds are equally good, ½ is kept if it is one of them; else the middle of the
     nearest stretch of them is taken.
@@ -190,6 +192,19 @@ class ThresholdSearch:
         """Dice of the foreground of :meth:`matrix`; NaN where there is none in truth or prediction."""
         (_, fp), (fn, tp) = self.matrix(offset)
         return float(2 * tp / (2 * tp + fp + fn)) if tp + fp + fn else float("nan")
+
+    def average_precision(self) -> float:
+        r"""Area under the precision-recall curve, :math:`\sum_i (R_i - R_{i-1}) P_i`.
+
+        The sum runs over the bins from the largest logit down; pixels of one bin are ties. NaN where
+        the set has no foreground. The foreground's fraction is what a constant prediction gets.
+        """
+        found = self._counts[:, ::-1]
+        occupied = found[1] > 0
+        above = found.cumsum(1)[:, occupied]
+        if not above.shape[1]:
+            return float("nan")
+        return float((found[1, occupied] * above[1] / above.sum(0)).sum() / above[1, -1])
 
     def best(self) -> tuple[DecisionRule, float]:
         """The rule, and its Dice; no offset where the set has no foreground."""

@@ -6,11 +6,11 @@ import inspect
 
 from torch import nn
 
-from lossatlas.models._common import near_matches
+from lossatlas.models._common import AnySize, near_matches
 from lossatlas.models.segnet import SegNet, SegNetBasic
 from lossatlas.models.unet import UNet
 
-_MODELS: dict[str, type[nn.Module]] = {
+_MODELS: dict[str, type[AnySize]] = {
     "unet": UNet,
     "segnet": SegNet,
     "segnet_basic": SegNetBasic,
@@ -35,7 +35,7 @@ def parameters(name: str) -> dict[str, inspect.Parameter]:
     }
 
 
-def build(name: str, in_channels: int, out_channels: int, **params: object) -> nn.Module:
+def build(name: str, in_channels: int, out_channels: int, **params: object) -> AnySize:
     """Freshly initialised model: images (N, in_channels, H, W) to logits (N, out_channels, H, W).
 
     Raises
@@ -64,7 +64,7 @@ def count_parameters(model: nn.Module) -> int:
     return sum(part.numel() for part in model.parameters() if part.requires_grad)
 
 
-def _lookup(name: object) -> type[nn.Module]:
+def _lookup(name: object) -> type[AnySize]:
     if name not in _MODELS:
         raise ValueError(f"unknown model {name!r}; {near_matches(name, _MODELS)}")
     return _MODELS[str(name)]
