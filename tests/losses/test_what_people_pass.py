@@ -122,7 +122,7 @@ def test_a_target_with_an_axis_too_many_or_in_another_order_is_told_what_to_do()
         ("multiclass", Z, Y[..., None], "target.squeeze(3)"),
         ("multiclass", Z, Y[:, None].float(), "target.squeeze(1).long()"),
         ("multiclass", Z, Y.float(), "target.long()"),
-        ("binary", B, M[..., None], "target.squeeze(3)"),
+        ("binary", B, M[..., None], "target.movedim(-1, 1)"),
         ("multilabel", B, M, "target.unsqueeze(1)"),
         ("multilabel", Z, onehot, "target.movedim(-1, 1)"),
     ]
