@@ -51,7 +51,20 @@ _BY_RULE = ("foreground_dice", "foreground_iou", "mean_precision", "mean_recall"
 _CALIBRATION = ("ece", "ece_foreground", "nll", "brier")
 #: Steps of a run that ``curves.parquet`` keeps beside those at which something was measured.
 _CURVE_ROWS = 400
-_FLOAT32 = ("loss_value", "grad_norm", "lr", "foreground_share", "val_mean_dice", "val_mean_iou")
+#: Rows of a study's ``curves.parquet``, about: so that a large study stays within what a repository can carry.
+_STUDY_CURVE_ROWS = 60_000
+_FLOAT32 = (
+    "loss_value",
+    "grad_norm",
+    "lr",
+    "foreground_share",
+    "foreground_pixels",
+    "val_mean_dice",
+    "val_mean_iou",
+    "val_dice_tuned",
+    "val_offset",
+    "val_loss",
+)
 _INT32 = ("class_index", "tp", "fp", "fn", "pixels", "step", "epoch")
 
 
@@ -128,7 +141,10 @@ def collect(
         if study.tuning:
             _save(tuning, temporary / "tuning.parquet")
         _stack(runs_dir, keys, "per_image.parquet", temporary, lambda t: _small(_of_two(t)))
-        _stack(runs_dir, keys, "curves.parquet", temporary, lambda curve: _small(_thin(curve)))
+        rows = max(50, min(_CURVE_ROWS, _STUDY_CURVE_ROWS // len(keys)))
+        _stack(
+            runs_dir, keys, "curves.parquet", temporary, lambda curve: _small(_thin(curve, rows))
+        )
         np.savez_compressed(temporary / "predictions.npz", **_predictions(study, there, runs_dir))
         description = _describe(study, selection, records, tuning, file)
         description["provenance"]["mixed_code"] = different
@@ -254,6 +270,7 @@ def _runs_table(
             _key(member, config)
             | {
                 "loss_name": names[member.loss],
+                **study.factors(member.combination),
                 "status": record["status"],
                 "steps": config.steps,
                 "optimizer": config.optimizer,
@@ -269,11 +286,37 @@ def _runs_table(
                 **_by_rule(record),
                 **_validation(record),
                 "final_loss": record["final_loss"],
+                **_health(record),
                 **_provenance(record),
                 "config": json.dumps(record["config"], sort_keys=True),
             }
         )
     return pd.DataFrame(rows)
+
+
+def _health(record: Mapping[str, Any]) -> dict[str, Any]:
+    """Whether the network could answer: NaN, or no word, where a run is older than these numbers."""
+    start, reach = record.get("start", {}), record.get("reach", {})
+    steps, best = record.get("steps", {}), record.get("oracle", {})
+
+    def number(value: Any) -> float:
+        return math.nan if value is None else float(value)
+
+    offsets = best.get("oracle_offsets") or []
+    return {
+        "initial_loss": number(start.get("loss")),
+        "initial_ce": number(start.get("cross_entropy")),
+        "initial_bias": start.get("bias"),
+        **{
+            name: number(reach.get(name))
+            for name in ("logit_min", "logit_max", "dead_channels", "head_bias", "ceiling")
+        },
+        **{name: number(steps.get(name)) for name in ("effective_steps", "empty_batches")},
+        "oracle_dice": number(best.get("oracle_dice")),
+        "oracle_offset": number(offsets[0]) if len(offsets) == 1 else math.nan,
+        "auprc": number(best.get("auprc")),
+        "began": best.get("began"),
+    }
 
 
 def _by_rule(record: Mapping[str, Any]) -> dict[str, Any]:
@@ -349,6 +392,7 @@ def _tuning_table(
                 "dataset": member.dataset,
                 "model": member.model,
                 "loss": member.loss,
+                **study.factors(member.combination),
                 "optimizer": config.optimizer,
                 "lr": config.lr,
                 "seed": member.seed,
@@ -356,6 +400,7 @@ def _tuning_table(
                 "steps": config.steps,
                 "status": record.get("status", "missing"),
                 **_validation(record),
+                "began": record.get("oracle", {}).get("began"),
                 "chosen": choice is not None
                 and (choice.optimizer, choice.lr) == (config.optimizer, config.lr),
             }
@@ -401,9 +446,9 @@ def _stack(
             writer.close()
 
 
-def _thin(curve: pd.DataFrame) -> pd.DataFrame:
-    """At most about 400 evenly spaced steps of a long run, and every step at which something was measured."""
-    every = -(-len(curve) // _CURVE_ROWS)
+def _thin(curve: pd.DataFrame, rows: int = _CURVE_ROWS) -> pd.DataFrame:
+    """At most about ``rows`` evenly spaced steps, and every step at which something was measured."""
+    every = -(-len(curve) // rows)
     measured = curve.reindex(columns=["val_mean_dice", "foreground_share"]).notna().any(axis=1)
     return curve[(curve.step % max(1, every) == 0) | measured | (curve.step == 1)].copy()
 

@@ -38,10 +38,21 @@ Combination = tuple[str, str, str]
 
 
 class Component(_Strict):
-    """A data set, model or loss of a study: its registry name, parameters, and the label tables show."""
+    """A data set, model or loss of a study: its registry name, parameters, and the label tables show.
+
+    Attributes:
+        name: in the registry of data sets, models or losses.
+        params: what the registry's builder reads.
+        training: keys of the study's ``training`` that differ for this component, such as ``{bias_init: prior}``.
+        factors: what the component stands for in the study's design, such as ``{head: relu, bias: prior}``; each
+            becomes a column of the records.
+        label: its name in tables and files.
+    """
 
     name: str
     params: dict[str, Any] = Field(default_factory=dict)
+    training: dict[str, Any] = Field(default_factory=dict)
+    factors: dict[str, str | int | float | bool] = Field(default_factory=dict)
     # part of file names, and joined by hyphens to the name of a cell
     label: str = Field(pattern=r"^[A-Za-z0-9_.]+$")
 
@@ -167,10 +178,29 @@ class Study(_Strict):
         for what in ("datasets", "models", "losses"):
             components = getattr(self, what)
             for first, second in itertools.combinations(components, 2):
-                if (first.name, first.params) == (second.name, second.params):
+                if (first.name, first.params, first.training) == (
+                    second.name,
+                    second.params,
+                    second.training,
+                ):
                     raise ValueError(
                         f"{what}: {first.label!r} and {second.label!r} to differ in name or parameters"
                     )
+        return self
+
+    @model_validator(mode="after")
+    def _factors_agree(self) -> Study:
+        """A factor is a column: every component of its kind has it, and no other kind does."""
+        seen: dict[str, str] = {}
+        for what in ("datasets", "models", "losses"):
+            components = getattr(self, what)
+            names = sorted({name for component in components for name in component.factors})
+            for name in names:
+                without = [c.label for c in components if name not in c.factors]
+                if without or name in seen:
+                    where = f"of {seen[name]} alone" if name in seen else f"for {without[0]!r} too"
+                    raise ValueError(f"{what}: factor {name!r} {where}")
+                seen[name] = what
         return self
 
     @model_validator(mode="after")
@@ -264,14 +294,34 @@ class Study(_Strict):
             )
             values = self._what((dataset.label, model.label, loss.label))
             values |= self.training.model_dump() | {"seed": self.seeds[0]}
+            values |= self._overrides((dataset.label, model.label, loss.label))
             examples.append(validated(RunConfig, values, what="parameter"))
         return examples
 
+    def factors(self, combination: Combination) -> dict[str, str | int | float | bool]:
+        """What a data set, model and loss stand for in the design, by the names of the records' columns."""
+        found: dict[str, str | int | float | bool] = {}
+        for component in self._components(combination).values():
+            found |= component.factors
+        return found
+
+    def _components(self, combination: Combination) -> dict[str, Component]:
+        kinds = ("dataset", self.datasets), ("model", self.models), ("loss", self.losses)
+        return {
+            kind: next(each for each in components if each.label == label)
+            for (kind, components), label in zip(kinds, combination, strict=True)
+        }
+
+    def _overrides(self, combination: Combination) -> dict[str, Any]:
+        """What the components of a run change of the study's budget."""
+        changed: dict[str, Any] = {}
+        for component in self._components(combination).values():
+            changed |= component.training
+        return changed
+
     def _what(self, combination: Combination) -> dict[str, Any]:
         values: dict[str, Any] = {}
-        kinds = ("dataset", self.datasets), ("model", self.models), ("loss", self.losses)
-        for (kind, components), label in zip(kinds, combination, strict=True):
-            component = next(each for each in components if each.label == label)
+        for kind, component in self._components(combination).items():
             values |= {kind: component.name, f"{kind}_params": component.params}
         return values
 
@@ -282,11 +332,11 @@ class Study(_Strict):
         member: Member | None = None,
     ) -> dict[str, Any] | None:
         """The budget with the optimiser and the rate of a tuning run, or with those that were chosen."""
-        training = self.training.model_dump()
+        training = self.training.model_dump() | self._overrides(combination)
         if self.tuning is None:
             return training
         if member is not None and member.stage == "tuning":
-            steps = self.tuning.steps or self.training.steps
+            steps = self.tuning.steps or training["steps"]
             return training | {"optimizer": member.optimizer, "lr": member.lr, "steps": steps}
         choice = (selection or {}).get(combination)
         if choice is None:
