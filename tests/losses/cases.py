@@ -297,7 +297,8 @@ PRIMITIVES = (
     "focal",  # a function of the surprisal
     "one_vs_all_ce",  # log-probabilities of every class
     "balanced_ce",  # weights made from the batch
-    "ohem_ce",  # a choice of pixels
+    "ohem_ce",  # the pixels above a threshold
+    "topk_ce",  # so many pixels, the hardest
     "dice",  # statistics of regions
     "dice_squared",  # with squares
     "generalized_dice",  # one ratio for all classes
