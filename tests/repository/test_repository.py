@@ -93,6 +93,7 @@ def test_the_readme_s_example_runs():
 
 def test_the_readme_s_results_are_those_of_the_record_beside_it():
     from lossatlas.analysis import readme
+    from lossatlas.analysis.withdrawn import is_withdrawn
 
     text = (ROOT / "README.md").read_text()
     summary = json.loads((ROOT / "results/readme/summary.json").read_text())
@@ -100,8 +101,9 @@ def test_the_readme_s_results_are_those_of_the_record_beside_it():
     made[readme.IMBALANCE], study = readme.imbalance_block(ROOT / "results/imbalance")
     for name, block in made.items():
         assert readme.block_replaced(text, name, block) == text, "run `lossatlas readme`"
-    for name in (summary["study"], study.records.name):
-        assert (ROOT / "results/readme" / f"{name}.png").is_file()
+    assert (ROOT / "results/readme" / f"{summary['study']}.png").is_file()
+    withdrawn_too = is_withdrawn(study.records.name, ROOT / "results")
+    assert (ROOT / "results/readme" / f"{study.records.name}.png").is_file() is not withdrawn_too
 
 
 def test_the_verdicts_of_published_studies_are_there_and_made_from_their_records():

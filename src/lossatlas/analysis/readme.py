@@ -12,6 +12,7 @@ import matplotlib.pyplot as plt
 import pandas as pd
 from matplotlib.figure import Figure
 
+from lossatlas.analysis import withdrawn
 from lossatlas.analysis.imbalance import Imbalance, figures, sentences, tables
 from lossatlas.analysis.records import load
 from lossatlas.analysis.style import loss_style, set_theme
@@ -116,8 +117,15 @@ def plot(summary: dict[str, Any]) -> Figure:
 
 
 def imbalance_block(records: str | Path) -> tuple[str, Imbalance]:
-    """The README's block from the records of the study, those of its follow-ups beside them; and the study."""
+    """The README's block from the records of the study, those of its follow-ups beside them; and the study.
+
+    Of a study whose findings are withdrawn the block says so, and nothing else.
+    """
     study = Imbalance(load(records))
+    told = withdrawn.text(Path(records).name, Path(records).parent)
+    if told:
+        link = "[how the error was found](book/retractions.md)"
+        return f"**Withdrawn.** {told} The book tells {link}.", study
     return imbalance_text(study, study.followups()), study
 
 
@@ -166,7 +174,11 @@ def write(
     text = block_replaced(readme.read_text(), RESULTS, table(summary))
     if imbalance is not None:
         block, study = imbalance_block(imbalance)
-        figures.dice_by_loss(study).save(folder / f"{study.records.name}.png")
+        picture = folder / f"{study.records.name}.png"
+        if withdrawn.is_withdrawn(Path(imbalance).name, Path(imbalance).parent):
+            picture.unlink(missing_ok=True)
+        else:
+            figures.dice_by_loss(study).save(picture)
         text = block_replaced(text, IMBALANCE, block)
     readme.write_text(text)
     return readme

@@ -40,7 +40,7 @@ CHAPTERS = (
 KINDS = ("derivation", "computation", "experiment")
 #: Languages a wording may be in, by their code.
 LANGUAGES = {"es": "Spanish", "fr": "French", "zh": "Chinese", "en": "English"}
-_LABELS = {"true": "true", "false": "false", "conditional": "conditional", "awaiting": "awaiting"}
+_LABELS = ("true", "false", "conditional", "awaiting", "withdrawn")
 
 
 class LedgerError(ValueError):
@@ -172,11 +172,33 @@ def verdict_of(claim: Claim, results_dir: str | Path = "results") -> Verdict:
 
 
 def _from_records(claim: Claim, results_dir: Path) -> Verdict:
+    told = _withdrawal(claim, claim.study, results_dir)
+    if told:
+        return Verdict("withdrawn", told)
     awaiting = Verdict("awaiting", f"Awaiting the study `{claim.study}`.")
     found = _recorded(results_dir / claim.study).get(claim.id)
     if found is None:
         return awaiting
     return Verdict(found["verdict"], found["because"], found.get("condition", ""))
+
+
+def _withdrawal(claim: Claim, study: str, results_dir: Path) -> str:
+    """Why what a study said of a claim is withdrawn; empty where it stands, or where it said nothing.
+
+    ``results/withdrawn.json`` names the studies, and for each the claims that it had settled or added to.
+    """
+    path = results_dir / "withdrawn.json"
+    if not path.is_file():
+        return ""
+    found = json.loads(path.read_text(encoding="utf-8"))
+    if found.get("schema") != 1:
+        raise LedgerError(f"{path}: schema {found.get('schema')!r}, expected 1")
+    if claim.id not in found["studies"].get(study, []):
+        return ""
+    return (
+        f"What the study `{study}` said is withdrawn since {found['date']} "
+        "({doc}`how the error was found </retractions>`). It is being rerun."
+    )
 
 
 def _recorded(folder: Path) -> dict[str, dict[str, str]]:
@@ -200,6 +222,10 @@ def further(claim: Claim, results_dir: str | Path = "results") -> list[str]:
     for path in sorted(Path(results_dir).glob("*/verdicts.json")):
         found = _recorded(path.parent).get(claim.id)
         if found is not None and path.parent.name != claim.study:
+            told = _withdrawal(claim, path.parent.name, Path(results_dir))
+            if told:
+                lines.append(told)
+                continue
             text = f"{found['because']} {found.get('condition', '')}".strip()
             verdict = "open" if found["verdict"] == "awaiting" else found["verdict"]
             lines.append(f"The study `{path.parent.name}` says: **{verdict}**. {text}")
@@ -284,7 +310,7 @@ def entry(claim: Claim, verdict: Verdict, added: Sequence[str] = ()) -> str:
         lines += [line, ""]
     if claim.kind != "experiment":
         lines += [f"[The cell that shows it](#shown-{name})", ""]
-    elif not verdict.because.startswith("Awaiting"):
+    elif verdict.verdict not in ("awaiting", "withdrawn"):
         lines += [f"{{doc}}`The study that settles it <{claim.study}>`", ""]
     return "\n".join([*lines, "::::"])
 
