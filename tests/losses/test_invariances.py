@@ -109,8 +109,8 @@ def test_renumbering_the_classes_changes_nothing(spec: Spec) -> None:
         # A weighted name needs its weights, which move with the classes.
         for w in (weight,) if spec.weighted else (None, weight):
             value, grad = gradient(scene.build(weight=w), logits, target)
-            there = scene.build(weight=None if w is None else w[order])
-            other, other_grad = gradient(there, logits[:, order], moved)
+            renumbered = scene.build(weight=None if w is None else w[order])
+            other, other_grad = gradient(renumbered, logits[:, order], moved)
             with named(scene, "unweighted" if w is None else "weighted"):
                 close(value, other)
                 close(grad[:, order], other_grad)
