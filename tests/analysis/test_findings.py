@@ -35,6 +35,23 @@ def test_the_leader_comes_with_its_margin_over_cross_entropy_interval_and_n(resa
     assert "(3 seeds, 24 test images)" in text
 
 
+@pytest.mark.parametrize("seeds", [1, 2])
+def test_fewer_than_three_trainings_call_no_loss_better(part, seeds):
+    few = dataclasses.replace(
+        part,
+        seeds={loss: part.seeds[loss][:seeds] for loss in part.losses},
+        counts={loss: part.counts[loss][:seeds] for loss in part.losses},
+    )
+    resampling = Resampling(few, draws=50)
+    text = findings.part_findings(resampling) + findings.answer([resampling])
+    assert "Too few trainings to compare losses" in text
+    assert "highest" not in text and "[" not in text
+    difference = resampling.difference("lovasz_softmax", "ce")
+    assert np.isfinite(difference.estimate) and not np.isfinite(difference.low)
+    assert not difference.excludes(0.0) and difference.overlaps(difference)
+    assert resampling.meaning().startswith("No intervals")
+
+
 def test_another_winner_makes_another_sentence(part):
     swapped = with_counts(part, ce=part.counts["lovasz_softmax"], lovasz_softmax=part.counts["ce"])
     text = findings.leader(Resampling(swapped, draws=50))
@@ -64,7 +81,7 @@ def test_a_loss_that_predicts_nothing_is_named_with_what_its_records_show(part):
 def test_when_every_loss_learns_the_page_says_so(part):
     good = with_counts(part, ce=part.counts["dice"], dice=part.counts["lovasz_softmax"])
     (sentence,) = findings.constant(Resampling(good, draws=50))
-    assert sentence.startswith("Every loss's interval lies above the best constant prediction")
+    assert sentence.startswith("Every loss lies above the best constant prediction")
     assert number(part.constant_dice) in sentence
 
 

@@ -58,6 +58,11 @@ def test_the_estimate_is_the_mean_of_the_runs_recorded_metric(folder, resampling
         assert resampling.interval(loss, metric).estimate == pytest.approx(of_loss[metric].mean())
 
 
+def alike(table):
+    """Three seeds with the counts of one: what is left to vary are the images."""
+    return np.repeat(table, 3, axis=0)
+
+
 def test_intervals_hold_their_estimate_and_come_again_with_the_same_seed(part, resampling):
     for loss in part.losses:
         interval = resampling.interval(loss)
@@ -68,8 +73,8 @@ def test_intervals_hold_their_estimate_and_come_again_with_the_same_seed(part, r
 
 
 def test_equal_images_and_seeds_leave_no_spread(part):
-    fixed = small_part(part, {"a": with_dice([0.5, 0.5], 8)})
-    assert Resampling(fixed, draws=50).interval("a") == Interval(0.5, 0.5, 0.5, 2)
+    fixed = small_part(part, {"a": with_dice([0.5, 0.5, 0.5], 8)})
+    assert Resampling(fixed, draws=50).interval("a") == Interval(0.5, 0.5, 0.5, 3)
 
 
 def test_seeds_that_differ_widen_the_interval_to_the_seeds_themselves(part):
@@ -84,18 +89,19 @@ def test_seeds_that_differ_widen_the_interval_to_the_seeds_themselves(part):
 def test_images_that_differ_widen_the_interval(part):
     one = with_dice([0.5], 30)
     one[0, ::2] = with_dice([0.9], 15)[0]
-    wide = Resampling(small_part(part, {"a": one}), draws=500).interval("a")
+    wide = Resampling(small_part(part, {"a": alike(one)}), draws=500).interval("a")
     assert wide.high - wide.low > 0.05
 
 
 def test_the_interval_covers_the_truth_about_as_often_as_it_says(part):
-    # One seed, 40 images whose pooled Dice is in expectation 0.6.
+    # Seeds all alike, 40 images whose pooled Dice is in expectation 0.6.
     rng = np.random.default_rng(0)
     covered = 0
     for _ in range(120):
         tp = rng.binomial(100, 0.6, size=(1, 40, 1))
         table = np.stack([tp, 100 - tp, 100 - tp], axis=-1)
-        interval = Resampling(small_part(part, {"a": table}), draws=300).interval("a")
+        interval = Resampling(small_part(part, {"a": alike(table)}), draws=300).interval("a")
+        assert np.isfinite(interval.low)
         covered += not interval.excludes(0.6)
     assert 0.88 <= covered / 120 <= 1.0
 
@@ -105,7 +111,7 @@ def test_a_difference_is_paired_so_that_a_shared_spread_cancels(part):
     base = rng.uniform(0.2, 0.8, size=(1, 25))
     a = np.concatenate([with_dice([d], 1) for d in base[0]], axis=1)
     b = np.concatenate([with_dice([d + 0.1], 1) for d in base[0]], axis=1)
-    bootstrap = Resampling(small_part(part, {"a": a, "b": b}), draws=400)
+    bootstrap = Resampling(small_part(part, {"a": alike(a), "b": alike(b)}), draws=400)
     difference = bootstrap.difference("b", "a")
     assert difference.estimate == pytest.approx(0.1, abs=2e-3)
     assert difference.high - difference.low < 0.005
@@ -129,7 +135,7 @@ def test_a_loss_differs_from_itself_by_nothing(resampling):
 def test_grouped_images_are_drawn_together_and_widen_the_interval(part):
     # 10 videos of 8 alike frames: drawn singly, the frames pretend to know more.
     dice = np.repeat(np.linspace(0.1, 0.9, 10), 8)
-    table = {"a": np.concatenate([with_dice([d], 1) for d in dice], axis=1)}
+    table = {"a": alike(np.concatenate([with_dice([d], 1) for d in dice], axis=1))}
     videos = [f"v{i // 8}" for i in range(80)]
     grouped = Resampling(small_part(part, table, videos), draws=400)
     single = Resampling(small_part(part, table), draws=400)
@@ -139,7 +145,7 @@ def test_grouped_images_are_drawn_together_and_widen_the_interval(part):
 
 
 def test_a_handful_of_groups_is_not_resampled_and_the_caption_says_so(part):
-    table = {"a": with_dice([0.5, 0.6], 20)}
+    table = {"a": with_dice([0.5, 0.6, 0.7], 20)}
     few = small_part(part, table, [f"v{i % (MIN_GROUPS - 1)}" for i in range(20)])
     bootstrap = Resampling(few, draws=20)
     assert not bootstrap.by_group
@@ -152,7 +158,17 @@ def test_the_caption_names_resamples_images_and_seeds(resampling, part):
     assert "95 % percentile interval of 300 resamples of the 24 test images" in text
     assert "of the 3 seeds; so few seeds" in text
     one = small_part(part, {"a": with_dice([0.5], 20)})
-    assert "for 1 seed: how another seed would do" in Resampling(one, draws=9).meaning()
+    assert Resampling(one, draws=9).meaning().startswith("No intervals: 1 seed a loss.")
+
+
+def test_fewer_than_three_seeds_have_a_mean_and_no_interval(part):
+    for dice in ([0.5], [0.4, 0.6]):
+        interval = Resampling(small_part(part, {"a": with_dice(dice, 20)}), draws=9).interval("a")
+        assert (
+            interval.estimate == pytest.approx(0.5)
+            and np.isnan([interval.low, interval.high]).all()
+        )
+        assert interval.text().startswith("0.500 (no interval: ")
 
 
 def test_a_class_that_no_resample_has_gives_an_undefined_interval(part):

@@ -12,7 +12,7 @@ import numpy as np
 from IPython.display import Markdown, display
 
 from lossatlas.analysis.records import Part, Records
-from lossatlas.analysis.statistics import Interval, Resampling, number
+from lossatlas.analysis.statistics import MIN_SEEDS, Interval, Resampling, number
 from lossatlas.analysis.style import per_cent
 
 
@@ -31,6 +31,8 @@ def part_findings(resampling: Resampling, baseline: str = "ce") -> str:
 def leader(resampling: Resampling, baseline: str = "ce") -> str:
     """Which loss has the highest mean, by how much over `baseline`, and who is level with it."""
     part = resampling.part
+    if few := too_few(resampling):
+        return few
     first = resampling.leader()
     interval = resampling.interval(first)
     text = f"**`{first}` has the highest mean Dice, {interval.text()}** ({_n(interval, part)})"
@@ -47,6 +49,17 @@ def leader(resampling: Resampling, baseline: str = "ce") -> str:
     elif len(part.losses) > 1:
         text += ". Its paired interval against every other loss excludes zero"
     return text + "."
+
+
+def too_few(resampling: Resampling) -> str:
+    """Why no loss of a part is called better than another: a sentence, or nothing where there are seeds enough."""
+    least = min(len(seeds) for seeds in resampling.part.seeds.values())
+    if least >= MIN_SEEDS:
+        return ""
+    return (
+        f"**Too few trainings to compare losses**: {least} seed{'s' * (least != 1)} a loss, at least {MIN_SEEDS} "
+        "are needed. The table shows what these networks do, and says nothing of another training"
+    ) + "."
 
 
 def level_with_leader(resampling: Resampling) -> list[str]:
@@ -66,7 +79,8 @@ def constant(resampling: Resampling) -> list[str]:
     sentences = []
     for loss in part.losses:
         interval = resampling.interval(loss)
-        if np.isfinite(interval.low) and interval.low > part.constant_dice:
+        lowest = interval.low if np.isfinite(interval.low) else interval.estimate
+        if lowest > part.constant_dice:
             continue
         verdict = (
             "is not told apart from"
@@ -79,8 +93,7 @@ def constant(resampling: Resampling) -> list[str]:
         )
     if not sentences:
         sentences.append(
-            "Every loss's interval lies above the best constant prediction "
-            f"({number(part.constant_dice)})."
+            f"Every loss lies above the best constant prediction ({number(part.constant_dice)})."
         )
     return sentences
 
@@ -248,6 +261,9 @@ def answer(resamplings: Sequence[Resampling], baseline: str = "ce") -> str:
     leaders = {}
     for resampling in resamplings:
         part = resampling.part
+        if few := too_few(resampling):
+            paragraphs.append(f"With {part.title}: {few}")
+            continue
         first = resampling.leader()
         leaders[part.title] = first
         means = [resampling.interval(loss).estimate for loss in part.losses]
@@ -260,6 +276,7 @@ def answer(resamplings: Sequence[Resampling], baseline: str = "ce") -> str:
             if difference is not None:
                 text += f" ({difference.text(sign=True)} over `{baseline}`, {_n(difference, part)})"
         paragraphs.append(text + ".")
+    resamplings = [each for each in resamplings if not too_few(each)]
     if len(resamplings) > 1:
         level = [set(level_with_leader(r)) for r in resamplings]
         shared = [loss for loss in resamplings[0].part.losses if all(loss in s for s in level)]

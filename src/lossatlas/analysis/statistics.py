@@ -26,6 +26,9 @@ from lossatlas.analysis.style import per_cent
 
 #: Fewer groups than this are too few to resample: their images are resampled one by one.
 MIN_GROUPS = 6
+#: Fewer trainings than this support no sentence about a loss: an interval over the images of one network knows
+#: nothing of how another seed would do.
+MIN_SEEDS = 3
 
 
 @dataclass(frozen=True)
@@ -38,12 +41,12 @@ class Interval:
     seeds: int
 
     def overlaps(self, other: Interval) -> bool:
-        """Whether the two intervals share a value."""
-        return self.low <= other.high and other.low <= self.high
+        """Whether the two intervals share a value; without an interval nothing tells them apart."""
+        return not (self.low > other.high or other.low > self.high)
 
     def excludes(self, value: float) -> bool:
-        """Whether `value` lies outside."""
-        return not self.low <= value <= self.high
+        """Whether `value` lies outside; never where too few seeds give no interval."""
+        return self.low > value or self.high < value
 
     def text(self, *, sign: bool = False) -> str:
         """Three decimals: ``0.412 [0.380, 0.440]``, with an explicit sign for differences.
@@ -153,6 +156,8 @@ class Resampling:
         drawn = means[1:][~np.isnan(means[1:])]
         if np.isnan(means[0]) or not len(drawn):
             return Interval(np.nan, np.nan, np.nan, seeds)
+        if seeds < MIN_SEEDS:
+            return Interval(float(means[0]), np.nan, np.nan, seeds)
         tail = 50 * (1 - self.level)
         low, high = np.percentile(drawn, [tail, 100 - tail])
         return Interval(float(means[0]), float(low), float(high), seeds)
@@ -184,8 +189,11 @@ class Resampling:
             f"Brackets: {per_cent(self.level)} percentile interval of {self.draws} resamples of "
             f"the {drawn}"
         )
-        if counts[-1] == 1:
-            return f"{text}, for 1 seed: how another seed would do, it does not know."
+        if counts[-1] < MIN_SEEDS:
+            return (
+                f"No intervals: {seeds} seed{plural} a loss. An interval over the {images} test images alone would "
+                "not know how another training does."
+            )
         text += f", and of the {seeds} seed{plural}"
         if counts[-1] < 8:
             text += "; so few seeds make it too narrow for what another seed would do"
