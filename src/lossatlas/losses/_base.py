@@ -62,7 +62,8 @@ class SegmentationLoss(nn.Module):
         "multilabel": a sigmoid per channel.
     weight : tensor, array or sequence of shape (C,), optional
         One finite, non-negative number per class. In binary mode (background, foreground), or the
-        foreground's alone, for which a number will do. It is a buffer: it moves with ``.to`` and is in ``state_dict``.
+        foreground's alone, for which a number will do. It is a non-persistent buffer: it moves
+        with ``.to`` and is not in ``state_dict``, since it is a parameter of the loss, not learnt.
     ignore_index : int, optional
         Label of void pixels. They leave every sum, count and sort, may hold any logit, even inf or
         NaN, and get a gradient of exactly 0. With soft multiclass targets a pixel is void where
@@ -112,7 +113,13 @@ class SegmentationLoss(nn.Module):
             None if ignore_index is None else _check.integer("ignore_index", ignore_index)
         )
         self.reduction = _check.choice("reduction", reduction, _check.REDUCTIONS)
-        self.register_buffer("weight", _check.class_vector("weight", weight))
+        self.register_buffer("weight", _check.class_vector("weight", weight), persistent=False)
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
+        # Checkpoints of before held the class weights. What the loss was built with counts.
+        for name in self._non_persistent_buffers_set:
+            state_dict.pop(prefix + name, None)
+        super()._load_from_state_dict(state_dict, prefix, *rest)
 
     @classmethod
     def reject_unknown(cls, given: Iterable[str]) -> None:

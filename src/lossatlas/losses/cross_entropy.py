@@ -164,7 +164,8 @@ class BalancedCrossEntropyLoss(PixelLoss):
     Parameters
     ----------
     alpha : "batch" or float in [0, 1]
-        "batch": the batch's own ratio, above. A float: α for positives and 1-α for negatives; among
+        "batch": the batch's own ratio, above; the α are constants to the gradient, for soft targets
+        that need a gradient too. A float: α for positives and 1-α for negatives; among
         exclusive classes class 0 counts as negative.
     mode, weight, ignore_index, reduction, process_group
         See :class:`PixelLoss`. "none" gives (N, *S), for multilabel (N, C, *S).

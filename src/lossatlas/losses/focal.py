@@ -68,7 +68,7 @@ class FocalLoss(PixelLoss):
         if alpha is None or isinstance(_check.plain(alpha), Real):
             self.alpha = None if alpha is None else _check.number("alpha", alpha, low=0, high=1)
         else:
-            self.register_buffer("alpha", _check.class_vector("alpha", alpha))
+            self.register_buffer("alpha", _check.class_vector("alpha", alpha), persistent=False)
 
     def phi(self, u: Tensor, q: Tensor) -> Tensor:
         """(1 - p_t)^γ (-log p_t)."""
