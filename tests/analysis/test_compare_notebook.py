@@ -83,7 +83,7 @@ def test_every_model_has_a_section_with_table_findings_and_three_figures(finishe
     section = text[text.index("## unet on digits") : text.index("## segnet on digits")]
     assert section.count("data:image/png;base64") == 3
     assert section.count("<table") == 1
-    assert "has the highest mean Dice" in section
+    assert "Too few trainings to compare losses" in section  # the study has two seeds
 
 
 def test_the_injected_cell_is_folded_and_no_output_is_an_error_or_a_bare_none(finished):
