@@ -70,11 +70,26 @@ def _labels(target: Tensor, valid: Tensor | None) -> Tensor:
     return labels if valid is None else torch.where(valid, labels, 0)
 
 
+def certain(z: Tensor) -> Tensor:
+    """Logits (N, C, P) in which a pixel with a logit of +inf has 0 there and -inf elsewhere."""
+    sure = z.isposinf()
+    return torch.where(sure, 0.0, torch.where(sure.any(1, keepdim=True), -torch.inf, z))
+
+
+def _top(z: Tensor) -> tuple[Tensor, Tensor]:
+    """Logits of a chunk without +inf, and the largest of each pixel, (k, 1, m)."""
+    top = z.amax(1, keepdim=True)
+    if top.isposinf().any():  # rare, and seen in a map of one channel
+        z = certain(z)
+        top = z.amax(1, keepdim=True)
+    return z, top
+
+
 def _softmax(z: Tensor, labels: Tensor, valid: Tensor | None, out: Tensor) -> tuple[Tensor, Tensor]:
     """Exponentials of a chunk into `out`; return surprisal u and 1/Σ (0 where void), (k, m)."""
     if valid is not None:
         z = torch.where(valid[:, None], z, 0.0)
-    top = z.amax(1, keepdim=True)
+    z, top = _top(z)
     torch.sub(z, top, out=out)
     target = out.gather(1, labels[:, None])[:, 0]
     total = out.exp_().sum(1)
@@ -885,7 +900,10 @@ def _probabilities(
     if v is not None:
         z = torch.where(v[:, None], z, 0.0)
     if first:
-        top[at] = z.amax(1)
+        z, largest = _top(z)
+        top[at] = largest[:, 0]
+    elif z.isposinf().any():
+        z = certain(z)
     torch.sub(z, top[at][:, None], out=out)
     out.exp_()
     if first:

@@ -92,11 +92,15 @@ class Sample:
     # ------------------------------------------------------------------ masks and labels
 
     def clean_logits(self) -> Tensor:
-        """Logits with ignored ones replaced by 0, so that no inf or NaN there goes further."""
-        if self.valid is None:
-            return self.logits
-        valid = self.valid[:, None] if self.softmax else self.valid
-        return torch.where(valid, self.logits, 0.0)
+        """Logits with ignored ones replaced by 0, so that no inf or NaN there goes further.
+
+        Among exclusive classes a logit of +inf is made 0 and the others of its pixel -inf, which is
+        the same certainty and has no difference of infinities.
+        """
+        z = self.logits
+        if self.valid is not None:
+            z = torch.where(self.valid[:, None] if self.softmax else self.valid, z, 0.0)
+        return _fast.certain(z) if self.softmax else z
 
     def clean_target(self) -> Tensor:
         """Target with ignored entries replaced by class (or probability) 0."""
@@ -147,7 +151,9 @@ class Sample:
         """
         if not self.softmax:
             z, t = self.clean_logits(), self.clean_target().to(self.logits.dtype)
-            positive, negative = -F.logsigmoid(z), -F.logsigmoid(-z)
+            # An infinite surprisal of what is not the target costs nothing: not 0 times inf.
+            positive = possible(-F.logsigmoid(z), t)
+            negative = possible(-F.logsigmoid(-z), 1 - t)
             if phi is not itself:
                 positive = phi(positive, torch.sigmoid(-z))
                 negative = phi(negative, torch.sigmoid(z))
@@ -155,7 +161,7 @@ class Sample:
                 positive, negative = weight[1] * positive, weight[0] * negative
             value = t * positive + (1 - t) * negative
         elif self.soft:
-            u = -self.log_probs()
+            u = possible(-self.log_probs(), self.truth())
             value = phi(u, -torch.expm1(-u))
             value = ((value if weight is None else weight * value) * self.truth()).sum(1)
         else:
@@ -323,6 +329,11 @@ class Sample:
                 self._cache[key] = stats
         empty = self.logits[:0]
         return self._cache.get(key + " u", empty), self._cache.get(key, empty)
+
+
+def possible(u: Tensor, t: Tensor) -> Tensor:
+    """Surprisals with those made 0 that are infinite and have a share t of 0 in the target."""
+    return torch.where(u.isposinf() & (t == 0), 0.0, u)
 
 
 def _forward_mode() -> bool:

@@ -12,7 +12,7 @@ from . import _check, _fast
 from ._base import PixelLoss, SegmentationLoss, balance_table, product, ratio
 from ._parameters import CommonParameters, PixelParameters
 from ._processes import sum_over_processes
-from ._sample import Sample, class_table, eager_cpu, itself
+from ._sample import Sample, class_table, eager_cpu, itself, possible
 
 
 class CrossEntropyLoss(PixelLoss):
@@ -126,7 +126,8 @@ class OneVsAllCrossEntropyLoss(PixelLoss):
         yes = s.truth() if table is None else table * s.truth()
         no = yes.sum(1, keepdim=True) - yes
         log_p = s.log_probs()
-        value = -(yes * log_p + self.negative_weight * no * log_one_minus(log_p)).sum(1)
+        asked, denied = possible(-log_p, yes), possible(-log_one_minus(log_p), no)
+        value = (yes * asked + self.negative_weight * no * denied).sum(1)
         return self.reduced(value, s, table)
 
     identity = True
@@ -248,14 +249,14 @@ class _HardPixels(SegmentationLoss):
         u = s.surprisal()
         value = u if table is None else s.pixels(itself, table)
         key = u.detach()
+        key = torch.where(key.isnan(), torch.inf, key)  # never left out: NaN in, NaN out
         n = torch.tensor(key.numel(), device=u.device)
         if s.valid is not None:
             key, n = torch.where(s.valid, key, -1.0), s.valid.sum()
-        # A factor, where a selection would do: it costs a tenth.
-        kept = self.keep(key.reshape(-1), n).reshape(u.shape).to(u.dtype)
+        kept = self.keep(key.reshape(-1), n).reshape(u.shape)
         if s.valid is not None:
-            kept = kept * s.valid
-        value = value * kept
+            kept = kept & s.valid
+        value = torch.where(kept, value, 0.0)  # no factor: it would make NaN of an infinite loss
         if self.reduction == "none":
             return s.shaped(value)
         if self.reduction == "sum":

@@ -144,8 +144,8 @@ def binned_lovasz_extension(
     """
     wide = torch.float32 if truth.device.type == "mps" else torch.float64
     total = (truth * valid).to(wide).sum(-1, keepdim=True)
-    # Negative errors cost nothing and come after all others.
-    v = ((valid > 0) & (errors >= 0)).to(wide)
+    # Negative errors cost nothing and come after all others; NaN is none of them.
+    v = ((valid > 0) & ~(errors < 0)).to(wide)
     t = truth.to(wide) * v
     clipped = torch.where(v > 0, errors, 0.0)
     # Bin 0 holds the largest errors.

@@ -1,0 +1,158 @@
+"""NaN in, NaN out; an infinite logit is certainty, and the losses are their limits there."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch import Tensor
+
+from lossatlas import losses
+
+MODES = ("multiclass", "binary", "multilabel")
+INF = math.inf
+#: Means over pixels of an unbounded loss: a pixel that is wrong with certainty costs inf.
+UNBOUNDED = (
+    "ce",
+    "weighted_ce",
+    "one_vs_all_ce",
+    "balanced_ce",
+    "ohem_ce",
+    "topk_ce",
+    "focal",
+    "poly1",
+)
+
+
+def built(name: str):
+    """The loss with every mode, reduction and (where it has them) bins that it takes."""
+    known = losses.parameters(name)
+    for mode in MODES:
+        for reduction in ("mean", "sum", "none"):
+            for bins in (None, 64) if "bins" in known else (None,):
+                params = {"mode": mode, "reduction": reduction}
+                if bins:
+                    params["bins"] = bins
+                if name.startswith("weighted"):
+                    params["weight"] = [1.0, 2.0] if mode == "binary" else [1.0, 2.0, 3.0]
+                try:
+                    yield mode, reduction, losses.build(name, **params)
+                except (TypeError, ValueError):
+                    continue  # a mode or a reduction that this loss refuses
+
+
+def drawn(mode: str) -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    channels = 1 if mode == "binary" else 3
+    logits = torch.randn(2, channels, 4, 5, generator=generator)
+    shape = (2, 4, 5) if mode == "multiclass" else (2, channels, 4, 5)
+    return logits, torch.randint(0, 3 if mode == "multiclass" else 2, shape, generator=generator)
+
+
+@pytest.mark.parametrize("name", losses.names())
+def test_nan_in_nan_out(name):
+    tried = 0
+    for mode, reduction, loss in built(name):
+        for where in ("everywhere", "one channel", "one pixel"):
+            logits, target = drawn(mode)
+            if where == "everywhere":
+                logits[:] = math.nan
+            elif where == "one channel":
+                logits[:, 0] = math.nan
+            else:
+                logits[0, :, 1, 1] = math.nan
+            value = loss(logits, target)
+            assert value.isnan().any(), (mode, reduction, where, value)
+            tried += 1
+    assert tried >= 3
+
+
+def ignoring(name: str, mode: str):
+    params = {"mode": mode, "ignore_index": 9}
+    if name.startswith("weighted"):
+        params["weight"] = [1.0, 2.0] if mode == "binary" else [1.0, 2.0, 3.0]
+    return losses.build(name, **params)
+
+
+@pytest.mark.parametrize("name", losses.names())
+def test_what_an_ignored_pixel_holds_goes_nowhere(name):
+    for mode in MODES:
+        try:
+            loss = ignoring(name, mode)
+        except (TypeError, ValueError):
+            continue
+        logits, target = drawn(mode)
+        target[0, ..., 1, 1] = 9
+        for held in (math.nan, INF, -INF):
+            spoilt = logits.clone()
+            spoilt[0, :, 1, 1] = held
+            spoilt.requires_grad_()
+            value = loss(spoilt, target)
+            value.backward()
+            assert value.isfinite() and spoilt.grad.isfinite().all(), (mode, held)
+            assert (spoilt.grad[0, :, 1, 1] == 0).all(), (mode, held)
+
+
+def certainties(mode: str):
+    """Logits with certainty at right answers alone, and their target."""
+    logits, target = drawn(mode)
+    if mode == "multiclass":
+        target[target == 2] = 1  # class 2 is absent, and masked
+        masked = logits.clone()
+        masked[:, 2] = -INF
+        yield "an absent class is masked by -inf", masked, target
+        sure = logits.clone()
+        sure[0, int(target[0, 1, 1]), 1, 1] = INF
+        yield "+inf on the right class", sure, target
+        return
+    for label, value, what in ((0, -INF, "-inf on negatives"), (1, INF, "+inf on positives")):
+        sure = logits.clone()
+        for place in (target == label).nonzero()[:4]:
+            sure[tuple(place)] = value
+        yield what, sure, target
+
+
+@pytest.mark.parametrize("name", [name for name in losses.names() if name != "lovasz_hinge"])
+def test_what_is_right_with_certainty_costs_its_limit_and_has_its_gradient(name):
+    # The hinge is linear in the logit: its limit for the wrong classes is none.
+    for mode, reduction, loss in built(name):
+        for what, logits, target in certainties(mode):
+            limit = logits.clamp(-1e4, 1e4).requires_grad_()
+            logits.requires_grad_()
+            value, expected = loss(logits, target), loss(limit, target)
+            (gradient,) = torch.autograd.grad(value.sum(), logits)
+            (slope,) = torch.autograd.grad(expected.sum(), limit)
+            scene = f"{mode}, {reduction}, {what}"
+            torch.testing.assert_close(value, expected, atol=1e-5, rtol=1e-4, msg=scene)
+            torch.testing.assert_close(gradient, slope, atol=1e-5, rtol=1e-3, msg=scene)
+
+
+@pytest.mark.parametrize("name", UNBOUNDED)
+def test_what_is_wrong_with_certainty_costs_inf(name):
+    for mode, reduction, loss in built(name):
+        logits, target = drawn(mode)
+        if mode == "multiclass":
+            logits[0, int(target[0, 1, 1]), 1, 1] = -INF
+        else:
+            logits[0, 0, 1, 1] = -INF if target[0, 0, 1, 1] else INF
+        value = loss(logits, target)
+        assert value.isposinf().any() and not value.isnan().any(), (mode, reduction)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "name", ["ce", "focal", "ohem_ce", "one_vs_all_ce", "dice", "lovasz_softmax"]
+)
+def test_compiled_agrees_where_logits_are_infinite_or_undefined(name):
+    torch._dynamo.reset()  # what other tests compiled counts against its limit
+    for mode in ("multiclass", "binary"):
+        loss = losses.build(name, mode=mode)
+        compiled = torch.compile(loss, fullgraph=True)
+        for what, logits, target in certainties(mode):
+            torch.testing.assert_close(
+                compiled(logits, target), loss(logits, target), atol=1e-5, rtol=1e-4, msg=what
+            )
+        undefined = logits.clone()
+        undefined[0, 0, 0, 0] = math.nan
+        assert compiled(undefined, target).isnan()
