@@ -21,6 +21,7 @@ NAMES = [
     "balanced_ce",
     "ohem_ce",
     "topk_ce",
+    "logit_adjusted_ce",
     "focal",
     "poly1",
     "dice",
@@ -42,6 +43,8 @@ NAMES = [
     "dice_focal",
     "dice_topk",
     "ce_lovasz",
+    "nnunet_dice_ce",
+    "sam2_focal_dice",
 ]
 
 # Machado, Oliveira and Fernandes (2009), severity 1.0, on linear RGB.

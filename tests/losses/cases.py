@@ -235,6 +235,7 @@ SPECS: dict[str, Spec] = {
             ({}, {"threshold": 0.2, "min_kept": 0.5}, {"min_kept": 3}),
         ),
         Spec("topk_ce", oracles.topk_ce, "pixel", ({}, {"k": 0.5})),
+        Spec("logit_adjusted_ce", oracles.logit_adjusted_ce, "pixel", ({}, {"tau": 2.0})),
         Spec(
             "focal",
             oracles.focal,
@@ -287,6 +288,8 @@ SPECS: dict[str, Spec] = {
         Spec("dice_focal", oracles.dice_focal, "compound", ({}, {"gamma": 1.0, "alpha": 0.75})),
         Spec("dice_topk", oracles.dice_topk, "compound", ({}, {"k": 0.5})),
         Spec("ce_lovasz", oracles.ce_lovasz, "compound", ({}, {"scales": [0.3, 2.0]})),
+        Spec("nnunet_dice_ce", oracles.nnunet_dice_ce, "compound", ({}, {"do_bg": True})),
+        Spec("sam2_focal_dice", oracles.sam2_focal_dice, "compound", ({}, {"gamma": 1.0})),
     )
 }
 

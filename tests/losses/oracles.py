@@ -906,3 +906,46 @@ def ce_lovasz(
     return compound(lovasz_softmax, cross_entropy)(
         logits, target, scales=(scales[1], scales[0]), **k
     )
+
+
+def nnunet_dice_ce(
+    logits: Array,
+    target: Array,
+    *,
+    scales: Sequence[float] = (1.0, 1.0),
+    do_bg: bool = False,
+    **k: Any,
+) -> Any:
+    """nnU-Net: every foreground class counts, absent or not, 1e-5, per image."""
+    region = {"per_image": True, "classes": "all", "smooth": 1e-5, **k}
+    if k["mode"] == "multiclass" and not do_bg:  # a class of weight 0 is no part of the mean
+        weight = np.array(np.ones(logits.shape[1]) if k.get("weight") is None else k["weight"])
+        weight[0] = 0.0
+        region["weight"] = weight
+    pixel = {key: value for key, value in k.items() if key not in REGION_KEYWORDS}
+    first, second = dice(logits, target, **region), cross_entropy(logits, target, **pixel)
+    return scales[0] * first + scales[1] * second
+
+
+def sam2_focal_dice(
+    logits: Array, target: Array, *, scales: Sequence[float] = (20.0, 1.0), **k: Any
+) -> Any:
+    """SAM 2: 20 focal + 1 Dice, per mask, with 1 added above and below."""
+    k = {"per_image": True, "smooth": 1.0, "alpha": 0.25, **k}
+    return dice_focal(logits, target, scales=(scales[1], scales[0]), **k)
+
+
+def logit_adjusted_ce(
+    logits: Array, target: Array, *, prior: Any = None, tau: float = 1.0, mode: str, **k: Any
+) -> Any:
+    """Menon et al. 2021: cross-entropy of z + tau ln(pi), or of z + tau ln(pi / (1 - pi))."""
+    if prior is not None:
+        share = np.asarray(prior, dtype=np.float64)
+        if mode == "multiclass":
+            shift = np.log(share)
+        else:
+            if mode == "binary" and len(share) == 2:
+                share = share[1:] / share.sum()
+            shift = np.log(share) - np.log(1 - share)
+        logits = logits + tau * shift.reshape(1, -1, *[1] * (logits.ndim - 2))
+    return cross_entropy(logits, target, mode=mode, **k)

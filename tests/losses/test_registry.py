@@ -25,6 +25,7 @@ LIST = {
     "balanced_ce": "BalancedCrossEntropyLoss",
     "ohem_ce": "OHEMCrossEntropyLoss",
     "topk_ce": "TopKCrossEntropyLoss",
+    "logit_adjusted_ce": "LogitAdjustedCrossEntropyLoss",
     "focal": "FocalLoss",
     "poly1": "Poly1Loss",
     "dice": "DiceLoss",
@@ -46,6 +47,8 @@ LIST = {
     "dice_focal": "CompoundLoss",
     "dice_topk": "CompoundLoss",
     "ce_lovasz": "CompoundLoss",
+    "nnunet_dice_ce": "CompoundLoss",
+    "sam2_focal_dice": "CompoundLoss",
 }
 COMMON = {"mode", "weight", "ignore_index", "reduction"}
 REGION = {"per_image", "classes"}
@@ -68,7 +71,9 @@ def test_a_name_builds_its_class_and_takes_the_common_keywords(name: str) -> Non
         assert known.keys() >= REGION
     assert known["ignore_index"].default is None
     assert known["reduction"].default == "mean"
-    assert known["mode"].default == ("binary" if name == "lovasz_hinge" else "multiclass")
+    assert known["mode"].default == (
+        "binary" if name in ("lovasz_hinge", "sam2_focal_dice") else "multiclass"
+    )
 
 
 @pytest.mark.parametrize(

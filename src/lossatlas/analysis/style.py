@@ -31,6 +31,7 @@ _STYLES: dict[str, tuple[str, Any, str]] = {
     "balanced_ce": ("#003F66", _DASH_DOT, "D"),
     "ohem_ce": ("#3F97CE", _LONG, "P"),
     "topk_ce": ("#8C8C8C", _DASH_DOT_DOT, "h"),
+    "logit_adjusted_ce": ("#00507A", _WIDE, "p"),
     # focal and its like: sky blue
     "focal": ("#56B4E9", _DASH_DOT, "^"),
     "poly1": ("#2C7FB0", _DOTTED, "v"),
@@ -58,6 +59,8 @@ _STYLES: dict[str, tuple[str, Any, str]] = {
     "dice_focal": ("#9B4577", _DASHED, "^"),
     "dice_topk": ("#6B2C50", _DASH_DOT, "h"),
     "ce_lovasz": ("#E3A9C8", _LONG, "v"),
+    "nnunet_dice_ce": ("#B05E8C", _DOTTED, "D"),
+    "sam2_focal_dice": ("#4A1A38", _DASH_DOT_DOT, "s"),
 }
 
 #: Every loss of the book, in the order in which tables, legends and axes have them.

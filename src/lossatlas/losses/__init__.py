@@ -6,6 +6,7 @@ from ._registry import build, names, parameters
 from .cross_entropy import (
     BalancedCrossEntropyLoss,
     CrossEntropyLoss,
+    LogitAdjustedCrossEntropyLoss,
     OHEMCrossEntropyLoss,
     OneVsAllCrossEntropyLoss,
     TopKCrossEntropyLoss,
@@ -38,6 +39,7 @@ __all__ = [
     "InverseDiceLoss",
     "JaccardLoss",
     "LogCoshDiceLoss",
+    "LogitAdjustedCrossEntropyLoss",
     "LovaszHingeLoss",
     "LovaszSoftmaxLoss",
     "OHEMCrossEntropyLoss",

@@ -9,10 +9,11 @@ from typing import Any
 from . import _check
 from ._base import SegmentationLoss
 from ._parameters import reject_unknown
-from .compound import ce_lovasz, dice_ce, dice_focal, dice_topk
+from .compound import ce_lovasz, dice_ce, dice_focal, dice_topk, nnunet_dice_ce, sam2_focal_dice
 from .cross_entropy import (
     BalancedCrossEntropyLoss,
     CrossEntropyLoss,
+    LogitAdjustedCrossEntropyLoss,
     OHEMCrossEntropyLoss,
     OneVsAllCrossEntropyLoss,
     TopKCrossEntropyLoss,
@@ -38,6 +39,7 @@ _BUILDERS: dict[str, Callable[..., SegmentationLoss]] = {
     "balanced_ce": BalancedCrossEntropyLoss,
     "ohem_ce": OHEMCrossEntropyLoss,
     "topk_ce": TopKCrossEntropyLoss,
+    "logit_adjusted_ce": LogitAdjustedCrossEntropyLoss,
     "focal": FocalLoss,
     "poly1": Poly1Loss,
     "dice": DiceLoss,
@@ -59,6 +61,8 @@ _BUILDERS: dict[str, Callable[..., SegmentationLoss]] = {
     "dice_focal": dice_focal,
     "dice_topk": dice_topk,
     "ce_lovasz": ce_lovasz,
+    "nnunet_dice_ce": nnunet_dice_ce,
+    "sam2_focal_dice": sam2_focal_dice,
 }
 
 #: What a name fixes of its class's parameters.

@@ -7,6 +7,10 @@ import inspect
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ParamSpec, TypeVar, Unpack
 
+import torch
+from torch import Tensor
+
+from . import _check
 from ._base import CompoundLoss, RegionLoss, SegmentationLoss
 from ._parameters import (
     ClassNumbers,
@@ -15,6 +19,7 @@ from ._parameters import (
     reject_unknown,
     show_inherited,
 )
+from ._sample import Regions, Sample
 from .cross_entropy import CrossEntropyLoss, TopKCrossEntropyLoss
 from .focal import FocalLoss
 from .lovasz import LovaszSoftmaxLoss
@@ -25,9 +30,12 @@ L = TypeVar("L", bound=SegmentationLoss)
 
 
 def _sum_of(
-    *parts: type[SegmentationLoss],
+    *parts: type[SegmentationLoss], **defaults: Any
 ) -> Callable[[Callable[P, CompoundLoss]], Callable[P, CompoundLoss]]:
-    """Let a function that builds a sum of `parts` take and show the parameters that they share."""
+    """Let a function that builds a sum of `parts` take and show the parameters that they share.
+
+    `defaults` are those of the shared parameters that differ from what all losses have.
+    """
 
     def decorate(function: Callable[P, CompoundLoss]) -> Callable[P, CompoundLoss]:
         refused = {name: why for part in parts for name, why in part.refused.items()}
@@ -35,9 +43,12 @@ def _sum_of(
         @functools.wraps(function)
         def build(*args: P.args, **params: P.kwargs) -> CompoundLoss:
             reject_unknown(function.__name__, params, known, refused)
-            return function(*args, **params)
+            return function(*args, **{**defaults, **params})
 
-        shared = inspect.signature(RegionLoss).parameters
+        shared = {
+            name: about.replace(default=defaults.get(name, about.default))
+            for name, about in inspect.signature(RegionLoss).parameters.items()
+        }
         show_inherited(build, shared, without=refused)
         known = inspect.signature(build).parameters
         build.refused = refused  # type: ignore[attr-defined]
@@ -127,3 +138,69 @@ def ce_lovasz(
     """
     lovasz = _part(LovaszSoftmaxLoss, common, bins=bins)
     return CompoundLoss([_part(CrossEntropyLoss, common), lovasz], scales)
+
+
+class _ForegroundDiceLoss(DiceLoss):
+    """Dice loss without the background: class 0 of exclusive classes does not count."""
+
+    def class_weights(self, r: Regions, s: Sample) -> Tensor:
+        """Weights of the Dice loss, 0 for class 0."""
+        weights = super().class_weights(r, s)
+        if not s.softmax:
+            return weights
+        return weights * (torch.arange(s.channels, device=weights.device) > 0)
+
+
+@_sum_of(DiceLoss, CrossEntropyLoss, per_image=True, classes="all", smooth=1e-5)
+def nnunet_dice_ce(
+    *,
+    scales: Sequence[float] = (1.0, 1.0),
+    do_bg: bool = False,
+    **common: Unpack[RegionParameters],
+) -> CompoundLoss:
+    """Dice loss plus cross-entropy with the conventions of nnU-Net, times `scales`.
+
+    The Dice loss is averaged over every foreground class, present in the target or not, of every
+    image. With `do_bg` the background, class 0, counts too. nnU-Net's `batch_dice` is the opposite of
+    `per_image`: nnU-Net's plans set it for 2-D networks. ε (`smooth`) is 1e-5. The other parameters
+    are those of :func:`dice_ce`.
+
+    The value is 1 more than nnU-Net's, times the first scale: its Dice part is -D, ours 1 - D. The
+    gradient is the same. A foreground class that is absent and not predicted has D = 1 there and here.
+
+    Source: Isensee et al. 2021; ``DC_and_CE_loss`` and ``MemoryEfficientSoftDiceLoss`` of nnU-Net v2.
+
+    >>> import torch
+    >>> logits, target = torch.zeros(1, 2, 4), torch.tensor([[0, 0, 0, 1]])
+    >>> round(nnunet_dice_ce(smooth=0.0)(logits, target).item(), 4)  # 1 - 2*0.5 / (2 + 1) + ln 2
+    1.3598
+    """
+    do_bg = _check.flag("do_bg", do_bg)
+    dice: DiceLoss = _part(DiceLoss if do_bg else _ForegroundDiceLoss, common)
+    return CompoundLoss([dice, _part(CrossEntropyLoss, common)], scales)
+
+
+@_sum_of(FocalLoss, DiceLoss, mode="binary", per_image=True, smooth=1.0)
+def sam2_focal_dice(
+    *,
+    scales: Sequence[float] = (20.0, 1.0),
+    gamma: float = 2.0,
+    alpha: float | ClassNumbers | None = 0.25,
+    **common: Unpack[RegionParameters],
+) -> CompoundLoss:
+    """The mask loss of SAM and SAM 2: 20 times the focal loss plus the Dice loss, by default binary.
+
+    One image is one object's mask. `gamma` and `alpha` are those of :class:`FocalLoss`. The Dice loss
+    is per image, with 1 added to numerator and denominator (`smooth`).
+
+    Source: Ravi et al. 2024 (SAM 2), ``training/loss_fns.py``; SAM (Kirillov et al. 2023) has the
+    same 20 to 1. The losses of the predicted IoU and of the object score are not part of it.
+
+    >>> import torch
+    >>> logits, target = torch.zeros(1, 1, 4), torch.tensor([[0, 0, 0, 1]])
+    >>> # 20 * (.25 + 3 * .75) / 4 * .25 ln 2 + 1 - (2*.5 + 1) / (2 + 1 + 1)
+    >>> round(sam2_focal_dice()(logits, target).item(), 4)
+    2.6661
+    """
+    focal = _part(FocalLoss, common, gamma=gamma, alpha=alpha)
+    return CompoundLoss([focal, _part(DiceLoss, common)], scales)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from typing import ClassVar, Unpack
 
@@ -10,7 +11,7 @@ from torch import Tensor
 
 from . import _check, _fast
 from ._base import PixelLoss, SegmentationLoss, balance_table, product, ratio
-from ._parameters import CommonParameters, PixelParameters
+from ._parameters import ClassNumbers, CommonParameters, PixelParameters
 from ._processes import sum_over_processes
 from ._sample import Sample, class_table, eager_cpu, itself, possible
 
@@ -73,6 +74,84 @@ class CrossEntropyLoss(PixelLoss):
         value = (1 - self.label_smoothing) * s.pixels(self.phi, table)
         value = value + self.label_smoothing * uniform_cross_entropy(s, table)
         return self.reduced(value, s, table)
+
+
+class LogitAdjustedCrossEntropyLoss(CrossEntropyLoss):
+    r"""Logit-adjusted cross-entropy: cross-entropy of logits that carry the classes' frequencies.
+
+    .. math:: L = \frac{\sum_i w_{y_i} (-\log \tilde p_{i,y_i})}{\sum_i w_{y_i}},
+              \qquad \tilde p_i = \operatorname{softmax}_c (z_{ic} + \tau \ln \pi_c)
+
+    π is the prior, the share of each class among the training pixels. Under a sigmoid
+    :math:`\ln \frac{\pi_c}{1 - \pi_c}` is added. The network learns what is left to explain: with
+    τ = 1 its own logits, without π, rank the classes as if all were equally frequent, so that their
+    argmax has the least balanced error. Predict from the logits as they are.
+
+    Parameters
+    ----------
+    prior : tensor, array or sequence of shape (C,), optional
+        π, positive; only ratios matter among exclusive classes, so that pixel counts will do. Binary:
+        (background, foreground), or the foreground's share alone. Multilabel: each channel's share,
+        below 1. None is the same share for all: cross-entropy.
+    tau : float >= 0
+        τ, the strength; 0 is cross-entropy.
+    label_smoothing, mode, weight, ignore_index, reduction, process_group
+        See :class:`CrossEntropyLoss`.
+
+    Limits: logit gradient w (p̃ - t) per pixel. An absent class adds nothing; an empty or all-ignored
+    batch gives 0 with zero gradient. To correct a network that was trained with plain cross-entropy
+    use :meth:`lossatlas.metrics.DecisionRule.logit_adjustment`.
+
+    Source: Menon et al. 2021, "Long-tail learning via logit adjustment", eq. 10.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from lossatlas import losses
+    >>> logits, target = torch.zeros(1, 2), torch.tensor([1])
+    >>> loss = losses.LogitAdjustedCrossEntropyLoss(prior=[0.75, 0.25])(logits, target)
+    >>> round(loss.item(), 4)  # -ln 0.25
+    1.3863
+    """
+
+    prior: Tensor | None
+
+    def __init__(
+        self,
+        *,
+        prior: ClassNumbers | None = None,
+        tau: float = 1.0,
+        label_smoothing: float = 0.0,
+        **common: Unpack[PixelParameters],
+    ) -> None:
+        super().__init__(label_smoothing=label_smoothing, **common)
+        self.tau = _check.number("tau", tau, low=0)
+        vector = _check.class_vector("prior", prior)
+        if vector is not None:
+            high = 1.0 if self.mode == "multilabel" or vector.shape[0] == 1 else math.inf
+            if not bool(((vector > 0) & (vector < high)).all()):
+                raise ValueError(
+                    f"prior must be above 0{' and below 1' if high == 1 else ''}, the share of each "
+                    f"class among the training pixels, got {vector.tolist()}; give a class without a "
+                    "pixel a small share."
+                )
+        self.register_buffer("prior", vector, persistent=False)
+
+    def of(self, s: Sample) -> Tensor:
+        """Cross-entropy of the adjusted logits."""
+        if self.prior is None:
+            return super().of(s)
+        shift = self.tau * self.log_prior(self.prior.to(s.logits), s)
+        return super().of(dataclasses.replace(s, logits=s.logits + shift[:, None], _cache={}))
+
+    def log_prior(self, prior: Tensor, s: Sample) -> Tensor:
+        """What is added to each channel for τ = 1, (C,)."""
+        binary_pair = s.mode == "binary" and prior.shape[0] == 2
+        lengths = (1, 2) if s.mode == "binary" else (s.channels,)
+        _check.vector_length("prior", prior, lengths, s.mode)
+        if s.softmax:
+            return prior.log()
+        return (prior[1:] / prior[:1]).log() if binary_pair else prior.logit()
 
 
 class OneVsAllCrossEntropyLoss(PixelLoss):

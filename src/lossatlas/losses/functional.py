@@ -71,6 +71,9 @@ balanced_cross_entropy_loss = _function(
     "balanced_cross_entropy_loss", cross_entropy.BalancedCrossEntropyLoss
 )
 ohem_cross_entropy_loss = _function("ohem_cross_entropy_loss", cross_entropy.OHEMCrossEntropyLoss)
+logit_adjusted_cross_entropy_loss = _function(
+    "logit_adjusted_cross_entropy_loss", cross_entropy.LogitAdjustedCrossEntropyLoss
+)
 topk_cross_entropy_loss = _function("topk_cross_entropy_loss", cross_entropy.TopKCrossEntropyLoss)
 focal_loss = _function("focal_loss", focal.FocalLoss)
 poly1_loss = _function("poly1_loss", focal.Poly1Loss)

@@ -71,6 +71,38 @@ class DecisionRule:
             raise ValueError(f"probability: expected a number between 0 and 1, got {probability!r}")
         return cls((_logit(1 - probability),))
 
+    @classmethod
+    def logit_adjustment(cls, prior: Sequence[float], tau: float = 1.0) -> DecisionRule:
+        r"""The rule that takes the class frequencies out of a trained network: offsets −τ ln π_c.
+
+        With τ = 1 and logits that are log-probabilities it is the rule of the least balanced error.
+        Source: Menon et al. 2021, eq. 9. The loss that trains for the same rule is
+        :class:`lossatlas.losses.LogitAdjustedCrossEntropyLoss`.
+
+        Args:
+            prior: share π of each class among the training pixels, positive; only ratios matter. A
+                single number is the foreground's share and makes a rule of one channel.
+            tau: strength, 0 or more; 0 is the argmax.
+
+        Raises:
+            ValueError: a share that is not positive (or not below 1, for one channel).
+
+        >>> DecisionRule.logit_adjustment([0.2]).probability     # foreground where p > its share
+        0.2
+        """
+        values = [float(value) for value in prior]
+        high = 1.0 if len(values) == 1 else math.inf
+        if not values or not all(0 < value < high for value in values):
+            raise ValueError(
+                f"prior: expected positive shares (one channel: the foreground's, below 1), got "
+                f"{list(prior)!r}"
+            )
+        if not (math.isfinite(tau) and tau >= 0):
+            raise ValueError(f"tau: expected a number of at least 0, got {tau!r}")
+        if len(values) == 1:
+            return cls((-tau * _logit(values[0]),))
+        return cls(tuple(-tau * math.log(value) for value in values))
+
     @property
     def probability(self) -> float:
         """The threshold σ(−b) of a rule for one channel."""

@@ -1,0 +1,138 @@
+"""Logit-adjusted cross-entropy, and the compounds that nnU-Net and SAM 2 train with."""
+
+from __future__ import annotations
+
+import oracles
+import pytest
+import torch
+import torch.nn.functional as F
+from cases import CLASSES, VOID, example, gradient
+
+from lossatlas import losses, metrics
+
+PRIOR = [0.7, 0.2, 0.06, 0.04]
+PRIORS = [
+    ("multiclass", PRIOR),
+    ("binary", [0.9, 0.1]),
+    ("binary", [0.1]),
+    ("multilabel", [0.4, 0.1, 0.5, 0.02]),
+]
+
+
+def test_with_a_prior_it_equals_the_oracle_in_every_mode_and_reduction() -> None:
+    for mode, prior in PRIORS:
+        for kind in ("hard", "soft"):
+            logits, target = example(mode, kind, void=0.2)
+            for reduction in ("mean", "sum", "none"):
+                params = {"prior": prior, "tau": 1.5, "ignore_index": VOID, "reduction": reduction}
+                loss = losses.LogitAdjustedCrossEntropyLoss(mode=mode, **params)
+                expected = oracles.logit_adjusted_ce(
+                    logits.numpy(), target.numpy(), mode=mode, **params
+                )
+                torch.testing.assert_close(
+                    loss(logits, target), torch.as_tensor(expected), rtol=1e-6, atol=1e-7
+                )
+
+
+def test_the_gradient_is_the_adjusted_probability_minus_the_target() -> None:
+    logits, target = example("multiclass")
+    loss = losses.LogitAdjustedCrossEntropyLoss(prior=torch.tensor(PRIOR).double(), tau=0.5)
+    _, found = gradient(loss, logits, target)
+    shift = 0.5 * torch.tensor(PRIOR).double().log()[:, None, None]
+    p, t = torch.softmax(logits + shift, 1), F.one_hot(target, CLASSES).movedim(-1, 1)
+    torch.testing.assert_close(found, (p - t) / target.numel())
+    assert torch.autograd.gradcheck(lambda z: loss(z, target), logits.clone().requires_grad_())
+
+
+def test_counts_and_shares_are_the_same_prior_and_equal_shares_are_no_prior() -> None:
+    logits, target = example("multiclass")
+    build = losses.LogitAdjustedCrossEntropyLoss
+    shares = build(prior=[0.5, 0.25, 0.125, 0.125])(logits, target)
+    torch.testing.assert_close(build(prior=[400, 200, 100, 100])(logits, target), shares)
+    plain = losses.CrossEntropyLoss()(logits, target)
+    torch.testing.assert_close(build(prior=[1, 1, 1, 1])(logits, target), plain)
+    torch.testing.assert_close(build(prior=PRIOR, tau=0.0)(logits, target), plain)
+    compound = build(prior=PRIOR) + losses.CrossEntropyLoss()
+    torch.testing.assert_close(compound(logits, target), build(prior=PRIOR)(logits, target) + plain)
+
+
+def test_the_loss_and_the_rule_after_training_correct_by_the_same_shift() -> None:
+    """A network z* that is optimal for cross-entropy is, minus tau ln pi, optimal for the loss."""
+    for mode, prior in PRIORS[:3]:
+        logits, target = example(mode)
+        rule = metrics.DecisionRule.logit_adjustment(
+            prior if mode == "multiclass" else prior[-1:], tau=1.0
+        )
+        moved = logits + torch.tensor(rule.offsets).reshape(1, -1, 1, 1)
+        adjusted = losses.LogitAdjustedCrossEntropyLoss(mode=mode, prior=prior)
+        plain = losses.CrossEntropyLoss(mode=mode)
+        torch.testing.assert_close(
+            adjusted(moved, target), plain(logits, target), rtol=1e-6, atol=0
+        )
+        decided = moved.argmax(1) if mode == "multiclass" else (moved[:, 0] > 0).long()
+        assert torch.equal(rule(logits), decided)
+
+
+def test_the_rule_after_training_has_the_least_balanced_error_of_true_posteriors() -> None:
+    prior = torch.tensor([0.9, 0.1]).double()
+    likelihood = torch.tensor([[0.6, 0.31, 0.09], [0.2, 0.3, 0.5]]).double()  # class x observation
+    logits = (prior[:, None] * likelihood).log()[None]
+    found = metrics.DecisionRule.logit_adjustment(prior.tolist())(logits)[0]
+    # each observation goes to the class under which it is likelier
+    assert found.tolist() == [0, 0, 1]
+    assert logits.argmax(1)[0].tolist() == [0, 0, 0]
+
+
+def test_a_prior_that_is_no_share_is_refused() -> None:
+    for params in (
+        {"prior": [0.0, 1.0]},
+        {"prior": [0.5, 1.0], "mode": "multilabel"},
+        {"prior": 1.0, "mode": "binary"},
+        {"tau": -1.0},
+    ):
+        with pytest.raises(ValueError, match=r"prior must be above 0|tau must be"):
+            losses.LogitAdjustedCrossEntropyLoss(**params)
+    with pytest.raises(ValueError, match="prior must have 4 entries"):
+        losses.LogitAdjustedCrossEntropyLoss(prior=[0.5, 0.5])(*example("multiclass"))
+    for prior in ([], [0.0, 1.0], [1.0]):
+        with pytest.raises(ValueError, match="prior: expected positive shares"):
+            metrics.DecisionRule.logit_adjustment(prior)
+    with pytest.raises(ValueError, match="tau"):
+        metrics.DecisionRule.logit_adjustment([0.5, 0.5], tau=-1)
+
+
+def test_nnunet_has_the_gradient_of_its_published_formula_and_a_value_one_higher() -> None:
+    """Its code in our words: mean of -(2I + e)/(S + T + e) over foreground classes, plus torch's CE."""
+    logits, target = example("multiclass", images=3)
+    target[target == 3] = 0  # a foreground class that is absent counts all the same
+    for per_image in (True, False):
+        for do_bg in (True, False):
+
+            def published(z: torch.Tensor, per_image=per_image, do_bg=do_bg) -> torch.Tensor:
+                p = torch.softmax(z, 1).flatten(2)
+                t = F.one_hot(target, CLASSES).movedim(-1, 1).flatten(2).double()
+                sums = [x.sum(-1) for x in (p * t, p, t)]
+                sums = [x if per_image else x.sum(0) for x in sums]
+                both, predicted, true = (x if do_bg else x[..., 1:] for x in sums)
+                dice = (2 * both + 1e-5) / (predicted + true + 1e-5).clamp_min(1e-8)
+                return F.cross_entropy(z, target) - dice.mean()
+
+            loss = losses.build("nnunet_dice_ce", per_image=per_image, do_bg=do_bg)
+            z = logits.clone().requires_grad_()
+            reference = published(z)
+            (expected,) = torch.autograd.grad(reference, z)
+            value, found = gradient(loss, logits, target)
+            torch.testing.assert_close(value, reference.detach() + 1)
+            torch.testing.assert_close(found, expected)
+
+
+def test_sam2_is_twenty_focal_and_one_dice_of_its_published_formula() -> None:
+    logits, target = example("binary", images=3)
+    z, t = logits.flatten(1), target.flatten(1).double()
+    p = z.sigmoid()
+    pt = p * t + (1 - p) * (1 - t)
+    alpha = 0.25 * t + 0.75 * (1 - t)
+    focal = alpha * F.binary_cross_entropy_with_logits(z, t, reduction="none") * (1 - pt) ** 2
+    dice = 1 - (2 * (p * t).sum(1) + 1) / (p.sum(1) + t.sum(1) + 1)
+    expected = 20 * focal.mean(1).sum() / 3 + dice.sum() / 3
+    torch.testing.assert_close(losses.build("sam2_focal_dice")(logits, target), expected)
