@@ -37,6 +37,7 @@ PROFILE = Path("workflow/profiles/local")
 BOOK_STUDIES = ("quick", "quick_camvid")
 #: The studies whose records are committed: their pages are made from those, and nothing is trained.
 PUBLISHED_STUDIES = (
+    "begin",
     "imbalance",
     "imbalance_steady",
     "imbalance_long",
