@@ -19,6 +19,7 @@ from lossatlas.experiments.components import (
     starts_at_prior,
 )
 from lossatlas.experiments.evaluation import oracle
+from lossatlas.experiments.outcome import began
 from lossatlas.experiments.record import read_run
 from lossatlas.experiments.training import train_run
 
@@ -130,9 +131,9 @@ def test_steps_without_a_gradient_and_batches_without_foreground_are_counted():
 
 def test_a_run_began_where_its_best_threshold_beats_a_constant():
     constant = 2 * 0.1 / 1.1
-    assert not health.began(constant, constant)
-    assert not health.began(constant + 0.03, constant)
-    assert health.began(constant + 0.05, constant)
+    assert not began(constant, constant)
+    assert not began(constant + 0.03, constant)
+    assert began(constant + 0.05, constant)
 
 
 def test_the_oracle_is_no_worse_than_one_half_and_ranks_perfect_logits_as_perfect(datasets):

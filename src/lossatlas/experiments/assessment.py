@@ -14,10 +14,12 @@ import numpy as np
 import pandas as pd
 import torch
 
+from lossatlas.experiments.components import has_background
 from lossatlas.experiments.config import RunConfig
 from lossatlas.experiments.evaluation import (
     THEORY_VERSION,
     Evaluation,
+    constant_dice,
     evaluate,
     oracle,
     per_class,
@@ -25,7 +27,8 @@ from lossatlas.experiments.evaluation import (
     theory_rule,
     tune,
 )
-from lossatlas.experiments.health import began, reach
+from lossatlas.experiments.health import reach
+from lossatlas.experiments.outcome import began
 from lossatlas.metrics import DecisionRule
 
 
@@ -93,11 +96,20 @@ def assess(
         "validation": {
             "foreground_dice": tuned.dice_at_half,
             "foreground_dice_tuned": tuned.dice_tuned,
+            "constant_dice": constant_dice(
+                _fractions(val_set), foreground_only=has_background(val_set.classes)
+            ),
         },
         "mode": test_set.mode,
         "classes": list(test_set.classes),
     }
     return Assessment(record, _per_image_table(evaluation, test_set), evaluation.predictions)
+
+
+def _fractions(dataset: Any) -> np.ndarray:
+    """(C,) fraction of a split's labelled pixels that each class has."""
+    pixels = np.asarray(dataset.image_counts()).sum(0).astype(float)
+    return pixels / max(pixels.sum(), 1.0)
 
 
 def _rules(

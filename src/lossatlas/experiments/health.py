@@ -20,8 +20,6 @@ from torch import Tensor, nn
 
 #: A step whose gradient is smaller moves nothing that float32 would show.
 LEAST_GRADIENT = 1e-6
-#: A run began if its best threshold lifts it so far from the best constant prediction towards a perfect one.
-BEGAN_SHARE = 0.05
 #: The largest initial cross-entropy of a healthy start, in units of ln C.
 HEALTHY_START = 1.2
 
@@ -126,16 +124,6 @@ def steps(curves: pd.DataFrame) -> dict[str, float | None]:
         "effective_steps": float((curves.grad_norm > LEAST_GRADIENT).mean()),
         "empty_batches": float((curves.foreground_pixels == 0).mean()),
     }
-
-
-def began(oracle_dice: float, constant_dice: float) -> bool:
-    """Whether the logits rank better than a constant: at its best threshold the network is 5 % of the way to perfect.
-
-    Args:
-        oracle_dice: mean foreground Dice at the threshold that is best on the split itself.
-        constant_dice: that of the best constant prediction, see ``evaluation.constant_dice``.
-    """
-    return bool(oracle_dice >= constant_dice + BEGAN_SHARE * (1 - constant_dice))
 
 
 def _output_layer(model: nn.Module) -> Any:

@@ -103,7 +103,7 @@ class Tuning(_Strict):
 
     lr: list[Annotated[float, Field(gt=0, allow_inf_nan=False)]] = Field(min_length=2)
     optimizer: list[Optimizer] = Field(default=["adamw"], min_length=1)
-    seeds: list[Seed] = Field(default=[1000, 1001], min_length=1)
+    seeds: list[Seed] = Field(default=[1000, 1001, 1002, 1003], min_length=1)
     steps: int | None = Field(default=None, ge=1)
 
     @field_validator("lr", "optimizer", "seeds")

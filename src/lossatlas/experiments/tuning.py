@@ -1,8 +1,9 @@
 """The first stage of a study: which optimiser and learning rate each loss is reported with.
 
 Tuning runs train on the training split and are judged on the validation split alone. For every data set × model ×
-loss that pair of optimiser and rate is chosen whose runs have the largest mean foreground Dice at the threshold
-tuned on the same split, over the tuning seeds; so no loss is marked down for the threshold that its scores need.
+loss that pair of optimiser and rate is chosen whose runs have the largest median foreground Dice at the threshold
+tuned on the same split, over the tuning seeds, among the pairs of which no run collapsed. So no loss is marked down for
+the threshold that its scores need, and no rate wins that ends one training in four.
 """
 
 from __future__ import annotations
@@ -10,20 +11,22 @@ from __future__ import annotations
 import json
 import math
 import os
+import statistics
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from lossatlas.experiments.config import ConfigError
+from lossatlas.experiments.outcome import began
 from lossatlas.experiments.record import is_complete, read_run, run_path
 from lossatlas.experiments.study import Combination, Study
 
 SCHEMA = 1
 #: The rule in words, for the records.
 RULE = (
-    "largest mean foreground Dice on the validation split at the threshold tuned there, over the tuning seeds; "
-    "a run that diverged counts 0; of equals the lower rate"
+    "largest median foreground Dice on the validation split at the threshold tuned there, over the tuning seeds, "
+    "among the rates with the fewest runs that diverged or collapsed; of equals the lower rate"
 )
 
 
@@ -33,7 +36,7 @@ class Choice:
 
     Attributes:
         optimizer, lr: what its reporting runs train with.
-        score: mean validation Dice that won.
+        score: median validation Dice that won.
         at_edge: the rate is the lowest or the highest of the grid, so a better one may lie outside.
     """
 
@@ -45,20 +48,31 @@ class Choice:
 
 @dataclass(frozen=True)
 class Tried:
-    """The outcome of one tuning run: ``score`` is its validation Dice, NaN where it has none."""
+    """The outcome of one tuning run: ``score`` is its validation Dice, NaN where it has none.
+
+    ``constant`` is the validation Dice of the best constant prediction: a run that does not leave it behind has
+    collapsed (:func:`lossatlas.experiments.outcome.began`).
+    """
 
     optimizer: str
     lr: float
     seed: int
     score: float
     diverged: bool = False
+    constant: float = 0.0
+
+    @property
+    def failed(self) -> bool:
+        """Whether the run diverged, has no score, or collapsed."""
+        return self.diverged or math.isnan(self.score) or not began(self.score, self.constant)
 
 
 def choose(tried: Iterable[Tried]) -> Choice:
-    """The optimiser and rate with the largest mean score over the seeds.
+    """The optimiser and rate with the largest median score over the seeds, among those that fail least.
 
-    A run that diverged, or whose score is undefined, counts 0: a rate that is good when it holds and fails on one
-    seed of two loses to one that holds. Of equal means the lower rate is taken, then the optimiser named first.
+    A rate that is good when it holds and ends one training in four loses to one that holds: pairs are compared by the
+    number of runs that diverged or collapsed first, then by the median of the scores, in which such a run counts 0.
+    Of equals the lower rate is taken, then the optimiser named first.
 
     Args:
         tried: the tuning runs of one data set × model × loss; the same number of seeds for each pair.
@@ -66,17 +80,20 @@ def choose(tried: Iterable[Tried]) -> Choice:
     Raises:
         ValueError: there are none.
     """
-    scores: dict[tuple[str, float], list[float]] = {}
+    runs: dict[tuple[str, float], list[Tried]] = {}
     for run in tried:
-        counts = 0.0 if run.diverged or math.isnan(run.score) else run.score
-        scores.setdefault((run.optimizer, run.lr), []).append(counts)
-    if not scores:
+        runs.setdefault((run.optimizer, run.lr), []).append(run)
+    if not runs:
         raise ValueError("expected at least one tuning run, got none")
-    means = {pair: sum(values) / len(values) for pair, values in scores.items()}
-    order = {optimizer: rank for rank, (optimizer, _) in reversed(list(enumerate(scores)))}
-    best = min(means, key=lambda pair: (-means[pair], pair[1], order[pair[0]]))
-    rates = [lr for optimizer, lr in scores if optimizer == best[0]]
-    return Choice(*best, score=means[best], at_edge=best[1] in (min(rates), max(rates)))
+    failures = {pair: sum(run.failed for run in of_pair) for pair, of_pair in runs.items()}
+    medians = {
+        pair: statistics.median(0.0 if run.failed else run.score for run in of_pair)
+        for pair, of_pair in runs.items()
+    }
+    order = {optimizer: rank for rank, (optimizer, _) in reversed(list(enumerate(runs)))}
+    best = min(runs, key=lambda pair: (failures[pair], -medians[pair], pair[1], order[pair[0]]))
+    rates = [lr for optimizer, lr in runs if optimizer == best[0]]
+    return Choice(*best, score=medians[best], at_edge=best[1] in (min(rates), max(rates)))
 
 
 @dataclass(frozen=True)
@@ -118,6 +135,7 @@ def select(study: Study, runs_dir: str | Path = "runs") -> Selection:
                 config.seed,
                 validation_score(record, run_path(runs_dir, config)),
                 diverged=record["status"] != "completed",
+                constant=record["validation"].get("constant_dice", 0.0),
             )
         )
     choices = {
