@@ -170,6 +170,23 @@ def test_label_noise_touches_the_asked_share_of_training_objects_and_no_image():
         assert truth.checksum == data.load("digits", split, label_noise=0.4, **asked).checksum
 
 
+def test_distractors_per_object_follow_the_digits_and_not_the_canvases():
+    def shapes(count, per_object, **params):
+        """Canvases that the distractors change, by themselves or by the draws of the digits behind them."""
+        common = SMALL | {"noise": 0, "train_size": count} | params
+        with_them, without = (
+            data.load("digits", "train", distractors_per_object=x, **common)
+            for x in (per_object, 0)
+        )
+        return (with_them.images != without.images).any((1, 2, 3)).sum()
+
+    few = {"foreground": None, "objects": 0.05, "object_size": 16}
+    assert 10 < shapes(200, 2.0, **few) <= 30  # 10 digits and 20 distractors on 200 canvases
+    assert shapes(200, 2.0, **few | {"objects": 1}) > 100
+    with pytest.raises(data.DataError, match="distractors_per_object"):
+        data.load("digits", "train", distractors_per_object=-1, **SMALL)
+
+
 def test_a_digit_stands_out_from_the_background_and_distractors_do_not_reach_it():
     train = data.load("digits", "train", noise=0, distractors=2, **SMALL)
     pixels, truth = train.images[..., 0].astype(int), train.labels > 0

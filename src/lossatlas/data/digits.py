@@ -251,6 +251,7 @@ class Digits:
         missed_objects: float = 0.0,
         false_objects: float = 0.0,
         distractors: int = 1,
+        distractors_per_object: float | None = None,
         noise: float = 0.1,
         train_size: int = 600,
         val_size: int = 100,
@@ -288,6 +289,9 @@ class Digits:
             false_objects: labelled objects where there is none, as a fraction of the true ones.
             distractors: shapes a canvas with the strokes of a digit but its quarters swapped, drawn
                 fainter and labelled background.
+            distractors_per_object: so many for each digit of the split instead, on canvases drawn at
+                random; None takes ``distractors``. With a fixed number a canvas there are more of them
+                a digit as digits get rare, and the task gets harder by more than their rarity.
             noise: strength of texture and pixel noise, 0…1 of the contrast of a digit.
             train_size, val_size, test_size: number of canvases.
             seed: of everything drawn; splits of a seed are independent of each other's size.
@@ -348,6 +352,9 @@ class _Plan:
             )
         self.faults = (mixed, shaken, missed)
         self.distractors = checks.integer("distractors", p["distractors"], 0, 20)
+        self.distractors_per_object = p["distractors_per_object"]
+        if self.distractors_per_object is not None:
+            checks.number("distractors_per_object", self.distractors_per_object, 0, 20)
         self.noise = checks.number("noise", p["noise"], 0, 1)
         for key in SPLITS:
             checks.integer(f"{key}_size", p[f"{key}_size"], 1, 1_000_000)
@@ -437,6 +444,13 @@ class _Plan:
         mean = self.foreground_px / self.objects
         fill = FILL[self.shape] if self.size is None else mean / self.size**2
         return min(self.side, max(MIN_SIDE, math.isqrt(round(area / fill))))
+
+    def distractor_canvases(self) -> Int64Array:
+        """Canvas of each distractor: so many a canvas, or so many an object on canvases at random."""
+        if self.distractors_per_object is None:
+            return np.repeat(np.arange(self.count), self.distractors)
+        total = round(self.distractors_per_object * self.objects)
+        return np.sort(self.rng.integers(0, self.count, size=total))
 
     def owners(self) -> Int64Array:
         """Canvas of each object: as even as can be, the remainder at random."""
@@ -528,7 +542,8 @@ def _background(plan: _Plan) -> npt.NDArray[np.int32]:
 
 def _add_distractors(plan: _Plan, canvas: npt.NDArray[np.int32], glyphs: list[Int64Array]) -> None:
     """Draw glyphs with opposite quarters swapped, at 40 % of a digit's contrast."""
-    rng, total = plan.rng, plan.count * plan.distractors
+    rng, canvases = plan.rng, plan.distractor_canvases()
+    total = len(canvases)
     if not total:
         return
     box = plan.box(round(plan.foreground_px / plan.objects))
@@ -538,7 +553,7 @@ def _add_distractors(plan: _Plan, canvas: npt.NDArray[np.int32], glyphs: list[In
     swapped = np.roll(_glyphs()[0], (4, 4), axis=(1, 2))
     for j, (top, left) in enumerate(places.tolist()):
         shape = enlarge(swapped[picks[j]], box) * round(52 * plan.contrast) // (16 * (2 * box) ** 2)
-        canvas[j // plan.distractors, top : top + box, left : left + box] += shape.astype(np.int32)
+        canvas[canvases[j], top : top + box, left : left + box] += shape.astype(np.int32)
 
 
 def _corrupt(
