@@ -63,7 +63,7 @@ def test_the_ledger_has_an_anchor_for_every_claim_and_its_filter_works(
         by_loss = page.locator(".claim:visible").count()
         address = page.url
         page.close()
-    assert {f"claim-{number}" for number in range(1, 50)} <= set(ids)
+    assert {f"claim-{number}" for number in range(1, 57)} <= set(ids)
     assert classes and all("verdict-false" in name for name in classes)
     assert by_loss == 1
     assert address.endswith("?loss=inverse_dice")

@@ -170,12 +170,13 @@ def softmax_for_two_classes() -> Verdict:
     ratio, apart = same_start_ratio(), matched_training()
     holds = same and np.isclose(ratio, 2.0, rtol=1e-9) and apart < 1e-12
     return Verdict(
-        "conditional" if holds else "false",
+        "true" if holds else "false",
         "Softmax over two channels is the sigmoid of their difference, so the functions are the "
         f"same. The margin's step of gradient descent is {ratio:.6f} times as long. With half the "
         "learning rate and twice the weight decay the two trainings coincide (largest distance "
         f"{apart:.1e}): weight decay on two channels acts half as strongly.",
-        "True of what can be represented; the dynamics differ.",
+        "True of what can be represented. The dynamics differ, which matching the rate and the weight decay undoes. An "
+        "earlier edition translated the French “inutile” as useless; it means unnecessary.",
     )
 
 
@@ -320,9 +321,18 @@ def no_choice_but_binary() -> Verdict:
         for _ in range(12):
             search.step(loss(scores, labels))
         fitted[name] = bool(((scores > 0) == (labels > 0.5)).all())
-    return decide(
-        not any(fitted.values()),
-        "Trained on the multi-label example alone, "
-        + ", ".join(fitted)
-        + " each reach exactly the right labels. Ranking losses and a multi-label softmax exist too.",
+    softmax = torch.tensor(MULTI_LABELS)[None] / torch.tensor(MULTI_LABELS).sum()
+    scores = torch.tensor(logit(MULTI))[None].requires_grad_()
+    search = Adam([scores], lr=1.0)
+    categorical = losses.build("ce")
+    for _ in range(40):
+        search.step(categorical(scores, softmax))
+    usable = bool((scores.softmax(1)[0] - softmax[0]).abs().max() < 0.02)
+    return Verdict(
+        "false" if usable and any(fitted.values()) else "conditional",
+        "Categorical cross-entropy can be used: with the labels divided by their number as target, the softmax of the "
+        "example learns that target to within 0.02. And binary cross-entropy is not the only loss of separate "
+        f"probabilities: trained on the example alone, {', '.join(fitted)} each reach exactly the right labels.",
+        "Both halves are about usual choices. What the sentence says of binary distributions is nearly a tautology for "
+        "cross-entropies, and not for other losses.",
     )

@@ -101,12 +101,14 @@ def focal_acts_on_negatives() -> Verdict:
 
 
 @settles(49)
-def harsher_on_easy_cases() -> Verdict:
-    """Easy cases are down-weighted: the sentence is inverted."""
+def shrinks_easy_cases_more() -> Verdict:
+    """Easy cases keep less of their loss: what the sentence means by punishing losses."""
     easy, hard = modulation(0.9), modulation(0.1)
     return Verdict(
-        "true" if easy > hard else "false",
+        "true" if easy < hard else "false",
         f"With γ = 2 an easy pixel (p_t = 0.9) keeps {easy:.2f} of its loss, a hard one (0.1) "
-        f"{hard:.2f}: it is the easy ones that are let off.",
-        "Inverted.",
+        f"{hard:.2f}.",
+        "The sentence speaks of losses being punished, that is made small, so that the many easy "
+        "negatives do not drown out the positives. An earlier edition of this ledger took the cases to "
+        "be punished and called the sentence false. That was our misreading.",
     )

@@ -238,7 +238,7 @@ def all_verdicts(results_dir: str | Path = "results") -> dict[str, Verdict]:
 
 
 def counts(verdicts: dict[str, Verdict]) -> pd.DataFrame:
-    """How many of the 49 claims and of the headline findings have each verdict."""
+    """How many of the claims and of the headline findings have each verdict."""
     rows = []
     for title, headline in (("claims", False), ("headline findings", True)):
         chosen = [v.verdict for name, v in verdicts.items() if name.startswith("H") == headline]
@@ -367,18 +367,22 @@ def sources_table() -> pd.DataFrame:
 
 
 def wording() -> Markdown:
-    """How many of the 49 claims carry a wording of the original, counted from the data."""
+    """How many of the claims carry a wording of the original, counted from the data."""
     claims = [claim for claim in load()[1] if not claim.id.startswith("H")]
     missing = [claim for claim in claims if "missing" in claim.quote]
     english = [claim for claim in claims if claim.quote.get("language") == "en"]
     listed = ", ".join(f"[{claim.id}](#claim-{claim.id})" for claim in missing)
+    lacking = (
+        f"For the other {len(missing)} ({listed}) nothing at hand shows the sentence, and none is made up. "
+        if missing
+        else ""
+    )
     return Markdown(
         f"{len(claims) - len(missing)} of the {len(claims)} claims carry a wording of the original: "
         f"{len(claims) - len(missing) - len(english)} in the language of the source, {len(english)} in "
-        "the English of the answer that the source translates. For the other "
-        f"{len(missing)} ({listed}) nothing at hand shows the sentence, and none is made up. "
-        "The copies are public pages with the text of the source; whether the files named above agree "
-        "with them word for word could not be checked."
+        f"the English of the source or of the answer that it translates. {lacking}"
+        "Each wording was seen in the source's document or in the linked public copy. The two can be "
+        "different translations of one thread, and then differ in their words."
     )
 
 

@@ -297,7 +297,7 @@ def encoder_decoder_is_an_autoencoder() -> Verdict:
 
 
 @settles(38)
-def cnns_are_not_autoencoders() -> Verdict:
+def a_cnn_as_autoencoder() -> Verdict:
     """A convolutional network trained to return its input is one."""
     from lossatlas import models
 
@@ -311,9 +311,9 @@ def cnns_are_not_autoencoders() -> Verdict:
         search.step(error)
         errors.append(error.item())
     return decide(
-        errors[-1] >= errors[0] / 2,
-        "The same convolutional network, with one channel in and out and its input as target, lowers "
-        f"the mean squared error from {errors[0]:.3f} to {errors[-1]:.3f} in 25 steps: a CNN can be an "
-        "autoencoder. The words name different things, an operation and a task.",
-        "Two taxonomies: layers, and what is learned.",
+        errors[-1] < errors[0] / 2,
+        "A convolutional network with one channel in and out, and its input as target, lowers the mean squared error "
+        f"from {errors[0]:.3f} to {errors[-1]:.3f} in 25 steps: possible, as the author thinks. That it is useful is "
+        "outside this book.",
+        "An earlier edition had the source deny what it proposes.",
     )
