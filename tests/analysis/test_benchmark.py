@@ -87,3 +87,10 @@ def test_the_floor_has_a_column_a_shape(measured):
         "0.20×",
         "0.30×",
     ]
+
+
+def test_a_record_of_other_losses_says_so_and_one_of_today_s_does_not(measured):
+    told = measured.stale(3)
+    assert "Measured with other losses" in told and "version 1 of the losses; today's is 3" in told
+    measured.machine["losses_version"] = 3
+    assert measured.stale(3) == ""

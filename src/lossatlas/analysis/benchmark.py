@@ -72,6 +72,22 @@ class Benchmark:
     floor: pd.DataFrame
     machine: dict[str, Any]
 
+    def stale(self, version: int) -> str:
+        """Markdown that says so where the losses have changed since they were measured; else empty.
+
+        Args:
+            version: of the losses today, ``lossatlas.losses.VERSION``.
+        """
+        measured = int(self.machine.get("losses_version", 1))
+        if measured == version:
+            return ""
+        return (
+            ":::{admonition} Measured with other losses\n:class: warning\n"
+            f"This record is of version {measured} of the losses; today's is {version}. Version 2 sums over pixels in "
+            "float64, so that a few rare pixels are not lost: losses over regions take longer today than this page "
+            "shows. `make bench` measures again.\n:::"
+        )
+
     @property
     def panels(self) -> list[tuple[str, str]]:
         """Device and shape of each table, in the order of the file."""
