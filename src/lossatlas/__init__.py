@@ -1,3 +1,3 @@
 """Loss Atlas."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
