@@ -9,9 +9,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from lossatlas.data import fetch
+from lossatlas.data.checking import check_folder
 from lossatlas.data.dataset import SPLITS
 from lossatlas.data.errors import DataError
-from lossatlas.data.folder import check_folder
 from lossatlas.data.registry import SOURCES, load_labels, source
 from lossatlas.data.statistics import WeightScheme, format_report, report
 
@@ -50,6 +50,8 @@ def add_parser(
     check = commands.add_parser("check", help="report everything that is wrong in your own folder")
     check.add_argument("root", help="folder with images/ and masks/")
     check.add_argument("--ignore-index", type=int, help="value of void pixels in the masks")
+    for side in ("height", "width"):
+        check.add_argument(f"--{side}", type=int, help=f"{side} that loading resizes to")
     check.add_argument("--seed", type=int, default=0, help="of the splits, without split files")
     check.add_argument("--json", action="store_true", help="machine-readable, every name")
     check.set_defaults(run=_check)
@@ -177,12 +179,21 @@ def _without_nan(value: Any) -> Any:
 
 
 def _check(given: argparse.Namespace) -> int:
-    findings = check_folder(given.root, ignore_index=given.ignore_index, seed=given.seed)
+    findings = check_folder(
+        given.root,
+        ignore_index=given.ignore_index,
+        seed=given.seed,
+        height=given.height,
+        width=given.width,
+    )
+    count = {s: sum(f.severity == s for f in findings) for s in ("error", "warning", "note")}
     if given.json:
         print(json.dumps([vars(f) for f in findings], indent=1, ensure_ascii=False))
     else:
         for finding in findings:
             print(finding)
-        errors = sum(f.severity == "error" for f in findings)
-        print(f"{given.root}: {errors} kinds of error, {len(findings) - errors} of note")
-    return 1 if any(f.severity == "error" for f in findings) else 0
+        print(
+            f"{given.root}: {count['error']} kinds of error, {count['warning']} of warning, "
+            f"{count['note']} of note"
+        )
+    return 1 if count["error"] or count["warning"] else 0

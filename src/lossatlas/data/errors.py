@@ -7,7 +7,16 @@ from collections.abc import Iterable
 
 
 class DataError(ValueError):
-    """Bad input to a data set: one line that says what was expected, what came, what to do."""
+    """Bad input to a data set: one line that says what was expected, what came, what to do.
+
+    Attributes:
+        names: every file or entry that the message shortens, or () where it names all itself.
+    """
+
+    def __init__(self, message: str, names: Iterable[str] = ()) -> None:
+        # A file name may hold a line break; a message stays one line.
+        super().__init__(message.replace("\r", "\\r").replace("\n", "\\n"))
+        self.names = tuple(names)
 
 
 def near_matches(name: object, known: Iterable[str]) -> str:

@@ -372,7 +372,18 @@ class FileDataset(abc.ABC):
         """Return ((height, width), whether images are padded to it)."""
         if height is not None and width is not None:
             return (height, width), False
-        sizes = {self.image_size(base, s) for s in samples}
+        return self.size_of({self.image_size(base, s) for s in samples}, height, width)
+
+    def size_of(
+        self, sizes: set[tuple[int, int]], height: int | None, width: int | None
+    ) -> tuple[tuple[int, int], bool]:
+        """((height, width) to load to, whether images are padded to it), of the files' sizes.
+
+        Raises:
+            DataError: several sizes where neither is given and nothing can be padded.
+        """
+        if height is not None and width is not None:
+            return (height, width), False
         native = max(h for h, _ in sizes), max(w for _, w in sizes)
         if height is not None:
             return (height, max(1, round(native[1] * height / native[0]))), False
@@ -392,13 +403,19 @@ class FileDataset(abc.ABC):
         label = self.read_label(base, sample)
         image = self.read_image(base, sample) if want_image else None
         size = self.image_size(base, sample) if image is None else image.shape[:2]
-        if size != label.shape:
+        self.refuse_sizes(base, sample, (int(size[0]), int(size[1])), label.shape)
+        return image, label
+
+    def refuse_sizes(
+        self, base: Path, sample: Sample, size: tuple[int, int], label_size: tuple[int, ...]
+    ) -> None:
+        """Raise DataError where image and mask, (height, width), are of different size."""
+        if size != label_size:
             raise DataError(
                 f"{self.name}: expected image and mask of one size, got {size[0]}×{size[1]} of "
-                f"{base / sample.image} and {label.shape[0]}×{label.shape[1]} of "
+                f"{base / sample.image} and {label_size[0]}×{label_size[1]} of "
                 f"{base / sample.label}; correct one of them"
             )
-        return image, label
 
 
 def _in_threads(work: Callable[[int], None], count: int) -> None:

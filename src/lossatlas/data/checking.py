@@ -1,0 +1,269 @@
+"""Everything that is wrong in a folder of one's own, at once.
+
+The check runs the steps of the loader (:class:`lossatlas.data.folder.Bound`) over all files and
+collects what they refuse. It has no rules of its own for what loads, so it passes exactly the folders
+whose three splits load.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from lossatlas.data import checks, reading
+from lossatlas.data.dataset import SPLITS
+from lossatlas.data.errors import DataError, shorten
+from lossatlas.data.folder import Bound, Layout, classes_of, read_layout
+
+_FEW_LEVELS = 64
+"""Fewer of the 256 levels than this, for all but the extreme pixels, is noted."""
+
+
+@dataclass
+class Finding:
+    """One kind of finding and where it occurs.
+
+    ``severity`` is "error" where loading refuses the folder, "warning" where loading succeeds but
+    results would mislead, "note" for what was converted or is odd.
+    """
+
+    severity: str
+    what: str
+    names: list[str]
+
+    def __str__(self) -> str:
+        return f"{self.severity}: {self.what}: {len(self.names)} ({shorten(self.names)})"
+
+
+class _Findings:
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.found: dict[tuple[str, str], list[str]] = {}
+
+    def add(self, severity: str, what: str, name: str) -> None:
+        self.found.setdefault((severity, what), []).append(name)
+
+    def refused(self, error: DataError, name: str, severity: str = "error") -> None:
+        """Record what a step of the loader raised; the file's path makes way for ``name``."""
+        text = str(error)
+        # Longest first: the image's path also begins the message.
+        for path in (self.root / name, self.root.resolve() / name):
+            text = text.removeprefix(f"{path}: ")
+        text = text.removeprefix("folder: ")
+        for entry in error.names or (name,):
+            self.add(severity, text, entry)
+
+    def sorted(self) -> list[Finding]:
+        order = {"error": 0, "warning": 1, "note": 2}
+        findings = [Finding(*key, names) for key, names in self.found.items()]
+        return sorted(findings, key=lambda f: (order[f.severity], f.what))
+
+
+def check_folder(
+    root: str | Path,
+    *,
+    ignore_index: int | None = None,
+    seed: int = 0,
+    height: int | None = None,
+    width: int | None = None,
+) -> list[Finding]:
+    """Look at every file of a folder and return all findings, errors first; [] if all is well.
+
+    The parameters are those of the loader. Without an "error" all three splits load with them.
+    One image and one mask are in memory at a time.
+
+    Raises:
+        DataError: there is no such folder, or its ``classes.yaml`` is faulty.
+    """
+    void = checks.optional_integer("ignore_index", ignore_index, 0, 255)
+    checks.integer("seed", seed, 0)
+    layout = read_layout(Path(root).expanduser())
+    found = _Findings(layout.root)
+    for fault in layout.faults():
+        found.refused(fault, str(layout.root))
+    for name in layout.junk:
+        found.add("note", "file of an operating system or hidden, not read", name)
+    for name in layout.unread:
+        found.add("note", "entry that is not read: no known suffix, or a link", name)
+    seen = None if "classes" in layout.settings else _values(layout)
+    bound = _bind(layout, void, seed, seen, found)
+    if bound is not None:
+        split_of = _check_splits(bound, found)
+        _check_files(bound, split_of, found, height, width)
+    return found.sorted()
+
+
+def _values(layout: Layout) -> set[int]:
+    """Values of all masks that can be read; the others are reported with the files."""
+    seen: set[int] = set()
+    for stem in layout.pairs:
+        try:
+            mask = reading.read_mask(layout.root / layout.masks[stem]).array
+        except DataError:
+            continue
+        seen.update(np.unique(mask).tolist())
+    return seen
+
+
+def _bind(
+    layout: Layout, void: int | None, seed: int, seen: set[int] | None, found: _Findings
+) -> Bound | None:
+    """The loader of the folder; None if no image can be read."""
+    try:
+        names, void = classes_of(layout, void, seen)
+    except DataError as error:
+        found.refused(error, "masks")
+        # Go on with every value as a class, so that the other faults are found too.
+        names, void = [f"class_{i}" for i in range(256)], None
+    broken: list[tuple[DataError, str]] = []
+    for stem in layout.pairs:
+        try:
+            return Bound(layout, names, void, seed, first=stem)
+        except DataError as error:
+            if str(error).startswith(str(layout.root / "classes.yaml")):
+                found.refused(error, "classes.yaml")
+                for key in ("mean", "std"):
+                    layout.settings.pop(key, None)
+                return Bound(layout, names, void, seed, first=stem)
+            # The others are compared with the first image; this one is reported with the files.
+            broken.append((error, layout.images[stem]))
+    for reason, name in broken:
+        found.refused(reason, name)
+    return None
+
+
+def _check_splits(bound: Bound, found: _Findings) -> dict[str, str]:
+    """Split of each stem."""
+    try:
+        splits = bound.splits
+    except DataError as error:
+        found.refused(error, "split files")
+        return {}
+    split_of: dict[str, str] = {}
+    for split in SPLITS:
+        for fault in bound.split_faults(split):
+            found.refused(fault, split)
+        split_of |= dict.fromkeys(splits.get(split, []), split)
+    for stem in bound.layout.pairs:
+        if stem not in split_of:
+            found.add("note", "image in no split file", bound.layout.images[stem])
+    return split_of
+
+
+def _check_files(
+    bound: Bound,
+    split_of: dict[str, str],
+    found: _Findings,
+    height: int | None,
+    width: int | None,
+) -> None:
+    base = bound.layout.root
+    contents: dict[bytes, list[tuple[str, str]]] = {}
+    sizes: dict[str, set[tuple[int, int]]] = {split: set() for split in SPLITS}
+    levels = _Levels()
+    for stem in bound.layout.pairs:
+        sample = bound.sample(stem)
+        split = split_of.get(stem, "no split")
+        # Loading never opens a pair that no list names; its faults are worth a note.
+        named = stem in split_of or not split_of
+        severity = "error" if named or stem == bound.layout.pairs[0] else "note"
+        image = mask = None
+        try:
+            read = bound.read_raw(base, sample)
+            image = read.array
+            for note in read.notes:
+                found.add("note", f"image {note}", sample.image)
+        except DataError as error:
+            found.refused(error, sample.image, severity)
+        try:
+            mask, notes = bound.read_label_with_notes(base, sample)
+            for note in notes:
+                found.add("note", f"mask {note.removeprefix('mask ')}", sample.label)
+        except DataError as error:
+            inferred = "classes" not in bound.layout.settings
+            found.refused(error, sample.label, "error" if inferred else severity)
+        if mask is not None:
+            _note_emptiness(mask, bound.void, sample.label, found)
+        if image is None:
+            continue
+        size = (int(image.shape[0]), int(image.shape[1]))
+        if split in sizes:
+            sizes[split].add(size)
+        if split == "train":
+            levels.add(image)
+        try:
+            if mask is not None:
+                bound.refuse_sizes(base, sample, size, mask.shape)
+        except DataError:
+            what = "image and mask of different size"
+            if (
+                mask is not None
+                and size[::-1] == mask.shape
+                and any("EXIF" in note for note in read.notes)
+            ):
+                what += " (the mask fits the image before its EXIF orientation is applied)"
+            found.add(severity, what, stem)
+        digest = hashlib.sha256(repr(image.shape).encode() + image.tobytes()).digest()
+        contents.setdefault(digest, []).append((split, sample.image))
+    for split, seen in sizes.items():
+        try:
+            if seen:
+                bound.size_of(seen, height, width)
+        except DataError as error:
+            found.refused(error, split)
+    for places in contents.values():
+        if len(places) > 1:
+            listed = " = ".join(f"{name} [{split}]" for split, name in places)
+            if len({split for split, _ in places}) > 1:
+                found.add("warning", "the same picture in two splits", listed)
+            else:
+                found.add("note", "the same picture twice", listed)
+    if not bound.eight_bits and "intensity" not in bound.layout.settings:
+        levels.judge(found)
+
+
+def _note_emptiness(
+    mask: npt.NDArray[np.uint8], void: int | None, name: str, found: _Findings
+) -> None:
+    present = np.unique(mask)
+    labelled = present[present != void] if void is not None else present
+    if labelled.size == 0:
+        found.add("note", "mask of void alone", name)
+    elif labelled.max() == 0:
+        found.add("note", "empty mask (background alone)", name)
+
+
+class _Levels:
+    """Range of the training images with and without their most extreme pixels."""
+
+    def __init__(self) -> None:
+        self.whole = [np.inf, -np.inf]
+        self.inner = [np.inf, -np.inf]
+
+    def add(self, image: npt.NDArray[Any]) -> None:
+        values = image.ravel()
+        # One pixel in a thousand at each end, at least one.
+        cut = max(1, values.size // 1000)
+        if values.size <= 2 * cut:
+            return
+        ordered = np.partition(values, [0, cut, values.size - 1 - cut, values.size - 1])
+        for low, high, kept in ((0, -1, self.whole), (cut, -1 - cut, self.inner)):
+            kept[0] = min(kept[0], float(ordered[low]))
+            kept[1] = max(kept[1], float(ordered[high]))
+
+    def judge(self, found: _Findings) -> None:
+        span, inner = self.whole[1] - self.whole[0], self.inner[1] - self.inner[0]
+        if not np.isfinite(span) or span <= 0 or inner / span * 255 >= _FEW_LEVELS:
+            return
+        found.add(
+            "note",
+            f"few extreme pixels set the range: 99.8 % of the training images' pixels share "
+            f"{max(1, round(inner / span * 255) + 1)} of 256 levels; set intensity: "
+            f"[{self.inner[0]:g}, {self.inner[1]:g}] in classes.yaml",
+            f"{self.whole[0]:g} to {self.whole[1]:g}",
+        )

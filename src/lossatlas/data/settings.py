@@ -1,0 +1,184 @@
+"""``classes.yaml`` of one's own folder: what it may say, checked."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from lossatlas.data.errors import DataError, near_matches
+
+KEYS = ("classes", "ignore_index", "palette", "values", "masks", "mean", "std", "intensity")
+CUSTOMARY_VOID = 255
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML as people write it: ``no`` is a class name, ``1e-3`` a number.
+
+    YAML 1.1 takes the first for False and the second for text. Here true and false alone are
+    booleans, as in YAML 1.2 and JSON.
+    """
+
+
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in resolvers if not tag.endswith((":bool", ":float"))]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:bool", re.compile("^(?:true|True|TRUE|false|False|FALSE)$"), list("tTfF")
+)
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(
+        r"^[-+]?(?:(?:[0-9]+\.[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]+)?|[0-9]+[eE][-+]?[0-9]+"
+        r"|\.(?:inf|Inf|INF))$|^\.(?:nan|NaN|NAN)$"
+    ),
+    list("-+0123456789."),
+)
+
+
+def parse_yaml(text: str) -> Any:
+    """Value of a YAML text.
+
+    >>> parse_yaml("[no, 1e-3, true, null]")
+    ['no', 0.001, True, None]
+    """
+    return yaml.load(text, Loader=_Loader)  # a SafeLoader: it makes no objects
+
+
+def read_settings(root: Path) -> dict[str, Any]:
+    """Settings of ``classes.yaml``, checked; {} where there is none.
+
+    Raises:
+        DataError: not YAML, an unknown key, or a value of the wrong kind.
+    """
+    file = root / "classes.yaml"
+    if not file.is_file():
+        return {}
+    try:
+        settings = parse_yaml(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
+        where = str(error).replace("\n", " ")
+        raise DataError(f"{file}: expected YAML, got {where}; correct the file") from None
+    if isinstance(settings, list):
+        settings = {"classes": settings}
+    if not isinstance(settings, dict):
+        raise DataError(
+            f"{file}: expected keys {', '.join(KEYS)}, got {type(settings).__name__}; correct it"
+        )
+    for key in settings:
+        if key not in KEYS:
+            raise DataError(
+                f"{file}: expected keys {', '.join(KEYS)}, got {key!r}; {near_matches(key, KEYS)}"
+            )
+    settings = {key: value for key, value in settings.items() if value is not None}
+    names = settings.get("classes")
+    if names is not None:
+        usable = isinstance(names, list) and all(isinstance(n, str | int | float) for n in names)
+        names = [str(n) for n in names] if usable else names
+        if not usable or not 2 <= len(names) <= 255 or len(set(names)) != len(names):
+            raise DataError(
+                f"{file}: expected classes to be a list of two or more different names, got "
+                f"{names!r}; list them by index, background first"
+            )
+        settings["classes"] = names
+    void = settings.get("ignore_index")
+    if void is not None and (isinstance(void, bool) or not isinstance(void, int)):
+        raise DataError(f"{file}: expected ignore_index to be an integer 0…255, got {void!r}")
+    if void is not None and not 0 <= void <= 255:
+        raise DataError(f"{file}: expected ignore_index from 0 to 255, got {void}")
+    _check_values(settings, file)
+    _check_pattern(settings, file)
+    _check_palette(settings, file)
+    _check_numbers(settings, file)
+    return settings
+
+
+def _check_palette(settings: dict[str, Any], file: Path) -> None:
+    palette = settings.get("palette")
+    if palette is None:
+        return
+    names = settings.get("classes")
+    if names is None:
+        raise DataError(f"{file}: expected classes beside palette, got none; list them by index")
+    if not isinstance(palette, Mapping):
+        raise DataError(f"{file}: expected palette to map names to [r, g, b], got {palette!r}")
+    for name, colour in palette.items():
+        if str(name) not in (*names, "void"):
+            raise DataError(
+                f"{file}: expected palette names among the classes and 'void', got {name!r}; "
+                f"{near_matches(name, [*names, 'void'])}"
+            )
+        good = isinstance(colour, list) and len(colour) == 3
+        if not good or not all(type(v) is int and 0 <= v <= 255 for v in colour):
+            raise DataError(
+                f"{file}: expected the colour of {name!r} as three integers 0…255, got {colour!r}"
+            )
+    colours = [tuple(c) for c in palette.values()]
+    if len(set(colours)) != len(colours):
+        raise DataError(f"{file}: expected a colour of its own for each class, got one twice")
+    missing = [n for n in names if n not in {str(k) for k in palette}]
+    if missing:
+        raise DataError(f"{file}: expected a colour for each class, got none for {missing[0]!r}")
+
+
+def _check_numbers(settings: dict[str, Any], file: Path) -> None:
+    for key in ("mean", "std", "intensity"):
+        value = settings.get(key)
+        if value is None:
+            continue
+        numbers = isinstance(value, list) and all(
+            isinstance(v, int | float) and not isinstance(v, bool) and math.isfinite(v)
+            for v in value
+        )
+        if not numbers or not value or (key == "std" and min(value) <= 0):
+            raise DataError(f"{file}: expected {key} to be a list of finite numbers, got {value!r}")
+        if key == "intensity" and (len(value) != 2 or value[0] >= value[1]):
+            raise DataError(f"{file}: expected intensity as [low, high], got {value!r}")
+
+
+def _check_values(settings: dict[str, Any], file: Path) -> None:
+    """``values`` maps what the masks store to class names; without ``classes`` it names them."""
+    values = settings.get("values")
+    if values is None:
+        return
+    if settings.get("palette") is not None:
+        raise DataError(f"{file}: expected values or palette, got both; keep one")
+    if not isinstance(values, Mapping) or not all(
+        type(k) is int and isinstance(v, str | int | float) for k, v in values.items()
+    ):
+        raise DataError(
+            f"{file}: expected values to map integers to class names, as in "
+            f"{{0: background, 255: thing}}, got {values!r}"
+        )
+    values = settings["values"] = {k: str(v) for k, v in values.items()}
+    named = list(dict.fromkeys(v for v in values.values() if v != "void"))
+    names = settings.setdefault("classes", named)
+    if len(names) < 2:
+        raise DataError(f"{file}: expected values to name two or more classes, got {names!r}")
+    for name in named:
+        if name not in names:
+            raise DataError(
+                f"{file}: expected values to name classes or 'void', got {name!r}; "
+                f"{near_matches(name, [*names, 'void'])}"
+            )
+
+
+def _check_pattern(settings: dict[str, Any], file: Path) -> None:
+    pattern = settings.get("masks")
+    if pattern is None:
+        return
+    if not isinstance(pattern, str) or pattern.count("{stem}") != 1:
+        raise DataError(
+            f"{file}: expected masks to be a file name with {{stem}} once, as in "
+            f"'{{stem}}_mask.png', got {pattern!r}"
+        )
+    if "/" in pattern or "\\" in pattern:
+        raise DataError(
+            f"{file}: expected masks to be a file name in masks/, got the path {pattern!r}; "
+            "name no folder"
+        )

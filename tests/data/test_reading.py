@@ -1,0 +1,559 @@
+"""What people's files really hold: each kind converted where it is clear, else refused by name."""
+
+from __future__ import annotations
+
+import sys
+import time
+import tracemalloc
+from pathlib import Path
+
+import imagecodecs
+import numpy as np
+import pytest
+import tifffile
+import yaml
+from PIL import Image
+
+from lossatlas import data
+from lossatlas.data import settings
+from lossatlas.data.checking import check_folder
+from lossatlas.data.reading import read_image, read_mask
+
+COLOURS = np.random.default_rng(3).integers(0, 256, (6, 9, 3), np.uint8)
+DEEP = np.random.default_rng(4).integers(0, 65536, (6, 9, 3), np.uint16)
+
+
+def oriented(path: Path, array: np.ndarray, orientation: int) -> Path:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    Image.fromarray(array).save(
+        path, exif=exif, **({"lossless": True} if ".webp" in path.name else {})
+    )
+    return path
+
+
+# The EXIF standard's table, by hand: which corner of the stored array is the top left one.
+SHOWN = {
+    1: lambda a: a,
+    2: lambda a: a[:, ::-1],
+    3: lambda a: a[::-1, ::-1],
+    4: lambda a: a[::-1],
+    5: lambda a: a.swapaxes(0, 1),
+    6: lambda a: a.swapaxes(0, 1)[:, ::-1],
+    7: lambda a: a.swapaxes(0, 1)[::-1, ::-1],
+    8: lambda a: a.swapaxes(0, 1)[::-1],
+}
+
+
+@pytest.mark.parametrize("suffix", [".png", ".tif", ".webp"])
+@pytest.mark.parametrize("orientation", sorted(SHOWN))
+def test_images_and_masks_are_turned_as_their_exif_orientation_says(tmp_path, orientation, suffix):
+    shown = SHOWN[orientation]
+    path = oriented(tmp_path / f"image{suffix}", COLOURS, orientation)
+    image = read_image(path)
+    assert np.array_equal(image.array, shown(COLOURS))
+    assert any("EXIF" in note for note in image.notes) == (orientation != 1)
+    if suffix != ".webp":
+        grey = COLOURS[..., 0]
+        mask = read_mask(oriented(tmp_path / f"mask{suffix}", grey, orientation))
+        assert np.array_equal(mask.array, shown(grey))
+
+
+def test_a_palette_image_is_read_as_its_colours_and_a_palette_mask_as_its_indices(tmp_path):
+    indices = np.array([[0, 1], [2, 1]], np.uint8)
+    picture = Image.fromarray(indices, "P")
+    picture.putpalette([10, 20, 30, 200, 0, 0, 0, 0, 250])
+    for suffix in (".png", ".gif", ".tif"):
+        path = tmp_path / f"p{suffix}"
+        picture.save(path)
+        expected = np.array([[10, 20, 30], [200, 0, 0], [0, 0, 250]])[indices]
+        assert np.array_equal(read_image(path).array, expected)
+        assert np.array_equal(read_mask(path, colours=True).array, expected)
+        assert np.array_equal(read_mask(path).array, indices)
+
+
+@pytest.mark.parametrize("kind", ["png", "contig", "separate", "lzw", "zlib"])
+def test_colour_of_16_bits_keeps_every_level(tmp_path, kind):
+    path = tmp_path / ("deep.png" if kind == "png" else "deep.tif")
+    if kind == "png":
+        path.write_bytes(imagecodecs.png_encode(DEEP))
+    elif kind == "separate":
+        tifffile.imwrite(path, np.moveaxis(DEEP, -1, 0), photometric="rgb", planarconfig=kind)
+    else:
+        tifffile.imwrite(
+            path, DEEP, photometric="rgb", compression=None if kind == "contig" else kind
+        )
+    assert np.array_equal(read_image(path).array, DEEP)
+
+
+def test_a_tiff_of_many_channels_or_of_float64_keeps_them(tmp_path):
+    many = np.random.default_rng(0).integers(0, 256, (6, 9, 7), np.uint8)
+    tifffile.imwrite(tmp_path / "m.tif", many, photometric="minisblack", planarconfig="contig")
+    assert np.array_equal(read_image(tmp_path / "m.tif").array, many)
+    fine = np.full((6, 9), 1 + 1e-12)
+    tifffile.imwrite(tmp_path / "f.tif", fine)
+    assert np.array_equal(read_image(tmp_path / "f.tif").array[..., 0], fine)
+
+
+def test_cmyk_is_converted_to_rgb(tmp_path):
+    path = tmp_path / "print.tif"
+    Image.new("CMYK", (4, 3), (0, 255, 255, 0)).save(path)
+    read = read_image(path)
+    assert read.array.shape == (3, 4, 3) and read.array[0, 0].tolist() == [255, 0, 0]
+    assert any("CMYK" in note for note in read.notes)
+
+
+def test_grey_masks_of_few_bits_give_the_stored_values(tmp_path):
+    indices = np.array([[0, 1, 2, 3], [3, 2, 1, 0]], np.uint8)
+    # Two bits a pixel, grey: Pillow stretches 0…3 to 0, 85, 170, 255.
+    import struct
+    import zlib
+
+    def chunk(name: bytes, body: bytes) -> bytes:
+        return (
+            struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
+        )
+
+    rows = b"".join(
+        b"\0" + bytes([r[0] << 6 | r[1] << 4 | r[2] << 2 | r[3]]) for r in indices.tolist()
+    )
+    header = struct.pack(">IIBBBBB", 4, 2, 2, 0, 0, 0, 0)
+    body = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+    (tmp_path / "two.png").write_bytes(b"\x89PNG\r\n\x1a\n" + body)
+    assert np.array_equal(read_mask(tmp_path / "two.png").array, indices)
+    assert read_image(tmp_path / "two.png").array.max() == 255
+    one = tmp_path / "one.png"
+    Image.fromarray(indices > 1).save(one)
+    assert np.array_equal(read_mask(one).array, indices > 1)
+    assert set(np.unique(read_mask(one, colours=True).array)) == {0, 255}
+    assert set(np.unique(read_image(one).array)) == {0, 255}
+
+
+def test_opacity_is_left_out_where_it_is_full_and_refused_where_it_is_not(tmp_path):
+    full = np.dstack([COLOURS, np.full((6, 9), 255, np.uint8)])
+    Image.fromarray(full).save(tmp_path / "full.png")
+    assert np.array_equal(read_image(tmp_path / "full.png").array, COLOURS)
+    full[0, 0, 3] = 9
+    Image.fromarray(full).save(tmp_path / "part.png")
+    with pytest.raises(data.DataError, match=r"expected an opaque picture, got 1 px"):
+        read_image(tmp_path / "part.png")
+
+
+def test_frames_pages_and_unknown_colours_are_refused_by_name(tmp_path):
+    pictures = [Image.fromarray(COLOURS), Image.fromarray(255 - COLOURS)]
+    for name, what in (("a.gif", "2 frames"), ("a.tif", "2 pages"), ("a.png", "2 frames")):
+        pictures[0].save(tmp_path / name, save_all=True, append_images=pictures[1:])
+        with pytest.raises(data.DataError, match=what):
+            read_image(tmp_path / name)
+    Image.new("LAB", (4, 3)).save(tmp_path / "lab.tif")
+    with pytest.raises(data.DataError, match="colour mode LAB"):
+        read_image(tmp_path / "lab.tif")
+    tifffile.imwrite(tmp_path / "white.tif", COLOURS[..., 0], photometric="miniswhite")
+    with pytest.raises(data.DataError, match="0 is white"):
+        read_mask(tmp_path / "white.tif")
+    np.save(tmp_path / "first.npy", np.zeros((3, 20, 30), np.uint8))
+    with pytest.raises(data.DataError, match="channels last"):
+        read_image(tmp_path / "first.npy")
+
+
+def test_numbers_that_are_not_finite_are_refused(tmp_path):
+    for value in (np.nan, np.inf):
+        array = np.zeros((6, 9), np.float32)
+        array[1, 2] = value
+        tifffile.imwrite(tmp_path / "f.tif", array)
+        with pytest.raises(data.DataError, match="expected finite numbers, got 1"):
+            read_image(tmp_path / "f.tif")
+        with pytest.raises(data.DataError, match="NaN or infinity"):
+            read_mask(tmp_path / "f.tif")
+
+
+# -- folders -------------------------------------------------------------------------------------
+
+
+def draw(
+    root: Path, declared: dict | None = None, count: int = 6, size=(8, 10), high: int = 2
+) -> Path:
+    """A folder of ``count`` pairs with lists; masks of 0…high."""
+    rng = np.random.default_rng(1)
+    for part in ("images", "masks"):
+        (root / part).mkdir(parents=True)
+    names = [f"n{i}" for i in range(count)]
+    for name in names:
+        image = rng.integers(0, 256, (*size, 3), np.uint8)
+        Image.fromarray(image).save(root / "images" / f"{name}.png")
+        mask = rng.integers(0, high + 1, size, np.uint8)
+        Image.fromarray(mask).save(root / "masks" / f"{name}.png")
+    for split, part in (("train", names[:-2]), ("val", names[-2:-1]), ("test", names[-1:])):
+        (root / f"{split}.txt").write_text("\n".join(part))
+    if declared is not None:
+        (root / "classes.yaml").write_text(yaml.safe_dump(declared))
+    return root
+
+
+def load(root: Path, split: str = "train", **params):
+    return data.load("folder", split, root=str(root), **params)
+
+
+def loads(root: Path, **params) -> str:
+    """ "" if all three splits load, else the first refusal."""
+    try:
+        for split in ("train", "val", "test"):
+            load(root, split, cache=False, **params)
+    except data.DataError as error:
+        return str(error)
+    return ""
+
+
+def passes(root: Path, **params) -> bool:
+    try:
+        return not any(f.severity == "error" for f in check_folder(root, **params))
+    except data.DataError:
+        return False
+
+
+def notes(root: Path) -> str:
+    return "\n".join(f"{f}" for f in check_folder(root))
+
+
+THREE = {"classes": ["a", "b", "c"]}
+
+
+def test_a_photograph_on_its_side_lies_over_its_mask(tmp_path):
+    root = draw(tmp_path / "set", {"classes": ["a", "b"]}, high=1)
+    shown = np.zeros((8, 8), np.uint8)
+    shown[1:3, 1:5] = 255
+    stored = np.rot90(shown)  # orientation 6 turns it back, clockwise
+    oriented(root / "images" / "n0.png", np.dstack([stored] * 3), 6)
+    Image.fromarray((shown > 0).astype(np.uint8)).save(root / "masks" / "n0.png")
+    train = load(root, height=8, width=8)
+    assert ((train.images[0, ..., 0] > 0) == (train.labels[0] == 1)).all()
+    assert "EXIF orientation" in notes(root)
+
+
+def test_the_check_says_when_a_mask_fits_the_image_before_its_orientation(tmp_path):
+    root = draw(tmp_path / "set", THREE)
+    oriented(root / "images" / "n0.png", np.zeros((8, 10, 3), np.uint8), 6)
+    assert "before its EXIF orientation is applied" in notes(root)
+    assert "of one size" in loads(root) or "several" in loads(root)
+
+
+def test_subfolders_are_read_on_both_sides(tmp_path):
+    root = draw(tmp_path / "set", THREE)
+    for part in ("images", "masks"):
+        (root / part / "day 2").mkdir()
+        (root / part / "n0.png").rename(root / part / "day 2" / "n0.png")
+    (root / "train.txt").write_text("images/day 2/n0.png\nn1\nn2\nn3")
+    assert load(root).ids[0] == "day 2/n0" and passes(root)
+
+
+def test_values_name_what_masks_store(tmp_path):
+    root = draw(tmp_path / "set", {"values": {0: "background", 255: "thing"}})
+    for path in (root / "masks").iterdir():
+        Image.fromarray(np.asarray(Image.open(path)) // 2 * 255).save(path)
+    train = load(root)
+    assert train.classes == ("background", "thing") and set(np.unique(train.labels)) == {0, 1}
+    stray = np.full((8, 10), 7, np.uint8)
+    Image.fromarray(stray).save(root / "masks" / "n1.png")
+    assert "got 7 (80 px)" in loads(root) and not passes(root)
+
+
+def test_a_pattern_names_the_masks_and_is_proposed_where_it_is_missing(tmp_path):
+    root = draw(tmp_path / "set", THREE)
+    for path in list((root / "masks").iterdir()):
+        path.rename(path.with_name(f"{path.stem}_mask.png"))
+    assert "masks: '{stem}_mask.png' in classes.yaml would pair 6" in loads(root)
+    (root / "classes.yaml").write_text(yaml.safe_dump({**THREE, "masks": "{stem}_mask.png"}))
+    assert loads(root) == "" and passes(root)
+
+
+def test_names_that_only_look_alike_are_said_and_accents_are_the_same(tmp_path):
+    root = draw(tmp_path / "set", THREE)
+    (root / "masks" / "n0.png").rename(root / "masks" / "N0.png")
+    assert "only look alike, as 'n0' and 'N0'" in loads(root)
+    (root / "masks" / "N0.png").rename(root / "masks" / "e\u0301.png")
+    (root / "images" / "n0.png").rename(root / "images" / "\u00e9.png")
+    (root / "train.txt").write_text("e\u0301\nn1\nn2\nn3", encoding="utf-8")
+    assert loads(root) == "" and passes(root)
+
+
+def test_junk_of_operating_systems_is_passed_over_and_noted(tmp_path):
+    root = draw(tmp_path / "set", THREE)
+    for name in ("._n0.png", ".DS_Store", "Thumbs.db"):
+        (root / "images" / name).write_bytes(b"\0\5")
+    (root / "images" / "readme.txt").write_text("x")
+    assert loads(root) == "" and passes(root)
+    assert "operating system or hidden, not read: 3" in notes(root)
+    assert "entry that is not read: no known suffix, or a link: 1 (images/readme.txt)" in notes(
+        root
+    )
+
+
+def test_a_jpeg_mask_is_said_to_be_a_jpeg_whatever_its_suffix(tmp_path):
+    root = draw(tmp_path / "set", THREE)
+    array = np.asarray(Image.open(root / "masks" / "n0.png")) * 100
+    for name in ("n0.jpg", "n0.png"):
+        (root / "masks" / "n0.png").unlink()
+        with (root / "masks" / name).open("wb") as file:
+            Image.fromarray(array).save(file, "JPEG")
+        assert "expected a lossless mask, got a JPEG" in loads(root) and not passes(root)
+        (root / "masks" / name).rename(root / "masks" / "n0.png")
+
+
+def test_palette_and_one_bit_masks_are_read_by_declared_colours(tmp_path):
+    palette = {"a": [0, 0, 0], "b": [255, 255, 255]}
+    root = draw(tmp_path / "set", {"classes": ["a", "b"], "palette": palette}, high=1)
+    expected = []
+    for i, path in enumerate(sorted((root / "masks").iterdir())):
+        mask = np.asarray(Image.open(path))
+        expected.append(mask)
+        if i % 2:
+            Image.fromarray(mask.astype(bool)).save(path)
+        else:
+            picture = Image.fromarray(1 - mask, "P")
+            picture.putpalette([255, 255, 255, 0, 0, 0])
+            picture.save(path)
+    assert np.array_equal(load(root).labels, expected[:4])
+
+
+def test_a_hot_pixel_that_takes_the_grey_levels_is_noted(tmp_path):
+    root = draw(tmp_path / "set", THREE, size=(40, 50))
+    rng = np.random.default_rng(0)
+    for path in (root / "images").iterdir():
+        Image.fromarray(rng.integers(100, 400, (40, 50)).astype(np.uint16)).save(path)
+    assert "extreme pixels" not in notes(root)
+    hot = np.asarray(Image.open(root / "images" / "n1.png")).copy()
+    hot[3, 3] = 65535
+    Image.fromarray(hot).save(root / "images" / "n1.png")
+    assert "share 2 of 256 levels; set intensity: [100, 399]" in notes(root)
+
+
+def test_settings_are_spelt_as_people_and_json_spell_them(tmp_path):
+    root = draw(tmp_path / "set", high=1)
+    (root / "classes.yaml").write_text("classes: [no, yes]\nmean: [5e-1, 1e-2, .5]\npalette: null")
+    train = load(root)
+    assert train.classes == ("no", "yes") and tuple(train.mean) == (0.5, 0.01, 0.5)
+    for text in (
+        "ignore_index: 300",
+        "ignore_index: true",
+        "std: [.inf, 1, 1]",
+        "classes: [null, a]",
+    ):
+        (root / "classes.yaml").write_text(text)
+        assert "expected" in loads(root) and not passes(root)
+    assert settings.parse_yaml("[1e5, -2E-3, 1_0, yes]") == [1e5, -0.002, 10, "yes"]
+
+
+# -- one reader, two callers ---------------------------------------------------------------------
+
+
+def _names_and_255(root):
+    for path in (root / "masks").iterdir():
+        Image.fromarray((np.asarray(Image.open(path)) > 0).astype(np.uint8) * 255).save(path)
+
+
+def _0_1_255(root):
+    mask = np.zeros((8, 10), np.uint8)
+    mask[0, :2] = 1, 255
+    Image.fromarray(mask).save(root / "masks" / "n0.png")
+
+
+def _larger(root):
+    for part, array in (
+        ("images", np.zeros((9, 12, 3), np.uint8)),
+        ("masks", np.zeros((9, 12), np.uint8)),
+    ):
+        Image.fromarray(array).save(root / part / "n0.png")
+
+
+def _npy_in_capitals(root):
+    (root / "images" / "n0.png").unlink()
+    np.save(root / "images" / "n0", np.zeros((8, 10, 3), np.uint8))
+    (root / "images" / "n0.npy").rename(root / "images" / "n0.NPY")
+
+
+def _nan(root):
+    (root / "images" / "n0.png").unlink()
+    array = np.zeros((8, 10, 3), np.float32)
+    array[2, 2] = np.nan
+    np.save(root / "images" / "n0.npy", array)
+
+
+def _mixed_depth(root):
+    (root / "images" / "n1.png").write_bytes(
+        imagecodecs.png_encode(np.zeros((8, 10, 3), np.uint16))
+    )
+
+
+@pytest.mark.parametrize("fault", [_names_and_255, _0_1_255, _larger, _nan, _mixed_depth])
+def test_what_loading_refuses_the_check_refuses(tmp_path, fault):
+    root = draw(tmp_path / "set", THREE)
+    assert passes(root) and loads(root) == ""
+    fault(root)
+    assert loads(root) and not passes(root)
+
+
+def test_an_array_whose_suffix_is_in_capitals_loads_and_passes(tmp_path):
+    root = draw(tmp_path / "set", THREE)
+    _npy_in_capitals(root)
+    assert loads(root) == "" and passes(root)
+
+
+def _mutate(root: Path, rng: np.random.Generator) -> None:
+    """One change that a folder may have suffered."""
+    part = str(rng.choice(["images", "masks"]))
+    files = sorted(p for p in (root / part).rglob("*") if p.is_file())
+    if not files:
+        return
+    path = files[rng.integers(len(files))]
+    kind = int(rng.integers(14))
+    array = rng.integers(0, 4, (8, 10), np.uint8)
+    if kind == 0:
+        path.write_bytes(path.read_bytes()[: int(rng.integers(200))])
+    elif kind == 1:
+        body = bytearray(path.read_bytes())
+        if body:
+            body[rng.integers(len(body))] ^= int(rng.integers(1, 256))
+        path.write_bytes(bytes(body))
+    elif kind == 2:
+        path.unlink()
+    elif kind == 3:
+        path.rename(
+            path.with_name(str(rng.choice(["X.png", "n1 .png", "._n.png", "n0.PNG", "n2.gif"])))
+        )
+    elif kind == 4:
+        Image.fromarray(array[:, : int(rng.integers(5, 11))]).save(path, "PNG")
+    elif kind == 5:
+        Image.fromarray(array).convert(str(rng.choice(["P", "RGB", "1", "RGBA", "LA"]))).save(
+            path, "PNG"
+        )
+    elif kind == 6:
+        Image.fromarray(array.astype(np.uint16) * 300).save(path, "PNG")
+    elif kind == 7:
+        path.unlink()
+        values = rng.choice([0.0, 1.0, 0.5, np.nan], (8, 10), p=[0.6, 0.3, 0.05, 0.05])
+        np.save(
+            path.with_suffix(".npy"),
+            values if rng.random() < 0.5 else np.rint(np.nan_to_num(values)),
+        )
+    elif kind == 8:
+        Image.fromarray(array).save(path, "JPEG")
+    elif kind == 9:
+        oriented(root / part / f"{path.stem}.png", array, int(rng.integers(1, 9)))
+    elif kind == 10:
+        name = str(rng.choice(["train", "val", "test"]))
+        (root / f"{name}.txt").write_text(
+            str(rng.choice(["n0\nn1", "n5", "", "../n0", "n4\nn4", "$(x)"]))
+        )
+    elif kind == 11:
+        lines = [
+            "classes: [a, b]",
+            "values: {0: a, 1: b, 2: b, 3: void}",
+            "ignore_index: 2",
+            "mean: [1]",
+        ]
+        lines += [
+            "classes: [a, b, c, d]",
+            "masks: '{stem}.png'",
+            "",
+            "classes: {",
+            "std: [1, 1, 1]",
+        ]
+        (root / "classes.yaml").write_text(str(rng.choice(lines)))
+    elif kind == 12:
+        tifffile.imwrite(path.with_suffix(".png"), array)
+    else:
+        Image.fromarray(array).resize((20, 16)).save(path, "TIFF")
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+@pytest.mark.parametrize("start", range(3))
+def test_a_mutated_folder_passes_the_check_exactly_when_it_loads(tmp_path, start, capsys):
+    seen = {True: 0, False: 0}
+    for number in range(50):
+        rng = np.random.default_rng([start, number])
+        root = draw(tmp_path / str(number), [THREE, None][number % 2])
+        if rng.random() < 0.2:
+            for split in ("train", "val", "test"):
+                (root / f"{split}.txt").unlink()
+        for _ in range(int(rng.integers(1, 4))):
+            _mutate(root, rng)
+        size = {"height": 8, "width": 10} if rng.random() < 0.5 else {}
+        refusal = loads(root, **size)
+        assert passes(root, **size) == (refusal == ""), (start, number, refusal, notes(root))
+        seen[refusal == ""] += 1
+    assert min(seen.values()) >= 5, seen
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning", "ignore::PIL.Image.DecompressionBombWarning")
+def test_a_thousand_mutated_files_are_read_or_refused_by_name(tmp_path):
+    originals = []
+    for name, save in (
+        ("a.png", lambda p: Image.fromarray(COLOURS).save(p)),
+        ("a.jpg", lambda p: Image.fromarray(COLOURS).save(p)),
+        ("a.tif", lambda p: Image.fromarray(COLOURS).save(p)),
+        ("d.tif", lambda p: tifffile.imwrite(p, DEEP, photometric="rgb", compression="lzw")),
+        ("d.png", lambda p: p.write_bytes(imagecodecs.png_encode(DEEP))),
+        ("a.gif", lambda p: Image.fromarray(COLOURS).save(p)),
+        ("a.bmp", lambda p: Image.fromarray(COLOURS).save(p)),
+        ("a.webp", lambda p: Image.fromarray(COLOURS).save(p)),
+        ("m.png", lambda p: Image.fromarray(COLOURS[..., 0] % 3).save(p)),
+        ("a.npy", lambda p: np.save(p, COLOURS)),
+    ):
+        save(tmp_path / name)
+        originals.append((name, (tmp_path / name).read_bytes()))
+    rng = np.random.default_rng(0)
+    outcomes = {"read": 0, "refused": 0}
+    for number in range(1000):
+        name, body = originals[number % len(originals)]
+        damaged = bytearray(body)
+        for _ in range(int(rng.integers(1, 6))):
+            # Headers are short: half of the hits go there.
+            high = min(64, len(damaged)) if rng.random() < 0.5 else len(damaged)
+            damaged[rng.integers(high)] = int(rng.integers(256))
+        if rng.random() < 0.2:
+            del damaged[int(rng.integers(len(damaged))) :]
+        path = tmp_path / f"damaged {name}"
+        path.write_bytes(bytes(damaged))
+        for read in (read_image, read_mask):
+            try:
+                assert read(path).array.size
+                outcomes["read"] += 1
+            except data.DataError as error:
+                assert str(error).startswith(f"{path}: expected") and "\n" not in str(error)
+                outcomes["refused"] += 1
+    assert min(outcomes.values()) > 200, outcomes
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="names that Windows forbids")
+def test_names_are_names_whatever_they_hold(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    root = draw(tmp_path / "set; touch ran", THREE)
+    odd = ["$(touch ran)", "a\nb", "; touch ran", "`touch ran`", "..", "<b>&", "%s{stem}{0}"]
+    for name in odd:
+        for part in ("images", "masks"):
+            body = (root / part / "n0.png").read_bytes()
+            (root / part / f"x{name}.png").write_bytes(body)
+    (root / "train.txt").unlink()
+    (root / "val.txt").unlink()
+    (root / "test.txt").unlink()
+    text = notes(root)
+    assert "the same picture" in text and not (tmp_path / "ran").exists()
+    (root / "masks" / "xa\nb.png").unlink()
+    assert "\n" not in loads(root) and "a\\nb" in loads(root)
+    (root / "train.txt").write_text("../../etc/passwd\n../set; touch ran/images/n0.png")
+    assert not passes(root)
+
+
+def test_the_check_of_a_large_folder_needs_memory_for_names_alone(tmp_path):
+    peaks, counts = [], (200, 1200)
+    for count in counts:
+        root = draw(tmp_path / str(count), THREE, count=count, size=(64, 64))
+        check_folder(root)
+        tracemalloc.start()
+        started = time.perf_counter()
+        assert passes(root)
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+        assert time.perf_counter() - started < 60
+    # An image has 12 KiB; a pair may cost its names, digest and split: 2 KiB.
+    assert (peaks[1] - peaks[0]) / (counts[1] - counts[0]) < 2048, peaks
