@@ -173,6 +173,12 @@ def is_functorch(tensor: Tensor) -> bool:
     return bool(torch._C._functorch.is_functorch_wrapped_tensor(tensor))  # type: ignore[attr-defined,unused-ignore]
 
 
+def is_batched(tensor: Tensor) -> bool:
+    """Whether `tensor` stands for many: inside torch.func, or handed over by ``is_grads_batched``."""
+    legacy = torch._C._functorch.is_legacy_batchedtensor(tensor)  # type: ignore[attr-defined,unused-ignore]
+    return is_functorch(tensor) or bool(legacy)
+
+
 def logits(logits: object, mode: str) -> None:
     """Check the logits' type, dtype and shape for `mode`."""
     if not isinstance(logits, Tensor):

@@ -22,6 +22,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from . import _check
+
 Phi = Callable[[Tensor, Tensor], Tensor]
 Slices = tuple[slice, slice]
 
@@ -195,6 +197,15 @@ def _like(logits: Tensor) -> Tensor:
     return torch.empty_like(logits, memory_format=torch.contiguous_format)
 
 
+def _plainly(*grads: Tensor | None) -> bool:
+    """Whether a backward goes through the plain formula: it is differentiated, or many run at once.
+
+    ``is_grads_batched=True`` (a Jacobian or a Hessian in one call) hands over batched tensors, whose
+    values nobody may look at and into which no buffer can be changed in place.
+    """
+    return torch.is_grad_enabled() or any(_check.is_batched(g) for g in grads if g is not None)
+
+
 def _again(
     ctx: Any, plain: Callable[[Tensor], tuple[Tensor, ...]], grads: tuple[Tensor | None, ...]
 ) -> Tensor:
@@ -268,7 +279,7 @@ class SoftmaxStatistics(torch.autograd.Function):
         grads = (grad_u if ctx.used[0] else None, grad_stats if ctx.used[1] else None)
         if grads == (None, None):
             return None, *none
-        if torch.is_grad_enabled():
+        if _plainly(*grads):
             return _again(ctx, ctx.plain, grads), *none
         logits, target, valid = ctx.saved_tensors
         buffer = _take(ctx)
@@ -374,7 +385,7 @@ class SoftmaxPixelSum(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> Any:
-        if torch.is_grad_enabled():
+        if _plainly(grad):
             return _again(ctx, ctx.plain, (grad,)), *(None,) * 7
         buffer = _take(ctx)
         if buffer is None:
@@ -458,7 +469,7 @@ class SigmoidPixelSum(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> Any:
-        if torch.is_grad_enabled():
+        if _plainly(grad):
             return _again(ctx, ctx.plain, (grad,)), *(None,) * 7
         buffer = _take(ctx)
         if buffer is None:
@@ -549,7 +560,7 @@ class SigmoidHardest(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> Any:
-        if torch.is_grad_enabled():
+        if _plainly(grad):
             return _again(ctx, ctx.plain, (grad,)), *(None,) * 7
         buffer = _take(ctx)
         if buffer is None:
@@ -719,7 +730,7 @@ class SigmoidStatistics(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad_stats: Tensor) -> Any:
-        if torch.is_grad_enabled():
+        if _plainly(grad_stats):
             return _again(ctx, ctx.plain, (grad_stats,)), *(None,) * 4
         logits, target, valid = ctx.saved_tensors
         buffer = _take(ctx)
@@ -818,7 +829,7 @@ class LovaszSum(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> Any:
-        if torch.is_grad_enabled():
+        if _plainly(grad):
             return _again(ctx, ctx.plain, (grad,)), *(None,) * 7
         buffer = _take(ctx)
         if buffer is None:
