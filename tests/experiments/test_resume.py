@@ -75,6 +75,7 @@ def wait_for(condition, process, pause_s=0.001):
         time.sleep(pause_s)
 
 
+@pytest.mark.timeout(900)  # twenty starts of Python and torch, each slow beside other work
 def test_a_run_killed_at_twenty_moments_ends_as_one_that_was_left_alone(
     datasets, undisturbed, tmp_path
 ):
