@@ -113,6 +113,15 @@ def test_a_share_of_every_batch_comes_from_the_images_with_foreground(share):
     assert np.array_equal(rest, plain[: len(rest)])
 
 
+def test_a_share_that_is_a_whole_number_of_images_is_not_rounded_up():
+    foreground = np.zeros(500, bool)
+    foreground[:7] = True
+    batch = next(batch_indices(500, 50, 0, foreground, 0.14))
+    assert sorted(batch[:7]) == list(range(7))
+    # the other 43 are the first of a run without a share: no eighth image was forced
+    assert np.array_equal(batch[7:], next(batch_indices(500, 50, 0))[:43])
+
+
 def test_a_share_without_an_image_to_draw_from_is_refused():
     with pytest.raises(ValueError, match="expected images with foreground, got none among 5"):
         next(batch_indices(5, 2, 0, np.zeros(5, bool), 0.5))

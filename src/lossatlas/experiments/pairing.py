@@ -43,7 +43,7 @@ def batch_indices(
         ValueError: a share is asked for and no image has foreground.
     """
     everything = _shuffled(np.arange(size), np.random.default_rng([seed, _BATCH_STREAM]))
-    forced = math.ceil(share * batch_size)
+    forced = math.ceil(round(share * batch_size, 9))  # .14 × 50 is 7, not 7.000000000000001
     if not forced:
         yield from _in_batches(everything, batch_size)
     rich = np.flatnonzero(np.zeros(size, bool) if foreground is None else foreground)
