@@ -32,7 +32,7 @@ def text(study: str, results_dir: str | Path = "results") -> str:
         return ""
     return (
         f"The findings of the study `{study}` were withdrawn on {found['date']}: {found['why']} "
-        "Its differences between losses are no evidence about losses. The comparison is being rerun "
+        "Its differences between losses are no evidence about losses. The comparison awaits a rerun "
         "with a network that can answer."
     )
 

@@ -197,7 +197,7 @@ def _withdrawal(claim: Claim, study: str, results_dir: Path) -> str:
         return ""
     return (
         f"What the study `{study}` said is withdrawn since {found['date']} "
-        "({doc}`how the error was found </retractions>`). It is being rerun."
+        "({doc}`how the error was found </retractions>`). It awaits a rerun."
     )
 
 
