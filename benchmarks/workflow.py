@@ -119,10 +119,10 @@ def train_one(folder: Path) -> tuple[RunConfig, Path]:
 
 def copy_runs(study: Study, trained: Path, runs_dir: Path) -> None:
     """A whole record for every run of ``study``, as if each had been trained."""
-    from lossatlas.experiments.provenance import component_versions
+    from lossatlas.experiments.versions import component_versions
 
     record = json.loads((trained / "run.json").read_text())
-    versions: dict[str, dict[str, str]] = {}
+    versions: dict[str, dict[str, int]] = {}
     for _, config in study.reporting_runs():
         folder = run_path(runs_dir, config)
         if folder.is_dir():

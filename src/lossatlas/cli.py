@@ -188,6 +188,9 @@ def _add_study(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--runs-dir", default="runs", help="the folder of the run folders (default: runs)"
     )
+    parser.add_argument(
+        "--results-dir", default="results", help="the folder of the records (default: results)"
+    )
 
 
 def _add_engine(parser: argparse.ArgumentParser) -> None:
@@ -211,8 +214,8 @@ def _plan(given: argparse.Namespace) -> None:
     from lossatlas.experiments import load_study, plan
 
     study = load_study(given.study)
-    runs = plan.survey(study, given.runs_dir)
-    cost = plan.estimate(study, runs, runs_dir=given.runs_dir, workers=given.jobs)
+    runs = plan.survey(study, given.runs_dir, given.results_dir)
+    cost = plan.estimate(study, runs, workers=given.jobs)
     print(plan.describe_plan(study, runs, cost))
 
 
@@ -224,6 +227,7 @@ def _run(given: argparse.Namespace) -> int:
         given.study,
         jobs=given.jobs,
         runs_dir=given.runs_dir,
+        results_dir=given.results_dir,
         fresh=given.fresh,
         stale=given.stale,
         profile=given.profile,
@@ -236,7 +240,7 @@ def _status(given: argparse.Namespace) -> int:
     from lossatlas.experiments import load_study, plan
 
     study = load_study(given.study)
-    runs = plan.survey(study, given.runs_dir)
+    runs = plan.survey(study, given.runs_dir, given.results_dir)
     print(plan.describe_status(study, runs))
     return 1 if given.strict and plan.needed(runs) else 0
 
@@ -250,7 +254,12 @@ def _retry(given: argparse.Namespace) -> int:
     if not states:
         raise ConfigError("expected --failed, --diverged or both, got neither")
     failed = retry(
-        given.study, states=states, jobs=given.jobs, runs_dir=given.runs_dir, profile=given.profile
+        given.study,
+        states=states,
+        jobs=given.jobs,
+        runs_dir=given.runs_dir,
+        results_dir=given.results_dir,
+        profile=given.profile,
     )
     _collect(given)
     return 1 if failed else 0
@@ -261,7 +270,11 @@ def _train(given: argparse.Namespace) -> None:
     from lossatlas.experiments.jobs import train_job
 
     train_job(
-        load_study(given.study), given.job, runs_dir=given.runs_dir, accelerator=given.accelerator
+        load_study(given.study),
+        given.job,
+        runs_dir=given.runs_dir,
+        results_dir=given.results_dir,
+        accelerator=given.accelerator,
     )
 
 
@@ -269,7 +282,7 @@ def _select(given: argparse.Namespace) -> None:
     from lossatlas.experiments import load_study
     from lossatlas.pipeline import select_rates
 
-    select_rates(load_study(given.study), given.runs_dir)
+    select_rates(load_study(given.study), given.runs_dir, given.results_dir)
 
 
 def _schema(given: argparse.Namespace) -> None:
@@ -288,10 +301,11 @@ def _collect(given: argparse.Namespace) -> None:
 
     require_checkout()
     study = load_study(given.study)
-    judged = (Path("results") / study.study / "verdicts.json").is_file()
+    judged = (Path(given.results_dir) / study.study / "verdicts.json").is_file()
     folder = collect(
         study,
         runs_dir=given.runs_dir,
+        results_dir=given.results_dir,
         file=given.study,
         mixed=given.mixed,
         fewer=getattr(given, "fewer", False),

@@ -13,7 +13,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -25,6 +25,8 @@ from lossatlas.experiments.jobs import all_jobs, report_path
 from lossatlas.experiments.plan import Run, needed, notebook_error, survey
 from lossatlas.experiments.progress import beats, forget_failure
 from lossatlas.experiments.record import NoRunsError, is_complete, run_path, undo_interrupted
+from lossatlas.experiments.recorded import Recorded, recorded_runs
+from lossatlas.experiments.versions import changed_components
 
 BOOK = Path("book")
 GENERATED = BOOK / "generated"
@@ -86,11 +88,14 @@ def run_study(
     *,
     jobs: int | None = None,
     runs_dir: str = "runs",
+    results_dir: str = "results",
     fresh: bool = False,
     stale: bool = False,
     profile: str | Path = PROFILE,
 ) -> list[str]:
     """Train every run of a study that is not there yet, in parallel where cores allow.
+
+    A run is there if its folder is, or if committed records hold it, made with today's versions.
 
     Where the study tunes, the tuning runs come first, then the choice of the learning rates. One failed run does
     not stop the others.
@@ -99,9 +104,10 @@ def run_study(
         name: a study of ``workflow/studies``, or the path of a study's file.
         jobs: notebooks or jobs at a time; None leaves it to the profile, which takes one for each core.
         runs_dir: the folder of the run folders.
-        fresh: train every run anew, also those that are there.
-        stale: train those anew that depend on code that has changed since; where that is the evaluation's alone,
-            judge them anew.
+        results_dir: the folder of the records of all studies.
+        fresh: train every run again, also those that are there.
+        stale: retrain the runs that were trained with older versions of their code; re-evaluate those of which the
+            evaluation alone has another version.
         profile: the Snakemake profile, which says where the jobs run.
 
     Returns:
@@ -115,7 +121,9 @@ def run_study(
     name = study.study
     _require_report(study)
     undo_interrupted(runs_dir)
-    before = survey(study, runs_dir)
+    # a notebook trains where its runs have no folder; --fresh trains what is recorded, too
+    results = "" if fresh or study.runs_per_job is None else results_dir
+    before = survey(study, runs_dir, results)
     outdated = _stale(before)
     if fresh or stale or needed(before):
         _require_components(file)
@@ -127,13 +135,16 @@ def run_study(
             forgotten = {run.member for run in retrained}
             reassess_study(study, runs_dir=runs_dir, but=forgotten, say=say)
         _forget_runs(study, retrained, runs_dir)
-        before, outdated = survey(study, runs_dir), []
+        before, outdated = survey(study, runs_dir, results), []
     say(f"study {name}: {len(before)} runs, {len(before) - len(needed(before))} already there")
     _say_stale(file, study, outdated)
-    _drop_stale_markers(study, runs_dir)
+    if study.runs_per_job is not None and not needed(before):
+        return []
+    _drop_stale_markers(study, runs_dir, results)
     log = LOGS / f"study-{name}.log"
-    status = _watched(snakemake(file, jobs, runs_dir, profile), log, study, runs_dir)
-    failed = _failed(study, runs_dir)
+    command = snakemake(file, jobs, runs_dir, profile, results)
+    status = _watched(command, log, study, runs_dir, results)
+    failed = _failed(study, runs_dir, results)
     if failed:
         what = "runs" if study.runs_per_job else "notebooks"
         total = len(before) if study.runs_per_job else len(study.combinations())
@@ -147,17 +158,19 @@ def run_study(
     return failed
 
 
-def snakemake(study: str, jobs: int | None, runs_dir: str, profile: str | Path) -> list[str]:
+def snakemake(
+    study: str, jobs: int | None, runs_dir: str, profile: str | Path, results_dir: str = ""
+) -> list[str]:
     """The command that trains a study: what ``run_study`` types."""
     return [
         *_tool("snakemake"),
         *("-s", "workflow/Snakefile", "--workflow-profile", str(profile), "--quiet", "all"),
         *(["--cores" if Path(profile) == PROFILE else "--jobs", str(jobs)] if jobs else []),
-        *("--config", f"study={study}", f"runs_dir={runs_dir}"),
+        *("--config", f"study={study}", f"runs_dir={runs_dir}", f"results_dir={results_dir}"),
     ]
 
 
-def select_rates(study: Study, runs_dir: str = "runs") -> Path:
+def select_rates(study: Study, runs_dir: str = "runs", results_dir: str = "") -> Path:
     """Choose each loss's learning rate from the tuning runs; says which, and which loss has none.
 
     Returns:
@@ -168,7 +181,7 @@ def select_rates(study: Study, runs_dir: str = "runs") -> Path:
     """
     if study.tuning is None:
         raise ConfigError(f"study {study.study} has no key 'tuning': there is nothing to choose")
-    selection = tuning.select(study, runs_dir)
+    selection = tuning.select(study, runs_dir, recorded_runs(results_dir, study.study))
     for combination, choice in selection.items():
         edge = ", at the edge of what was tried" if choice.at_edge else ""
         say(
@@ -186,6 +199,7 @@ def retry(
     states: Collection[str],
     jobs: int | None = None,
     runs_dir: str = "runs",
+    results_dir: str = "results",
     profile: str | Path = PROFILE,
 ) -> list[str]:
     """Try the runs in ``states`` again: notes of failures go, records of diverged runs go, then ``run_study``.
@@ -199,7 +213,7 @@ def retry(
     if not again:
         return []
     _forget_runs(study, again, runs_dir)
-    return run_study(name, jobs=jobs, runs_dir=runs_dir, profile=profile)
+    return run_study(name, jobs=jobs, runs_dir=runs_dir, results_dir=results_dir, profile=profile)
 
 
 def _require_report(study: Study) -> None:
@@ -222,9 +236,12 @@ def _forget_runs(study: Study, runs: Iterable[Run], runs_dir: str) -> None:
                 tuning.selection_path(study, runs_dir).unlink(missing_ok=True)
 
 
-def _drop_stale_markers(study: Study, runs_dir: str) -> None:
+def _drop_stale_markers(study: Study, runs_dir: str, results_dir: str) -> None:
     """A marker without its runs (deleted by hand, or made by another version of the study) is no marker."""
-    there = {(run.member, run.state in ("done", "diverged")) for run in survey(study, runs_dir)}
+    there = {
+        (run.member, run.state in ("done", "diverged"))
+        for run in survey(study, runs_dir, results_dir)
+    }
     lacking = {member for member, is_there in there if not is_there}
     folder = Path(runs_dir) / "cells" / study.study
     if study.runs_per_job is None:
@@ -242,11 +259,12 @@ def _drop_stale_markers(study: Study, runs_dir: str) -> None:
         (folder / "rates.done").unlink(missing_ok=True)
 
 
-def _failed(study: Study, runs_dir: str) -> list[str]:
+def _failed(study: Study, runs_dir: str, results_dir: str) -> list[str]:
     """After the workflow: a line for each run without a record, or for each notebook that did not end."""
     if study.runs_per_job is not None:
         return [
-            f"{run.member}: {run.reason or run.state}" for run in needed(survey(study, runs_dir))
+            f"{run.member}: {run.reason or run.state}"
+            for run in needed(survey(study, runs_dir, results_dir))
         ]
     # a cell is done when its notebook ended and its runs are there: a figure may fail after the training
     notebooks = [cell.notebook(study.study, runs_dir) for cell in study.cells()]
@@ -259,14 +277,12 @@ def _failed(study: Study, runs_dir: str) -> list[str]:
 
 def _stale(runs: Iterable[Run]) -> list[tuple[Run, list[str]]]:
     """The runs that depend on code that has changed since, with what has changed of it."""
-    from lossatlas.experiments.provenance import changed_components
-
     changed = [(run, changed_components(run.record)) for run in runs if run.record]
     return [(run, what) for run, what in changed if what]
 
 
 def _say_stale(file: str, study: Study, stale: Sequence[tuple[Run, list[str]]]) -> None:
-    """Name the runs of other code, by what has changed: they are shown, and marked, but not trained anew."""
+    """Name the runs of older versions, by what has changed: pages show and mark them; nothing is retrained."""
     if not stale:
         return
     groups: dict[str, list[Run]] = {}
@@ -274,17 +290,15 @@ def _say_stale(file: str, study: Study, stale: Sequence[tuple[Run, list[str]]]) 
         names = {"loss": f"loss {run.member.loss}", "model": f"model {run.member.model}"}
         names["data"] = f"data set {run.member.dataset}"
         groups.setdefault(", ".join(names.get(each, each) for each in what), []).append(run)
-    say(f"study {study.study}: {len(stale)} runs were made before their code changed:")
+    say(f"study {study.study}: {len(stale)} runs were made with older versions of their code:")
     for changed, runs in groups.items():
         ids = ", ".join(run.config.run_id for run in runs[:4] if run.config)
         say(f"  {changed}: {len(runs)} runs ({ids}{', …' if len(runs) > 4 else ''})")
     judged = sum(what == JUDGED for _, what in stale)
     if judged < len(stale):
-        say(f"  `lossatlas run --stale {file}` trains anew what must be, and no others")
+        say(f"  `lossatlas run --stale {file}` retrains what must be, and no others")
     if judged:
-        say(
-            f"  `lossatlas evaluate {file}` judges their networks anew where that alone has changed"
-        )
+        say(f"  `lossatlas evaluate {file}` re-evaluates the networks where that alone has changed")
 
 
 def _require_components(file: str) -> None:
@@ -299,13 +313,14 @@ def _require_components(file: str) -> None:
             load_datasets(config)  # says what is missing, and what to do
 
 
-def _watched(command: list[str], log: Path, study: Study, runs_dir: str) -> int:
+def _watched(command: list[str], log: Path, study: Study, runs_dir: str, results_dir: str) -> int:
     """Run ``command`` with its output in ``log`` and say how far the study is; the exit status.
 
     Raises:
         KeyboardInterrupt: this process was asked to stop (Ctrl-C, SIGTERM); the trainings have saved themselves.
     """
-    before, total = _there(study, runs_dir)
+    recorded = recorded_runs(results_dir, study.study)
+    before, total = _there(study, runs_dir, recorded)
     started = time.monotonic()
     terminal = sys.stderr.isatty()
     log.parent.mkdir(parents=True, exist_ok=True)
@@ -320,7 +335,7 @@ def _watched(command: list[str], log: Path, study: Study, runs_dir: str) -> int:
         try:
             while process.poll() is None:
                 if terminal:
-                    done, _ = _there(study, runs_dir)
+                    done, _ = _there(study, runs_dir, recorded)
                     line = progress_line(
                         done, before, total, time.monotonic() - started, list(beats(runs_dir))
                     )
@@ -378,15 +393,16 @@ def _stop(process: subprocess.Popen[bytes], patience_s: float = 60.0) -> None:
     process.wait()
 
 
-def _there(study: Study, runs_dir: str) -> tuple[int, int]:
+def _there(study: Study, runs_dir: str, recorded: Mapping[str, Recorded]) -> tuple[int, int]:
     """How many of the study's runs are there, and how many it asks for."""
     try:
-        selection = tuning.read_selection(study, runs_dir)
+        selection = tuning.read_selection(study, runs_dir, recorded)
     except ConfigError:  # the tuning is not through
         selection = None
     runs = [*study.tuning_runs(), *study.reporting_runs(selection)]
     total = len(study.members("tuning")) + len(study.members("report"))
-    return sum(is_complete(runs_dir, config) for _, config in runs), total
+    done = sum(config.run_id in recorded or is_complete(runs_dir, config) for _, config in runs)
+    return done, total
 
 
 def progress_line(

@@ -205,7 +205,6 @@ def write_imbalance(
         "provenance": {
             "commit": "0123456789abcdef0123456789abcdef01234567",
             "dirty": False,
-            "code_versions": ["00112233aabbccdd"],
             "created_utc": "2025-01-02T03:04:05+00:00",
             "packages": {"python": "3.11.9", "torch": "2.8.0"},
             "hardware": {"cpu": "A processor", "cores": 2, "threads": 1, "device": "cpu"},

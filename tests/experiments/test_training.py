@@ -123,7 +123,6 @@ def test_a_run_folder_holds_all_that_the_run_is(datasets, tmp_path):
         "peak_memory_mb",
         "packages",
         "hardware",
-        "code_version",
     } <= set(record)
     curves = pd.read_parquet(folder / "curves.parquet")
     assert list(curves.step) == [1, 2, 3, 4]

@@ -1,61 +1,59 @@
-"""A loss is edited between two runs of a study: nothing is trained anew unasked, nothing is mixed unsaid."""
+"""A version is raised between two runs of a study: nothing is retrained unasked, nothing is mixed unsaid."""
 
 from __future__ import annotations
 
 import json
 import os
 import shutil
+import subprocess
+import sys
 
 import pandas as pd
 import pytest
 from checkouts import ROOT, checkout
 
 from lossatlas import cli
-from lossatlas.experiments import load_study, provenance
+from lossatlas.experiments import load_study, versions
 from lossatlas.experiments.jobs import train_job
 from lossatlas.experiments.record import run_path
 
 
 @pytest.fixture
-def copied(tmp_path, monkeypatch):
-    """A copy of the package: the processes that the workflow starts run it, and the versions are made from it."""
+def raised(tmp_path, monkeypatch):
+    """Raise a version, here and in the processes that the workflow starts: those run a copy of the package."""
     copy = tmp_path / "src" / "lossatlas"
     shutil.copytree(ROOT / "src/lossatlas", copy, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copytree(ROOT / "data", tmp_path / "data")
     path = os.pathsep.join(filter(None, [str(copy.parent), os.environ.get("PYTHONPATH")]))
     monkeypatch.setenv("PYTHONPATH", path)
-    monkeypatch.setattr(provenance, "__file__", str(copy / "experiments" / "provenance.py"))
-    yield copy
-    monkeypatch.undo()
-    forget_versions()
+    monkeypatch.chdir(tmp_path)
+
+    def raise_to(name, value):
+        monkeypatch.setattr(versions, name, value)
+        file = copy / "experiments" / "versions.py"
+        file.write_text(f"{file.read_text()}\n\n{name} = {value!r}\n")
+
+    return raise_to
 
 
-def edit(copied, name, before):
-    """Put a line that changes the code, and nothing that it does, in front of ``before`` in a copied file."""
-    path = copied / name
-    text = path.read_text()
-    assert before in text
-    path.write_text(text.replace(before, f"EDITED = True\n\n\n{before}", 1))
-    forget_versions()
-
-
-def forget_versions():
-    """A process reads the sources once; here they change under it."""
-    for cached in (provenance.code_version, provenance._closure_hash, provenance.commit):
-        cached.cache_clear()
+def moments(study):
+    """When the record of each run was written."""
+    return {
+        (member.loss, member.seed): (run_path("runs", config) / "run.json").stat().st_mtime_ns
+        for member, config in study.reporting_runs()
+        if (run_path("runs", config) / "run.json").is_file()
+    }
 
 
 @pytest.mark.timeout(1200)
-def test_the_runs_of_an_edited_loss_are_trained_anew_when_asked_and_never_mixed_in_silence(
-    copied, tmp_path, monkeypatch, capsys
+def test_the_runs_of_a_loss_of_another_version_are_retrained_when_asked_and_never_mixed_in_silence(
+    raised, tmp_path, capsys
 ):
-    monkeypatch.chdir(tmp_path)
-    forget_versions()
     study = load_study(str(checkout(tmp_path, runs_per_job=4)))
     train_job(study, "report-digits-unet-0")
     trained = dict(moments(study))
 
-    edit(copied, "losses/region.py", "class DiceLoss")
+    raised("LOSSES", {"dice": 2})
     study = load_study(str(checkout(tmp_path, runs_per_job=4, seeds=[0, 1])))
     train_job(study, "report-digits-unet-0")
     assert {key: moments(study)[key] for key in trained} == trained, "nobody asked for new runs"
@@ -81,33 +79,22 @@ def test_the_runs_of_an_edited_loss_are_trained_anew_when_asked_and_never_mixed_
     assert not marked["provenance"]["mixed_code"]
 
 
-def moments(study):
-    """When the record of each run was written."""
-    return {
-        (member.loss, member.seed): (run_path("runs", config) / "run.json").stat().st_mtime_ns
-        for member, config in study.reporting_runs()
-        if (run_path("runs", config) / "run.json").is_file()
-    }
-
-
 @pytest.mark.timeout(1200)
-def test_where_the_evaluation_alone_has_changed_networks_are_judged_anew_and_not_trained(
-    copied, tmp_path, monkeypatch, capsys
+def test_where_the_evaluation_alone_has_another_version_networks_are_re_evaluated_and_not_retrained(
+    raised, tmp_path, capsys
 ):
-    monkeypatch.chdir(tmp_path)
-    forget_versions()
     study = load_study(str(checkout(tmp_path, runs_per_job=4)))
     assert cli.main(["run", "tiny.yaml"]) == 0, capsys.readouterr()
     networks = {path: path.stat().st_mtime_ns for path in tmp_path.glob("runs/*/last.ckpt")}
     assert len(networks) == 2
     before = moments(study)
 
-    edit(copied, "experiments/evaluation.py", "@dataclass(frozen=True)\nclass RuleResult")
+    raised("EVALUATION", 2)
     capsys.readouterr()
     assert cli.main(["run", "tiny.yaml"]) == 0
     said = capsys.readouterr().out
     assert "evaluation: 2 runs" in said
-    assert "`lossatlas evaluate tiny.yaml` judges their networks anew" in said
+    assert "`lossatlas evaluate tiny.yaml` re-evaluates the networks" in said
     assert moments(study) == before, "nobody asked for it"
 
     assert cli.main(["run", "tiny.yaml", "--stale"]) == 0
@@ -117,3 +104,55 @@ def test_where_the_evaluation_alone_has_changed_networks_are_judged_anew_and_not
     source = json.loads((tmp_path / "results/tiny/study.json").read_text())["provenance"]
     assert source["outdated_runs"] == 0
     assert source["evaluated_again"]["runs"] == 2
+
+
+@pytest.mark.timeout(1200)
+def test_on_a_fresh_machine_what_is_recorded_is_done_and_only_the_rest_is_trained(
+    raised, tmp_path, capsys
+):
+    """The records travel with the project, the run folders do not; a study tunes and reports."""
+    tuned = {"tuning": {"lr": [0.003, 0.01], "seeds": [7]}}
+    first = load_study(str(checkout(tmp_path, runs_per_job=4, **tuned)))
+    assert cli.main(["run", "tiny.yaml"]) == 0, capsys.readouterr()
+    shutil.rmtree("runs")
+
+    capsys.readouterr()
+    assert cli.main(["plan", "tiny.yaml"]) == 0
+    assert "nothing is left to train" in capsys.readouterr().out
+    assert cli.main(["run", "tiny.yaml"]) == 0
+    assert not list(tmp_path.glob("runs/*/run.json")), "everything was recorded"
+
+    study = load_study(str(checkout(tmp_path, runs_per_job=4, seeds=[0, 1], **tuned)))
+    assert cli.main(["run", "tiny.yaml"]) == 0, capsys.readouterr()
+    assert len(list(tmp_path.glob("runs/*/run.json"))) == 2, "seed 1 of each loss"
+    runs = pd.read_parquet("results/tiny/runs.parquet")
+    assert len(runs) == len(study.members("report")) == 2 * len(first.members("report"))
+    assert json.loads((tmp_path / "results/tiny/study.json").read_text())["missing_runs"] == 0
+
+    raised("LOSSES", {"dice": 2})
+    capsys.readouterr()
+    assert cli.main(["status", "tiny.yaml"]) == 0
+    assert "waiting" in capsys.readouterr().out, "what is recorded of an older version is not done"
+
+
+@pytest.mark.timeout(1200)
+def test_after_a_module_is_renamed_nothing_is_stale_and_nothing_is_missing(
+    raised, tmp_path, capsys
+):
+    checkout(tmp_path, runs_per_job=4)
+    assert cli.main(["run", "tiny.yaml"]) == 0, capsys.readouterr()
+    shutil.rmtree("runs")
+    package = tmp_path / "src" / "lossatlas"
+    (package / "experiments/pairing.py").rename(package / "experiments/seeding.py")
+    for path in package.rglob("*.py"):
+        text = path.read_text()
+        path.write_text(text.replace("experiments.pairing", "experiments.seeding"))
+    said = subprocess.run(
+        [sys.executable, "-c", "from lossatlas import cli; cli.main(['run', 'tiny.yaml'])"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "2 runs, 2 already there" in said.stdout
+    assert "older versions" not in said.stdout
+    assert not list(tmp_path.glob("runs/*/run.json"))

@@ -5,10 +5,12 @@ A sentence gives a difference, its interval and its n; none calls a loss better 
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from IPython.display import Markdown, display
 
 from lossatlas.analysis.records import Part, Records
@@ -325,24 +327,24 @@ def provenance(records: Records) -> str:
     commit = source.get("commit") or "unknown"
     state = " with uncommitted changes" if source.get("dirty") else ""
     lines = [f"- Code: commit `{commit}`{state}."]
-    if source.get("code_versions"):
-        versions = ", ".join(f"`{v}`" for v in source["code_versions"])
-        lines.append(f"- Version of the sources that decide a run's result: {versions}.")
+    versions = _versions(records)
+    if versions:
+        lines.append(f"- Versions of the components: {versions}.")
     again = source.get("evaluated_again")
     if again:
         state = " with uncommitted changes" if again.get("dirty") else ""
         lines.append(
-            f"- {again['runs']} of {len(records.runs)} trained networks were judged again since, at commit "
-            f"`{again.get('commit') or 'unknown'}`{state}, the last on {again['utc']}; none was trained again."
+            f"- {again['runs']} of {len(records.runs)} trained networks were re-evaluated, at commit "
+            f"`{again.get('commit') or 'unknown'}`{state}, the last on {again['utc']}; none was retrained."
         )
     if source.get("outdated_runs"):
         names = [f"{name} ({n})" for name, n in source.get("outdated_components", {}).items()]
         what = f"; by component: {', '.join(names)}" if names else ""
         judged = set(source.get("outdated_components", {})) == {"evaluation"}
-        again_by = "evaluate" if judged else "run --fresh"
+        again_by = "evaluate" if judged else "run --stale"
         lines.append(
-            f"- **{source['outdated_runs']} of {len(records.runs)} runs were made by other code than the one their "
-            f"records were collected with**{what}. `lossatlas {again_by} {records.name}` makes them anew."
+            f"- **{source['outdated_runs']} of {len(records.runs)} runs were made with older versions of their code**"
+            f"{what}. `lossatlas {again_by} {records.name}` brings them up to date."
         )
     if hardware:
         device = hardware.get("gpu") or hardware.get("cpu") or hardware.get("machine")
@@ -359,6 +361,17 @@ def provenance(records: Records) -> str:
     )
     lines.append(f"- Records: `results/{records.name}/`, made by `{records.study['command']}`.")
     return "\n".join(lines)
+
+
+def _versions(records: Records) -> str:
+    """``data 1, evaluation 1, …``; empty where the records were made before components had versions."""
+    found: dict[str, set[Any]] = {}
+    for code in records.runs.get("code", pd.Series(dtype=str)):
+        for kind, version in json.loads(code).items():
+            found.setdefault(kind, set()).add(version)
+    if any(isinstance(version, str) for versions in found.values() for version in versions):
+        return ""
+    return ", ".join(f"{kind} {', '.join(map(str, sorted(v)))}" for kind, v in found.items())
 
 
 def _images_with(part: Part) -> list[tuple[int, int]]:

@@ -1,5 +1,8 @@
 """From run folders to a study's records: small tables that the reports read, and nothing else does.
 
+Records grow: what they hold already stays, and the runs that are new here are added. So a study may be trained on
+several machines, one after the other.
+
 ``study.json``         what was asked, what was expected, and where the numbers come from
 ``runs.parquet``       a row a run that is reported, with its provenance
 ``per_class.parquet``  a row a run, decision rule and class, over the pooled test set
@@ -19,7 +22,9 @@ import math
 import shutil
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +34,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from lossatlas.experiments.config import ConfigError, RunConfig
-from lossatlas.experiments.provenance import changed_components, mixed_components
 from lossatlas.experiments.record import (
     NoRunsError,
     is_complete,
@@ -38,8 +42,10 @@ from lossatlas.experiments.record import (
     restore_folder,
     run_path,
 )
+from lossatlas.experiments.recorded import Recorded, recorded_runs
 from lossatlas.experiments.study import Member, Study, labels
 from lossatlas.experiments.tuning import RULE, Selection, select
+from lossatlas.experiments.versions import changed_components, made_with, mixed_components
 
 SCHEMA = 3
 #: Test images shown for each data set and model: those on which the losses disagree most.
@@ -48,6 +54,7 @@ SHOWN_IMAGES = 6
 RULES = ("tuned", "theory")
 #: What ``runs.parquet`` has of each of them.
 _BY_RULE = ("foreground_dice", "foreground_iou", "mean_precision", "mean_recall", "volume_ratio")
+_VALIDATION = ("foreground_dice", "foreground_dice_tuned", "constant_dice")
 _CALIBRATION = ("ece", "ece_foreground", "nll", "brier")
 #: Steps of a run that ``curves.parquet`` keeps beside those at which something was measured.
 _CURVE_ROWS = 400
@@ -68,6 +75,33 @@ _FLOAT32 = (
 _INT32 = ("class_index", "tp", "fp", "fn", "pixels", "step", "epoch")
 
 
+@dataclass(frozen=True)
+class Found:
+    """One run of the study: its folder, or else what records hold of it.
+
+    Attributes:
+        member, config: the run, by its labels and by its configuration.
+        record: ``run.json``; None where the run has no folder here.
+        recorded: its place in committed records; None where the run has a folder.
+    """
+
+    member: Member
+    config: RunConfig
+    record: Mapping[str, Any] | None = None
+    recorded: Recorded | None = None
+
+    @property
+    def key(self) -> dict[str, Any]:
+        """The columns that every table of the records begins with."""
+        return {
+            "run_id": self.config.run_id,
+            "dataset": self.member.dataset,
+            "model": self.member.model,
+            "loss": self.member.loss,
+            "seed": self.member.seed,
+        }
+
+
 def collect(
     study: Study,
     *,
@@ -79,74 +113,71 @@ def collect(
 ) -> Path:
     """Gather the study's finished runs into ``results_dir/<study>/``.
 
-    Runs that are missing are left out and counted in ``study.json``. The records are replaced as a whole, and
-    only if the set of runs has changed: what depends on them is not made anew for nothing.
+    A run with a folder is taken from there; one without stays as the records have it, those of another study
+    included. Runs that are missing are left out and counted in ``study.json``. The records are replaced as a whole,
+    and only if the set of runs has changed: what depends on them is not made again for nothing.
 
     Args:
         study: as read.
         runs_dir: the folder of the run folders.
         results_dir: the folder of the records.
         file: how the study was named on the command line, for the command in the records.
-        mixed: take runs of different code together; ``study.json`` and the column ``code`` then say which.
-        fewer: replace records that have more runs than are there now.
+        mixed: take runs of different versions together; ``study.json`` and the column ``code`` then say which.
+        fewer: replace records that have runs which the study no longer asks for.
 
     Returns:
         the folder of the records.
 
     Raises:
-        MixedCodeError: some runs were made with other code than others, and ``mixed`` is not given.
-        FewerRunsError: the records that are there have more runs, and ``fewer`` is not given.
+        MixedCodeError: some runs were made with other versions than others, and ``mixed`` is not given.
+        FewerRunsError: the records have runs which the study no longer asks for, and ``fewer`` is not given.
         NoRunsError: not one run that the study reports is there.
         ValueError: a run's test set is not the one that its configuration gives today.
     """
-    selection = select(study, runs_dir) if study.tuning else None
-    there = [
-        (member, config)
-        for member, config in study.reporting_runs(selection)
-        if is_complete(runs_dir, config)
-    ]
     folder = Path(results_dir) / study.study
     restore_folder(folder)
-    if not there:
+    recorded = recorded_runs(results_dir, study.study, stale=True)
+    selection = select(study, runs_dir, recorded) if study.tuning else None
+    runs = _find(study.reporting_runs(selection), runs_dir, recorded)
+    if not runs:
         raise NoRunsError(
             f"no run of study {study.study!r} in {runs_dir}/: run `lossatlas run {file or study.study}` first"
         )
-    records = {config.run_id: read_run(run_path(runs_dir, config)) for _, config in there}
-    tuning_records = {
-        config.run_id: read_run(run_path(runs_dir, config))
-        for _, config in study.tuning_runs()
-        if is_complete(runs_dir, config)
-    }
-    different = mixed_components([*records.values(), *tuning_records.values()])
+    tuning_runs = _find(study.tuning_runs(), runs_dir, recorded)
+    tuning = _tuning_table(study, selection, tuning_runs)
+    table = _runs_table(study, runs)
+    of_tuning = tuning[tuning.status != "missing"] if len(tuning) else tuning
+    different = mixed_components(_codes(pd.concat([table, of_tuning], ignore_index=True)))
     if different and not mixed:
         raise MixedCodeError(study, file or study.study, different)
-    tuning = _tuning_table(study, selection, tuning_records)
-    fingerprint = _fingerprint(study, records, tuning, file)
+    fingerprint = _fingerprint(study, table, tuning, file)
     if _is_current(folder, fingerprint):
         return folder
-    recorded = _recorded_runs(folder)
-    if recorded > len(records) and not fewer:
-        raise FewerRunsError(folder, recorded, len(records), str(runs_dir), file or study.study)
+    lost = _run_ids(folder) - set(table.run_id)
+    if lost and not fewer:
+        raise FewerRunsError(folder, lost, file or study.study)
 
-    keys = {config.run_id: _key(member, config) for member, config in there}
     folder.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(prefix=f".{study.study}-", dir=folder.parent))
     try:
-        _save(_runs_table(study, there, records), temporary / "runs.parquet")
-        _save(_per_class_table(keys, records), temporary / "per_class.parquet")
+        _save(table, temporary / "runs.parquet")
+        _save(_per_class_table(runs), temporary / "per_class.parquet")
         for name in ("boundary", "size_recall"):
-            table = _rows(keys, records, name)
-            if len(table):
-                _save(table, temporary / f"{name}.parquet")
+            rows = _rows(runs, name)
+            if len(rows):
+                _save(rows, temporary / f"{name}.parquet")
         if study.tuning:
             _save(tuning, temporary / "tuning.parquet")
-        _stack(runs_dir, keys, "per_image.parquet", temporary, lambda t: _small(_of_two(t)))
-        rows = max(50, min(_CURVE_ROWS, _STUDY_CURVE_ROWS // len(keys)))
+        _stack(runs_dir, runs, "per_image.parquet", temporary, lambda t: _small(_of_two(t)))
+        rows_a_run = max(50, min(_CURVE_ROWS, _STUDY_CURVE_ROWS // len(study.members("report"))))
         _stack(
-            runs_dir, keys, "curves.parquet", temporary, lambda curve: _small(_thin(curve, rows))
+            *(runs_dir, runs, "curves.parquet", temporary),
+            lambda curve: _small(_thin(curve, rows_a_run)),
         )
-        np.savez_compressed(temporary / "predictions.npz", **_predictions(study, there, runs_dir))
-        description = _describe(study, selection, records, tuning, file)
+        np.savez_compressed(
+            temporary / "predictions.npz", **_predictions(study, runs, runs_dir, folder)
+        )
+        description = _describe(study, selection, runs, table, tuning, file)
         description["provenance"]["mixed_code"] = different
         (temporary / "study.json").write_text(
             json.dumps(description | {"fingerprint": fingerprint}, indent=1) + "\n"
@@ -158,41 +189,66 @@ def collect(
     return folder
 
 
+def _find(
+    wanted: Iterable[tuple[Member, RunConfig]],
+    runs_dir: str | Path,
+    recorded: Mapping[str, Recorded],
+) -> list[Found]:
+    """The runs that are there, in the order of the study; a folder comes before a record."""
+    found = []
+    for member, config in wanted:
+        if is_complete(runs_dir, config):
+            found.append(Found(member, config, record=read_run(run_path(runs_dir, config))))
+        elif config.run_id in recorded:
+            found.append(Found(member, config, recorded=recorded[config.run_id]))
+    return found
+
+
+def _codes(table: pd.DataFrame) -> list[dict[str, Any]]:
+    """The configuration and the versions of every row, as :mod:`versions` reads them."""
+    return [
+        {"config": json.loads(config), "code": json.loads(code)}
+        for config, code in zip(table["config"], table["code"], strict=True)
+    ]
+
+
 class MixedCodeError(ConfigError):
     """Runs of one study were made with different code: together they would compare code, not losses."""
 
-    def __init__(self, study: Study, file: str, different: Mapping[str, Mapping[str, int]]) -> None:
+    def __init__(self, study: Study, file: str, different: Mapping[str, Mapping[Any, int]]) -> None:
         what = "; ".join(
             f"{component}: {' and '.join(map(str, versions.values()))} runs"
             for component, versions in different.items()
         )
-        anew = (
-            f"`lossatlas evaluate {file}` judges those of other code than today's anew and trains nothing"
+        remedy = (
+            f"`lossatlas evaluate {file}` re-evaluates those of another version than today's and trains nothing"
             if set(different) == {"evaluation"}
-            else f"`lossatlas run --stale {file}` trains those of other code than today's anew"
+            else f"`lossatlas run --stale {file}` retrains those of another version than today's"
         )
         super().__init__(
-            f"study {study.study}: expected runs of one version of the code, got several ({what}): {anew}, "
+            f"study {study.study}: expected runs of one version of the code, got several ({what}): {remedy}, "
             f"`lossatlas collect --mixed {file}` takes them together and marks them"
         )
 
 
 class FewerRunsError(ConfigError):
-    """Records would be replaced by records of fewer runs."""
+    """Records would lose runs that the study no longer asks for."""
 
-    def __init__(self, folder: Path, recorded: int, there: int, runs_dir: str, file: str) -> None:
+    def __init__(self, folder: Path, lost: Collection[str], file: str) -> None:
+        some = ", ".join(sorted(lost)[:3]) + (", …" if len(lost) > 3 else "")
         super().__init__(
-            f"{folder}: expected at least the {recorded} runs that it has, got {there} in {runs_dir}/; it was left "
-            f"as it is: `lossatlas run {file}` trains what is missing, `lossatlas collect --fewer {file}` replaces it"
+            f"{folder}: expected the study to ask for every run that its records hold, it does not ask for "
+            f"{len(lost)} of them ({some}); the records were left as they are: mend the study, or "
+            f"`lossatlas collect --fewer {file}` drops those runs"
         )
 
 
-def _recorded_runs(folder: Path) -> int:
-    """How many runs the records in a folder have; 0 where there are none that can be read."""
+def _run_ids(folder: Path) -> set[str]:
+    """The runs in the records of a folder; none where there are none that can be read."""
     try:
-        return int(pq.ParquetFile(folder / "runs.parquet").metadata.num_rows)
+        return set(pq.read_table(folder / "runs.parquet", columns=["run_id"])["run_id"].to_pylist())
     except (OSError, pa.ArrowInvalid):
-        return 0
+        return set()
 
 
 def concatenate(folders: Iterable[str | Path], table: str = "runs") -> pd.DataFrame:
@@ -220,17 +276,14 @@ def concatenate(folders: Iterable[str | Path], table: str = "runs") -> pd.DataFr
     return pd.concat(tables, ignore_index=True)
 
 
-def _fingerprint(
-    study: Study, records: Mapping[str, Any], tuning: pd.DataFrame, file: str | None
-) -> str:
-    """Changes when the records would: with the study, its runs, or the code that they are compared with."""
+def _fingerprint(study: Study, table: pd.DataFrame, tuning: pd.DataFrame, file: str | None) -> str:
+    """Changes when the records would: with the study, its runs, or the versions that they are compared with."""
     content = [
         SCHEMA,
         study.model_dump(),
-        [[run_id, record["created_utc"], _evaluated(record)] for run_id, record in records.items()],
+        table[["run_id", "created_utc", "evaluated_utc"]].to_numpy().tolist(),
         tuning.to_json(),
-        outdated(records.values()),
-        _outdated_components(records.values()),
+        _outdated_components(table),
         file,
     ]
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()
@@ -242,16 +295,6 @@ def _evaluated(record: Mapping[str, Any]) -> str:
     return str(again["utc"] if again else record["created_utc"])
 
 
-def _key(member: Member, config: RunConfig) -> dict[str, Any]:
-    return {
-        "run_id": config.run_id,
-        "dataset": member.dataset,
-        "model": member.model,
-        "loss": member.loss,
-        "seed": member.seed,
-    }
-
-
 def _is_current(folder: Path, fingerprint: str) -> bool:
     try:
         return json.loads((folder / "study.json").read_text())["fingerprint"] == fingerprint
@@ -259,39 +302,48 @@ def _is_current(folder: Path, fingerprint: str) -> bool:
         return False
 
 
-def _runs_table(
-    study: Study, there: Sequence[tuple[Member, RunConfig]], records: Mapping[str, Any]
-) -> pd.DataFrame:
+def _runs_table(study: Study, runs: Sequence[Found]) -> pd.DataFrame:
+    """A row a run; of a recorded run the row that is there, under the labels of this study."""
     names = {loss.label: loss.name for loss in study.losses}
     rows = []
-    for member, config in there:
-        record = records[config.run_id]
-        rows.append(
-            _key(member, config)
-            | {
-                "loss_name": names[member.loss],
-                **study.factors(member.combination),
-                "status": record["status"],
-                "steps": config.steps,
-                "optimizer": config.optimizer,
-                "lr": config.lr,
-                "wall_s": record["wall_s"],
-                "train_s": record["train_s"],
-                "peak_memory_mb": record["peak_memory_mb"],
-                "parameters": record["parameters"],
-                **record["metrics"],
-                **{
-                    name: record.get("calibration", {}).get(name, math.nan) for name in _CALIBRATION
-                },
-                **_by_rule(record),
-                **_validation(record),
-                "final_loss": record["final_loss"],
-                **_health(record),
-                **_provenance(record),
-                "config": json.dumps(record["config"], sort_keys=True),
-            }
-        )
+    for run in runs:
+        own = run.key | {
+            "loss_name": names[run.member.loss],
+            **study.factors(run.member.combination),
+        }
+        rows.append(own | (_row(run) if run.record else _recorded_row(run, own)))
     return pd.DataFrame(rows)
+
+
+def _recorded_row(run: Found, own: Mapping[str, Any]) -> dict[str, Any]:
+    """The row of a run as records hold it, without the columns that the study gives it."""
+    assert run.recorded is not None
+    row = {str(k): v for k, v in run.recorded.row.items() if k not in own}
+    code = made_with(json.loads(row["code"]))
+    return row | {"code": json.dumps(code, sort_keys=True)}
+
+
+def _row(run: Found) -> dict[str, Any]:
+    record = run.record
+    assert record is not None
+    return {
+        "status": record["status"],
+        "steps": run.config.steps,
+        "optimizer": run.config.optimizer,
+        "lr": run.config.lr,
+        "wall_s": record["wall_s"],
+        "train_s": record["train_s"],
+        "peak_memory_mb": record["peak_memory_mb"],
+        "parameters": record["parameters"],
+        **record["metrics"],
+        **{name: record.get("calibration", {}).get(name, math.nan) for name in _CALIBRATION},
+        **_by_rule(record),
+        **_validation(record),
+        "final_loss": record["final_loss"],
+        **_health(record),
+        **_provenance(record),
+        "config": json.dumps(record["config"], sort_keys=True),
+    }
 
 
 def _health(record: Mapping[str, Any]) -> dict[str, Any]:
@@ -334,10 +386,7 @@ def _by_rule(record: Mapping[str, Any]) -> dict[str, Any]:
 
 def _validation(record: Mapping[str, Any]) -> dict[str, Any]:
     validation = record.get("validation", {})
-    return {
-        f"val_{name}": validation.get(name, math.nan)
-        for name in ("foreground_dice", "foreground_dice_tuned")
-    }
+    return {f"val_{name}": validation.get(name, math.nan) for name in _VALIDATION}
 
 
 def _provenance(record: Mapping[str, Any]) -> dict[str, Any]:
@@ -345,10 +394,10 @@ def _provenance(record: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "created_utc": record["created_utc"],
         "evaluated_utc": _evaluated(record),
+        "evaluated_commit": record.get("evaluated", record).get("commit", ""),
         "commit": record.get("commit", ""),
         "dirty": bool(record.get("dirty", False)),
-        "code_version": record["code_version"],
-        "code": json.dumps(record.get("code", {}), sort_keys=True),
+        "code": json.dumps(made_with(record.get("code")), sort_keys=True),
         "packages": json.dumps(record["packages"], sort_keys=True),
         "hardware": json.dumps(record["hardware"], sort_keys=True),
         "energy_j": record.get("energy_j") or math.nan,
@@ -357,50 +406,70 @@ def _provenance(record: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _per_class_table(
-    keys: Mapping[str, dict[str, Any]], records: Mapping[str, Any]
-) -> pd.DataFrame:
+def _per_class_table(runs: Sequence[Found]) -> pd.DataFrame:
     """Argmax first, then the other rules, as ``per_image`` has them."""
-    rows = []
-    for run_id, record in records.items():
-        rows += [keys[run_id] | {"rule": "argmax"} | row for row in record["per_class"]]
+    tables = []
+    for run in runs:
+        if run.record is None:
+            tables.append(_recorded_rows(run, "per_class"))
+            continue
+        rows = [run.key | {"rule": "argmax"} | row for row in run.record["per_class"]]
         for rule in RULES:
-            of_rule = record.get("rules", {}).get(rule, {}).get("per_class", [])
-            rows += [keys[run_id] | {"rule": rule} | row for row in of_rule]
-    return pd.DataFrame(rows)
+            of_rule = run.record.get("rules", {}).get(rule, {}).get("per_class", [])
+            rows += [run.key | {"rule": rule} | row for row in of_rule]
+        tables.append(pd.DataFrame(rows))
+    return pd.concat(tables, ignore_index=True)
 
 
-def _rows(
-    keys: Mapping[str, dict[str, Any]], records: Mapping[str, Any], name: str
-) -> pd.DataFrame:
+def _rows(runs: Sequence[Found], name: str) -> pd.DataFrame:
     """The rows that every record lists under ``name``; none where nothing was measured."""
-    return pd.DataFrame(
-        [keys[run_id] | row for run_id, record in records.items() for row in record.get(name) or []]
-    )
+    tables = [
+        pd.DataFrame([run.key | row for row in run.record.get(name) or []])
+        if run.record is not None
+        else _recorded_rows(run, name)
+        for run in runs
+    ]
+    filled = [table for table in tables if len(table)]
+    return pd.concat(filled, ignore_index=True) if filled else pd.DataFrame()
 
 
-def _tuning_table(
-    study: Study, selection: Selection | None, records: Mapping[str, Any]
-) -> pd.DataFrame:
+def _recorded_rows(run: Found, name: str) -> pd.DataFrame:
+    """The rows of a run in a table of the records that hold it, under the labels of this study."""
+    assert run.recorded is not None
+    rows = _by_run(run.recorded.folder / f"{name}.parquet").get(run.config.run_id)
+    if rows is None:
+        return pd.DataFrame()
+    rest = rows.drop(columns=list(run.key))
+    return pd.concat([pd.DataFrame([run.key] * len(rows), index=rows.index), rest], axis=1)
+
+
+@lru_cache(maxsize=8)
+def _tables(path: Path, _changed: int) -> dict[str, pd.DataFrame]:
+    return {str(run): rows for run, rows in pd.read_parquet(path).groupby("run_id", sort=False)}
+
+
+def _by_run(path: Path) -> dict[str, pd.DataFrame]:
+    """A table of records, by run; empty where there is none. Kept between calls while the file is the same."""
+    return _tables(path, path.stat().st_mtime_ns) if path.is_file() else {}
+
+
+def _tuning_table(study: Study, selection: Selection | None, runs: Sequence[Found]) -> pd.DataFrame:
     """Every tuning run: the sensitivity to the learning rate is a result of its own."""
+    there = {run.config.run_id: run for run in runs}
     rows = []
     for member, config in study.tuning_runs():
-        record = records.get(config.run_id, {})
+        run = there.get(config.run_id, Found(member, config))
         choice = selection.get(member.combination) if selection is not None else None
         rows.append(
             {
-                "dataset": member.dataset,
-                "model": member.model,
-                "loss": member.loss,
+                **{k: v for k, v in run.key.items() if k not in ("seed", "run_id")},
                 **study.factors(member.combination),
                 "optimizer": config.optimizer,
                 "lr": config.lr,
                 "seed": member.seed,
                 "run_id": config.run_id,
                 "steps": config.steps,
-                "status": record.get("status", "missing"),
-                **_validation(record),
-                "began": record.get("oracle", {}).get("began"),
+                **_tried(run),
                 "chosen": choice is not None
                 and (choice.optimizer, choice.lr) == (config.optimizer, config.lr),
             }
@@ -408,9 +477,26 @@ def _tuning_table(
     return pd.DataFrame(rows)
 
 
+def _tried(run: Found) -> dict[str, Any]:
+    """How a tuning run ended, and where it comes from."""
+    record = run.record or {}
+    made = _row(run) if run.record else _recorded_row(run, {}) if run.recorded else {}
+    columns = ("created_utc", "evaluated_utc", "commit", "code", "config", "wall_s", "hardware")
+    return {
+        "status": made.get("status", "missing"),
+        **(
+            _validation(record)
+            if run.record
+            else {f"val_{k}": made.get(f"val_{k}", math.nan) for k in _VALIDATION}
+        ),
+        "began": made.get("began"),
+        **{name: made.get(name) for name in columns},
+    }
+
+
 def _stack(
     runs_dir: str | Path,
-    keys: Mapping[str, dict[str, Any]],
+    runs: Sequence[Found],
     name: str,
     folder: Path,
     change: Callable[[pd.DataFrame], pd.DataFrame],
@@ -432,10 +518,13 @@ def _stack(
         waiting.clear()
 
     try:
-        for run_id, key in keys.items():
-            table = change(pd.read_parquet(Path(runs_dir) / run_id / name))
-            for position, (column, value) in enumerate(key.items()):
-                table.insert(position, column, value)
+        for run in runs:
+            if run.record is not None:
+                table = change(pd.read_parquet(run_path(runs_dir, run.config) / name))
+                for position, (column, value) in enumerate(run.key.items()):
+                    table.insert(position, column, value)
+            else:  # the tables of records have been through ``change``
+                table = _recorded_rows(run, Path(name).stem)
             waiting.append(table)
             if len(waiting) == runs_at_a_time:
                 flush()
@@ -477,59 +566,74 @@ def _save(table: pd.DataFrame, path: Path) -> None:
 
 
 def _predictions(
-    study: Study, there: Sequence[tuple[Member, RunConfig]], runs_dir: str | Path
+    study: Study, runs: Sequence[Found], runs_dir: str | Path, folder: Path
 ) -> dict[str, Any]:
-    """Images, truth and every loss's prediction (first seed, largest logit) where the losses disagree most."""
+    """Images, truth and every loss's prediction (first seed, largest logit) where the losses disagree most.
+
+    Where some of the runs are in the records alone, the images are those that the records show.
+    """
     # what needs torch waits until here: records that are up to date are told from others without it
     from lossatlas.experiments.components import has_background, load_datasets
 
     arrays: dict[str, Any] = {}
+    before = _load_arrays(folder / "predictions.npz")
     first_seed = study.seeds[0]
     for dataset in labels(study.datasets):
         test_set: Any = None
         for model in labels(study.models):
-            runs = {
-                member.loss: config
-                for member, config in there
-                if (member.dataset, member.model, member.seed) == (dataset, model, first_seed)
+            prefix = f"{dataset}/{model}"
+            of_panel = [
+                run
+                for run in runs
+                if (run.member.dataset, run.member.model, run.member.seed)
+                == (dataset, model, first_seed)
+            ]
+            kept = {
+                run.member.loss: before[f"{prefix}/{run.member.loss}"]
+                for run in of_panel
+                if run.record is None and f"{prefix}/{run.member.loss}" in before
             }
-            if not runs:
-                continue
-            if test_set is None:
-                some = next(iter(runs.values()))
+            here = {run.member.loss: run.config for run in of_panel if run.record is not None}
+            if here and test_set is None:
+                some = next(iter(here.values()))
                 test_set = load_datasets(some, splits=("test",))["test"]
-            for config in runs.values():
+            for config in here.values():
                 _require_same_test_set(run_path(runs_dir, config), test_set)
-            counts = pd.concat(
-                [
+            if kept:
+                for name in ("images", "targets", "ids"):
+                    arrays[f"{prefix}/{name}"] = before[f"{prefix}/{name}"]
+                arrays |= {f"{prefix}/{loss}": shown for loss, shown in kept.items()}
+            elif here:
+                counts = pd.concat(
                     pd.read_parquet(run_path(runs_dir, config) / "per_image.parquet").assign(
                         loss=loss
                     )
-                    for loss, config in runs.items()
-                ]
-            )
-            if "rule" in counts:
-                counts = counts[counts.rule == "argmax"]
-            shown = disagreement(counts, test_set.ids, has_background(test_set.classes))
-            shown = shown[:SHOWN_IMAGES]
-            prefix = f"{dataset}/{model}"
-            arrays[f"{prefix}/images"] = np.asarray(test_set.images[shown])
-            arrays[f"{prefix}/targets"] = np.asarray(test_set.labels[shown])
-            arrays[f"{prefix}/ids"] = np.asarray([test_set.ids[i] for i in shown])
-            for loss, config in runs.items():
+                    for loss, config in here.items()
+                )
+                if "rule" in counts:
+                    counts = counts[counts.rule == "argmax"]
+                chosen = disagreement(counts, test_set.ids, has_background(test_set.classes))
+                chosen = chosen[:SHOWN_IMAGES]
+                arrays[f"{prefix}/images"] = np.asarray(test_set.images[chosen])
+                arrays[f"{prefix}/targets"] = np.asarray(test_set.labels[chosen])
+                arrays[f"{prefix}/ids"] = np.asarray([test_set.ids[i] for i in chosen])
+            for loss, config in here.items():
+                shown = [list(test_set.ids).index(str(i)) for i in arrays[f"{prefix}/ids"]]
                 with np.load(run_path(runs_dir, config) / "predictions.npz") as saved:
                     arrays[f"{prefix}/{loss}"] = saved["predictions"][shown]
     return arrays
 
 
-def outdated(records: Iterable[Mapping[str, Any]]) -> int:
-    """How many of the runs depend on code that has changed since they were made."""
-    return sum(bool(changed_components(record)) for record in records)
+def _load_arrays(path: Path) -> dict[str, np.ndarray]:
+    if not path.is_file():
+        return {}
+    with np.load(path, allow_pickle=False) as saved:
+        return dict(saved)
 
 
-def _outdated_components(records: Iterable[Mapping[str, Any]]) -> dict[str, int]:
-    """By component (loss, model, data, training, evaluation), how many runs were made with other code of it."""
-    return dict(Counter(name for record in records for name in changed_components(record)))
+def _outdated_components(table: pd.DataFrame) -> dict[str, int]:
+    """By component (loss, model, data, training, evaluation), how many runs were made with another version of it."""
+    return dict(Counter(name for run in _codes(table) for name in changed_components(run)))
 
 
 def _require_same_test_set(folder: Path, test_set: Any) -> None:
@@ -571,19 +675,14 @@ def disagreement(per_image: pd.DataFrame, ids: list[str], foreground_only: bool)
 def _describe(
     study: Study,
     selection: Selection | None,
-    records: Mapping[str, Any],
+    runs: Sequence[Found],
+    table: pd.DataFrame,
     tuning: pd.DataFrame,
     file: str | None,
 ) -> dict[str, Any]:
     """What a report says of the study, and where its numbers come from."""
-    some = next(iter(records.values()))
-    by_dataset: dict[str, Any] = {}
-    for dataset in study.datasets:
-        for record in records.values():
-            config = record["config"]
-            if (config["dataset"], config["dataset_params"]) == (dataset.name, dataset.params):
-                by_dataset[dataset.label] = record
-                break
+    by_dataset = _by_dataset(runs)
+    latest = table.sort_values("created_utc", kind="stable").iloc[-1]
     return {
         "schema": SCHEMA,
         "study": study.study,
@@ -601,37 +700,52 @@ def _describe(
         "report": study.report,
         "predictions": [prediction.model_dump() for prediction in study.predictions],
         "smallest_effect": study.smallest_effect,
-        "classes": {label: record["classes"] for label, record in by_dataset.items()},
-        "mode": {label: record["mode"] for label, record in by_dataset.items()},
-        "data_checksums": {label: record["data_checksums"] for label, record in by_dataset.items()},
-        "missing_runs": len(study.members("report")) - len(records),
+        **{
+            name: {label: known[name] for label, known in by_dataset.items()}
+            for name in ("classes", "mode", "data_checksums")
+        },
+        "missing_runs": len(study.members("report")) - len(runs),
         "command": f"make book STUDY={file or study.study}",
         "provenance": {
-            "commit": ", ".join(sorted({record.get("commit", "") for record in records.values()})),
-            "outdated_runs": outdated(records.values()),
-            "outdated_components": _outdated_components(records.values()),
-            "dirty": any(record.get("dirty", False) for record in records.values()),
-            "code_versions": sorted({record["code_version"] for record in records.values()}),
-            "created_utc": max(record["created_utc"] for record in records.values()),
-            "evaluated_again": _evaluated_again(records),
-            "packages": some["packages"],
-            "hardware": some["hardware"],
-            "train_s": round(sum(record["train_s"] for record in records.values()), 1),
-            "wall_s": round(sum(record["wall_s"] for record in records.values()), 1),
+            "commit": ", ".join(sorted(set(table.commit))),
+            "outdated_runs": sum(bool(changed_components(run)) for run in _codes(table)),
+            "outdated_components": _outdated_components(table),
+            "dirty": bool(table.dirty.any()),
+            "created_utc": max(table.created_utc),
+            "evaluated_again": _evaluated_again(table),
+            "packages": json.loads(latest.packages),
+            "hardware": json.loads(latest.hardware),
+            "train_s": round(float(table.train_s.sum()), 1),
+            "wall_s": round(float(table.wall_s.sum()), 1),
         },
     }
 
 
-def _evaluated_again(records: Mapping[str, Any]) -> dict[str, Any] | None:
+def _by_dataset(runs: Sequence[Found]) -> dict[str, dict[str, Any]]:
+    """The classes, the mode and the checksums of each data set, from a run on it."""
+    found: dict[str, dict[str, Any]] = {}
+    for run in runs:
+        label = run.member.dataset
+        if label in found:
+            continue
+        if run.record is not None:
+            found[label] = {k: run.record[k] for k in ("classes", "mode", "data_checksums")}
+        elif run.recorded is not None:
+            study = json.loads((run.recorded.folder / "study.json").read_text())
+            there = run.recorded.row["dataset"]
+            found[label] = {k: study[k][there] for k in ("classes", "mode", "data_checksums")}
+    return found
+
+
+def _evaluated_again(table: pd.DataFrame) -> dict[str, Any] | None:
     """How many runs were evaluated again after their training, by which code, and when; None for none."""
-    again = [record["evaluated"] for record in records.values() if record.get("evaluated")]
-    if not again:
+    again = table[table.evaluated_utc != table.created_utc]
+    if not len(again):
         return None
     return {
         "runs": len(again),
-        "commit": ", ".join(sorted({each.get("commit", "") for each in again})),
-        "dirty": any(each.get("dirty", False) for each in again),
-        "utc": max(each["utc"] for each in again),
+        "commit": ", ".join(sorted(set(again.evaluated_commit.fillna("")))),
+        "utc": max(again.evaluated_utc),
     }
 
 

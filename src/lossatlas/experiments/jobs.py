@@ -18,6 +18,7 @@ from typing import Any
 from lossatlas.experiments.config import ConfigError, RunConfig, near_matches
 from lossatlas.experiments.progress import broken_off, forget_failure, note_failure, one_line
 from lossatlas.experiments.record import is_complete, read_run, run_path
+from lossatlas.experiments.recorded import recorded_runs
 from lossatlas.experiments.study import Member, Stage, Study
 from lossatlas.experiments.tuning import read_selection
 
@@ -75,7 +76,12 @@ class Outcome:
 
 
 def train_job(
-    study: Study, name: str, *, runs_dir: str | Path = "runs", accelerator: str = "auto"
+    study: Study,
+    name: str,
+    *,
+    runs_dir: str | Path = "runs",
+    results_dir: str | Path | None = None,
+    accelerator: str = "auto",
 ) -> list[Outcome]:
     """Train the runs of a job that are not there yet, and write its report.
 
@@ -83,6 +89,7 @@ def train_job(
         study: as read.
         name: of the job, as :func:`jobs` names it.
         runs_dir: the folder of the run folders.
+        results_dir: the folder of committed records, whose runs are not trained again; None for none.
         accelerator: Fabric's name of the device.
 
     Returns:
@@ -99,12 +106,18 @@ def train_job(
             else f"study {study.study} has no jobs: it has no key runs_per_job"
         )
     job = known[name]
-    selection = read_selection(study, runs_dir) if job.stage == "report" else None
+    recorded = recorded_runs(results_dir, study.study)
+    selection = read_selection(study, runs_dir, recorded) if job.stage == "report" else None
     configs = {member: study.config(member, selection) for member in job.members}
     outcomes: dict[Member, Outcome] = {}
     datasets: dict[str, Any] = {}
     for member in _in_turn(configs, runs_dir):
-        outcomes[member] = _train(member, configs[member], datasets, runs_dir, accelerator)
+        config = configs[member]
+        if config is not None and config.run_id in recorded and not is_complete(runs_dir, config):
+            record = recorded[config.run_id].record
+            outcomes[member] = Outcome(str(member), config.run_id, record["status"])
+        else:
+            outcomes[member] = _train(member, config, datasets, runs_dir, accelerator)
         outcome = outcomes[member]
         print(
             f"{member}: run {outcome.run_id} {outcome.status}"

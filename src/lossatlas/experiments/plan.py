@@ -12,6 +12,7 @@ from typing import Any, Literal
 from lossatlas.experiments.config import ConfigError, RunConfig
 from lossatlas.experiments.progress import beats, broken_off, failures
 from lossatlas.experiments.record import is_complete, read_run, run_path
+from lossatlas.experiments.recorded import Recorded, recorded_runs
 from lossatlas.experiments.study import Combination, Member, Stage, Study
 from lossatlas.experiments.tuning import Choice, read_selection
 
@@ -45,7 +46,8 @@ class Run:
         state: ``done`` and ``diverged`` have a record; ``failed`` raised at the last attempt; ``broken off`` lost
             its process and goes on from its checkpoint; ``waiting`` has not begun or was interrupted.
         reason: of a failure, or where the run stands.
-        record: ``run.json`` where there is one.
+        record: ``run.json`` where there is one, or what the study's committed records say of the run.
+        folder: the run folder; None where the run is in committed records alone.
     """
 
     member: Member
@@ -53,12 +55,23 @@ class Run:
     state: State
     reason: str = ""
     record: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    folder: Path | None = None
 
 
-def survey(study: Study, runs_dir: str | Path = "runs") -> list[Run]:
-    """Every run of both stages with its state, tuning runs first."""
+def survey(
+    study: Study, runs_dir: str | Path = "runs", results_dir: str | Path | None = None
+) -> list[Run]:
+    """Every run of both stages with its state, tuning runs first.
+
+    Args:
+        study: as read.
+        runs_dir: the folder of the run folders.
+        results_dir: the folder of committed records: a run that they hold, made with today's versions, is done;
+            None looks at run folders alone.
+    """
+    recorded = recorded_runs(results_dir, study.study)
     try:
-        selection = read_selection(study, runs_dir)
+        selection = read_selection(study, runs_dir, recorded)
     except ConfigError:  # the tuning is not through
         selection = None
     noted, gone = failures(runs_dir), broken_off(runs_dir)
@@ -66,7 +79,7 @@ def survey(study: Study, runs_dir: str | Path = "runs") -> list[Run]:
         noted |= _failures_in_notebooks(study, selection, runs_dir)
     under_way = {beat["run_id"]: beat for beat in beats(runs_dir)}
     return [
-        _state(member, study.config(member, selection), runs_dir, noted, gone, under_way)
+        _state(member, study.config(member, selection), runs_dir, recorded, noted, gone, under_way)
         for stage in ("tuning", "report")
         for member in study.members(stage)  # type: ignore[arg-type]
     ]
@@ -104,17 +117,19 @@ def _state(
     member: Member,
     config: RunConfig | None,
     runs_dir: str | Path,
+    recorded: Mapping[str, Recorded],
     noted: Mapping[str, Any],
     gone: Iterable[str],
     under_way: Mapping[str, Any],
 ) -> Run:
     if config is None:
         return Run(member, None, "no rate yet", "its tuning runs come first")
-    if is_complete(runs_dir, config):
-        record = read_run(run_path(runs_dir, config))
+    if is_complete(runs_dir, config) or config.run_id in recorded:
+        folder = run_path(runs_dir, config) if is_complete(runs_dir, config) else None
+        record = read_run(folder) if folder else recorded[config.run_id].record
         completed = record["status"] == "completed"
         state: State = "done" if completed else "diverged"
-        return Run(member, config, state, "" if completed else record["status"], record)
+        return Run(member, config, state, "" if completed else record["status"], record, folder)
     if config.run_id in under_way:
         beat = under_way[config.run_id]
         return Run(member, config, "under way", f"step {beat['step']}/{beat['steps']}")
@@ -159,7 +174,6 @@ def estimate(
     study: Study,
     runs: list[Run],
     *,
-    runs_dir: str | Path = "runs",
     workers: int | None = None,
 ) -> Estimate:
     """Time and disk of the missing runs, from those that are there.
@@ -177,8 +191,8 @@ def estimate(
             dataset, model, loss = run.member.combination
             for key in ((dataset, model, loss), (dataset, model), ()):
                 rates.setdefault(key, []).append(per_step)
-            if len(sizes) < 20:  # folders of one study are alike
-                sizes.append(_size_mb(run_path(runs_dir, run.config)))
+            if run.folder is not None and len(sizes) < 20:  # folders of one study are alike
+                sizes.append(_size_mb(run.folder))
     work_s = 0.0
     missing = needed(runs)
     for run in missing:

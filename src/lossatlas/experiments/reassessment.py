@@ -18,7 +18,7 @@ from typing import Any
 
 import torch
 
-from lossatlas.experiments import provenance, tuning
+from lossatlas.experiments import provenance, tuning, versions
 from lossatlas.experiments.assessment import assess
 from lossatlas.experiments.components import build_loss_on, build_model_for, load_datasets
 from lossatlas.experiments.config import ConfigError, RunConfig
@@ -36,6 +36,7 @@ from lossatlas.experiments.record import (
     write_assessment,
 )
 from lossatlas.experiments.study import Combination, Member, Study
+from lossatlas.experiments.versions import changed_components, made_with
 
 #: What an evaluation writes; all else in a run folder is the training's.
 _OF_THE_EVALUATION = ("run.json", "per_image.parquet", "predictions.npz")
@@ -70,8 +71,6 @@ def reassess_run(
     record = read_run(folder)
     _require_same_network(folder, record)
     _require_same_data(folder, record, datasets)
-    # read before the work: the files may change under a process, the code that it has loaded does not
-    version = provenance.evaluation_version()
     device = OneProcess(accelerator, "32-true").fabric.device
     train_set = datasets["train"]
     model = build_model_for(config, train_set).to(device)
@@ -83,9 +82,8 @@ def reassess_run(
     with _threads(record["hardware"].get("threads")):
         found = assess(model, config, weight, datasets["val"], datasets["test"], device)
 
-    code = record.get("code") or {"training": record["code_version"]}
     record |= found.record
-    record["code"] = code | {"evaluation": version}
+    record["code"] = made_with(record["code"]) | {"evaluation": versions.EVALUATION}
     record["evaluated"] = {
         "utc": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         **provenance.commit(),
@@ -127,7 +125,7 @@ def _threads(count: int | None) -> Iterator[None]:
 
 def _require_same_network(folder: Path, record: Mapping[str, Any]) -> None:
     """Weights mean something in the network that they were trained in, and class weights in their loss."""
-    changed = [name for name in provenance.changed_components(record) if name in ("model", "loss")]
+    changed = [name for name in changed_components(record) if name in ("model", "loss")]
     if changed:
         raise ConfigError(
             f"{folder}: expected the code that the run was trained with, that of its {' and '.join(changed)} has "
@@ -157,7 +155,7 @@ def reassess_study(
     but: Collection[Member] = (),
     say: Callable[[str], None] = print,
 ) -> int:
-    """Judge the finished runs of a study again whose evaluation had other code than today's; those of both stages.
+    """Judge the finished runs of a study again whose evaluation had another version than today's; those of both stages.
 
     One process does it, a data set after the other. What is through stays, so that the same call goes on where one
     was stopped. Where the tuning's runs were judged, the learning rates are chosen anew.
@@ -179,14 +177,13 @@ def reassess_study(
     """
     with exclusive(runs_dir):
         restore_runs(runs_dir)
-        today = provenance.evaluation_version()
         wanted = [
             run
             for run in survey(study, runs_dir)
-            if run.record
+            if run.folder is not None
             and run.config is not None
             and run.member not in but
-            and (everything or run.record.get("code", {}).get("evaluation") != today)
+            and (everything or "evaluation" in changed_components(run.record))
         ]
         groups: dict[str, list[RunConfig]] = {}
         for run in wanted:

@@ -50,6 +50,7 @@ from lossatlas.experiments.record import (
     write_run,
 )
 from lossatlas.experiments.stopping import StopSignals
+from lossatlas.experiments.versions import component_versions, training_versions
 from lossatlas.metrics.overlap import ConfusionMatrix
 from lossatlas.metrics.thresholds import ThresholdSearch
 
@@ -320,8 +321,6 @@ def train_run(
         shutil.rmtree(partial_path(runs_dir, config), ignore_errors=True)
         return run_path(runs_dir, config)
     started, created = time.perf_counter(), datetime.datetime.now(datetime.UTC)
-    # read before the work: the files may change under a process, the code that it has loaded does not
-    versions, code_version = provenance.component_versions(config), provenance.code_version()
     processes = processes or OneProcess(accelerator, config.precision)
     fabric = processes.fabric
     if fabric.device.type == "cuda":
@@ -349,7 +348,7 @@ def train_run(
     checkpoints = Checkpoints(
         partial_path(runs_dir, config),
         {
-            "code": provenance.training_versions(config),
+            "code": training_versions(config),
             "data": [train_set.checksum, val_set.checksum],
             "device": fabric.device.type,
             "torch": str(torch.__version__),
@@ -402,8 +401,7 @@ def train_run(
                     "wall_s": round(checkpoints.elapsed_s + time.perf_counter() - started, 3),
                     "train_s": round(trained.train_s, 3),
                     "peak_memory_mb": round(provenance.peak_memory_mb(fabric.device), 1),
-                    "code_version": code_version,
-                    "code": versions,
+                    "code": component_versions(config),
                     "energy_j": provenance.energy_since(energy_before, fabric.device),
                     **provenance.commit(),
                     "packages": provenance.packages(),

@@ -15,11 +15,13 @@ import statistics
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from lossatlas.experiments.config import ConfigError
 from lossatlas.experiments.outcome import began
 from lossatlas.experiments.record import is_complete, read_run, run_path
+from lossatlas.experiments.recorded import Recorded
 from lossatlas.experiments.study import Combination, Study
 
 SCHEMA = 1
@@ -113,10 +115,19 @@ class Selection(Mapping[Combination, Choice]):
         return len(self.choices)
 
 
-def select(study: Study, runs_dir: str | Path = "runs") -> Selection:
+def select(
+    study: Study,
+    runs_dir: str | Path = "runs",
+    recorded: Mapping[str, Recorded] = MappingProxyType({}),
+) -> Selection:
     """Read the tuning runs of ``study`` and choose for each data set × model × loss.
 
     A combination that still lacks a tuning run has no choice: equal budgets for all, or none.
+
+    Args:
+        study: as read.
+        runs_dir: the folder of the run folders.
+        recorded: runs of committed records by run id, for those without a folder.
 
     Raises:
         ValueError: a record has no validation metrics, because older code made it.
@@ -124,10 +135,13 @@ def select(study: Study, runs_dir: str | Path = "runs") -> Selection:
     tried: dict[Combination, list[Tried]] = {}
     missing: dict[Combination, int] = {}
     for member, config in study.tuning_runs():
-        if not is_complete(runs_dir, config):
+        if is_complete(runs_dir, config):
+            record = read_run(run_path(runs_dir, config))
+        elif config.run_id in recorded:
+            record = recorded[config.run_id].record
+        else:
             missing[member.combination] = missing.get(member.combination, 0) + 1
             continue
-        record = read_run(run_path(runs_dir, config))
         tried.setdefault(member.combination, []).append(
             Tried(
                 config.optimizer,
@@ -135,7 +149,7 @@ def select(study: Study, runs_dir: str | Path = "runs") -> Selection:
                 config.seed,
                 validation_score(record, run_path(runs_dir, config)),
                 diverged=record["status"] != "completed",
-                constant=record["validation"].get("constant_dice", 0.0),
+                constant=record["validation"].get("constant_dice") or 0.0,
             )
         )
     choices = {
@@ -194,8 +208,14 @@ def write_selection(study: Study, selection: Selection, runs_dir: str | Path = "
     return path
 
 
-def read_selection(study: Study, runs_dir: str | Path = "runs") -> Selection | None:
+def read_selection(
+    study: Study,
+    runs_dir: str | Path = "runs",
+    recorded: Mapping[str, Recorded] = MappingProxyType({}),
+) -> Selection | None:
     """What the tuning chose; None where nothing is tuned.
+
+    Where the choice is not written down here and every tuning run has its record, it is made again from those.
 
     Raises:
         ConfigError: the tuning has not been evaluated yet, or by another version.
@@ -204,6 +224,9 @@ def read_selection(study: Study, runs_dir: str | Path = "runs") -> Selection | N
         return None
     path = selection_path(study, runs_dir)
     if not path.is_file():
+        selection = select(study, runs_dir, recorded) if recorded else None
+        if selection is not None and not selection.missing:
+            return selection
         raise ConfigError(
             f"study {study.study}: no learning rates chosen yet (expected {path}): "
             f"`lossatlas run {study.study}` trains the tuning runs and chooses"

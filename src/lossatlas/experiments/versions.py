@@ -1,0 +1,98 @@
+"""Which version of its code a run was made with: one number a component, raised when its results change.
+
+What a run computes is the contract, not how its code is written. A module may be renamed, moved or tidied: as long as
+the golden runs (``tests/experiments/test_golden_runs.py``: a few steps of every configuration that a committed study
+uses) end with the same bits, no number here changes and no record is stale. When they end with others, that test fails
+until the version of what has changed is raised here; then, and only then, the runs made before are stale.
+
+The numbers stand here and not beside the code that they speak of, so that a command that only compares them need not
+import torch.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from typing import Any, Final
+
+from lossatlas.experiments.config import RunConfig
+
+#: From initial weights to final weights: batches, augmentation, optimiser, schedule.
+TRAINING: Final = 1
+#: From final weights to the record: decision rules, metrics, calibration.
+EVALUATION: Final = 1
+#: The schemes of class weights.
+WEIGHTS: Final = 1
+#: By registry name; a component that is not listed has version 1.
+LOSSES: Final[Mapping[str, int]] = {}
+MODELS: Final[Mapping[str, int]] = {}
+DATA: Final[Mapping[str, int]] = {}
+
+#: Records made before components had versions carry hashes of their code. These are those of version 1.
+_HASHES: Final[Mapping[tuple[str, str], int]] = {
+    ("training", "4f4238ec25f6a544"): 1,
+    ("evaluation", "1e32189815a56766"): 1,
+    ("data", "8d16f394647bbcf0"): 1,  # digits
+    ("model", "67b7b18e9c75a119"): 1,  # unet
+    ("loss", "31dcf51b212420e9"): 1,  # ce
+    ("loss", "5f1ca557c6cb4123"): 1,  # focal
+    ("loss", "ea86fcd777506c12"): 1,  # dice, tversky
+    ("loss", "d8b936df944d22e2"): 1,  # lovasz_softmax
+}
+
+
+def training_versions(config: RunConfig) -> dict[str, int]:
+    """The versions that the weights of a run depend on, by component.
+
+    ``weights`` is among them where the run names a scheme of class weights, by its parameter or by its loss.
+    """
+    versions = {
+        "data": DATA.get(config.dataset, 1),
+        "model": MODELS.get(config.model, 1),
+        "loss": LOSSES.get(config.loss, 1),
+        "training": TRAINING,
+    }
+    if "class_weights" in config.loss_params or config.loss in ("weighted_ce", "weighted_dice"):
+        versions["weights"] = WEIGHTS
+    return versions
+
+
+def component_versions(config: RunConfig) -> dict[str, int]:
+    """:func:`training_versions`, and the version of the ``evaluation``."""
+    return {**training_versions(config), "evaluation": EVALUATION}
+
+
+def made_with(code: Mapping[str, Any] | None) -> dict[str, Any]:
+    """The versions that a record names, with hashes of published code turned into their version."""
+    return {kind: _HASHES.get((kind, value), value) for kind, value in (code or {}).items()}
+
+
+def changed_components(record: Mapping[str, Any]) -> list[str]:
+    """Which components had another version when the run was made, or last evaluated, than today.
+
+    Args:
+        record: of a run, with its ``config`` and ``code``. One that names no components is ``["code"]``.
+    """
+    made = made_with(record.get("code"))
+    if not made:
+        return ["code"]
+    today = component_versions(RunConfig.model_validate(record["config"]))
+    return [name for name, version in today.items() if made.get(name) != version]
+
+
+def mixed_components(records: Iterable[Mapping[str, Any]]) -> dict[str, dict[Any, int]]:
+    """Components of which some records were made with another version than others, with runs by version.
+
+    All runs share the training and the evaluation; the runs of one loss share that loss, and so for models and data
+    sets. Records without named components stand for themselves with the code as a whole.
+
+    Returns:
+        for instance ``{"loss dice": {1: 8, 2: 2}}``; empty where nothing is mixed.
+    """
+    versions: dict[str, Counter[Any]] = {}
+    for record in records:
+        for kind, version in (made_with(record.get("code")) or {"code": "unnamed"}).items():
+            name = record["config"].get("dataset" if kind == "data" else kind)
+            what = f"{kind} {name}" if kind in ("data", "model", "loss") else kind
+            versions.setdefault(what, Counter())[version] += 1
+    return {what: dict(found) for what, found in versions.items() if len(found) > 1}

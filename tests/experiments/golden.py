@@ -1,0 +1,214 @@
+"""Golden runs: five steps of every configuration that a committed study uses, and what they end with.
+
+``python tests/experiments/golden.py`` adds what is new to the table, and writes again what has another version than
+when it was written. Where bits have changed under the same version it writes nothing and says which number to raise
+in ``lossatlas.experiments.versions``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+
+from lossatlas import data
+from lossatlas.experiments import RunConfig, Study, load_study
+from lossatlas.experiments.components import load_datasets
+from lossatlas.experiments.provenance import _cpu_name
+from lossatlas.experiments.record import read_run
+from lossatlas.experiments.study import study_names
+from lossatlas.experiments.training import train_run
+from lossatlas.experiments.versions import component_versions
+
+ROOT = Path(__file__).resolve().parents[2]
+TABLE = Path(__file__).with_name("golden.json")
+#: On another processor, or with another torch, sums have other last digits, and five steps carry them on: the losses
+#: of the steps agree to this relative difference. Logits after so few steps do not: a bias before a batch normalisation
+#: has no gradient but rounding, which AdamW turns into whole steps.
+TOLERANCE = 1e-3
+STEPS = 5
+#: Images of each split: of the training split so many with foreground, then so many others.
+WITH_FOREGROUND, OTHERS = 8, 4
+
+
+@dataclass(frozen=True)
+class Golden:
+    """What a run of five steps ended with.
+
+    Attributes:
+        versions: of the components, when it was made.
+        weights, record: SHA-256 of the trained network, and of all that the evaluation found.
+        losses: of each step.
+    """
+
+    versions: dict[str, int]
+    weights: str
+    record: str
+    losses: list[float]
+
+    def is_near(self, other: Golden) -> bool:
+        """Whether both are one run on two machines."""
+        return len(self.losses) == len(other.losses) and bool(
+            np.allclose(self.losses, other.losses, rtol=TOLERANCE)
+        )
+
+
+def machine() -> str:
+    """What decides the last digits."""
+    return f"{_cpu_name()}, torch {torch.__version__}"
+
+
+def studies() -> list[str]:
+    """The committed studies whose results stand: those that were withdrawn prove nothing that must be kept."""
+    withdrawn = json.loads((ROOT / "results" / "withdrawn.json").read_text())["studies"]
+    return [name for name in study_names(ROOT / "workflow/studies") if name not in withdrawn]
+
+
+def load(name: str) -> Study:
+    """A committed study."""
+    return load_study(name, ROOT / "workflow/studies")
+
+
+def cases(study: Study) -> Iterator[tuple[str, RunConfig]]:
+    """Every loss × model × data set of a study with every optimiser, by name, for five steps at the first seed."""
+    optimizers = study.tuning.optimizer if study.tuning else [study.training.optimizer]
+    short = {"steps": STEPS, "evaluations": 1, "share_every": 2}
+    for combination in study.combinations():
+        for optimizer in optimizers:
+            values = study._what(combination) | study.training.model_dump()
+            values |= study._overrides(combination) | short
+            values |= {"optimizer": optimizer, "seed": study.seeds[0]}
+            yield f"{study.study}: {' · '.join(combination)} · {optimizer}", RunConfig(**values)
+
+
+def datasets_of(study: Study) -> dict[str, dict[str, Any]]:
+    """A few images of each data set of a study, by its parameters; without those that are not on this machine."""
+    found: dict[str, dict[str, Any]] = {}
+    for config in study.examples():
+        key = _key(config)
+        if key not in found and data.is_available(config.dataset, **config.dataset_params):
+            found[key] = {
+                split: _part(each, len(each.classes))
+                for split, each in load_datasets(config).items()
+            }
+    return found
+
+
+def _key(config: RunConfig) -> str:
+    return json.dumps([config.dataset, config.dataset_params], sort_keys=True)
+
+
+def _part(whole: Any, classes: int) -> Any:
+    counts = np.asarray(whole.image_counts())
+    rare = np.delete(counts, counts.sum(0).argmax(), axis=1).sum(1) > 0
+    chosen = [*np.flatnonzero(rare)[:WITH_FOREGROUND], *np.flatnonzero(~rare)[:OTHERS]]
+    return data.SegmentationDataset(
+        name=whole.name,
+        split=whole.split,
+        classes=whole.classes,
+        mode=whole.mode,
+        images=np.ascontiguousarray(whole.images[chosen]),
+        labels=np.ascontiguousarray(whole.labels[chosen]),
+        ids=[whole.ids[i] for i in chosen],
+        groups=[whole.groups[i] for i in chosen],
+        mean=whole.mean,
+        std=whole.std,
+        ignore_index=whole.ignore_index,
+        params=whole.params,
+    )
+
+
+def run(config: RunConfig, datasets: dict[str, Any]) -> Golden:
+    """Train and evaluate a case."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            made = train_run(config, datasets, runs_dir=folder, accelerator="cpu")
+            record = read_run(made)
+            network = torch.load(made / "last.ckpt", weights_only=True)["model"]
+            counts = pd.read_parquet(made / "per_image.parquet")
+            curves = pd.read_parquet(made / "curves.parquet")
+            with np.load(made / "predictions.npz") as saved:
+                predicted = saved["predictions"].tobytes()
+    finally:
+        torch.set_num_threads(before)
+    weights = hashlib.sha256()
+    for name, value in network.items():
+        weights.update(name.encode() + value.contiguous().numpy().tobytes())
+    evaluated = hashlib.sha256(predicted + counts.to_csv(index=False).encode())
+    found = {
+        name: record.get(name) for name in ("metrics", "rules", "calibration", "oracle", "reach")
+    }
+    evaluated.update(json.dumps(found, sort_keys=True).encode())
+    return Golden(
+        component_versions(config),
+        weights.hexdigest()[:16],
+        evaluated.hexdigest()[:16],
+        [float(f"{value:.6g}") for value in curves.loss_value],
+    )
+
+
+def read() -> tuple[str, dict[str, Golden]]:
+    """The machine of the committed table, and its cases."""
+    if not TABLE.is_file():
+        return machine(), {}
+    content = json.loads(TABLE.read_text())
+    return content["machine"], {name: Golden(**case) for name, case in content["cases"].items()}
+
+
+def verdict(before: Golden | None, now: Golden, same_machine: bool) -> str:
+    """``"equal"``, ``"new"``, ``"raised"`` (another version than in the table) or what is wrong."""
+    if before is None:
+        return "new"
+    if before.versions != now.versions:
+        return "raised"
+    if same_machine and before.weights != now.weights:
+        return (
+            "other weights under the same versions: raise that of the training, model, loss or data"
+        )
+    if same_machine and before.record != now.record:
+        return "another evaluation of the same weights under the same version: raise EVALUATION"
+    if not before.is_near(now):
+        return f"another run, beyond the tolerance of {TOLERANCE:g} between machines"
+    return "equal"
+
+
+def main() -> int:
+    """Bring the table up to date."""
+    of, table = read()
+    wrong, kept = [], {}
+    for name in studies():
+        study = load(name)
+        datasets = datasets_of(study)
+        for case, config in cases(study):
+            if _key(config) not in datasets:
+                if case in table:
+                    kept[case] = table[case]
+                continue
+            now = run(config, datasets[_key(config)])
+            found = verdict(table.get(case), now, of == machine())
+            if found not in ("equal", "new", "raised"):
+                wrong.append(f"{case}: {found}")
+            kept[case] = now
+    if wrong:
+        print("\n".join(wrong))
+        return 1
+    lines = [f"  {json.dumps(case)}: {json.dumps(asdict(kept[case]))}" for case in sorted(kept)]
+    body = ",\n".join(lines)
+    TABLE.write_text(f'{{"machine": {json.dumps(machine())},\n "cases": {{\n{body}\n}}}}\n')
+    print(f"{len(kept)} golden runs in {TABLE}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
