@@ -11,6 +11,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from lossatlas.commands import add_parsers
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Parse ``arguments`` (those of the process by default) and run the command; the exit status."""
@@ -132,6 +134,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     losses = commands.add_parser("losses", help="list the losses and their parameters")
     losses.set_defaults(run=_losses)
 
+    add_parsers(commands)
     given = parser.parse_args(arguments)
     return _reported(given)
 

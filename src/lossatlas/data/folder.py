@@ -169,6 +169,39 @@ def read_layout(root: Path) -> Layout:
     return layout
 
 
+def read_masks_layout(root: Path) -> Layout:
+    """List the masks of a folder that needs no images: those in ``masks``, else in ``root`` itself.
+
+    Each mask stands for its image too, so that ``pairs`` are all masks.
+
+    Raises:
+        DataError: no such folder, a faulty ``classes.yaml``, no mask, or two masks of one stem.
+    """
+    if not root.is_dir():
+        raise DataError(f"folder: expected a folder root={str(root)!r}, found none; correct root")
+    layout = Layout(root, {}, {}, settings=read_settings(root))
+    inside = root / "masks" if (root / "masks").is_dir() else root
+    if inside == root and (root / "images").is_dir():
+        raise DataError(f"folder: expected masks/ beside images/ in {root}, found none; add it")
+    for name in _files_below(inside, layout):
+        path = (inside / name).relative_to(root).as_posix()
+        stem = _stem_of(name, layout.settings.get("masks"))
+        if stem is None:
+            layout.unread.append(path)
+        elif stem in layout.masks:
+            layout.doubled.append(path)
+        else:
+            layout.masks[stem] = path
+    if not layout.masks:
+        raise DataError(
+            f"folder: expected masks in {inside}, got none of {', '.join(SUFFIXES)}; put them there"
+        )
+    layout.images = dict(layout.masks)
+    for fault in layout.faults():
+        raise fault
+    return layout
+
+
 def _files_below(folder: Path, layout: Layout) -> Iterator[str]:
     """Paths of all files relative to ``folder``, sorted; junk and linked folders are listed."""
     for here, folders, files in os.walk(folder):
@@ -483,32 +516,38 @@ class Bound(FolderDataset):
         self, base: Path, sample: Sample
     ) -> tuple[UInt8Array, tuple[str, ...]]:
         """Class indices (H, W), and what the reader notes of the file."""
-        path = base / sample.label
-        palette = self.layout.settings.get("palette")
-        values = self.layout.settings.get("values")
-        read = reading.read_mask(path, colours=palette is not None)
-        lossy = reading.is_lossy(path)
-        try:
-            if palette is not None:
-                labels = _by_palette(read.array, palette, self.classes, self.void, path)
-            elif values is not None:
-                labels = _by_value(read.array, values, self.classes, self.void, path)
-            else:
-                labels = imageio.check_mask(read.array, len(self.classes), self.void, path)
-        except DataError as error:
-            if not lossy:
-                raise
-            reason = str(error).removeprefix(f"{path}: ").split(";")[0]
-            raise DataError(
-                f"{path}: expected a lossless mask, got a JPEG, whose compression changes values "
-                f"({reason}); save the mask as PNG from its source"
-            ) from None
-        notes = (
-            (*read.notes, "mask is a JPEG, whose compression can move edges")
-            if lossy
-            else read.notes
-        )
-        return labels, notes
+        return read_labels(base / sample.label, self.layout.settings, self.classes, self.void)
+
+
+def read_labels(
+    path: Path, settings: Mapping[str, Any], classes: Sequence[str], void: int | None
+) -> tuple[UInt8Array, tuple[str, ...]]:
+    """Class indices (H, W) of a mask as ``classes.yaml`` means it, and what the reader notes.
+
+    Raises:
+        DataError: the file is damaged, or holds a value that is no class.
+    """
+    palette, values = settings.get("palette"), settings.get("values")
+    read = reading.read_mask(path, colours=palette is not None)
+    lossy = reading.is_lossy(path)
+    try:
+        if palette is not None:
+            labels = _by_palette(read.array, palette, classes, void, path)
+        elif values is not None:
+            labels = _by_value(read.array, values, classes, void, path)
+        else:
+            labels = imageio.check_mask(read.array, len(classes), void, path)
+    except DataError as error:
+        if not lossy:
+            raise
+        reason = str(error).removeprefix(f"{path}: ").split(";")[0]
+        raise DataError(
+            f"{path}: expected a lossless mask, got a JPEG, whose compression changes values "
+            f"({reason}); save the mask as PNG from its source"
+        ) from None
+    if lossy:
+        return labels, (*read.notes, "mask is a JPEG, whose compression can move edges")
+    return labels, read.notes
 
 
 def _listed(line: str, known: Mapping[str, str]) -> str:
