@@ -61,7 +61,6 @@ import pandas as pd
 from scipy import optimize, stats
 
 from lossatlas.analysis.counts import METRICS, class_metric, nanmean
-from lossatlas.analysis.records import Part
 from lossatlas.analysis.statistics import MIN_GROUPS, number
 
 #: With fewer seeds or clusters than this, quantiles are Student's and not the bootstrap's.
@@ -327,80 +326,6 @@ def _differences(
     ]
 
 
-def loss_differences(
-    part: Part,
-    metric: str = "foreground_dice",
-    *,
-    rule: str = "argmax",
-    pairs: Iterable[tuple[str, str]] | None = None,
-    against: str | None = None,
-    draws: int = 1000,
-    level: float = 0.95,
-    method: Method = "studentised",
-    rng: int = 0,
-) -> list[Difference]:
-    """`paired_differences` of a data set and model of a study, clustered by video or patient.
-
-    Parameters
-    ----------
-    part
-        The data set and model.
-    metric
-        A key of `counts.METRICS`.
-    rule
-        Decision rule of the counts: "argmax", "tuned" or "theory", where the records have it.
-    pairs
-        (first, second) labels; None: every pair, or those that `against` says.
-    against
-        A loss from which all others are told: every other loss minus this one.
-
-    A pair is compared on the seeds that both losses have. Other parameters as there.
-
-    Raises
-    ------
-    ValueError
-        As there; a pair with fewer than two seeds in common is named.
-    """
-    if metric not in METRICS:
-        raise ValueError(f"expected a metric of {', '.join(METRICS)}, got {metric!r}")
-    by_rule = part.by_rule | {"argmax": part.counts}
-    if rule not in by_rule:
-        raise ValueError(f"expected a rule of {', '.join(by_rule)}, got {rule!r}")
-    if against is not None:
-        if pairs is not None:
-            raise ValueError("expected pairs or against, got both")
-        _check_known(part.losses, [against])
-        pairs = [(loss, against) for loss in part.losses if loss != against]
-    chosen = _pairs(part.losses, pairs)
-    shared = {
-        pair: tuple(s for s in part.seeds[pair[0]] if s in set(part.seeds[pair[1]]))
-        for pair in chosen
-    }
-    found: dict[tuple[str, str], Difference] = {}
-    for seeds in dict.fromkeys(shared.values()):
-        mine = [pair for pair in chosen if shared[pair] == seeds]
-        if len(seeds) < 2:
-            raise ValueError(
-                f"{mine[0][0]} and {mine[0][1]}: expected at least 2 seeds in common, got "
-                f"{len(seeds)}; run more seeds or leave the pair out"
-            )
-        labels = [loss for loss in part.losses if any(loss in pair for pair in mine)]
-        rows = {loss: [part.seeds[loss].index(seed) for seed in seeds] for loss in labels}
-        results = paired_differences(
-            {loss: by_rule[rule][loss][rows[loss]] for loss in labels},
-            groups=part.groups,
-            metric=metric,
-            foreground=part.foreground,
-            pairs=mine,
-            draws=draws,
-            level=level,
-            method=method,
-            rng=rng,
-        )
-        found |= dict(zip(mine, results, strict=True))
-    return [found[pair] for pair in chosen]
-
-
 # ---------------------------------------------------------------- tests, and several of them
 
 
@@ -463,23 +388,6 @@ def _signed_ranks(differences: np.ndarray) -> float:
         ways = longer
     found = int(ranks[differences > 0].sum())
     return float(min(1.0, 2 * min(ways[: found + 1].sum(), ways[found:].sum())))
-
-
-def paired_equivalence(
-    first: Sequence[float] | np.ndarray, second: Sequence[float] | np.ndarray, margin: float
-) -> float:
-    """p-value of two one-sided paired t-tests: small where the mean difference is within ±margin.
-
-    The larger of the p-values of "mean ≤ −margin" and "mean ≥ margin" (Schuirmann 1987); as
-    `paired_test`, it takes the test set as given.
-    """
-    _check_margin(margin)
-    differences = _paired(first, second)
-    if _constant(differences):
-        return float(abs(differences[0]) >= margin)
-    above = stats.ttest_1samp(differences, -margin, alternative="greater").pvalue
-    below = stats.ttest_1samp(differences, margin, alternative="less").pvalue
-    return float(max(above, below))
 
 
 def verdict(
@@ -592,28 +500,6 @@ def minimum_detectable_effect(seeds: int, *, power: float = 0.8, alpha: float = 
 
 
 _power = power  # the function, where a parameter of the same name hides it
-
-
-def detectable_effects(
-    seeds: Iterable[int] = (3, 5, 8, 10, 20),
-    *,
-    power: float = 0.8,
-    alpha: float = 0.05,
-    deviation: float | None = None,
-) -> pd.DataFrame:
-    """`minimum_detectable_effect` for several numbers of seeds: columns seeds, effect_sd.
-
-    With `deviation`, the standard deviation of the paired difference over seeds in the metric's
-    unit, also the column effect in that unit.
-    """
-    counts = list(seeds)
-    effects = [minimum_detectable_effect(n, power=power, alpha=alpha) for n in counts]
-    frame = pd.DataFrame({"seeds": counts, "effect_sd": effects})
-    if deviation is not None:
-        if not (np.isfinite(deviation) and deviation > 0):
-            raise ValueError(f"expected a deviation above 0, got {deviation}")
-        frame["effect"] = frame.effect_sd * deviation
-    return frame
 
 
 # ---------------------------------------------------------------- inside
