@@ -529,6 +529,7 @@ def make_report_pages(jobs: int | None = None) -> list[Path]:
             del wanted[name]
             make_missing_page(name, f"`{table}` is not there: it has not been measured.", command)
     make_costs()
+    make_front()
     with ThreadPoolExecutor(jobs or os.cpu_count()) as pool:
         return list(pool.map(make, wanted, wanted.values()))
 
@@ -549,6 +550,16 @@ def make_costs(bench: str = "results/bench") -> list[Path]:
         made.append(GENERATED / f"{name}.md")
         _write_if_changed(made[-1], text)
     return made
+
+
+def make_front(results_dir: str | Path = "results") -> list[Path]:
+    """The numbers and the figures that the front page names, from the records of the study `begin`."""
+    from lossatlas.analysis import front
+
+    made = front.files(Path(results_dir) / "begin", GENERATED / "front")
+    for path, text in made.items():
+        _write_if_changed(Path(path), text)
+    return [Path(path) for path in made]
 
 
 def make_missing_page(name: str, why: str, command: str) -> Path:

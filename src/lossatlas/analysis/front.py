@@ -1,0 +1,234 @@
+"""The numbers and the figure of the front page, read from the records of the study `begin`.
+
+The sentences stand in ``book/intro.md`` and its translations; they name a number as ``{{ begin.… }}``.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from lossatlas.analysis import style
+from lossatlas.analysis.inference import Difference, loss_differences
+from lossatlas.analysis.records import Records, load
+from lossatlas.analysis.statistics import number
+
+#: The two last layers that the front page compares: the withdrawn one, and one that can answer.
+HEADS = {"gated": "relu4_zero", "open": "none4_prior"}
+#: Data set of the front page (3 % foreground), and the one that it leaves undecided (0.1 %).
+PLACE, RARE = "pi3", "pi01"
+#: The figure's words; a language without a font here takes the English ones.
+WORDS: dict[str, dict[str, Any]] = {
+    "en": {
+        "gated": "ReLU, 4 channels, bias 0",
+        "open": "no activation, prior bias",
+        "points": ["CE\nat ½", "CE at its\nthreshold", "Dice\nat ½"],
+        "axis": "test Dice",
+        "note": "{lost} of {seeds} find\nnothing at ½",
+    },
+    "es": {
+        "gated": "ReLU, 4 canales, sesgo 0",
+        "open": "sin activación, sesgo a priori",
+        "points": ["EC\nen ½", "EC con su\numbral", "Dice\nen ½"],
+        "axis": "Dice de prueba",
+        "note": "{lost} de {seeds} no\nencuentran nada en ½",
+    },
+    "fr": {
+        "gated": "ReLU, 4 canaux, biais 0",
+        "open": "sans activation, biais a priori",
+        "points": ["EC\nà ½", "EC à son\nseuil", "Dice\nà ½"],
+        "axis": "Dice de test",
+        "note": "{lost} sur {seeds} ne\ntrouvent rien à ½",
+    },
+}
+_SCORES = {"half": "foreground_dice", "tuned": "foreground_dice_tuned"}
+
+
+class FrontError(ValueError):
+    """The records no longer support a sentence of the front page: says which."""
+
+
+def numbers(records: str | Path) -> dict[str, Any]:
+    """Every number of the front page as text, nested as the pages name them.
+
+    Args:
+        records: folder of the records of the study `begin`.
+
+    Returns:
+        how many ``runs``, ``planned``, ``seeds`` and ``steps``; and for each last layer of `HEADS` the losses'
+        medians, their counts, and Dice minus cross-entropy with its interval.
+
+    Raises:
+        FrontError: a sentence of the page would be false.
+    """
+    study = load(records)
+    runs = study.runs
+    found: dict[str, Any] = {
+        "runs": str(len(runs)),
+        "planned": str(len(runs) + study.missing_runs),
+        "steps": str(study.study["steps"]),
+    }
+    for name, model in HEADS.items():
+        here = runs[runs.model == model]
+        found[name] = {
+            loss: _medians(part) for loss, part in here[here.dataset == PLACE].groupby("loss")
+        }
+        found[name]["rare"] = {
+            loss: _medians(part) for loss, part in here[here.dataset == RARE].groupby("loss")
+        }
+        for rule, label in (("argmax", "half"), ("tuned", "tuned")):
+            found[name][f"dice_minus_ce_{label}"] = _told(difference(study, model, rule))
+    found["seeds"] = found["open"]["ce"]["trainings"]
+    _require(study)
+    return found
+
+
+def difference(study: Records, model: str, rule: str) -> Difference:
+    """Dice minus cross-entropy at 3 % foreground under one last layer, paired by seed and image."""
+    (part,) = (each for each in study.parts if (each.dataset, each.model) == (PLACE, model))
+    return loss_differences(part, rule=rule, pairs=[("dice", "ce")])[0]
+
+
+def seeds_table(records: str | Path) -> pd.DataFrame:
+    """A row for each last layer of `HEADS` and seed: Dice of cross-entropy at ½ and at its threshold, and of Dice at ½.
+
+    Columns: ``head``, ``seed``, ``ce at ½``, ``ce tuned``, ``dice``; test Dice at 3 % foreground.
+    """
+    runs = pd.read_parquet(Path(records) / "runs.parquet")
+    runs = runs[runs.dataset == PLACE]
+    rows = []
+    for head, model in HEADS.items():
+        of = {
+            loss: part.set_index("seed") for loss, part in runs[runs.model == model].groupby("loss")
+        }
+        shared = of["ce"].index.intersection(of["dice"].index)
+        rows.append(
+            pd.DataFrame(
+                {
+                    "head": head,
+                    "seed": shared,
+                    "ce at ½": of["ce"].loc[shared, "foreground_dice"].to_numpy(),
+                    "ce tuned": of["ce"].loc[shared, "foreground_dice_tuned"].to_numpy(),
+                    "dice": of["dice"].loc[shared, "foreground_dice"].to_numpy(),
+                }
+            )
+        )
+    return pd.concat(rows, ignore_index=True)
+
+
+def figure(table: pd.DataFrame, language: str = "en", *, dark: bool = False) -> Figure:
+    """A line a seed: cross-entropy at ½ → at its threshold → Dice, a panel for each last layer.
+
+    Args:
+        table: as `seeds_table` makes it.
+        language: a key of `WORDS`.
+        dark: light ink, for a dark page.
+    """
+    words, ink = WORDS[language], "#E8E8E8" if dark else "#1A1A1A"
+    style.set_theme()
+    inked = ("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color")
+    settings: Any = dict.fromkeys(inked, ink)
+    settings |= {"grid.color": "#555555" if dark else "#DDDDDD", "axes.facecolor": "none"}
+    dice = "#FF8A3D" if dark else style.loss_colour("dice")
+    with mpl.rc_context(settings):
+        drawn, axes = plt.subplots(1, 2, figsize=(7.2, 3.3), sharey=True, constrained_layout=True)
+        drawn.patch.set_alpha(0)
+        for axis, (head, rows) in zip(axes, table.groupby("head", sort=False), strict=True):
+            seeds = len(rows)
+            places = np.arange(3)[:, None] + np.linspace(-0.09, 0.09, seeds)  # seeds side by side
+            values = rows[["ce at ½", "ce tuned", "dice"]].to_numpy().T  # (3, seeds)
+            lost = values[0] == 0
+            axis.plot(places[:, ~lost], values[:, ~lost], color=ink, lw=1, alpha=0.4, zorder=1)
+            axis.plot(places[:, lost], values[:, lost], color=ink, lw=2, zorder=1)
+            for place, colour, shape in ((0, ink, "o"), (1, ink, "o"), (2, dice, "s")):
+                face = "none" if place == 0 else colour
+                axis.scatter(
+                    places[place], values[place], 30, face, shape, edgecolors=colour, zorder=2
+                )
+            if lost.any():
+                axis.text(1.28, 0.17, words["note"].format(lost=lost.sum(), seeds=seeds), va="top")
+            axis.set_xticks(range(3), words["points"])
+            axis.set(title=words[str(head)], xlim=(-0.35, 2.35), ylim=(-0.04, 1))
+        axes[0].set_ylabel(words["axis"])
+    return drawn
+
+
+def files(records: str | Path, folder: str | Path) -> dict[str, str]:
+    """``numbers.json`` and the figure in every language, light and dark, as text by path.
+
+    Nothing is written here: the caller writes what differs, so that unchanged pages are not built again.
+    """
+    folder = Path(folder)
+    found = numbers(records)
+    made = {str(folder / "numbers.json"): json.dumps(found, ensure_ascii=False, indent=1) + "\n"}
+    table = seeds_table(records)
+    for language in WORDS:
+        for shade in ("light", "dark"):
+            drawn, text = figure(table, language, dark=shade == "dark"), io.StringIO()
+            drawn.savefig(text, format="svg", metadata={"Date": None})
+            plt.close(drawn)
+            made[str(folder / f"seeds_{language}_{shade}.svg")] = text.getvalue()
+    return made
+
+
+def _medians(runs: pd.DataFrame) -> dict[str, str]:
+    dead = runs[runs.foreground_dice == 0]
+    found = {name: f"{runs[column].median():.3f}" for name, column in _SCORES.items()}
+    return found | {
+        "trainings": str(len(runs)),
+        "began": str(int(runs.began.sum())),
+        "nothing_at_half": str(len(dead)),
+        "rescued": str(int(dead.began.sum())),
+        "calibration": f"{runs.ece_foreground.median():.2f}",
+    }
+
+
+def _told(found: Difference) -> str:
+    low, high = found.interval(found.level)
+    return (
+        f"{number(found.estimate, sign=True)} [{number(low, sign=True)}, {number(high, sign=True)}]"
+    )
+
+
+def _require(study: Records) -> None:
+    """What the sentences of the page rest on; a record that contradicts one stops the build."""
+    of = {
+        key: part
+        for key, part in study.runs[study.runs.dataset == PLACE].groupby(["model", "loss"])
+    }
+    gated, answering = ((of[HEADS[name], "ce"], of[HEADS[name], "dice"]) for name in HEADS)
+    margin = float(study.study["smallest_effect"])
+    sentences = {
+        "with a last layer that can answer the tuned losses differ by less than the smallest effect": (
+            abs(difference(study, HEADS["open"], "tuned").estimate) < margin
+        ),
+        "with a last layer that can answer every training begins": all(
+            runs.began.all() and (runs.foreground_dice > 0).all() for runs in answering
+        ),
+        "behind the ReLU some trainings of cross-entropy find nothing at ½, and none of Dice": (
+            (gated[0].foreground_dice == 0).any() and (gated[1].foreground_dice > 0).all()
+        ),
+        "of these some come back at their threshold": (
+            gated[0][gated[0].foreground_dice == 0].foreground_dice_tuned.max() > 0.5
+        ),
+        "cross-entropy's probabilities on the foreground are better calibrated": (
+            answering[0].ece_foreground.median() < answering[1].ece_foreground.median()
+        ),
+        "behind the ReLU more than one training of Lovász-softmax does not begin": (
+            (~of[HEADS["gated"], "lovasz_softmax"].began.astype(bool)).sum() > 1
+        ),
+    }
+    wrong = [sentence for sentence, holds in sentences.items() if not holds]
+    if wrong:
+        raise FrontError(
+            f"{study.folder}: the records contradict the front page, which says: {'; '.join(wrong)}. "
+            "Correct book/intro.md and its translations, then the check in lossatlas.analysis.front"
+        )

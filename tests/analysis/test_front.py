@@ -1,0 +1,60 @@
+"""The front page: its numbers come from the records, and its sentences stop the build when they are false."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from lossatlas.analysis import front
+from lossatlas.analysis.records import load
+
+ROOT = Path(__file__).resolve().parents[2]
+RECORDS = ROOT / "results" / "begin"
+PAGES = ("intro", "es", "fr", "zh", "decision_guide")
+
+
+def test_the_medians_and_counts_are_those_of_the_runs() -> None:
+    runs = pd.read_parquet(RECORDS / "runs.parquet")
+    runs = runs[(runs.dataset == "pi3") & (runs.model == "relu4_zero") & (runs.loss == "ce")]
+    found = front.numbers(RECORDS)["gated"]["ce"]
+    assert found["trainings"] == str(len(runs))
+    assert float(found["half"]) == pytest.approx(np.median(runs.foreground_dice), abs=6e-4)
+    assert found["nothing_at_half"] == str(sum(runs.foreground_dice == 0))
+
+
+def test_the_difference_between_the_losses_is_the_mean_over_the_seeds() -> None:
+    table = front.seeds_table(RECORDS)
+    answering = table[table["head"] == "open"]
+    found = front.numbers(RECORDS)["open"]["dice_minus_ce_half"]
+    shown = float(found.split(" ")[0].replace("\N{MINUS SIGN}", "-"))
+    assert shown == pytest.approx((answering["dice"] - answering["ce at ½"]).mean(), abs=6e-4)
+
+
+def test_records_that_contradict_a_sentence_of_the_page_stop_the_build() -> None:
+    study = load(RECORDS)
+    lost = (study.runs.model == "none4_prior") & (study.runs.loss == "ce")
+    runs = study.runs.assign(foreground_dice=study.runs.foreground_dice.mask(lost, 0.0))
+    with pytest.raises(front.FrontError, match="every training begins"):
+        front._require(dataclasses.replace(study, runs=runs))
+
+
+def test_the_figure_draws_a_line_for_each_seed_of_each_head() -> None:
+    table = front.seeds_table(RECORDS)
+    for language in front.WORDS:
+        drawn = front.figure(table, language)
+        lines = [len(axis.lines) for axis in drawn.axes]
+        assert lines == list(table.groupby("head", sort=False).size())
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_no_result_is_typed_by_hand(name: str) -> None:
+    text = (ROOT / "book" / f"{name}.md").read_text(encoding="utf-8")
+    typed = re.findall(r"\d[.,]\d{2,}", re.sub(r"\{\{.*?\}\}", "", text))
+    # 0.01 is the smallest effect of the study's file; 0.02 is the example of an exercise
+    assert [value for value in typed if value.replace(",", ".") not in ("0.01", "0.02")] == []
+    assert "{{" in text
