@@ -17,7 +17,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from lossatlas.analysis import style
-from lossatlas.analysis.inference import Difference, loss_differences
+from lossatlas.analysis.inference import Difference, paired_differences
 from lossatlas.analysis.records import Records, load
 from lossatlas.analysis.statistics import number
 
@@ -94,7 +94,15 @@ def numbers(records: str | Path) -> dict[str, Any]:
 def difference(study: Records, model: str, rule: str) -> Difference:
     """Dice minus cross-entropy at 3 % foreground under one last layer, paired by seed and image."""
     (part,) = (each for each in study.parts if (each.dataset, each.model) == (PLACE, model))
-    return loss_differences(part, rule=rule, pairs=[("dice", "ce")])[0]
+    shared = [seed for seed in part.seeds["dice"] if seed in part.seeds["ce"]]
+    counts = {
+        loss: part.by_rule[rule][loss][[part.seeds[loss].index(seed) for seed in shared]]
+        for loss in ("dice", "ce")
+    }
+    (found,) = paired_differences(
+        counts, groups=part.groups, metric="foreground_dice", foreground=part.foreground
+    )
+    return found
 
 
 def seeds_table(records: str | Path) -> pd.DataFrame:
