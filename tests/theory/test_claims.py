@@ -21,7 +21,7 @@ from lossatlas.theory import (
     weighting,
 )
 from lossatlas.theory.ledger import LedgerError
-from lossatlas.theory.verdict import Verdict, settled, settles
+from lossatlas.theory.verdict import Verdict, noted, notes, settled, settles
 
 
 @pytest.fixture(scope="module")
@@ -72,6 +72,31 @@ def test_a_claim_cannot_be_settled_twice() -> None:
     ledger.all_verdicts("no such folder")
     with pytest.raises(ValueError, match="settled twice"):
         settles(46)(lambda: Verdict("true", ""))
+
+
+def test_a_note_on_an_experiment_stands_beside_its_verdict_and_changes_none() -> None:
+    claim = next(claim for claim in ledger.load()[1] if claim.id == "19")
+    verdict = ledger.verdict_of(claim, "no such folder")
+    assert verdict.verdict == "awaiting" and "dynamics" in verdict.because
+    note = ledger.note_of(claim)
+    assert "gradient" in note and "no answer to it" in note
+    entry = ledger.entry(claim, verdict)
+    assert f"without training: {note}" in entry and "(#shown-19)" in entry
+    (shown,) = (block for block in ledger.settle(19).data.split("(shown-") if block)
+    assert note in shown and "Awaiting" not in shown  # a chapter reads no records
+
+
+def test_every_note_belongs_to_an_experiment_with_a_chapter(verdicts: dict[str, Verdict]) -> None:
+    known = {c.id for c in ledger.load()[1] if c.kind == "experiment" and c.chapter}
+    assert set(noted()) == known
+    with pytest.raises(ValueError, match="two notes"):
+        notes(19)(lambda: "")
+
+
+def test_a_chapter_without_its_note_is_refused() -> None:
+    claim = next(claim for claim in ledger.load()[1] if claim.id == "7")
+    with pytest.raises(LedgerError, match="no function notes"):
+        ledger.note_of(dataclasses.replace(claim, chapter="atlas"))
 
 
 def test_an_unknown_verdict_is_refused() -> None:

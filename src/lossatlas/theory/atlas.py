@@ -16,7 +16,7 @@ from lossatlas import losses
 from lossatlas.theory.check import Array, autograd
 from lossatlas.theory.forms import FORMS, TwoChannels
 from lossatlas.theory.symbols import A, I, S, T, alpha, beta, n, p, pi, q, t
-from lossatlas.theory.verdict import Verdict, decide, settles
+from lossatlas.theory.verdict import Verdict, decide, notes, settles
 
 #: The losses with a closed form that holds for a constant prediction on hard labels.
 SHARE_FORMS = (
@@ -258,18 +258,22 @@ def averaging_both_classes() -> Verdict:
     )
 
 
-@settles(19)
-def easy_negatives_dominate() -> Verdict:
-    """CE's share is π at q = ½ and exactly ½ at q = π."""
+@notes(19)
+def easy_negatives_in_the_gradient() -> str:
+    """CE's share of the gradient is π at q = ½ and exactly ½ at q = π.
+
+    Raises:
+        ClosedFormError: one of the two is not so.
+    """
+    from lossatlas.theory.calculus import prove_equal
+
     expression = published_forms()["ce"]
-    at_half = sp.simplify(expression.subs(q, sp.Rational(1, 2)) - pi)
-    at_prior = sp.simplify(expression.subs(q, pi) - sp.Rational(1, 2))
-    return Verdict(
-        "conditional" if at_half == 0 and at_prior == 0 else "false",
-        "The foreground's share of cross-entropy's gradient is exactly π at q = ½, but exactly ½ "
-        "once the network answers the prior, q = π, as prior-bias initialisation does at once.",
-        "True at the start from q = ½; no longer once q has fallen to π. The claim speaks of the value "
-        "of the loss during training: that takes runs, and is open.",
+    prove_equal(expression.subs(q, sp.Rational(1, 2)), pi, "share of ce at q = ½")
+    prove_equal(expression.subs(q, pi), sp.Rational(1, 2), "share of ce at q = π")
+    return (
+        "The foreground's share of cross-entropy's *gradient* is exactly π at q = ½, and exactly ½ once "
+        "the network answers the prior, q = π. The claim is about the value of the loss: this is no "
+        "answer to it."
     )
 
 

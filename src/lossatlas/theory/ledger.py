@@ -24,7 +24,7 @@ import pandas as pd
 import yaml
 from IPython.display import Markdown
 
-from lossatlas.theory.verdict import Verdict, settled
+from lossatlas.theory.verdict import Verdict, noted, settled
 
 #: The modules whose functions settle claims.
 CHAPTERS = (
@@ -161,14 +161,36 @@ def verdict_of(claim: Claim, results_dir: str | Path = "results") -> Verdict:
     Raises:
         LedgerError: nothing settles the claim, or a record does not have the form it should.
     """
-    for module in CHAPTERS:
-        importlib.import_module(f"lossatlas.theory.{module}")
+    _import_chapters()
     if claim.kind == "experiment":
         return _from_records(claim, Path(results_dir))
     try:
         return settled()[claim.id]()
     except KeyError:
         raise LedgerError(f"claim {claim.id}: no function settles it") from None
+
+
+def note_of(claim: Claim) -> str:
+    """What a computation adds to a claim that training settles; empty where nothing is computed.
+
+    Raises:
+        LedgerError: the claim names a chapter, and no function there notes anything.
+    """
+    if claim.kind != "experiment" or not claim.chapter:
+        return ""
+    _import_chapters()
+    try:
+        return noted()[claim.id]()
+    except KeyError:
+        raise LedgerError(
+            f"claim {claim.id}: no function notes what the chapter {claim.chapter!r} shows; "
+            "expected one with `@notes`, or no `chapter`"
+        ) from None
+
+
+def _import_chapters() -> None:
+    for module in CHAPTERS:
+        importlib.import_module(f"lossatlas.theory.{module}")
 
 
 def _from_records(claim: Claim, results_dir: Path) -> Verdict:
@@ -265,17 +287,23 @@ def _quote(claim: Claim) -> str:
 
 
 def settle(*ids: int | str) -> Markdown:
-    """Verdicts for a chapter, each with the anchor ``shown-N`` that the ledger links to."""
+    """Verdicts for a chapter, each with the anchor ``shown-N`` that the ledger links to.
+
+    A claim that training settles shows what the chapter adds to it; its verdict stands in the ledger.
+    """
     by_id = {claim.id: claim for claim in load()[1]}
     blocks = []
     for name in map(str, ids):
         claim = by_id[name]
-        verdict = verdict_of(claim)
-        condition = f" *{verdict.condition}*" if verdict.condition else ""
+        if claim.kind == "experiment":
+            said = f"**Only training can settle it** (study `{claim.study}`). {note_of(claim)}"
+        else:
+            verdict = verdict_of(claim)
+            condition = f" *{verdict.condition}*" if verdict.condition else ""
+            said = f"**{verdict.verdict.capitalize()}.** {verdict.because}{condition}"
         blocks.append(
             f"(shown-{name.lower()})=\n"
-            f"**[Claim {name}](#claim-{name.lower()}).** {claim.claim}\n\n"
-            f"**{verdict.verdict.capitalize()}.** {verdict.because}{condition}"
+            f"**[Claim {name}](#claim-{name.lower()}).** {claim.claim}\n\n{said}"
         )
     return Markdown("\n\n".join(blocks))
 
@@ -306,11 +334,14 @@ def entry(claim: Claim, verdict: Verdict, added: Sequence[str] = ()) -> str:
         lines += [f"Prediction, written down beforehand: {claim.prediction}", ""]
     if claim.recorded and claim.recorded != verdict.verdict:
         lines += [f"**An earlier verification noted “{claim.recorded}”.**", ""]
+    note = note_of(claim)
+    if note:
+        lines += [f"What can be computed without training: {note}", ""]
     for line in added:
         lines += [line, ""]
-    if claim.kind != "experiment":
+    if claim.chapter:
         lines += [f"[The cell that shows it](#shown-{name})", ""]
-    elif verdict.verdict not in ("awaiting", "withdrawn"):
+    if claim.kind == "experiment" and verdict.verdict not in ("awaiting", "withdrawn"):
         lines += [f"{{doc}}`The study that settles it <{claim.study}>`", ""]
     return "\n".join([*lines, "::::"])
 

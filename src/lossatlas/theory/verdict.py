@@ -47,6 +47,31 @@ def settles(*claims: int | str) -> Callable[[Callable[[], Verdict]], Callable[[]
     return register
 
 
+_NOTED_BY: dict[str, Callable[[], str]] = {}
+
+
+def notes(*claims: int | str) -> Callable[[Callable[[], str]], Callable[[], str]]:
+    """Registers what a computation adds to a claim that only training can settle, by the claim's id.
+
+    The function returns Markdown. It is no verdict, and it changes none.
+    """
+
+    def register(function: Callable[[], str]) -> Callable[[], str]:
+        once = cache(function)
+        for claim in claims:
+            if str(claim) in _NOTED_BY:
+                raise ValueError(f"claim {claim} has two notes: {function.__name__}")
+            _NOTED_BY[str(claim)] = once
+        return once
+
+    return register
+
+
+def noted() -> dict[str, Callable[[], str]]:
+    """Every registered note by the claim's id."""
+    return dict(_NOTED_BY)
+
+
 def settled() -> dict[str, Callable[[], Verdict]]:
     """Every registered function by the claim's id."""
     return dict(_SETTLED_BY)
