@@ -138,7 +138,7 @@ def test_what_a_withdrawn_study_said_settles_nothing(tmp_path: Path) -> None:
     claims = {claim.id: claim for claim in ledger.load()[1]}
     (tmp_path / "imbalance").mkdir()
     record = {"verdict": "false", "because": "Δ.", "condition": ""}
-    content = {"schema": 1, "verdicts": {"7": record, "8": record, "13": record}}
+    content = {"schema": 1, "verdicts": {"7": record, "8": record, "27": record}}
     (tmp_path / "imbalance/verdicts.json").write_text(json.dumps(content), encoding="utf-8")
     withdrawn = {
         "schema": 1,
@@ -149,7 +149,7 @@ def test_what_a_withdrawn_study_said_settles_nothing(tmp_path: Path) -> None:
     (tmp_path / "withdrawn.json").write_text(json.dumps(withdrawn), encoding="utf-8")
     verdict = ledger.verdict_of(claims["7"], tmp_path)
     assert verdict.verdict == "withdrawn" and "2026-11-27" in verdict.because
-    assert ledger.verdict_of(claims["13"], tmp_path).verdict == "false"  # it is not named
+    assert ledger.verdict_of(claims["27"], tmp_path).verdict == "false"  # it is not named
     (line,) = ledger.further(claims["8"], tmp_path)
     assert "is withdrawn since 2026-11-27" in line and "Δ" not in line
     entry = ledger.entry(claims["7"], verdict)

@@ -416,27 +416,6 @@ def _inverse_frequency(study: Imbalance, inverse: str, focal: str) -> Finding:
     return Finding(said, because, condition, checks)
 
 
-def _solved(study: Imbalance, dice: str) -> Finding:
-    """23: … so imbalance is solved: Dice's own Dice does not fall with the fraction."""
-    first, *rest = study.fractions
-    if not rest:
-        raise NotThere("there is one fraction only")
-    half, tuned = (
-        negated(ahead([(at.text, study.fall(dice, first, at, rule)) for at in rest], study.margin))
-        for rule in ("argmax", "tuned")
-    )
-    because = (
-        f"Test Dice of `{dice}` at {first.text} of foreground minus that at smaller fractions, at ½: "
-        f"{ends(half)}; at tuned thresholds: {ends(tuned)} ({_n(study)})."
-    )
-    checks = {
-        f"the Dice of `{dice}` does not fall {RULE_NAMES[rule]}": found
-        for rule, found in (("argmax", half), ("tuned", tuned))
-    }
-    condition = _by_rule(half, tuned, "no fall", "a fall")
-    return Finding(combined([*half, *tuned]), because, condition, checks)
-
-
 def _the_way_to_go(study: Imbalance, ce: str) -> Finding:
     """27: cross-entropy is definitely the way to go."""
     by_rule = {
@@ -546,18 +525,17 @@ _CLAIMS: dict[str, tuple[tuple[str, ...], _Judge]] = {
     "7": (("dice", "ce"), _better_by_design),
     "8": (("weighted_ce", "ce"), _simply_a_factor),
     "18": (("focal+weights", "focal"), _inverse_frequency),
-    "23": (("dice",), _solved),
     "27": (("ce", _ALL), _the_way_to_go),
 }
 
 #: Claims that the ledger settles by computation, and to which these records add.
-_SUPPLEMENTS = ("8", "23", "24")
+_SUPPLEMENTS = ("8", "24")
 
 #: Claims that await such a study and that its records cannot settle.
 _CANNOT = {
-    "13": (
-        "The records have validation at ½ several times in a training and at the tuned threshold at its "
-        "end alone: which checkpoint the tuned threshold would have chosen they do not say."
+    "23": (
+        "Dice also falls because rarer foreground means fewer objects to learn from and more distractors "
+        "for each. It takes a fixed number of objects, and the best Dice that is possible beside each loss."
     ),
 }
 

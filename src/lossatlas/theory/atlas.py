@@ -277,21 +277,19 @@ def easy_negatives_in_the_gradient() -> str:
     )
 
 
-@settles(23)
-def background_is_ignored() -> Verdict:
+@notes(23)
+def background_is_not_ignored() -> str:
     """True negatives are absent from the formula; the background's gradient is not 0."""
     foreground, background = (
         float(part.subs({pi: 0.01, q: 0.5, n: 2000})) for part in parts("dice")
     )
-    zero = background == 0.0
-    return decide(
-        zero,
-        "Dice does not count true negatives, but a background pixel's probability enters S: at "
-        f"π = 1 %, q = ½ the background carries {100 * background / (foreground + background):.1f} % "
-        f"of the gradient. Averaged over both classes the share of the foreground falls to "
-        f"{100 * float(share_values('mean_dice', 0.01, 0.5, 2000)):.1f} %, so imbalance is not solved "
-        "by the formula as such.",
-        "True negatives are indeed absent; the rest does not follow.",
+    return (
+        "The first half of the sentence is false. Dice does not count true negatives, but a background "
+        "pixel's probability enters S: at π = 1 %, q = ½ the background carries "
+        f"{100 * background / (foreground + background):.1f} % of the gradient. Averaged over both "
+        "classes the foreground's share falls to "
+        f"{100 * float(share_values('mean_dice', 0.01, 0.5, 2000)):.1f} %. Whether imbalance is *solved* "
+        "takes trainings: Dice beside the best Dice that is possible, at a fixed number of objects."
     )
 
 
