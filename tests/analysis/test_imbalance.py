@@ -143,14 +143,12 @@ def test_one_seed_has_values_and_no_interval(told):
     assert answer.count("too few seeds to say which loss wins") == 2 and "nan" not in answer
     assert "too few seeds to say which others are behind" in sentences.by_fraction(study)
     assert "(no interval: 1 seed)" in sentences.by_fraction(study)
-    assert isinstance(figures.ranks(study, "argmax"), Missing)
     assert isinstance(tables.agreement(study), Missing) and sentences.agreement(study) == ""
 
 
 def test_a_study_of_one_fraction_is_reported(told):
     study = told(cases.only_a_threshold, cases.all_alike, fractions=(0.01,))
     assert sentences.agreement(study) == "" and isinstance(tables.agreement(study), Missing)
-    assert isinstance(figures.ranks(study, "tuned"), Missing)
     assert "`ce` is behind at 1\xa0%" in sentences.answer(study)
     assert {outcome.outcome for outcome in judge(study) if outcome.claim in "37"} == {"held"}
 
@@ -644,20 +642,6 @@ def test_an_order_that_carries_over_is_told_from_one_that_turns_round(told):
     assert "6 losses at 30\xa0% and at 1\xa0% is −1.000" in text and "ρ −1.000" in text
 
 
-def test_mean_ranks_are_those_of_the_runs(told):
-    drawing = figures.ranks(told(by_name), "tuned")
-    rows = dict(re.findall(r"(\w+) (\d\.\d\d)", drawing.alt.split("Not told")[0]))
-    # rank 1 is best: place 5 is first twice of three times
-    assert {loss: float(rank) for loss, rank in rows.items()} == pytest.approx(
-        {
-            loss: (2 * (6 - place) + (place + 1)) / 3
-            for place, loss in enumerate(sorted(cases.LOSSES))
-        },
-        abs=0.01,
-    )
-    assert "the 3 fractions, each with the mean over 8 seeds" in drawing.caption
-
-
 # ---------------------------------------------------------------- training
 
 
@@ -709,7 +693,6 @@ FIGURES = [
     figures.gradient_share,
     lambda study: figures.curves(study, study.fractions[-1]),
     lambda study: figures.improvement(study, "ce"),
-    lambda study: figures.ranks(study, "argmax"),
 ]
 
 

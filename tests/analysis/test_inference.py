@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import itertools
 import math
 import time
 
@@ -20,7 +19,6 @@ from lossatlas.analysis.inference import (
     holm,
     minimum_detectable_effect,
     paired_differences,
-    paired_test,
     power,
     verdict,
     verdicts,
@@ -185,31 +183,6 @@ def test_seeds_all_alike_leave_the_t_test_of_the_clusters():
     theirs = stats.ttest_1samp(of_videos, 0)
     assert got.p_value() == pytest.approx(theirs.pvalue)
     assert (got.low, got.high) == pytest.approx(tuple(theirs.confidence_interval(0.95)))
-
-
-def test_paired_tests_are_scipys():
-    rng = np.random.default_rng(5)
-    a, b = rng.normal(0.5, 0.1, (2, 9))
-    assert paired_test(a, b) == pytest.approx(stats.ttest_rel(a, b).pvalue)
-    assert paired_test(a, b, "wilcoxon") == pytest.approx(stats.wilcoxon(a, b).pvalue)
-    assert paired_test(a, a) == paired_test(a, a, "wilcoxon") == 1.0
-    assert paired_test(a + 0.25, a) == 0.0
-
-
-def test_wilcoxons_signed_ranks_are_exact_with_ties_too():
-    # One pair of ties and a zero; of the 2^6 signs, by counting.
-    differences = np.array([0.3, -0.1, 0.1, 0.4, 0.5, 0.0, 0.2])
-    ranks = np.array([4, 1.5, 1.5, 5, 6, 3])  # of the six that are not zero
-    positive = ranks[[0, 2, 3, 4, 5]].sum()
-    sums = [
-        sum(rank for rank, sign in zip(ranks, signs, strict=True) if sign)
-        for signs in itertools.product((0, 1), repeat=6)
-    ]
-    expected = 2 * np.mean(np.array(sums) >= positive)
-    assert paired_test(differences, np.zeros(7), "wilcoxon") == pytest.approx(expected)
-    many = np.random.default_rng(21).normal(0.2, 1, 60)
-    theirs = stats.wilcoxon(many).pvalue
-    assert paired_test(many, np.zeros(60), "wilcoxon") == pytest.approx(theirs)
 
 
 def test_holm_by_its_definition_as_a_closed_test():
@@ -570,10 +543,6 @@ def test_resamples_without_a_rare_class_are_left_out():
 
 def test_bad_tests_and_margins_are_refused():
     for call, words in [
-        (lambda: paired_test([1, 2], [1]), "two lists that pair"),
-        (lambda: paired_test([1], [2]), "at least 2 pairs, got 1"),
-        (lambda: paired_test([1, np.nan], [1, 2]), "finite numbers"),
-        (lambda: paired_test([1, 2], [2, 4], "z"), "the test t or wilcoxon"),
         (lambda: difference(0.1).p_equivalence(-1), "margin above 0"),
         (lambda: verdict(difference(0.1), 0.01, alpha=5), "alpha between 0 and 1"),
         (lambda: verdicts([], 0.01), "at least one difference"),

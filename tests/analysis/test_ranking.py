@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-import itertools
 
 import numpy as np
 import pytest
 from scipy import stats
 
-from lossatlas.analysis import coverage, style
-from lossatlas.analysis.inference import holm
+from lossatlas.analysis import coverage
 from lossatlas.analysis.ranking import (
     aggregate,
-    critical_difference,
-    critical_difference_diagram,
     iqm,
     probability_of_improvement,
     rank_correlation,
@@ -55,21 +51,6 @@ RLIABLE = {
     "iqm interval": (0.57195, 0.63905375),
     "improvement": 0.528125,
     "improvement interval": (0.403125, 0.6640625),
-}
-
-# Twelve tasks and five losses, and what autorank 1.3.0 says of them
-# (autorank(data, force_mode="nonparametric"): Friedman, then Nemenyi).
-TASKS = {
-    "a": [0.50, 0.45, 0.52, 0.53, 0.41, 0.49, 0.42, 0.46, 0.51, 0.42, 0.54, 0.53],
-    "b": [0.56, 0.55, 0.57, 0.48, 0.54, 0.42, 0.53, 0.55, 0.55, 0.59, 0.49, 0.55],
-    "c": [0.57, 0.65, 0.59, 0.56, 0.52, 0.55, 0.53, 0.62, 0.52, 0.59, 0.58, 0.61],
-    "d": [0.58, 0.60, 0.57, 0.52, 0.63, 0.62, 0.58, 0.59, 0.62, 0.59, 0.65, 0.69],
-    "e": [0.43, 0.42, 0.45, 0.39, 0.46, 0.46, 0.50, 0.44, 0.52, 0.55, 0.44, 0.42],
-}
-AUTORANK = {
-    "ranks": {"d": 1.541667, "c": 1.916667, "b": 3.0, "a": 4.0, "e": 4.541667},
-    "distance": 1.7607556243045581,
-    "p": 1.1872520979066806e-06,
 }
 
 
@@ -240,147 +221,6 @@ def test_published_tables_without_seeds_are_resampled_over_losses():
     assert rank_correlation(x[:, None] + np.zeros(3), y, over="losses").low == got.low
 
 
-# ------------------------------------------------------------- critical differences
-
-
-def test_friedman_is_scipys_ties_included():
-    for digits in (2, 1):
-        scores = {k: np.round(v, digits) for k, v in TASKS.items()}
-        got = critical_difference(scores)
-        theirs = stats.friedmanchisquare(*scores.values())
-        assert (got.statistic, got.p) == pytest.approx((theirs.statistic, theirs.pvalue))
-
-
-def test_iman_and_davenports_f_is_the_anova_of_the_ranks():
-    # Without ties F is the two-way analysis of variance of the ranks: losses against the residual.
-    rng = np.random.default_rng(7)
-    table = rng.normal(size=(9, 4)) + np.arange(4) * 0.5
-    got = critical_difference(dict(zip("abcd", table.T, strict=True)))
-    ranks = stats.rankdata(-table, axis=1)
-    between = 9 * ((ranks.mean(0) - 2.5) ** 2).sum()
-    rest = ((ranks - ranks.mean(0)) ** 2).sum()
-    f = (between / 3) / (rest / 24)
-    assert got.p_f == pytest.approx(stats.f.sf(f, 3, 24))
-
-
-def test_ranks_and_nemenyis_distance_are_autoranks():
-    got = critical_difference(TASKS, method="nemenyi")
-    assert dict(zip(got.losses, got.mean_ranks, strict=True)) == pytest.approx(
-        AUTORANK["ranks"], abs=1e-6
-    )
-    assert got.distance == pytest.approx(AUTORANK["distance"], abs=1e-4)
-    assert got.p == pytest.approx(AUTORANK["p"])
-    # a pair differs exactly where its ranks are further apart than the distance
-    for i, j in itertools.combinations(range(5), 2):
-        apart = got.mean_ranks[j] - got.mean_ranks[i]
-        assert (got.p_values[i, j] <= 0.05) == (apart >= got.distance)
-    assert got.groups == ((0, 2), (2, 4))
-
-
-def test_wilcoxons_p_values_are_scipys_with_holms_correction():
-    # without ties, where SciPy is quick
-    rng = np.random.default_rng(10)
-    scores = {k: np.array(v) + rng.uniform(-0.01, 0.01, 12) for k, v in TASKS.items()}
-    got = critical_difference(scores, method="wilcoxon-holm")
-    pairs = list(itertools.combinations(range(5), 2))
-    raw = [stats.wilcoxon(scores[got.losses[i]], scores[got.losses[j]]).pvalue for i, j in pairs]
-    assert [got.p_values[i, j] for i, j in pairs] == pytest.approx(holm(raw))
-    assert np.array_equal(got.p_values, got.p_values.T)
-    assert np.isnan(got.distance)
-
-
-def test_a_bar_joins_neighbours_of_whom_no_pair_differs_and_no_bar_is_within_another():
-    got = critical_difference(TASKS)
-    for first, last in got.groups:
-        inside = got.p_values[first : last + 1, first : last + 1]
-        assert (inside > 0.05).all()
-    for one, other in itertools.permutations(got.groups, 2):
-        assert not (one[0] <= other[0] and other[1] <= one[1])
-    letters = got.frame().set_index("loss").groups
-    assert not set(letters["d"]) & set(letters["e"])
-
-
-def test_lower_scores_rank_first_where_less_is_better():
-    up, down = (critical_difference(TASKS, higher_is_better=h) for h in (True, False))
-    assert down.losses == up.losses[::-1]
-    assert down.statistic == pytest.approx(up.statistic)
-
-
-def test_equal_losses_are_joined_whatever_the_method():
-    same = {k: [0.5, 0.6, 0.7] for k in "abc"}
-    for method in ("nemenyi", "wilcoxon-holm"):
-        got = critical_difference(same, method=method)
-        assert (got.p, got.groups) == (1.0, ((0, 2),))
-        assert got.mean_ranks.tolist() == [2, 2, 2]
-
-
-def test_perfect_agreement_of_ranks_has_a_p_value():
-    got = critical_difference({k: np.arange(8) + 10 * i for i, k in enumerate("abc")})
-    assert got.losses == ("c", "b", "a")
-    assert got.p == pytest.approx(stats.chi2.sf(16, 2))
-    assert got.p_f == 0.0
-
-
-def test_losses_that_are_the_same_are_found_different_as_rarely_as_said():
-    rng = np.random.default_rng(8)
-    found = [
-        critical_difference(dict(zip("abcd", rng.normal(size=(4, 10)), strict=True)))
-        for _ in range(150)
-    ]
-    assert 0.01 <= np.mean([f.p <= 0.05 for f in found]) <= 0.1
-    assert np.mean([f.groups != ((0, 3),) for f in found]) <= 0.05
-
-
-# ------------------------------------------------------------- the figure
-
-
-def many(count=12, tasks=20):
-    rng = np.random.default_rng(9)
-    names = style.LOSS_ORDER[:count]
-    return {n: 0.4 + 0.02 * k + rng.normal(0, 0.03, tasks) for k, n in enumerate(names)}
-
-
-@pytest.mark.parametrize("method", ["nemenyi", "wilcoxon-holm"])
-def test_the_diagram_reads_at_400_pixels_and_has_the_losses_colours(method):
-    style.set_theme()
-    result = critical_difference(many(), method=method)
-    drawing = critical_difference_diagram(result)
-    figure = drawing.figure
-    assert figure.get_figwidth() == style.FIGURE_WIDTH
-    figure.canvas.draw()
-    axis = figure.axes[0]
-    shrink = 400 / (figure.get_figwidth() * figure.dpi)
-    texts = [*axis.get_yticklabels(), *axis.get_xticklabels(), axis.xaxis.label, *axis.texts]
-    for text in texts:
-        assert text.get_fontsize() * figure.dpi / 72 * shrink >= 9  # pixels
-    boxes = [t.get_window_extent() for t in axis.get_yticklabels()]
-    assert not any(a.overlaps(b) for a, b in itertools.combinations(boxes, 2))
-    assert all(figure.bbox.x0 <= b.x0 for b in boxes)
-    assert all(t.get_window_extent().x1 <= figure.bbox.x1 for t in axis.texts)
-    assert [t.get_text() for t in axis.get_yticklabels()] == list(result.losses)
-    dots = [line for line in axis.lines if line.get_linestyle() == "None"]
-    assert [d.get_color() for d in dots] == [style.loss_colour(n) for n in result.losses]
-    assert [d.get_xdata()[0] for d in dots] == pytest.approx(result.mean_ranks)
-    bars = [tuple(line.get_ydata()) for line in axis.lines if line.get_linewidth() == 3]
-    assert bars == [(a - 0.25, b + 0.25) for a, b in result.groups]
-
-
-def test_the_diagram_says_in_words_what_it_shows():
-    result = critical_difference(TASKS, method="nemenyi")
-    drawing = critical_difference_diagram(result)
-    assert "Mean rank over 12 tasks. The losses differ (Friedman χ² = 33.0" in drawing.caption
-    assert "d 1.54; c 1.92; b 3.00" in drawing.alt
-    assert "Not told apart: d to b; b to e" in drawing.alt
-    assert drawing.png().startswith(b"\x89PNG")
-
-
-def test_the_caption_warns_where_wilcoxon_could_not_tell_any_two_apart():
-    few = {k: v[:5] for k, v in TASKS.items()}
-    caption = critical_difference_diagram(critical_difference(few)).caption
-    assert "the tasks are too few" in caption
-    assert "too few" not in critical_difference_diagram(critical_difference(TASKS)).caption
-
-
 # ------------------------------------------------------------- coverage
 
 
@@ -421,18 +261,6 @@ def test_bad_scores_are_refused():
         (lambda: rank_correlation([1, 2, 3], [2, 1, 3], over="seeds"), "at least 2 seeds"),
         (lambda: rank_correlation([1, 2, 3], [2, 1, 3], over="images"), "over seeds or losses"),
         (lambda: rank_correlation([1, 2, 3], [4, 4, 4]), "a ranking of ties"),
-        (lambda: critical_difference({"a": [1, 2], "b": [1, 2]}), "at least 3 losses to rank"),
-        (lambda: critical_difference({"a": [1], "b": [1], "c": [2]}), "at least 2 tasks"),
-        (
-            lambda: critical_difference({"a": [1, 2], "b": [1, 2], "c": [2]}),
-            "c: expected one number a task, 2 as for a",
-        ),
-        (
-            lambda: critical_difference({"a": [1, 2], "b": [1, 2], "c": [2, np.inf]}),
-            "c: expected finite scores",
-        ),
-        (lambda: critical_difference(TASKS, method="dunn"), "nemenyi or wilcoxon-holm"),
-        (lambda: critical_difference(TASKS, alpha=5), "alpha between 0 and 1"),
     ]:
         with pytest.raises(ValueError, match=words):
             call()

@@ -72,7 +72,6 @@ _BOUND = 0.75  # confidence of the mean squares' bounds in the degrees of freedo
 _CHUNK = 2_000_000  # numbers of the largest array while resampling, 16 MB
 _VALUE = "value"
 _FEW_TERMS = 16  # losses × 2 × classes: with more, products of all pairs cost more than they save
-_EXACT = 50  # signed ranks: with more, a normal distribution is near enough
 _LEAST_SPREAD = 1 / 3  # of a resample, in standard errors of the sample (see the module)
 _LEAST_STRETCH = 0.1  # an interval holds its estimate, however skewed the resamples
 _ROUNDING = 1e-12  # variance of two equal losses, relative to their own
@@ -347,47 +346,6 @@ def holm(p_values: Sequence[float] | np.ndarray) -> np.ndarray:
     adjusted = np.empty_like(p)
     adjusted[order] = np.minimum(steps, 1)
     return adjusted
-
-
-def paired_test(
-    first: Sequence[float] | np.ndarray,
-    second: Sequence[float] | np.ndarray,
-    test: Literal["t", "wilcoxon"] = "t",
-) -> float:
-    """Two-sided p-value of paired values, one a seed or a task: Student's t or Wilcoxon's test.
-
-    For losses on one data set prefer `paired_differences`: these tests take the test set as given.
-    Wilcoxon's signed ranks leave out differences of zero, share ranks among ties, and are exact up to
-    50 differences; values that are all equal give 1.
-
-    Raises ValueError for values that do not pair, fewer than two, or not finite.
-    """
-    differences = _paired(first, second)
-    if test not in ("t", "wilcoxon"):
-        raise ValueError(f"expected the test t or wilcoxon, got {test!r}")
-    if not differences.any():
-        return 1.0
-    if test == "wilcoxon":
-        return _signed_ranks(differences[differences != 0])
-    if _constant(differences):
-        return 0.0
-    return float(stats.ttest_1samp(differences, 0.0).pvalue)
-
-
-def _signed_ranks(differences: np.ndarray) -> float:
-    """Two-sided p-value of Wilcoxon's signed ranks; SciPy's own takes seconds where ranks tie."""
-    if len(differences) > _EXACT:
-        return float(stats.wilcoxon(differences).pvalue)
-    # twice the ranks, so that shared ones are whole; every sign is as likely as the other
-    ranks = np.rint(2 * stats.rankdata(np.abs(differences))).astype(int)
-    ways = np.ones(1)  # chance of each sum of the ranks with a plus
-    for rank in ranks:
-        longer = np.zeros(len(ways) + rank)
-        longer[: len(ways)] += ways / 2
-        longer[rank:] += ways / 2
-        ways = longer
-    found = int(ranks[differences > 0].sum())
-    return float(min(1.0, 2 * min(ways[: found + 1].sum(), ways[found:].sum())))
 
 
 def verdict(
@@ -811,25 +769,6 @@ def _pairs(losses: Sequence[str], pairs: Iterable[tuple[str, str]] | None) -> li
     if not chosen:
         raise ValueError("expected at least one pair of losses, got none")
     return chosen
-
-
-def _paired(
-    first: Sequence[float] | np.ndarray, second: Sequence[float] | np.ndarray
-) -> np.ndarray:
-    """Differences of two lists that pair."""
-    a, b = np.asarray(first, float), np.asarray(second, float)
-    if a.ndim != 1 or a.shape != b.shape:
-        raise ValueError(f"expected two lists that pair, got shapes {a.shape} and {b.shape}")
-    if len(a) < 2:
-        raise ValueError(f"expected at least 2 pairs, got {len(a)}")
-    if not (np.isfinite(a).all() and np.isfinite(b).all()):
-        raise ValueError("expected finite numbers, got NaN or infinity")
-    return a - b
-
-
-def _constant(values: np.ndarray) -> bool:
-    """Whether values differ by no more than rounding: then a t-test would divide by zero."""
-    return bool(np.ptp(values) <= _ROUNDING * np.abs(values).max())
 
 
 def _check_known(losses: Sequence[str], asked: Iterable[str]) -> None:

@@ -7,30 +7,22 @@ of the statistical precipice" (NeurIPS 2021): scores of R runs (seeds) on each o
 these tasks and of other seeds. The plain percentile interval is too short for 8 to 10 runs (it covers
 91 to 93 %), so its deviations from the estimate are multiplied by √(R/(R−1)) t/z, with Student's and
 the normal quantile, of M(R−1) degrees of freedom for one loss; `widen=False` leaves that out.
-``results/statistics/coverage.csv`` has the coverage of both. `critical_difference` takes the tasks themselves as
-the sample, one number a task and loss, as Demšar, "Statistical comparisons of classifiers over
-multiple data sets" (Journal of Machine Learning Research 7, 2006) does.
+``results/statistics/coverage.csv`` has the coverage of both.
 """
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
-import pandas as pd
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 from scipy import stats
 
 from lossatlas.analysis.counts import METRICS, class_metric, nanmean, pooled_metric
-from lossatlas.analysis.figures import Drawing
-from lossatlas.analysis.inference import drawn_counts, holm, paired_test
+from lossatlas.analysis.inference import drawn_counts
 from lossatlas.analysis.records import Part
 from lossatlas.analysis.statistics import Interval
-from lossatlas.analysis.style import FIGURE_WIDTH, loss_style
 
 #: Statistic of an array of scores over its last two axes (runs, tasks).
 Statistic = Callable[[np.ndarray], np.ndarray]
@@ -46,9 +38,8 @@ def task_scores(
 ) -> dict[str, np.ndarray]:
     """Scores (R, M) of every loss that all `parts` have: a row a seed, a column a part.
 
-    The rows are the seeds that every loss has in every part, so that runs pair; `.mean(0)` of each
-    is what `critical_difference` takes. `metric` is a key of `counts.METRICS`, `rule` a decision
-    rule of the records.
+    The rows are the seeds that every loss has in every part, so that runs pair.
+    `metric` is a key of `counts.METRICS`, `rule` a decision rule of the records.
 
     Raises ValueError where fewer than two seeds or losses are everywhere, or a metric is undefined.
     """
@@ -372,232 +363,6 @@ def _halves(table: np.ndarray, generator: np.random.Generator, splits: int = 200
     return float(taus[~np.isnan(taus)].mean()) if not np.isnan(taus).all() else 0.0
 
 
-# ---------------------------------------------------------------- critical differences
-
-
-@dataclass(frozen=True)
-class CriticalDifference:
-    """Mean ranks of losses over tasks, and which of them the tasks do not tell apart.
-
-    Attributes
-    ----------
-    losses
-        From the best mean rank to the worst.
-    mean_ranks
-        (L,) in that order; rank 1 is best, ties share the mean of their ranks.
-    tasks
-        Number of tasks.
-    statistic, p
-        Friedman's χ² and its p-value; p_f is that of Iman and Davenport's F, less conservative.
-    method
-        "nemenyi" or "wilcoxon-holm".
-    distance
-        Nemenyi's critical difference of mean ranks; NaN with the other method.
-    p_values
-        (L, L) of each pair, adjusted for their number, in the order of `losses`.
-    groups
-        Largest runs of neighbours (first, last), as indices, within which no pair differs.
-    alpha
-        Of the tests.
-    """
-
-    losses: tuple[str, ...]
-    mean_ranks: np.ndarray
-    tasks: int
-    statistic: float
-    p: float
-    p_f: float
-    method: str
-    distance: float
-    p_values: np.ndarray
-    groups: tuple[tuple[int, int], ...]
-    alpha: float
-
-    def frame(self) -> pd.DataFrame:
-        """A row a loss: loss, mean_rank, and the groups it is in, as letters."""
-        letters = [
-            "".join(
-                chr(ord("a") + number)
-                for number, (first, last) in enumerate(self.groups)
-                if first <= place <= last
-            )
-            for place in range(len(self.losses))
-        ]
-        return pd.DataFrame({"loss": self.losses, "mean_rank": self.mean_ranks, "groups": letters})
-
-
-def critical_difference(
-    scores: Mapping[str, Any],
-    *,
-    method: Literal["nemenyi", "wilcoxon-holm"] = "wilcoxon-holm",
-    alpha: float = 0.05,
-    higher_is_better: bool = True,
-) -> CriticalDifference:
-    """Ranks of losses over tasks, tested by Friedman and pair by pair (Demšar 2006).
-
-    Parameters
-    ----------
-    scores
-        For each loss (M,): one number a task, the mean over the seeds. Seeds of one task are no
-        tasks: they would count one data set many times.
-    method
-        "nemenyi": two losses differ where their mean ranks are further apart than
-        q_α √(L(L+1)/(6M)), q the studentised range over √2. Its verdict on two losses depends on which
-        others are in the study. "wilcoxon-holm": Wilcoxon's signed ranks on the pair's own scores,
-        Holm's correction over all pairs (Benavoli and others, Journal of Machine Learning Research
-        17, 2016). M tasks give no p-value below 2^(1−M), so that it can tell any of L losses apart
-        only from M = 1 + log₂(L(L−1)/(2α)) tasks on: 9 for 5 losses, 12 for 12.
-    alpha
-        Of all tests. If Friedman's test does not reject, no pair is called different.
-    higher_is_better
-        Of the scores.
-
-    Friedman: χ² = (12 Σ_l R_l² / (M L (L+1)) − 3 M (L+1)) / c with rank sums R and the correction for
-    ties c; F = (M − 1) χ² / (M (L − 1) − χ²), of L − 1 and (L − 1)(M − 1) degrees of freedom (Iman and
-    Davenport 1980). "Does not reject" is Friedman's χ².
-
-    Raises ValueError for fewer than three losses or two tasks, lists that do not pair, and numbers
-    that are not finite.
-    """
-    if method not in ("nemenyi", "wilcoxon-holm"):
-        raise ValueError(f"expected nemenyi or wilcoxon-holm, got {method!r}")
-    if not 0 < alpha < 1:
-        raise ValueError(f"expected alpha between 0 and 1, got {alpha}")
-    labels, table = _task_scores(scores)  # (M, L)
-    tasks, count = table.shape
-    ranks = stats.rankdata(-table if higher_is_better else table, axis=1)
-    order = np.argsort(ranks.mean(0), kind="stable")
-    labels, table, mean = [labels[k] for k in order], table[:, order], ranks.mean(0)[order]
-    chi, p, p_f = _friedman(ranks)
-    distance = np.nan
-    p_values = np.ones((count, count))
-    pairs = list(itertools.combinations(range(count), 2))
-    if method == "nemenyi":
-        unit = np.sqrt(count * (count + 1) / (6 * tasks))
-        distance = float(stats.studentized_range.ppf(1 - alpha, count, np.inf) / np.sqrt(2) * unit)
-        apart = np.array([mean[j] - mean[i] for i, j in pairs]) / unit * np.sqrt(2)
-        found = stats.studentized_range.sf(apart, count, np.inf)
-    else:
-        found = holm([paired_test(table[:, i], table[:, j], "wilcoxon") for i, j in pairs])
-    for (i, j), value in zip(pairs, found, strict=True):
-        p_values[i, j] = p_values[j, i] = min(1.0, float(value))
-    differs = (p_values <= alpha) & (p <= alpha)
-    return CriticalDifference(
-        losses=tuple(labels),
-        mean_ranks=mean,
-        tasks=tasks,
-        statistic=chi,
-        p=p,
-        p_f=p_f,
-        method=method,
-        distance=distance,
-        p_values=p_values,
-        groups=_neighbours(differs),
-        alpha=alpha,
-    )
-
-
-def _friedman(ranks: np.ndarray) -> tuple[float, float, float]:
-    """χ² with the correction for ties, its p-value, and that of Iman and Davenport's F."""
-    tasks, count = ranks.shape
-    ties = sum(
-        float((n**3 - n).sum())
-        for n in (np.unique(row, return_counts=True)[1].astype(float) for row in ranks)
-    )
-    correction = 1 - ties / (tasks * count * (count**2 - 1))
-    if correction == 0:  # all equal on every task
-        return 0.0, 1.0, 1.0
-    sums = (ranks.sum(0) ** 2).sum()
-    chi = (12 / (tasks * count * (count + 1)) * sums - 3 * tasks * (count + 1)) / correction
-    chi = max(float(chi), 0.0)
-    room = tasks * (count - 1) - chi
-    df = count - 1
-    # the ranks agree on every task: F is infinite
-    f = (tasks - 1) * chi / room if room > 1e-9 else np.inf
-    return chi, float(stats.chi2.sf(chi, df)), float(stats.f.sf(f, df, df * (tasks - 1)))
-
-
-def _neighbours(differs: np.ndarray) -> tuple[tuple[int, int], ...]:
-    """Largest runs (first, last) of two or more neighbours without a pair that differs."""
-    count = len(differs)
-    runs: list[tuple[int, int]] = []
-    for first in range(count - 1):
-        last = first
-        while last + 1 < count and not differs[first : last + 2, first : last + 2].any():
-            last += 1
-        if last > first and not any(last <= end for _, end in runs):
-            runs.append((first, last))
-    return tuple(runs)
-
-
-def critical_difference_diagram(
-    result: CriticalDifference, styles: Mapping[str, Mapping[str, Any]] | None = None
-) -> Drawing:
-    """Mean ranks, best above; a bar at the right joins losses that the tasks do not tell apart.
-
-    Rows in place of the customary comb: with a dozen names it still reads at 400 pixels. `styles`
-    are a study's line styles by label (`Part.styles`); None takes `style.loss_style`.
-    """
-    count, bars = len(result.losses), len(result.groups)
-    nemenyi = np.isfinite(result.distance)
-    figure = Figure(figsize=(FIGURE_WIDTH, 0.95 + 0.24 * count), layout="constrained")
-    FigureCanvasAgg(figure)
-    axis = figure.subplots()
-    for row, (loss, rank) in enumerate(zip(result.losses, result.mean_ranks, strict=True)):
-        look = loss_style(loss) if styles is None else styles[loss]
-        axis.plot([1, rank], [row, row], color=look["color"], lw=1.2, alpha=0.5)
-        axis.plot(rank, row, color=look["color"], marker=look["marker"], ms=7, ls="")
-    top = count + 0.3
-    gap = 0.045 * count  # between the bars, in ranks
-    for place, (first, last) in enumerate(result.groups):
-        x = top + place * gap
-        axis.plot([x, x], [first - 0.25, last + 0.25], color="black", lw=3, solid_capstyle="butt")
-    upper = -0.6
-    if nemenyi:
-        upper = -1.9
-        end = min(1 + result.distance, count)
-        axis.plot([1, end], [-0.9, -0.9], color="black", lw=1.5, marker="|", ms=7)
-        axis.annotate(
-            f"critical difference {result.distance:.2f}",
-            ((1 + end) / 2, -0.9),
-            xytext=(0, 4),
-            textcoords="offset points",
-            ha="center",
-            va="bottom",
-            fontsize="small",
-        )
-    axis.set_yticks(range(count), result.losses)
-    axis.set_ylim(count - 0.4, upper)
-    axis.set_xlim(0.8, top + max(bars, 1) * gap)
-    step = max(1, round(count / 8))
-    axis.set_xticks([*range(1, count + 1, step)])
-    axis.set_xlabel("mean rank (1 is best)")
-    axis.grid(axis="x")
-    axis.grid(visible=False, axis="y")
-    how = {
-        "nemenyi": "Nemenyi's test",
-        "wilcoxon-holm": "Wilcoxon's test with Holm's correction",
-    }[result.method]
-    words = "; ".join(
-        f"{loss} {rank:.2f}" for loss, rank in zip(result.losses, result.mean_ranks, strict=True)
-    )
-    joined = (
-        "; ".join(f"{result.losses[a]} to {result.losses[b]}" for a, b in result.groups) or "none"
-    )
-    pairs = count * (count - 1) / 2
-    blind = not nemenyi and pairs * 2.0 ** (1 - result.tasks) > result.alpha
-    verb = "differ" if result.p <= result.alpha else "are not shown to differ"
-    caption = (
-        f"Mean rank over {result.tasks} tasks. The losses {verb} (Friedman χ² = "
-        f"{result.statistic:.1f}, p = {result.p:.2g}). A bar joins losses that {how} at "
-        f"α = {result.alpha:g} does not tell apart."
-    )
-    if blind:
-        caption += " It could not tell any two apart: the tasks are too few for so many losses."
-    alt = f"Mean ranks from best to worst: {words}. Not told apart: {joined}."
-    return Drawing(figure, caption, alt)
-
-
 # ---------------------------------------------------------------- checks
 
 
@@ -613,24 +378,6 @@ def _runs(label: str, scores: Any) -> np.ndarray:
     if not np.isfinite(table).all():
         raise ValueError(f"{label}: expected finite scores, got NaN or infinity")
     return table
-
-
-def _task_scores(scores: Mapping[str, Any]) -> tuple[list[str], np.ndarray]:
-    labels = list(scores)
-    columns = [np.asarray(scores[label], float) for label in labels]
-    if len(labels) < 3:
-        raise ValueError(f"expected at least 3 losses to rank, got {len(labels)}")
-    for label, column in zip(labels, columns, strict=True):
-        if column.ndim != 1 or column.shape != columns[0].shape:
-            raise ValueError(
-                f"{label}: expected one number a task, {len(columns[0])} as for {labels[0]}, got "
-                f"shape {column.shape}"
-            )
-        if not np.isfinite(column).all():
-            raise ValueError(f"{label}: expected finite scores, got NaN or infinity")
-    if len(columns[0]) < 2:
-        raise ValueError(f"expected at least 2 tasks, got {len(columns[0])}")
-    return labels, np.stack(columns, axis=1)
 
 
 def _check_draws(draws: int, level: float) -> None:

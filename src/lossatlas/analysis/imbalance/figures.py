@@ -29,12 +29,7 @@ from lossatlas.analysis.imbalance.study import (
 )
 from lossatlas.analysis.imbalance.training import early_share, sensitivity, shares, student
 from lossatlas.analysis.inference import Difference
-from lossatlas.analysis.ranking import (
-    critical_difference,
-    critical_difference_diagram,
-    probability_of_improvement,
-    task_scores,
-)
+from lossatlas.analysis.ranking import probability_of_improvement, task_scores
 from lossatlas.analysis.statistics import Interval, number
 
 #: Titles of the panels of decision rules.
@@ -448,24 +443,6 @@ def improvement_over(study: Imbalance, loss: str, baseline: str, rule: str) -> I
     return probability_of_improvement(
         both[0].loc[shared].to_numpy(), both[1].loc[shared].to_numpy(), paired=True
     )
-
-
-def ranks(study: Imbalance, rule: str) -> Drawing | Missing:
-    """Mean rank of each loss over the fractions, with Nemenyi's critical difference."""
-    scores = scores_of_losses(study, rule)
-    if len(scores) < 3 or len(study.fractions) < 2:
-        return Missing(
-            "A ranking needs three losses and two fractions with two seeds or more each."
-        )
-    result = critical_difference({k: v.mean(0) for k, v in scores.items()}, method="nemenyi")
-    drawing = critical_difference_diagram(result, study.styles)
-    drawing.figure.axes[0].set_title(f"test Dice {RULE_NAMES[rule]}")
-    caption = (
-        f"{drawing.caption} The tasks are the {len(study.fractions)} fractions, each with the mean over "
-        f"{len(next(iter(scores.values())))} seeds. Fractions of one kind of canvas are no random sample of "
-        f"tasks, and are few for {len(scores)} losses: this is the coarsest view on the page."
-    )
-    return Drawing(drawing.figure, caption, drawing.alt)
 
 
 def scores_of_losses(study: Imbalance, rule: str) -> dict[str, np.ndarray]:
