@@ -448,13 +448,17 @@ def _last_error(notebook: Path) -> str:
 
 def make_derivation_pages(jobs: int | None = None) -> list[Path]:
     """Execute the derivations, ``jobs`` at a time; a formula that its checks refute stops the build."""
+    from lossatlas.analysis.page import finish
+
     sources = _sources("theory", "losses", "analysis", "metrics")
     # what studies have settled: the ledger shows it
     settled = list(Path("results").glob("*/verdicts.json"))
 
     def make(notebook: Path) -> Path:
         newer_than = [*sources, *(settled if notebook.stem == "ledger" else [])]
-        return _execute(notebook, GENERATED / notebook.name, {}, newer_than=newer_than)
+        return _execute(
+            notebook, GENERATED / notebook.name, {}, newer_than=newer_than, finish=finish
+        )
 
     with ThreadPoolExecutor(jobs or os.cpu_count()) as pool:
         return list(pool.map(make, sorted(DERIVATIONS.glob("*.ipynb"))))
@@ -505,10 +509,11 @@ def make_published_pages(jobs: int | None = None) -> list[Path]:
 
 def make_report_pages(jobs: int | None = None) -> list[Path]:
     """Execute the reports that belong to no study, ``jobs`` at a time."""
+    from lossatlas.analysis.page import finish
 
     def make(name: str, sources: list[Path]) -> Path:
         notebook = REPORTS / f"{name}.ipynb"
-        return _execute(notebook, GENERATED / notebook.name, {}, newer_than=sources)
+        return _execute(notebook, GENERATED / notebook.name, {}, newer_than=sources, finish=finish)
 
     wanted = {
         "benchmark": [*_sources("analysis"), *Path("results/bench").glob("losses.*")],

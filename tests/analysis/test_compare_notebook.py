@@ -177,3 +177,33 @@ def test_the_title_replaces_the_first_heading_and_leaves_the_text(tmp_path):
     assert list(page.title({"study": "y"}, "Why?", of="x").values()) == ["Why? the study y"]
     own = {"study": "x", "title": "Its own"}
     assert list(page.title(own, "Why?", of="x").values()) == ["Its own"]
+
+
+def folded(source, *outputs, tags=("hide-input",)):
+    cell = nbformat.v4.new_code_cell(source, outputs=list(outputs))
+    cell.metadata["tags"] = list(tags)
+    return cell
+
+
+def test_folded_code_without_an_output_joins_the_next_code_that_shows_something(tmp_path):
+    path = tmp_path / "n.ipynb"
+    cells = [
+        nbformat.v4.new_markdown_cell("# T"),
+        folded("a = 1", tags=("parameters", "hide-input")),
+        folded("import b", output(html="a warning"), tags=("hide-input", "remove-output")),
+        nbformat.v4.new_markdown_cell("words"),
+        folded("show(a)", output(html="a")),
+        folded("headed()", output("## B"), output(html="c")),
+        folded("nothing_follows()"),
+    ]
+    nbformat.write(notebook_of(*cells), path)
+    page.finish(path)
+    found = nbformat.read(path, as_version=4).cells
+    assert [cell.source for cell in found] == [
+        "# T",
+        "words",
+        "a = 1\n\nimport b\n\nshow(a)",
+        "## B",
+        "headed()",
+    ]
+    assert all("hide-input" in cell.metadata.tags for cell in found if cell.cell_type == "code")

@@ -2,13 +2,14 @@
 
 A report's sections depend on the study (one for each model and data set), but a heading that a code
 cell prints is no heading to Sphinx: only a Markdown cell's is. `finish` turns the one into the
-other, gives the page the study's name as its title, and folds the code away.
+other, gives the page the study's name as its title, and folds the code away. Folded code stands
+with the output that it makes: a fold without an output would be an empty bar.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,7 @@ def finish(path: str | Path) -> None:
     - A Markdown output that begins with a heading becomes a Markdown cell; the outputs behind it
       follow in a cell of their own.
     - The cell that papermill injects is folded, as the cells tagged "hide-input" are.
+    - Folded code that shows no output joins the next cell that does; behind the last one it is left out.
 
     A page that is finished already stays as it is. Raises ValueError for a notebook without a
     level-1 heading in its first cell.
@@ -58,7 +60,7 @@ def finish(path: str | Path) -> None:
         if "injected-parameters" in cell.metadata.get("tags", []):
             cell.metadata["tags"] = sorted({*cell.metadata["tags"], "hide-input"})
         cells += _split(cell)
-    notebook.cells = cells
+    notebook.cells = _merged(cells)
     nbformat.validate(notebook)
     nbformat.write(notebook, path)
 
@@ -90,6 +92,28 @@ def _split(cell: NotebookNode) -> list[NotebookNode]:
             follower.execution_count = cell.execution_count
             pieces.append(follower)
     return pieces
+
+
+def _merged(cells: Sequence[NotebookNode]) -> list[NotebookNode]:
+    """The cells, with the folded code that shows nothing moved into the next code cell that shows something."""
+    kept: list[NotebookNode] = []
+    waiting: list[NotebookNode] = []
+    for cell in cells:
+        tags = set(cell.metadata.get("tags", []))
+        shows = bool(cell.get("outputs")) and "remove-output" not in tags
+        if cell.cell_type == "code" and "hide-input" in tags and not shows:
+            waiting.append(cell)
+            continue
+        if cell.cell_type == "code" and waiting and tags & {"hide-input", "remove-input"}:
+            # a cell of outputs alone, cut off by a heading, takes its code back
+            own = [] if "remove-input" in tags else [cell.source]
+            cell.source = "\n\n".join([*(each.source for each in waiting), *own])
+            carried = set().union(*(each.metadata.tags for each in waiting))
+            carried -= {"parameters", "remove-output"}
+            cell.metadata["tags"] = sorted((tags - {"remove-input"}) | carried)
+            waiting = []
+        kept.append(cell)
+    return kept
 
 
 def _is_heading(output: NotebookNode) -> bool:
