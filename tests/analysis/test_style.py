@@ -24,6 +24,7 @@ NAMES = [
     "logit_adjusted_ce",
     "focal",
     "poly1",
+    "asymmetric",
     "dice",
     "dice_squared",
     "weighted_dice",

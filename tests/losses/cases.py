@@ -248,6 +248,12 @@ SPECS: dict[str, Spec] = {
             ),
         ),
         Spec("poly1", oracles.poly1, "pixel", ({}, {"epsilon": -0.5})),
+        Spec(
+            "asymmetric",
+            oracles.asymmetric,
+            "pixel",
+            ({}, {"gamma_positive": 1.5, "gamma_negative": 0.5, "margin": 0.0}, {"margin": 0.3}),
+        ),
         Spec("dice", oracles.dice, "region", ({}, {"smooth": 1.0})),
         Spec("dice_squared", partial(oracles.dice, squared=True), "region", ({}, {"smooth": 0.5})),
         Spec("weighted_dice", oracles.dice, "region", weighted=True),

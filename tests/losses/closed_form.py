@@ -42,6 +42,23 @@ def poly1(p: Array, t: Array, epsilon: float) -> Array:
     return -y * (1 - pt) * (1 + epsilon * pt) / p.size
 
 
+def asymmetric_slope(
+    p: Array, t: Array, gamma_positive: float, gamma_negative: float, margin: float
+) -> Array:
+    """dl/dp, x = (p - m)+: g+ (1-p)^(g+ - 1) ln p - (1-p)^g+ / p, and x^g- (-g- ln(1-x) / x + 1 / (1-x))."""
+    positive = (
+        gamma_positive * (1 - p) ** (gamma_positive - 1) * np.log(p) - (1 - p) ** gamma_positive / p
+    )
+    x = np.where(p > margin, p - margin, 0.5)  # any number where it is not used
+    negative = x**gamma_negative * (-gamma_negative * np.log(1 - x) / x + 1 / (1 - x))
+    return np.where(t == 1, positive, np.where(p > margin, negative, 0.0))
+
+
+def asymmetric(p: Array, t: Array, *parameters: float) -> Array:
+    """The slope times p (1-p) / n."""
+    return asymmetric_slope(p, t, *parameters) * p * (1 - p) / p.size
+
+
 def dice(p: Array, t: Array, smooth: float = 0.0) -> Array:
     """-p(1-p)(2t - D) / (S + T + s)."""
     inter, pred, truth = sums(p, t)

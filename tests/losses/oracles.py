@@ -285,6 +285,51 @@ def poly1(
     return reduce_pixels(flat, *maps, reduction)
 
 
+def asymmetric(
+    logits: Array,
+    target: Array,
+    *,
+    mode: str = "multiclass",
+    gamma_positive: float = 0.0,
+    gamma_negative: float = 4.0,
+    margin: float = 0.05,
+    weight: Array | None = None,
+    ignore_index: int | None = None,
+    reduction: str = "mean",
+) -> Any:
+    """-(1 - p)^g+ log p of what is, -x^g- log(1 - x) with x = max(p - m, 0) of what is not (Ridnik et al. 2021)."""
+    flat = flatten(logits, target, mode, ignore_index)
+    n_images, n_classes, n_pixels = flat.sizes
+    softmax = mode == "multiclass"
+    w1, w0 = weight_table(weight, mode, n_classes)
+    value = np.zeros((n_images, 1 if softmax else n_classes, n_pixels))
+    weights = np.zeros_like(value)
+
+    def yes(n: int, c: int, i: int) -> float:
+        return -math.exp(gamma_positive * flat.log_q[n, c, i]) * flat.log_p[n, c, i]
+
+    def no(n: int, c: int, i: int) -> float:
+        x = max(flat.p[n, c, i] - margin, 0.0)
+        if margin == 0:
+            return -(x**gamma_negative) * flat.log_q[n, c, i]
+        return -(x**gamma_negative) * math.log(1 - x)
+
+    for n in range(n_images):
+        for i in range(n_pixels):
+            for c in range(n_classes):
+                if not flat.valid[n, c, i]:
+                    continue
+                t = flat.t[n, c, i]
+                if softmax:  # with probability t the label is c: yes to c, no to the others
+                    others = sum(no(n, k, i) for k in range(n_classes) if k != c)
+                    value[n, 0, i] += w1[c] * t * (yes(n, c, i) + others)
+                    weights[n, 0, i] += w1[c] * t
+                else:
+                    value[n, c, i] += w1[c] * t * yes(n, c, i) + w0[c] * (1 - t) * no(n, c, i)
+                    weights[n, c, i] += w1[c] * t + w0[c] * (1 - t)
+    return reduce_pixels(flat, value, weights, reduction)
+
+
 # ----------------------------------------------------------------------------------------------------------------------
 # Region losses
 # ----------------------------------------------------------------------------------------------------------------------

@@ -14,6 +14,7 @@ BINARY = {
     "ce": lambda p, t, z: cf.ce(p, t),
     "focal": lambda p, t, z: cf.focal(p, t, 2.0),
     "poly1": lambda p, t, z: cf.poly1(p, t, 1.0),
+    "asymmetric": lambda p, t, z: cf.asymmetric(p, t, 0.0, 4.0, 0.05),
     "dice": lambda p, t, z: cf.dice(p, t),
     "dice_squared": lambda p, t, z: cf.dice_squared(p, t),
     "jaccard": lambda p, t, z: cf.jaccard(p, t),
@@ -89,6 +90,16 @@ def test_the_weighted_cross_entropy_gradient_is_w_times_p_minus_t() -> None:
     _, got = gradient(losses.build("ce", weight=torch.tensor(weight)), logits, target)
     np.testing.assert_allclose(
         got.numpy().reshape(p.shape), cf.softmax_ce(p, t, weight), rtol=1e-12, atol=1e-16
+    )
+
+
+def test_the_softmax_gradient_of_the_asymmetric_loss_is_its_slope_through_the_softmax() -> None:
+    logits, target, p, t = multiclass(True)
+    parameters = {"gamma_positive": 1.5, "gamma_negative": 2.5, "margin": 0.1}
+    expected = cf.through_softmax(p, cf.asymmetric_slope(p, t, *parameters.values()))
+    _, got = gradient(losses.build("asymmetric", **parameters), logits, target)
+    np.testing.assert_allclose(
+        got.numpy().reshape(p.shape), expected / target.numel(), rtol=1e-11, atol=1e-16
     )
 
 

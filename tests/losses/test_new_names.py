@@ -1,7 +1,10 @@
-"""Logit-adjusted cross-entropy, and the compounds that nnU-Net and SAM 2 train with."""
+"""Logit-adjusted cross-entropy, the asymmetric loss, and the compounds of nnU-Net and SAM 2."""
 
 from __future__ import annotations
 
+import math
+
+import numpy as np
 import oracles
 import pytest
 import torch
@@ -99,6 +102,66 @@ def test_a_prior_that_is_no_share_is_refused() -> None:
             metrics.DecisionRule.logit_adjustment(prior)
     with pytest.raises(ValueError, match="tau"):
         metrics.DecisionRule.logit_adjustment([0.5, 0.5], tau=-1)
+
+
+def test_the_asymmetric_sum_is_that_of_its_published_code() -> None:
+    """ASL, src/loss_functions/losses.py, in NumPy: 1 - p is shifted by the margin and cut at 1."""
+    for gammas, margin in (((0.0, 4.0), 0.05), ((1.0, 4.0), 0.05), ((2.0, 0.5), 0.3)):
+        logits, target = example("multilabel", images=3)
+        p, y = 1 / (1 + np.exp(-logits.numpy())), target.numpy()
+        right = np.where(y == 1, p, np.minimum(1 - p + margin, 1))
+        exponent = np.where(y == 1, *gammas)
+        expected = -(np.log(right) * (1 - right) ** exponent).sum()
+        parameters = dict(zip(("gamma_positive", "gamma_negative"), gammas, strict=True))
+        loss = losses.build(
+            "asymmetric", mode="multilabel", reduction="sum", margin=margin, **parameters
+        )
+        assert loss(logits, target).item() == pytest.approx(expected, rel=1e-12)
+
+
+def test_without_a_margin_the_asymmetric_loss_is_focal_or_one_vs_all() -> None:
+    for mode in ("binary", "multilabel"):
+        for gamma in (0.0, 0.5, 2.0):
+            for kind in ("hard", "soft"):
+                inputs = example(mode, kind)
+                focal = losses.build("focal", mode=mode, gamma=gamma)
+                loss = losses.build(
+                    "asymmetric", mode=mode, gamma_positive=gamma, gamma_negative=gamma, margin=0
+                )
+                torch.testing.assert_close(gradient(loss, *inputs), gradient(focal, *inputs))
+    inputs, weight = example("multiclass"), [0.5, 1.0, 2.0, 3.5]
+    loss = losses.build("asymmetric", weight=weight, gamma_negative=0, margin=0)
+    plain = losses.build("one_vs_all_ce", weight=weight)
+    torch.testing.assert_close(gradient(loss, *inputs), gradient(plain, *inputs))
+
+
+def test_a_negative_below_the_margin_costs_exactly_nothing() -> None:
+    logits = torch.tensor([[-3.0, -20.0, -2.9, -torch.inf]])  # sigmoid(-2.9) is 0.052
+    for gamma in (0.0, 0.5, 4.0):
+        loss = losses.build("asymmetric", mode="multilabel", reduction="none", gamma_negative=gamma)
+        value, slope = gradient(loss, logits, torch.zeros(1, 4, dtype=torch.long))
+        assert value[0].tolist().count(0) == slope[0].tolist().count(0) == 3
+        assert value[0, 2] > 0 and slope[0, 2] > 0
+
+
+def test_the_asymmetric_loss_is_unbounded_for_positives_alone() -> None:
+    loss = losses.build("asymmetric", mode="multilabel", reduction="none")
+    logits, target = torch.tensor([[-torch.inf, torch.inf, 1e4]]), torch.tensor([[1, 0, 0]])
+    bound = 0.95**4 * -math.log(0.05)
+    assert loss(logits, target)[0].tolist() == pytest.approx([math.inf, bound, bound])
+    none = losses.build("asymmetric", mode="multilabel", reduction="none", margin=0)
+    assert none(logits, target)[0, 1] == math.inf
+
+
+def test_the_asymmetric_minimiser_exceeds_the_true_probability() -> None:
+    p = torch.linspace(0.01, 0.99, 99, dtype=torch.float64)
+    target = torch.full((1, 1, 99), 0.3, dtype=torch.float64)
+    found = []
+    for params in ({}, {"gamma_negative": 0, "margin": 0}):
+        loss = losses.build("asymmetric", mode="binary", reduction="none", **params)
+        found.append(p[loss(p.logit()[None, None], target)[0].argmin()].item())
+    assert found[0] > 0.5
+    assert found[1] == pytest.approx(0.3)
 
 
 def test_nnunet_has_the_gradient_of_its_published_formula_and_a_value_one_higher() -> None:

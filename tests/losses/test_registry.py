@@ -28,6 +28,7 @@ LIST = {
     "logit_adjusted_ce": "LogitAdjustedCrossEntropyLoss",
     "focal": "FocalLoss",
     "poly1": "Poly1Loss",
+    "asymmetric": "AsymmetricLoss",
     "dice": "DiceLoss",
     "dice_squared": "DiceLoss",
     "weighted_dice": "DiceLoss",

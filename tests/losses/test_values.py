@@ -18,6 +18,7 @@ BINARY = {
     "ce": (-log(0.8) - log(0.6)) / 2,
     "focal": (0.2**2 * -log(0.8) + 0.4**2 * -log(0.6)) / 2,
     "poly1": (-log(0.8) + 0.2 - log(0.6) + 0.4) / 2,
+    "asymmetric": (-log(0.8) + 0.35**4 * -log(0.65)) / 2,  # the negative's x is 0.4 - 0.05
     "dice": 1 - 1.6 / 2.2,
     "dice_squared": 1 - 1.6 / 1.8,
     "inverse_dice": 1 - 2 * 0.6 / (0.8 + 1),  # 1-p = 0.2, 0.6 and 1-t = 0, 1
@@ -49,6 +50,8 @@ MULTICLASS = {
     "ce": CE3,
     "focal": FOCAL3,
     "poly1": CE3 + (0.3 + 0.4 + 0.8) / 3,
+    # negatives' x = p - 0.05: (0.15, 0.05), (0.25, 0.05), (0.25, 0.45)
+    "asymmetric": CE3 + sum(x**4 * -log(1 - x) for x in (0.15, 0.05, 0.25, 0.05, 0.25, 0.45)) / 3,
     "dice": DICE3,
     # sum p^2: class 0 0.49 + 0.09 + 0.04 = 0.62, class 1 0.04 + 0.36 + 0.09 = 0.49
     "dice_squared": ((1 - 1.8 / (0.62 + 2)) + (1 - 1.2 / (0.49 + 1))) / 2,

@@ -12,7 +12,7 @@ from .cross_entropy import (
     TopKCrossEntropyLoss,
 )
 from .distance import BoundaryLoss, HausdorffLoss, signed_distance
-from .focal import FocalLoss, Poly1Loss, UnifiedFocalLoss
+from .focal import AsymmetricLoss, FocalLoss, Poly1Loss, UnifiedFocalLoss
 from .lovasz import LovaszHingeLoss, LovaszSoftmaxLoss
 from .region import (
     DiceLoss,
@@ -31,6 +31,7 @@ VERSION = 3
 
 __all__ = [
     "VERSION",
+    "AsymmetricLoss",
     "BalancedCrossEntropyLoss",
     "BoundaryLoss",
     "CompoundLoss",

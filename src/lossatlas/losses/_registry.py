@@ -19,7 +19,7 @@ from .cross_entropy import (
     TopKCrossEntropyLoss,
 )
 from .distance import BoundaryLoss, HausdorffLoss
-from .focal import FocalLoss, Poly1Loss, UnifiedFocalLoss
+from .focal import AsymmetricLoss, FocalLoss, Poly1Loss, UnifiedFocalLoss
 from .lovasz import LovaszHingeLoss, LovaszSoftmaxLoss
 from .region import (
     DiceLoss,
@@ -42,6 +42,7 @@ _BUILDERS: dict[str, Callable[..., SegmentationLoss]] = {
     "logit_adjusted_ce": LogitAdjustedCrossEntropyLoss,
     "focal": FocalLoss,
     "poly1": Poly1Loss,
+    "asymmetric": AsymmetricLoss,
     "dice": DiceLoss,
     "dice_squared": DiceLoss,
     "weighted_dice": DiceLoss,

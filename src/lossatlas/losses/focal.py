@@ -6,13 +6,15 @@ from numbers import Real
 from typing import Unpack
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from . import _check
 from ._base import PixelLoss, RegionLoss, balance_table, power, product, ratio
 from ._parameters import ClassNumbers, PixelParameters, RegionParameters
 from ._processes import sum_over_processes
-from ._sample import Regions, Sample, class_table
+from ._sample import Regions, Sample, class_table, possible
+from .cross_entropy import log_one_minus
 
 
 class FocalLoss(PixelLoss):
@@ -145,6 +147,101 @@ class Poly1Loss(PixelLoss):
     def dphi(self, u: Tensor, q: Tensor) -> Tensor:
         """1 + ε p_t."""
         return 1 + self.epsilon * (1 - q)
+
+
+class AsymmetricLoss(PixelLoss):
+    r"""Asymmetric loss: focal loss with an exponent for each side, and a margin that mutes negatives.
+
+    .. math:: \ell_i = \sum_c t_{ic} (1 - p_{ic})^{\gamma_+} (-\log p_{ic})
+                     + (1 - t_{ic})\, x_{ic}^{\gamma_-} (-\log(1 - x_{ic})),
+              \qquad x_{ic} = \max(p_{ic} - m, 0)
+
+    Every class is a yes-or-no question: t is 1 for yes, 0 for no. A negative with p <= m costs
+    exactly 0 and has gradient 0. The mean is over pixels (multilabel: over pixels and channels),
+    with weights w_{y_i}. Multiclass: p is the softmax, and the loss sums a pixel's C questions. Soft
+    targets: the mean of ℓ over labels drawn with probabilities t, weights included.
+
+    Parameters
+    ----------
+    gamma_positive : float >= 0
+        γ₊, exponent of positives.
+    gamma_negative : float >= 0
+        γ₋, exponent of negatives; larger than γ₊ where negatives outnumber positives.
+    margin : float in [0, 1]
+        m, taken off a negative's probability. In float32 1 - x has an error of about 1e-7, so a
+        margin below 1e-5 other than 0 loses digits at p near 1.
+    mode, weight, ignore_index, reduction, process_group
+        See :class:`PixelLoss`. "none" gives (N, *S), for multilabel (N, C, *S).
+
+    Limits: γ₊ = γ₋ and m = 0 is :class:`FocalLoss` in binary and multilabel mode; all three 0 is
+    :class:`OneVsAllCrossEntropyLoss` in multiclass mode. A positive that is wrong with certainty
+    costs inf, a negative at most (1 - m)^γ₋ (-ln m). An absent class still pushes its
+    probability down to m; an empty or all-ignored batch gives 0 with zero gradient. Not proper: the
+    minimiser exceeds the true probability where γ₋ > γ₊.
+
+    Source: Ridnik, Ben-Baruch et al. 2021, "Asymmetric loss for multi-label classification"; their
+    code is ``src/loss_functions/losses.py`` of Alibaba-MIIL/ASL, commit 05b193d. They sum over all
+    labels (``reduction="sum"``) and the code has γ₊ = 1 by default. The softmax form is ours: their
+    single-label variant keeps the target's term alone, which is a focal loss.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from lossatlas import losses
+    >>> logits, target = torch.zeros(1, 1, 2), torch.tensor([[1, 0]])
+    >>> loss = losses.AsymmetricLoss(mode="binary", gamma_negative=1.0, margin=0.25)
+    >>> round(loss(logits, target).item(), 4)  # (ln 2 + 0.25 * -ln 0.75) / 2
+    0.3825
+    """
+
+    needs = ()
+
+    def __init__(
+        self,
+        *,
+        gamma_positive: float = 0.0,
+        gamma_negative: float = 4.0,
+        margin: float = 0.05,
+        **common: Unpack[PixelParameters],
+    ) -> None:
+        super().__init__(**common)
+        self.gamma_positive = _check.number("gamma_positive", gamma_positive, low=0)
+        self.gamma_negative = _check.number("gamma_negative", gamma_negative, low=0)
+        self.margin = _check.number("margin", margin, low=0, high=1)
+
+    def of(self, s: Sample) -> Tensor:
+        """Mean (or sum, or map) over pixels of the losses of yes and of no."""
+        table = class_table(self.weight, s)
+        if s.softmax:
+            # A soft label is a mixture of hard ones, each with the weight of its own class.
+            yes = s.truth() if table is None else table * s.truth()
+            no = yes.sum(1, keepdim=True) - yes
+            log_p = s.log_probs()
+            log_q = log_one_minus(log_p)
+        else:
+            t = s.truth()
+            yes, no = (t, 1 - t) if table is None else (table[1] * t, table[0] * (1 - t))
+            z = s.clean_logits()
+            log_p, log_q = F.logsigmoid(z), F.logsigmoid(-z)
+        # An infinite surprisal of what is not asked costs nothing: not 0 times inf.
+        asked = self.positive(possible(-log_p, yes))
+        denied = self.negative(possible(-log_q, no))
+        value = yes * asked + no * denied
+        if s.softmax:
+            value = value.sum(1)
+        if s.valid is not None:
+            value = torch.where(s.valid, value, 0.0)
+        return self.reduced(value, s, table)
+
+    def positive(self, u: Tensor) -> Tensor:
+        """(1 - p)^γ₊ u for the surprisal u = -log p."""
+        return _positive(-torch.expm1(-u)) ** self.gamma_positive * u
+
+    def negative(self, u: Tensor) -> Tensor:
+        """x^γ₋ (-log(1 - x)) for the surprisal u = -log(1 - p)."""
+        x = (-torch.expm1(-u) - self.margin).clamp_min(0)
+        # Without a margin x is p, whose surprisal is known to more digits.
+        return _positive(x) ** self.gamma_negative * (-torch.log1p(-x) if self.margin else u)
 
 
 class UnifiedFocalLoss(RegionLoss):

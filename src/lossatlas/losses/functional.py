@@ -77,6 +77,7 @@ logit_adjusted_cross_entropy_loss = _function(
 topk_cross_entropy_loss = _function("topk_cross_entropy_loss", cross_entropy.TopKCrossEntropyLoss)
 focal_loss = _function("focal_loss", focal.FocalLoss)
 poly1_loss = _function("poly1_loss", focal.Poly1Loss)
+asymmetric_loss = _function("asymmetric_loss", focal.AsymmetricLoss)
 unified_focal_loss = _function("unified_focal_loss", focal.UnifiedFocalLoss)
 dice_loss = _function("dice_loss", region.DiceLoss)
 inverse_dice_loss = _function("inverse_dice_loss", region.InverseDiceLoss)
