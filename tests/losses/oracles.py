@@ -961,7 +961,10 @@ def nnunet_dice_ce(
     do_bg: bool = False,
     **k: Any,
 ) -> Any:
-    """nnU-Net: every foreground class counts, absent or not, 1e-5, per image."""
+    """nnU-Net: every foreground class counts, absent or not, 1e-5, per image.
+
+    An image that is ignored as a whole counts too: see the NumPy form of its code in test_new_names.
+    """
     region = {"per_image": True, "classes": "all", "smooth": 1e-5, **k}
     if k["mode"] == "multiclass" and not do_bg:  # a class of weight 0 is no part of the mean
         weight = np.array(np.ones(logits.shape[1]) if k.get("weight") is None else k["weight"])
@@ -975,9 +978,10 @@ def nnunet_dice_ce(
 def sam2_focal_dice(
     logits: Array, target: Array, *, scales: Sequence[float] = (20.0, 1.0), **k: Any
 ) -> Any:
-    """SAM 2: 20 focal + 1 Dice, per mask, with 1 added above and below."""
+    """SAM 2: 20 focal + 1 Dice semimetric, per mask, with 1 added above and below."""
     k = {"per_image": True, "smooth": 1.0, "alpha": 0.25, **k}
-    return dice_focal(logits, target, scales=(scales[1], scales[0]), **k)
+    both = compound(dice_semimetric, focal, ("gamma", "alpha"))
+    return both(logits, target, scales=(scales[1], scales[0]), **k)
 
 
 def logit_adjusted_ce(

@@ -189,13 +189,60 @@ def test_nnunet_has_the_gradient_of_its_published_formula_and_a_value_one_higher
             torch.testing.assert_close(found, expected)
 
 
-def test_sam2_is_twenty_focal_and_one_dice_of_its_published_formula() -> None:
-    logits, target = example("binary", images=3)
-    z, t = logits.flatten(1), target.flatten(1).double()
-    p = z.sigmoid()
-    pt = p * t + (1 - p) * (1 - t)
-    alpha = 0.25 * t + 0.75 * (1 - t)
-    focal = alpha * F.binary_cross_entropy_with_logits(z, t, reduction="none") * (1 - pt) ** 2
-    dice = 1 - (2 * (p * t).sum(1) + 1) / (p.sum(1) + t.sum(1) + 1)
-    expected = 20 * focal.mean(1).sum() / 3 + dice.sum() / 3
-    torch.testing.assert_close(losses.build("sam2_focal_dice")(logits, target), expected)
+def published_nnunet(
+    logits: np.ndarray, target: np.ndarray, *, batch_dice: bool, do_bg: bool, void: int
+) -> float:
+    """DC_and_CE_loss with MemoryEfficientSoftDiceLoss and an ignore label, in NumPy."""
+    images, classes = logits.shape[:2]
+    z = logits.reshape(images, classes, -1)
+    log_p = z - np.log(np.exp(z).sum(1, keepdims=True))
+    label = target.reshape(images, -1)
+    mask = (label != void).astype(float)
+    onehot = np.stack([np.where(label == void, 0, label) == c for c in range(classes)], 1)
+    first = 0 if do_bg else 1
+    p, t = np.exp(log_p)[:, first:], onehot[:, first:]
+    sums = [(x * mask[:, None]).sum(2) for x in (p * t, p, t)]
+    both, predicted, true = (x.sum(0) if batch_dice else x for x in sums)
+    dice = (2 * both + 1e-5) / np.maximum(predicted + true + 1e-5, 1e-8)
+    surprisal = -(log_p * onehot).sum(1)
+    return float((surprisal * mask).sum() / mask.sum() - dice.mean())
+
+
+def test_nnunet_with_an_ignore_label_is_its_published_code() -> None:
+    """An image that is ignored as a whole has D = 1 there, and counts."""
+    logits, target = example("multiclass", images=3, void=0.2)
+    target[1] = VOID
+    for per_image in (True, False):
+        for do_bg in (True, False):
+
+            def reference(z: torch.Tensor, per_image=per_image, do_bg=do_bg) -> float:
+                return published_nnunet(
+                    z.numpy(), target.numpy(), batch_dice=not per_image, do_bg=do_bg, void=VOID
+                )
+
+            loss = losses.build(
+                "nnunet_dice_ce", per_image=per_image, do_bg=do_bg, ignore_index=VOID
+            )
+            value, slope = gradient(loss, logits, target)
+            assert value.item() == pytest.approx(reference(logits) + 1, rel=1e-12)
+            for place in ((0, 0, 0, 0), (0, 2, 1, 1), (2, 1, 2, 0)):
+                step = torch.zeros_like(logits)
+                step[place] = 1e-5
+                rise = (reference(logits + step) - reference(logits - step)) / 2e-5
+                assert slope[place].item() == pytest.approx(rise, rel=1e-6, abs=1e-10)
+
+
+def test_sam2_is_its_published_code_and_its_dice_the_semimetric_of_soft_masks() -> None:
+    """sigmoid_focal_loss and dice_loss of SAM 2 in NumPy."""
+    for kind, scales in (("hard", (20.0, 1.0)), ("soft", (0.0, 1.0))):
+        logits, target = example("binary", kind, images=3)
+        z = logits.numpy().reshape(3, -1)
+        t = target.numpy().reshape(3, -1).astype(float)
+        p = 1 / (1 + np.exp(-z))
+        ce = -t * np.log(p) - (1 - t) * np.log(1 - p)
+        focal = ce * (p + t - 2 * p * t) ** 2 * (0.25 * t + 0.75 * (1 - t))
+        total = p.sum(1) + t.sum(1)
+        dice = 1 - (total - np.abs(p - t).sum(1) + 1) / (total + 1)
+        expected = scales[0] * focal.mean(1).sum() / 3 + scales[1] * dice.sum() / 3
+        found = losses.build("sam2_focal_dice", scales=scales)(logits, target).item()
+        assert found == pytest.approx(expected, rel=1e-12), kind

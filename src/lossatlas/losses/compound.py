@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import inspect
 from collections.abc import Callable, Mapping, Sequence
@@ -23,7 +24,7 @@ from ._sample import Regions, Sample
 from .cross_entropy import CrossEntropyLoss, TopKCrossEntropyLoss
 from .focal import FocalLoss
 from .lovasz import LovaszSoftmaxLoss
-from .region import DiceLoss
+from .region import DiceLoss, DiceSemimetricLoss
 
 P = ParamSpec("P")
 L = TypeVar("L", bound=SegmentationLoss)
@@ -140,13 +141,17 @@ def ce_lovasz(
     return CompoundLoss([_part(CrossEntropyLoss, common), lovasz], scales)
 
 
-class _ForegroundDiceLoss(DiceLoss):
-    """Dice loss without the background: class 0 of exclusive classes does not count."""
+class _NNUNetDiceLoss(DiceLoss):
+    """Dice loss in which images without a valid pixel count, and the background only on demand."""
+
+    def __init__(self, *, do_bg: bool, **common: Unpack[RegionParameters]) -> None:
+        super().__init__(**common)
+        self.do_bg = do_bg
 
     def class_weights(self, r: Regions, s: Sample) -> Tensor:
-        """Weights of the Dice loss, 0 for class 0."""
-        weights = super().class_weights(r, s)
-        if not s.softmax:
+        """Weights of the Dice loss, also without a valid pixel; 0 for an unwanted class 0."""
+        weights = super().class_weights(dataclasses.replace(r, count=torch.ones_like(r.count)), s)
+        if self.do_bg or not s.softmax:
             return weights
         return weights * (torch.arange(s.channels, device=weights.device) > 0)
 
@@ -161,14 +166,18 @@ def nnunet_dice_ce(
     """Dice loss plus cross-entropy with the conventions of nnU-Net, times `scales`.
 
     The Dice loss is averaged over every foreground class, present in the target or not, of every
-    image. With `do_bg` the background, class 0, counts too. nnU-Net's `batch_dice` is the opposite of
-    `per_image`: nnU-Net's plans set it for 2-D networks. ε (`smooth`) is 1e-5. The other parameters
-    are those of :func:`dice_ce`.
+    image, also of an image that is ignored as a whole. With `do_bg` the background, class 0, counts
+    too. nnU-Net's `batch_dice` is the opposite of `per_image`: nnU-Net's plans set it for 2-D
+    networks. ε (`smooth`) is 1e-5. The other parameters are those of :func:`dice_ce`.
 
     The value is 1 more than nnU-Net's, times the first scale: its Dice part is -D, ours 1 - D. The
     gradient is the same. A foreground class that is absent and not predicted has D = 1 there and here.
+    Differs in multilabel mode with `ignore_index`: nnU-Net's ``DC_and_BCE_loss`` divides the sum over
+    channels by the number of valid pixels, so that its cross-entropy is C times ours.
 
-    Source: Isensee et al. 2021; ``DC_and_CE_loss`` and ``MemoryEfficientSoftDiceLoss`` of nnU-Net v2.
+    Source: Isensee et al. 2021; ``MemoryEfficientSoftDiceLoss`` (``nnunetv2/training/loss/dice.py``
+    of MIC-DKFZ/nnUNet, commit 018b88d), ``DC_and_CE_loss`` (``compound_losses.py`` beside it, commit
+    b26eb53) and the arguments of ``nnUNetTrainer._build_loss`` (commit 017de4a).
 
     >>> import torch
     >>> logits, target = torch.zeros(1, 2, 4), torch.tensor([[0, 0, 0, 1]])
@@ -176,11 +185,11 @@ def nnunet_dice_ce(
     1.3598
     """
     do_bg = _check.flag("do_bg", do_bg)
-    dice: DiceLoss = _part(DiceLoss if do_bg else _ForegroundDiceLoss, common)
+    dice = _part(_NNUNetDiceLoss, common, do_bg=do_bg)
     return CompoundLoss([dice, _part(CrossEntropyLoss, common)], scales)
 
 
-@_sum_of(FocalLoss, DiceLoss, mode="binary", per_image=True, smooth=1.0)
+@_sum_of(FocalLoss, DiceSemimetricLoss, mode="binary", per_image=True, smooth=1.0)
 def sam2_focal_dice(
     *,
     scales: Sequence[float] = (20.0, 1.0),
@@ -191,10 +200,14 @@ def sam2_focal_dice(
     """The mask loss of SAM and SAM 2: 20 times the focal loss plus the Dice loss, by default binary.
 
     One image is one object's mask. `gamma` and `alpha` are those of :class:`FocalLoss`. The Dice loss
-    is per image, with 1 added to numerator and denominator (`smooth`).
+    is the semimetric (:class:`DiceSemimetricLoss`), per image, with 1 added to numerator and
+    denominator (`smooth`).
 
-    Source: Ravi et al. 2024 (SAM 2), ``training/loss_fns.py``; SAM (Kirillov et al. 2023) has the
-    same 20 to 1. The losses of the predicted IoU and of the object score are not part of it.
+    Source: Ravi et al. 2024 (SAM 2), ``sigmoid_focal_loss`` and ``dice_loss`` of
+    ``training/loss_fns.py`` of facebookresearch/sam2, commit 1a80ead; SAM (Kirillov et al. 2023) has
+    the same 20 to 1. The losses of the predicted IoU and of the object score are not part of it; an
+    object without a pixel counts here, while SAM 2 drops it where it trains object scores. SAM 2's
+    masks are hard; for soft ones the focal half is :class:`FocalLoss`'s, another than theirs.
 
     >>> import torch
     >>> logits, target = torch.zeros(1, 1, 4), torch.tensor([[0, 0, 0, 1]])
@@ -203,4 +216,4 @@ def sam2_focal_dice(
     2.6661
     """
     focal = _part(FocalLoss, common, gamma=gamma, alpha=alpha)
-    return CompoundLoss([focal, _part(DiceLoss, common)], scales)
+    return CompoundLoss([focal, _part(DiceSemimetricLoss, common)], scales)
