@@ -1,4 +1,4 @@
-"""Commands for people with data of their own: ``advise``, and the upkeep of its table."""
+"""Commands for people with data of their own: ``advise``, ``predict``, ``export``."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from typing import Any
 def add_parsers(commands: Any) -> None:
     """Add the commands to a parser's subcommands; a ``DataError`` of theirs is the caller's to print."""
     _add_advise(commands)
+    _add_predict(commands)
+    _add_export(commands)
     table = commands.add_parser(
         "decisions", help="write the numbers of advise's decision table from the records"
     )
@@ -41,6 +43,77 @@ def _add_advise(commands: Any) -> None:
         "--html", type=Path, metavar="FILE", help="also write one page with pictures"
     )
     parser.set_defaults(run=_advise)
+
+
+def _add_predict(commands: Any) -> None:
+    parser = commands.add_parser(
+        "predict",
+        help="predict masks of new images with a trained network",
+        description="Predict the masks of images, large ones by overlapping tiles.",
+        epilog="example: lossatlas predict runs/2f1ad9dd7bfbb69d new/images --out masks",
+    )
+    parser.add_argument(
+        "checkpoint", help="a run folder, its last.ckpt, or an exported .safetensors file"
+    )
+    parser.add_argument("images", help="an image, or a folder of images")
+    parser.add_argument("--out", required=True, help="folder of the masks")
+    parser.add_argument(
+        "--rule", help="decision rule: tuned (default where there is one) or argmax"
+    )
+    parser.add_argument(
+        "--tile", type=int, default=512, help="side of a tile; 0: whole (default: 512)"
+    )
+    parser.add_argument(
+        "--overlap", type=int, help="pixels beyond a tile (default: as the network needs)"
+    )
+    parser.add_argument(
+        "--probabilities", action="store_true", help="also write probabilities, float16 .npy"
+    )
+    parser.add_argument("--device", default="cpu", help="cpu, cuda or mps (default: cpu)")
+    parser.set_defaults(run=_predict)
+
+
+def _add_export(commands: Any) -> None:
+    parser = commands.add_parser(
+        "export",
+        help="write a trained network as ONNX or safetensors, with model.json beside it",
+        epilog="example: lossatlas export runs/2f1ad9dd7bfbb69d --format onnx --out exported",
+    )
+    parser.add_argument("checkpoint", help="a run folder or its last.ckpt")
+    parser.add_argument("--format", default="onnx", choices=("onnx", "safetensors"))
+    parser.add_argument("--out", default="exported", help="folder (default: exported)")
+    parser.add_argument("--rule", help="decision rule that model.json recommends (default: tuned)")
+    parser.set_defaults(run=_export)
+
+
+def _predict(given: argparse.Namespace) -> None:
+    from lossatlas import deploy
+
+    if given.tile < 0 or (given.overlap or 0) < 0:
+        raise deploy.DeployError(
+            "tile and overlap: expected 0 or more pixels, got a negative number"
+        )
+    count = deploy.predict_folder(
+        deploy.load(given.checkpoint),
+        given.images,
+        given.out,
+        rule=given.rule,
+        probabilities=given.probabilities,
+        say=print,
+        tile=given.tile,
+        overlap=given.overlap,
+        device=given.device,
+    )
+    print(f"{count} masks in {given.out}; masks that were there are kept")
+
+
+def _export(given: argparse.Namespace) -> None:
+    from lossatlas import deploy
+
+    file, checked = deploy.export(
+        deploy.load(given.checkpoint), given.out, format=given.format, rule=given.rule
+    )
+    print(f"{file}; {checked}")
 
 
 def _advise(given: argparse.Namespace) -> None:

@@ -202,6 +202,32 @@ def read_masks_layout(root: Path) -> Layout:
     return layout
 
 
+def image_files(images: Path) -> dict[str, Path]:
+    """Images of a folder and its subfolders by stem, or one image.
+
+    Raises:
+        DataError: no such file or folder, no image in it, or two images of one stem.
+    """
+    if images.is_file():
+        return {images.stem: images}
+    if not images.is_dir():
+        raise DataError(f"{images}: expected an image or a folder of images, found none")
+    layout = Layout(images, {}, {})
+    found: dict[str, Path] = {}
+    for name in _files_below(images, layout):
+        stem = _stem_of(name, None)
+        if stem in found:
+            raise DataError(
+                f"{images}: expected one image a stem, got {found[stem].name} and "
+                f"{Path(name).name}; remove one"
+            )
+        if stem is not None:
+            found[stem] = images / name
+    if not found:
+        raise DataError(f"{images}: expected images, got none of {', '.join(SUFFIXES)}")
+    return found
+
+
 def _files_below(folder: Path, layout: Layout) -> Iterator[str]:
     """Paths of all files relative to ``folder``, sorted; junk and linked folders are listed."""
     for here, folders, files in os.walk(folder):
@@ -291,6 +317,11 @@ class FolderDataset(FileDataset):
     def samples(self, base: Path, split: str) -> list[Sample]:
         """Pairs of the split."""
         return self._bind(base).samples(base, split)
+
+    def intensity_in(self, root: str | Path) -> tuple[float, float] | None:
+        """Values that become 0 and 255 in the images of a folder; None where they have 8 bits."""
+        bound = self._bind(Path(root).expanduser())
+        return None if bound.eight_bits else bound.intensity
 
     def _bind(self, root: Path) -> Bound:
         layout = read_layout(root)

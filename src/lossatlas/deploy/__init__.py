@@ -1,0 +1,16 @@
+"""A trained network outside its study: predictions of new images, and files for other programs."""
+
+from lossatlas.deploy.export import export
+from lossatlas.deploy.network import Deployed, DeployError, load
+from lossatlas.deploy.predict import predict_folder, predict_image
+from lossatlas.deploy.preparation import Preparation
+
+__all__ = [
+    "DeployError",
+    "Deployed",
+    "Preparation",
+    "export",
+    "load",
+    "predict_folder",
+    "predict_image",
+]

@@ -1,0 +1,290 @@
+"""Predict images of any size: whole, or by overlapping tiles that give what the whole would."""
+
+from __future__ import annotations
+
+import copy
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import nn
+
+from lossatlas.data.errors import DataError
+from lossatlas.deploy.network import Deployed, DeployError
+from lossatlas.metrics import DecisionRule
+from lossatlas.models._common import AnySize
+
+UInt8Array = npt.NDArray[np.uint8]
+
+#: Side of a tile in pixels.
+TILE = 512
+#: Pixels that an image may have; Pillow's own limit refuses sections and satellite images.
+MAX_PIXELS = 2**29
+_BLOCKS = (16, 32, 64, 128)  # sides of the pictures that the view is measured on, in multiples
+_DRAWS = 8
+
+
+@torch.no_grad()
+def _plain(network: AnySize) -> AnySize:
+    """A copy whose every path is open: positive weights, batch norm that changes nothing."""
+    network = copy.deepcopy(network).cpu().eval()
+    for part in network.modules():
+        if isinstance(part, nn.BatchNorm2d):
+            part.reset_running_stats()
+    for weight in network.parameters():
+        weight.fill_(1 / max(weight[0].numel(), 1) if weight.dim() > 1 else 1.0)
+    return network
+
+
+@lru_cache(maxsize=4)
+def view(network: AnySize) -> int:
+    """How far a logit can see, in pixels from it, rounded up to the network's multiple.
+
+    It is measured: gradients of a block of logits with respect to random images, with positive
+    weights so that no path is closed. One multiple is added for the paths that pooling chose
+    otherwise.
+
+    Raises:
+        DeployError: the network sees the whole image, so that no tile can stand for a part of it.
+    """
+    plain, multiple = _plain(network), network.multiple
+    generator = torch.Generator().manual_seed(0)
+    for blocks in _BLOCKS:
+        side, start = blocks * multiple, blocks // 2 * multiple
+        reach = 0
+        for _ in range(_DRAWS):
+            images = torch.rand(1, network.in_channels, side, side, generator=generator)
+            images.requires_grad_()
+            plain(images)[..., start : start + multiple, start : start + multiple].sum().backward()
+            assert images.grad is not None
+            seen = torch.nonzero(images.grad.abs().amax((0, 1, 2)))
+            first, last = int(seen.min()), int(seen.max())
+            reach = max(reach, start - first, last - (start + multiple - 1))
+            seen = torch.nonzero(images.grad.abs().amax((0, 1, 3)))
+            reach = max(reach, start - int(seen.min()), int(seen.max()) - (start + multiple - 1))
+        if reach < start - multiple:
+            return (-(-reach // multiple) + 1) * multiple
+    raise DeployError(
+        "tile: the network sees the whole image, so tiles would change its answer; predict whole "
+        "(--tile 0)"
+    )
+
+
+def tiles(
+    height: int, width: int, *, tile: int, overlap: int, multiple: int
+) -> Iterator[tuple[tuple[slice, slice], tuple[slice, slice]]]:
+    """(window, core) of each tile: what is read, and the part of it that is kept, in pixels.
+
+    The cores cover the image once. A window begins at a multiple of ``multiple``, so that pooling
+    groups the same pixels as in the whole image, and is wider than its core by ``overlap`` unless
+    the image ends.
+    """
+    side = max(tile, 2 * multiple) // multiple * multiple
+    overlap = -(-overlap // multiple) * multiple
+    step = max(side - 2 * overlap, multiple)
+
+    def along(length: int) -> Iterator[tuple[slice, slice]]:
+        if length <= side:
+            yield slice(0, length), slice(0, length)
+            return
+        for start in range(0, length, step):
+            stop = min(start + step, length)
+            yield slice(max(start - overlap, 0), min(stop + overlap, length)), slice(start, stop)
+
+    for rows, kept_rows in along(height):
+        for columns, kept_columns in along(width):
+            yield (rows, columns), (kept_rows, kept_columns)
+
+
+@torch.inference_mode()
+def predict_image(
+    deployed: Deployed,
+    image: npt.NDArray[Any],
+    *,
+    rule: DecisionRule | None = None,
+    tile: int = TILE,
+    overlap: int | None = None,
+    probabilities: bool = False,
+    device: str | torch.device = "cpu",
+    where: object = "image",
+) -> tuple[UInt8Array, npt.NDArray[np.float16] | None]:
+    """Classes of an image, and their probabilities if asked for.
+
+    Args:
+        deployed: of :func:`lossatlas.deploy.load`.
+        image: (H, W, C) as a file holds it, of any size.
+        rule: decision rule; None takes the tuned one where there is one.
+        tile: side of a tile in pixels; 0 takes the image whole. Memory follows the tile, not the image.
+        overlap: pixels that a tile reads beyond what it keeps; None measures what the network needs,
+            so that tiles give what the whole image would, to round-off.
+        probabilities: also return them: (H, W) of the foreground for one channel, else (C, H, W).
+        device: where the network runs.
+        where: names the image in an error.
+
+    Returns:
+        (H, W) uint8 class indices, and float16 probabilities or None.
+
+    Raises:
+        DataError: channels or bits differ from training.
+        DeployError: a tile that is no larger than twice its overlap.
+    """
+    rule = rule or deployed.rule()[1]
+    prepared = deployed.preparation.eight_bits(image, where)
+    height, width = prepared.shape[:2]
+    network = deployed.network.to(device)
+    if tile and max(height, width) > tile:
+        if overlap is None:
+            with torch.inference_mode(False):
+                overlap = view(deployed.network)
+        if tile <= 2 * overlap:
+            raise DeployError(
+                f"tile: expected more than twice the overlap of {overlap} pixels, got {tile}; take "
+                f"--tile {2 * overlap + TILE // 2} or more, or 0 for the whole image"
+            )
+    else:
+        tile, overlap = max(height, width), 0
+    native = image.shape[:2]
+    resized = (height, width) != native
+    channels = deployed.network.out_channels
+    # a resized image is small: its logits are kept whole, to be brought back to the image's size
+    logits_whole = torch.empty(1, channels, height, width) if resized else None
+    labels = np.empty(native, np.uint8)
+    chances = np.empty(_shape(channels, native), np.float16) if probabilities else None
+    windows = tiles(
+        height, width, tile=tile, overlap=overlap or 0, multiple=deployed.network.multiple
+    )
+    for (rows, columns), (kept_rows, kept_columns) in windows:
+        part = deployed.preparation.standardised(prepared[rows, columns]).to(device)
+        inner = (
+            slice(kept_rows.start - rows.start, kept_rows.stop - rows.start),
+            slice(kept_columns.start - columns.start, kept_columns.stop - columns.start),
+        )
+        logits = network(part)[..., inner[0], inner[1]].float().cpu()
+        if logits_whole is not None:
+            logits_whole[..., kept_rows, kept_columns] = logits
+        else:
+            _decide(logits, rule, labels, chances, kept_rows, kept_columns)
+    if logits_whole is not None:
+        logits = nn.functional.interpolate(logits_whole, native, mode="bilinear")
+        _decide(logits, rule, labels, chances, slice(None), slice(None))
+    return labels, chances
+
+
+def _shape(channels: int, native: tuple[int, ...]) -> tuple[int, ...]:
+    return native if channels == 1 else (channels, *native)
+
+
+def _decide(
+    logits: torch.Tensor,
+    rule: DecisionRule,
+    labels: UInt8Array,
+    chances: npt.NDArray[np.float16] | None,
+    rows: slice,
+    columns: slice,
+) -> None:
+    """Write classes and probabilities of (1, C, h, w) logits into their place."""
+    labels[rows, columns] = rule(logits)[0].numpy()
+    if chances is not None:
+        found = logits[0].sigmoid()[0] if logits.shape[1] == 1 else logits[0].softmax(0)
+        chances[..., rows, columns] = found.half().numpy()
+
+
+def predict_folder(
+    deployed: Deployed,
+    images: str | Path,
+    out: str | Path,
+    *,
+    rule: str | None = None,
+    probabilities: bool = False,
+    say: Any = None,
+    **options: Any,
+) -> int:
+    """Predict every image of a folder and its subfolders, or one image.
+
+    Each mask is ``out/STEM.png`` of class indices, subfolders kept; probabilities are ``out/STEM.npy``. A
+    file is written under another name and renamed, so that none is ever half there; a mask that is
+    there is not made again.
+
+    Args:
+        deployed: of :func:`lossatlas.deploy.load`.
+        images: a folder, or a file.
+        out: a folder outside ``images``; made if it is not there.
+        rule: name of a decision rule; None takes ``tuned`` where there is one.
+        probabilities: also write them.
+        say: called with a line an image; None says nothing.
+        options: of :func:`predict_image`.
+
+    Returns:
+        number of masks written.
+
+    Raises:
+        DataError: no images, or one that cannot be read or differs from training; those before are there.
+    """
+    from lossatlas.data.folder import image_files
+    from lossatlas.data.reading import read_image
+
+    images, out = Path(images), Path(out)
+    root = images if images.is_dir() else images.parent
+    if out.resolve().is_relative_to(root.resolve()) and images.is_dir():
+        raise DataError(f"out: expected a folder outside {images}, got {out}; name another one")
+    files = image_files(images)
+    decision = deployed.rule(rule)[1]
+    written = 0
+    with _large_images():
+        for stem, path in files.items():
+            mask = out / f"{stem}.png"
+            chances = out / f"{stem}.npy" if probabilities else None
+            if mask.is_file() and (chances is None or chances.is_file()):
+                continue
+            labels, found = predict_image(
+                deployed,
+                read_image(path).array,
+                rule=decision,
+                probabilities=probabilities,
+                where=path,
+                **options,
+            )
+            mask.parent.mkdir(parents=True, exist_ok=True)
+            if chances is not None and found is not None:
+                _write(chances, lambda file, found=found: np.save(file, found))
+            _write(mask, lambda file, labels=labels: _png(labels, file))
+            written += 1
+            if say is not None:
+                say(f"{mask}: {(labels > 0).mean():.3%} foreground")
+    return written
+
+
+def _png(labels: UInt8Array, file: Any) -> None:
+    from PIL import Image
+
+    Image.fromarray(labels).save(file, "PNG")
+
+
+def _write(path: Path, write: Any) -> None:
+    """Write a file whole or not at all."""
+    temporary = path.with_name(f".{path.name}-{os.getpid()}")
+    try:
+        with temporary.open("wb") as file:
+            write(file)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def _large_images() -> Iterator[None]:
+    """Let Pillow open images of up to `MAX_PIXELS`, which are the user's own here."""
+    from PIL import Image
+
+    before = Image.MAX_IMAGE_PIXELS
+    Image.MAX_IMAGE_PIXELS = MAX_PIXELS
+    try:
+        yield
+    finally:
+        Image.MAX_IMAGE_PIXELS = before

@@ -1,0 +1,73 @@
+"""Exported files give the logits of the run, and carry what a program must know beside them."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from lossatlas import deploy
+from lossatlas.cli import main
+
+
+def test_safetensors_and_its_description_predict_as_the_run_does(run, tmp_path):
+    trained = deploy.load(run)
+    file, checked = deploy.export(trained, tmp_path / "out", format="safetensors")
+    assert "every weight equal" in checked
+    again = deploy.load(file)
+    image = np.random.default_rng(0).integers(0, 256, (50, 70, 1), dtype=np.uint8)
+    for one, other in zip(
+        deploy.predict_image(trained, image, probabilities=True),
+        deploy.predict_image(again, image, probabilities=True),
+        strict=True,
+    ):
+        assert np.array_equal(one, other)
+    assert again.rules == trained.rules and again.classes == trained.classes
+
+
+def test_the_description_holds_preparation_and_the_tuned_threshold(run, tmp_path):
+    deploy.export(deploy.load(run), tmp_path, format="safetensors")
+    found = json.loads((tmp_path / "model.json").read_text())
+    record = json.loads((run / "run.json").read_text())
+    (offset,) = record["rules"]["tuned"]["offsets"]
+    assert found["rule"] == "tuned"
+    assert found["threshold"] == pytest.approx(1 / (1 + np.exp(offset)))
+    assert found["preparation"]["mean"] and found["preparation"]["std"]
+    assert found["origin"]["run_id"] == record["run_id"]
+    assert not list(tmp_path.glob(".export-*"))
+
+
+def test_onnx_gives_the_logits_of_torch_at_another_batch_and_size(run, tmp_path):
+    pytest.importorskip("onnxscript")
+    runtime = pytest.importorskip("onnxruntime")
+    trained = deploy.load(run)
+    file, checked = deploy.export(trained, tmp_path, format="onnx")
+    assert "checked with ONNX Runtime" in checked
+    multiple = json.loads((tmp_path / "model.json").read_text())["side_multiple"]
+    images = torch.randn(3, 1, 5 * multiple, 12 * multiple)
+    with torch.inference_mode():
+        expected = trained.network(images).numpy()
+    (found,) = runtime.InferenceSession(str(file)).run(None, {"images": images.numpy()})
+    assert np.allclose(found, expected, atol=1e-4 * np.abs(expected).max())
+
+
+def test_without_the_onnx_packages_the_message_says_what_to_install(run, tmp_path, monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, "onnxscript", None)
+    with pytest.raises(deploy.DeployError, match="pip install onnx onnxscript onnxruntime"):
+        deploy.export(deploy.load(run), tmp_path, format="onnx")
+
+
+def test_the_command_exports_and_says_how_it_was_checked(run, tmp_path, capsys):
+    out = tmp_path / "out"
+    assert main(["export", str(run), "--format", "safetensors", "--out", str(out)]) == 0
+    assert "every weight equal" in capsys.readouterr().out
+    assert (out / "model.safetensors").is_file()
+
+
+def test_a_safetensors_file_without_its_description_is_refused(run, tmp_path):
+    file, _ = deploy.export(deploy.load(run), tmp_path, format="safetensors")
+    (tmp_path / "model.json").unlink()
+    with pytest.raises(deploy.DeployError, match="expected the description"):
+        deploy.load(file)

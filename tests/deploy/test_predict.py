@@ -1,0 +1,224 @@
+"""Predictions: tiles give what the whole image gives, files are whole, mistakes are lines."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from lossatlas import data, deploy, models
+from lossatlas.cli import main
+from lossatlas.data import DataError
+from lossatlas.deploy.predict import tiles, view
+from lossatlas.experiments.training import validation_scores
+from lossatlas.metrics import DecisionRule
+from lossatlas.metrics.overlap import ConfusionMatrix
+
+NETWORKS = {
+    "unet": {},
+    "unet deep": {"width": 4, "depth": 4},
+    "unet resnet18": {"encoder": "resnet18"},
+    "segnet": {},
+    "segnet_basic": {},
+}
+
+
+def network(kind: str, channels: int = 1, classes: int = 1):
+    """An untrained network whose batch norms have seen images."""
+    torch.manual_seed(0)
+    model = models.build(kind.split()[0], channels, classes, **NETWORKS[kind])
+    for _ in range(3):
+        model(torch.randn(2, channels, 64, 64))
+    return model.eval()
+
+
+def deployed(model, **changes):
+    channels = model.in_channels
+    values = {
+        "network": model, "model": "unet", "params": {},
+        "preparation": deploy.Preparation((0.5,) * channels, (0.25,) * channels),
+        "classes": ("background", "thing"),
+        "rules": {"argmax": DecisionRule.argmax(model.out_channels)},
+        "origin": {},
+    }  # fmt: skip
+    return deploy.Deployed(**values | changes)
+
+
+def picture(height, width, channels=1, seed=0):
+    return np.random.default_rng(seed).integers(0, 256, (height, width, channels), dtype=np.uint8)
+
+
+@pytest.mark.parametrize("sizes", [(100, 37), (64, 64), (65, 200), (7, 9)])
+def test_the_cores_of_the_tiles_cover_an_image_once(sizes):
+    seen = np.zeros(sizes, int)
+    for window, core in tiles(*sizes, tile=48, overlap=8, multiple=8):
+        seen[core] += 1
+        for w, c in zip(window, core, strict=True):
+            assert w.start % 8 == 0 and w.start <= c.start and c.stop <= w.stop
+    assert (seen == 1).all()
+
+
+@pytest.mark.parametrize("kind", NETWORKS)
+def test_tiles_give_the_logits_of_the_whole_image(kind):
+    model = network(kind)
+    reach = view(model)
+    side = 2 * reach + 4 * model.multiple
+    image = torch.randn(1, 1, side + 3 * model.multiple + 5, side + model.multiple + 3)
+    with torch.inference_mode():
+        whole = model(image)
+        parts = torch.empty_like(whole)
+        for (rows, columns), (top, left) in tiles(
+            *image.shape[2:], tile=side, overlap=reach, multiple=model.multiple
+        ):
+            inner = model(image[..., rows, columns])
+            parts[..., top, left] = inner[
+                ...,
+                top.start - rows.start : top.stop - rows.start,
+                left.start - columns.start : left.stop - columns.start,
+            ]
+    assert torch.allclose(parts, whole, atol=1e-4 * float(whole.abs().max()))
+
+
+def test_an_overlap_below_the_view_would_change_the_logits():
+    model = network("unet")
+    image = picture(300, 260)
+    _, whole = deploy.predict_image(deployed(model), image, tile=0, probabilities=True)
+    _, cut = deploy.predict_image(deployed(model), image, tile=64, overlap=0, probabilities=True)
+    assert np.abs(whole.astype(float) - cut.astype(float)).max() > 1e-3
+
+
+def test_a_large_image_has_the_same_metrics_by_tiles_as_whole(run):
+    trained = deploy.load(run)
+    assert trained.rule()[0] == "tuned"
+    image = picture(1100, 900)
+    target = torch.from_numpy((picture(1100, 900, seed=1)[..., 0] > 200).astype(np.int64))
+    scores = []
+    for tile in (0, 256):
+        labels, _ = deploy.predict_image(trained, image, tile=tile)
+        confusion = ConfusionMatrix(2, None)
+        confusion.update(torch.from_numpy(labels.astype(np.int64))[None], target[None])
+        scores.append((float(confusion.mean_dice()), float(confusion.mean_iou())))
+    assert scores[0] == pytest.approx(scores[1], abs=1e-6)
+    assert 0 < (labels > 0).mean() < 1
+
+
+def test_predictions_of_the_validation_set_score_as_the_run_did(run):
+    """The same preparation and network as in training: the validation Dice comes back."""
+    trained = deploy.load(run)
+    config = json.loads((run / "run.json").read_text())["config"]
+    val = data.load("digits", "val", **config["dataset_params"])
+    confusion = ConfusionMatrix(2, None)
+    for index in range(len(val)):
+        labels, _ = deploy.predict_image(
+            trained, np.asarray(val.images[index]), rule=trained.rules["argmax"]
+        )
+        truth = torch.from_numpy(np.asarray(val.labels[index]).astype(np.int64))
+        confusion.update(torch.from_numpy(labels.astype(np.int64))[None], truth[None])
+    expected = validation_scores(trained.network, val, torch.device("cpu"))["val_mean_dice"]
+    assert float(confusion.mean_dice(foreground_only=True)) == pytest.approx(expected)
+
+
+def test_an_image_that_training_resized_is_predicted_at_its_own_size():
+    model = network("unet", classes=3)
+    prepared = deploy.Preparation((0.5,), (0.25,), size=(40, 48))
+    labels, chances = deploy.predict_image(
+        deployed(model, preparation=prepared), picture(80, 96), probabilities=True
+    )
+    assert labels.shape == (80, 96) and chances.shape == (3, 80, 96)
+    assert np.allclose(chances.astype(float).sum(0), 1, atol=2e-3)
+
+
+def test_sixteen_bits_are_brought_to_eight_by_the_range_of_training():
+    prepared = deploy.Preparation((0.5,), (0.25,), intensity=(100.0, 1100.0))
+    image = np.array([[[0], [100], [600], [1100], [60000]]], np.uint16)
+    assert prepared.eight_bits(image, "x")[0, :, 0].tolist() == [0, 0, 128, 255, 255]
+    with pytest.raises(DataError, match="expected more than 8 bits"):
+        prepared.eight_bits(image.astype(np.uint8), "x")
+    with pytest.raises(DataError, match="expected 8-bit numbers"):
+        deploy.Preparation((0.5,), (0.25,)).eight_bits(image, "x")
+
+
+def test_images_of_other_channels_are_refused_but_grey_becomes_colour():
+    colour = deploy.Preparation((0.5,) * 3, (0.25,) * 3)
+    assert colour.eight_bits(picture(4, 4), "x").shape == (4, 4, 3)
+    with pytest.raises(DataError, match="expected 1 channels"):
+        deploy.Preparation((0.5,), (0.25,)).eight_bits(picture(4, 4, 3), "x")
+
+
+def test_a_tile_within_its_overlap_is_refused_with_a_size_that_works(run):
+    with pytest.raises(deploy.DeployError, match=r"--tile \d+ or more"):
+        deploy.predict_image(deploy.load(run), picture(200, 200), tile=32)
+
+
+@pytest.fixture
+def pictures(tmp_path):
+    folder = tmp_path / "pictures"
+    (folder / "day2").mkdir(parents=True)
+    for name in ("a.png", "day2/b.png"):
+        Image.fromarray(picture(48, 40)[..., 0]).save(folder / name)
+    return folder
+
+
+def test_a_folder_becomes_masks_of_the_same_names(run, pictures, tmp_path, capsys):
+    out = tmp_path / "out"
+    assert main(["predict", str(run), str(pictures), "--out", str(out), "--probabilities"]) == 0
+    mask = np.asarray(Image.open(out / "day2" / "b.png"))
+    chances = np.load(out / "day2" / "b.npy", allow_pickle=False)
+    threshold = deploy.load(run).rule()[1].probability
+    assert mask.shape == (48, 40) and set(np.unique(mask)) <= {0, 1}
+    off = np.abs(chances.astype(float) - threshold) > 2e-3  # float16 rounds
+    assert ((chances > threshold) == mask)[off].all()
+    assert "2 masks" in capsys.readouterr().out
+    before = (out / "a.png").stat().st_mtime_ns
+    assert main(["predict", str(run), str(pictures), "--out", str(out)]) == 0
+    assert (out / "a.png").stat().st_mtime_ns == before  # what is there is not made again
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda p: p.write_bytes(b""), "expected a last.ckpt"),
+        (lambda p: p.write_bytes(p.read_bytes()[:200]), "expected a last.ckpt"),
+        (lambda p: p.write_bytes(b"PK" + bytes(1000)), "expected a last.ckpt"),
+        (lambda p: torch.save({"model": {}}, p), "expected the keys model and config"),
+        (lambda p: p.unlink(), "found none"),
+    ],
+)
+def test_a_damaged_checkpoint_is_a_line_and_no_traceback(
+    run, pictures, tmp_path, capsys, damage, message
+):
+    copied = tmp_path / "run"
+    shutil.copytree(run, copied)
+    damage(copied / "last.ckpt")
+    assert main(["predict", str(copied), str(pictures), "--out", str(tmp_path / "o")]) == 1
+    said = capsys.readouterr().err
+    assert message in said and said.count("\n") == 1
+
+
+class _Bomb:
+    def __reduce__(self):
+        return (__import__("os").system, ("touch exploded",))
+
+
+def test_a_checkpoint_with_code_in_it_is_refused_and_the_code_is_not_run(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    torch.save({"model": {}, "config": _Bomb()}, tmp_path / "last.ckpt")
+    with pytest.raises(deploy.DeployError, match="nothing of it was run"):
+        deploy.load(tmp_path / "last.ckpt")
+    assert not (tmp_path / "exploded").exists()
+
+
+def test_masks_never_land_among_the_images(run, pictures):
+    with pytest.raises(DataError, match="expected a folder outside"):
+        deploy.predict_folder(deploy.load(run), pictures, pictures / "out")
+
+
+def test_an_image_that_cannot_be_read_is_named_and_those_before_are_kept(run, pictures, tmp_path):
+    (pictures / "day2" / "z.png").write_bytes(b"no image")
+    with pytest.raises(DataError, match=r"z\.png"):
+        deploy.predict_folder(deploy.load(run), pictures, tmp_path / "out")
+    assert sorted(p.name for p in (tmp_path / "out").rglob("*.png")) == ["a.png", "b.png"]
