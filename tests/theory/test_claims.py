@@ -122,10 +122,10 @@ def test_another_study_adds_to_a_claim_and_leaves_its_verdict(tmp_path: Path) ->
     for study, verdict in (("imbalance", "conditional"), ("again", "awaiting")):
         (tmp_path / study).mkdir()
         record = {"verdict": verdict, "because": f"{study}: Δ.", "condition": ""}
-        content = {"schema": 1, "verdicts": {"7": record, "8": record}}
+        content = {"schema": 1, "verdicts": {"7": record, "24": record}}
         (tmp_path / study / "verdicts.json").write_text(json.dumps(content), encoding="utf-8")
     assert ledger.further(claims["7"], tmp_path) == ["The study `again` says: **open**. again: Δ."]
-    assert len(ledger.further(claims["8"], tmp_path)) == 2  # a computation settles it
+    assert len(ledger.further(claims["24"], tmp_path)) == 2  # a computation settles it
     assert ledger.verdict_of(claims["7"], tmp_path).verdict == "conditional"
     text = ledger.page(ledger.all_verdicts(tmp_path), results_dir=tmp_path).data
     assert (
@@ -138,19 +138,19 @@ def test_what_a_withdrawn_study_said_settles_nothing(tmp_path: Path) -> None:
     claims = {claim.id: claim for claim in ledger.load()[1]}
     (tmp_path / "imbalance").mkdir()
     record = {"verdict": "false", "because": "Δ.", "condition": ""}
-    content = {"schema": 1, "verdicts": {"7": record, "8": record, "27": record}}
+    content = {"schema": 1, "verdicts": {"7": record, "5": record, "27": record}}
     (tmp_path / "imbalance/verdicts.json").write_text(json.dumps(content), encoding="utf-8")
     withdrawn = {
         "schema": 1,
         "date": "2026-11-27",
         "why": "…",
-        "studies": {"imbalance": ["7", "8"]},
+        "studies": {"imbalance": ["7", "5"]},
     }
     (tmp_path / "withdrawn.json").write_text(json.dumps(withdrawn), encoding="utf-8")
     verdict = ledger.verdict_of(claims["7"], tmp_path)
     assert verdict.verdict == "withdrawn" and "2026-11-27" in verdict.because
     assert ledger.verdict_of(claims["27"], tmp_path).verdict == "false"  # it is not named
-    (line,) = ledger.further(claims["8"], tmp_path)
+    (line,) = ledger.further(claims["5"], tmp_path)
     assert "is withdrawn since 2026-11-27" in line and "Δ" not in line
     entry = ledger.entry(claims["7"], verdict)
     assert "verdict-withdrawn" in entry and "The study that settles it" not in entry
@@ -159,11 +159,11 @@ def test_what_a_withdrawn_study_said_settles_nothing(tmp_path: Path) -> None:
 
 def test_every_verdict_of_the_retracted_studies_is_withdrawn() -> None:
     verdicts = ledger.all_verdicts("results")
-    assert {"4", "5", "7", "18", "27", "H4"} <= {
+    assert {"4", "7", "8", "23", "27", "H4"} <= {
         name for name, verdict in verdicts.items() if verdict.verdict == "withdrawn"
     }
     claims = {claim.id: claim for claim in ledger.load()[1]}
-    for name in ("4", "8", "23", "24"):
+    for name in ("4", "5", "18", "24"):
         said = ledger.further(claims[name], "results")
         assert said and all("withdrawn" in line for line in said), name
 

@@ -30,7 +30,6 @@ from lossatlas.analysis.imbalance.checks import (
     listed,
     negated,
     precise,
-    smaller,
     spread,
 )
 from lossatlas.analysis.imbalance.predictions import NotThere, entries
@@ -123,8 +122,8 @@ def page(study: Imbalance) -> str:
     added = [_link(claim) for claim in _SUPPLEMENTS if claim in found]
     if added:
         lines.append(
-            f"\n{listed(added)}: the ledger's own verdict comes from a computation; what stands here is "
-            f"what these runs add."
+            f"\n{listed(added)}: the ledger's own verdict comes from a computation or from another study; "
+            f"here stands what these runs add."
         )
     return "\n".join(lines)
 
@@ -367,30 +366,26 @@ def _better_by_design(study: Imbalance, dice: str, ce: str) -> Finding:
     return Finding(said, because, condition, checks)
 
 
-def _simply_a_factor(study: Imbalance, weighted: str, ce: str) -> Finding:
-    """8: imbalance is simply handled by a loss factor for each class."""
+def _simply_a_factor(study: Imbalance, weighted: str, dice: str) -> Finding:
+    """8: imbalance is simply handled by a loss factor for each class, so that Dice is not needed."""
     rare = _imbalanced(study)
-    pairs = [
-        (at.text, study.difference(weighted, ce, at, rule="argmax", other_rule="tuned"))
-        for at in rare
-    ]
-    handled = negated(smaller(pairs, -study.margin))
-    reached = larger(pairs, -study.margin)
-    checks = [
-        Check(a.where, True if a.holds else (False if b.holds is False else None), a.found)
-        for a, b in zip(reached, handled, strict=True)
-    ]
+    half, tuned = (
+        negated(ahead(entries(study, rare, dice, weighted, rule), study.margin))
+        for rule in ("argmax", "tuned")
+    )
     volume = ends(
         larger([(at.text, study.column_above(weighted, at, "volume_ratio")) for at in rare], 1.0)
     )
     because = (
-        f"`{weighted}` at ½ minus `{ce}` at its tuned threshold, test Dice: {ends(checks)}; volume "
-        f"ratio of `{weighted}` at ½: {volume} ({_n(study)})."
+        f"`{dice}` minus `{weighted}`, test Dice at ½: {ends(half)}; at tuned thresholds: {ends(tuned)}; "
+        f"volume ratio of `{weighted}` at ½: {volume} ({_n(study)})."
     )
-    said = combined(checks)
-    condition = _condition(checks, "as good as a threshold", "worse than a threshold")
-    statement = f"`{weighted}` at ½ is no more than {study.margin:g} below tuned `{ce}`"
-    return Finding(said, because, condition, {statement: checks})
+    condition = _by_rule(half, tuned, "not behind Dice", "behind Dice")
+    checks = {
+        f"`{weighted}` is not behind `{dice}` {RULE_NAMES[rule]}": found
+        for rule, found in (("argmax", half), ("tuned", tuned))
+    }
+    return Finding(_both(combined(half), combined(tuned)), because, condition, checks)
 
 
 def _inverse_frequency(study: Imbalance, inverse: str, focal: str) -> Finding:
@@ -523,13 +518,13 @@ _CLAIMS: dict[str, tuple[tuple[str, ...], _Judge]] = {
     "4": (("dice", "ce"), _dice_unstable),
     "5": (("dice", "ce"), _real_objective),
     "7": (("dice", "ce"), _better_by_design),
-    "8": (("weighted_ce", "ce"), _simply_a_factor),
+    "8": (("weighted_ce", "dice"), _simply_a_factor),
     "18": (("focal+weights", "focal"), _inverse_frequency),
     "27": (("ce", _ALL), _the_way_to_go),
 }
 
-#: Claims that the ledger settles by computation, and to which these records add.
-_SUPPLEMENTS = ("8", "24")
+#: Claims that a computation or another study settles, and to which these records add.
+_SUPPLEMENTS = ("5", "18", "24")
 
 #: Claims that await such a study and that its records cannot settle.
 _CANNOT = {
