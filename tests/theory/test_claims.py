@@ -325,7 +325,7 @@ def test_every_claim_shows_a_wording_with_its_place_or_says_that_none_is_at_hand
             continue
         text = ledger.entry(claim, verdicts[claim.id])
         quoted += "text" in claim.quote
-        shown = f"“{claim.quote.get('text')}” ([" in text
+        shown = f"“{claim.quote.get('text')}” (" in text
         assert shown == ("No wording of the original" not in text), claim.id
     assert f"{quoted} of the 56 claims" in ledger.wording().data
 
@@ -347,6 +347,37 @@ def test_a_quote_without_its_due_is_refused(quote: dict[str, str], complaint: st
     claim = dataclasses.replace(next(c for c in claims if c.id == "43"), quote=quote)
     with pytest.raises(LedgerError, match=complaint):
         ledger._check_quote(claim, sources)
+
+
+def test_a_wording_seen_in_the_document_alone_claims_no_address(
+    verdicts: dict[str, Verdict],
+) -> None:
+    claims = {claim.id: claim for claim in ledger.load()[1]}
+    file = ledger.load()[0]["fr"]["file"]
+    text = ledger.entry(claims["55"], verdicts["55"])
+    assert f"(the document's file `{file}`): Go with small kernel sizes." in text
+    assert "http" not in text
+    assert "http" in ledger.entry(claims["26"], verdicts["26"])  # seen in the public copy
+    alone = sum(claim.quote.get("at") == ledger.SEED for claim in claims.values())
+    assert f"{alone} were seen in the source's document alone" in ledger.wording().data
+
+
+def test_a_document_that_no_source_names_is_no_place() -> None:
+    sources, claims = ledger.load()
+    claim = next(claim for claim in claims if claim.id == "55")
+    without = {**sources, "fr": {k: v for k, v in sources["fr"].items() if k != "file"}}
+    with pytest.raises(LedgerError, match="`file`"):
+        ledger._check_quote(claim, without)
+
+
+def test_a_wording_in_two_parts_shows_and_checks_both(verdicts: dict[str, Verdict]) -> None:
+    sources, claims = ledger.load()
+    claim = next(claim for claim in claims if claim.id == "37")
+    text = ledger.entry(claim, verdicts["37"])
+    assert claim.quote["text"] in text and claim.continued["text"] in text
+    long = dataclasses.replace(claim, continued={**claim.continued, "text": "w " * 16})
+    with pytest.raises(LedgerError, match="16 words"):
+        ledger._check_quote(long, sources)
 
 
 def test_emphasis_on_the_page_is_never_broken_by_a_stray_asterisk(

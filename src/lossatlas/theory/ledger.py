@@ -15,7 +15,7 @@ import json
 import re
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
@@ -40,6 +40,8 @@ CHAPTERS = (
 KINDS = ("derivation", "computation", "experiment")
 #: Languages a wording may be in, by their code.
 LANGUAGES = {"es": "Spanish", "fr": "French", "zh": "Chinese", "en": "English"}
+#: ``at`` of a wording that was seen in the source's document, and at no address.
+SEED = "seed"
 _LABELS = ("true", "false", "conditional", "awaiting", "withdrawn")
 
 
@@ -62,6 +64,7 @@ class Claim:
     prediction: str = ""
     erratum: str = ""
     quote: dict[str, str] = field(default_factory=dict)
+    continued: dict[str, str] = field(default_factory=dict)
 
 
 @cache
@@ -133,12 +136,25 @@ def _check_quote(claim: Claim, sources: dict[str, dict[str, str]]) -> None:
         )
     if (quote["language"] == "en") == ("translation" in quote):
         raise LedgerError(f"{name}: a quote has a translation unless it is English; got {quote}")
-    if not _seen_at(claim, sources).startswith("http"):
-        raise LedgerError(f"{name}: expected the address at which the wording was seen")
+    where = _seen_at(claim, sources)
+    if not (where.startswith("http") or (where == SEED and _document(claim, sources))):
+        raise LedgerError(
+            f"{name}: got {where!r}; expected the address at which the wording was seen, or `at: {SEED}` "
+            "where it was seen in the source's `file` alone"
+        )
+    if claim.continued:
+        _check_quote(replace(claim, quote=claim.continued, continued={}), sources)
+
+
+def _document(claim: Claim, sources: dict[str, dict[str, str]]) -> str:
+    """The file of the source in whose language the wording is, or of the first; empty without one."""
+    language = LANGUAGES[claim.quote["language"]]
+    keys = [key for key in claim.source if sources[key]["language"] == language]
+    return sources[(keys or list(claim.source))[0]].get("file", "")
 
 
 def _seen_at(claim: Claim, sources: dict[str, dict[str, str]]) -> str:
-    """Where the wording of a claim was seen: its own address or that of its source's copy."""
+    """Where the wording of a claim was seen: its own address, its source's copy, or `SEED`."""
     if "at" in claim.quote:
         return claim.quote["at"]
     language = claim.quote["language"]
@@ -278,12 +294,23 @@ def _quote(claim: Claim) -> str:
         return ""
     if "missing" in quote:
         return f"[No wording of the original: {quote['missing']}.]{{.claim-facts}}"
-    where = _seen_at(claim, load()[0])
-    if quote["language"] == "en":
-        return f"“{quote['text']}” ([English answer]({where}), which the source translates)."
-    copy = f"[{LANGUAGES[quote['language']]} copy]({where})"
-    stop = "" if quote["translation"].endswith(("?", "!")) else "."
-    return f"“{quote['text']}” ({copy}): {quote['translation']}{stop}"
+    stop = "" if quote.get("translation", ".").endswith(("?", "!")) else "."
+    said = f": {quote['translation']}{stop}" if "translation" in quote else "."
+    text = f"“{quote['text']}” ({_place(claim)}){said}"
+    if claim.continued:
+        text += " " + _quote(replace(claim, quote=claim.continued, continued={}))
+    return text
+
+
+def _place(claim: Claim) -> str:
+    """Where the wording was seen, as Markdown."""
+    sources, language = load()[0], claim.quote["language"]
+    where = _seen_at(claim, sources)
+    if where == SEED:
+        return f"the document's file `{_document(claim, sources)}`"
+    if language == "en":
+        return f"[English answer]({where}), which the source translates"
+    return f"[{LANGUAGES[language]} copy]({where})"
 
 
 def settle(*ids: int | str) -> Markdown:
@@ -401,6 +428,7 @@ def wording() -> Markdown:
     """How many of the claims carry a wording of the original, counted from the data."""
     claims = [claim for claim in load()[1] if not claim.id.startswith("H")]
     missing = [claim for claim in claims if "missing" in claim.quote]
+    document = [claim for claim in claims if claim.quote.get("at") == SEED]
     english = [claim for claim in claims if claim.quote.get("language") == "en"]
     listed = ", ".join(f"[{claim.id}](#claim-{claim.id})" for claim in missing)
     lacking = (
@@ -412,8 +440,9 @@ def wording() -> Markdown:
         f"{len(claims) - len(missing)} of the {len(claims)} claims carry a wording of the original: "
         f"{len(claims) - len(missing) - len(english)} in the language of the source, {len(english)} in "
         f"the English of the source or of the answer that it translates. {lacking}"
-        "Each wording was seen in the source's document or in the linked public copy. The two can be "
-        "different translations of one thread, and then differ in their words."
+        f"{len(document)} were seen in the source's document alone, and name its file; the others were seen "
+        "in the linked public copy. The two can be different translations of one thread, and then differ "
+        "in their words."
     )
 
 

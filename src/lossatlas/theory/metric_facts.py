@@ -293,7 +293,8 @@ def encoder_decoder_is_an_autoencoder() -> Verdict:
         f"SegNet-Basic takes 3 channels and returns {scores.shape[1]}, one score a class: a mean "
         "squared error to the input is not even defined, and what is compared is a label it never "
         "sees. The shape of encoder and decoder is shared; the target and the loss are not.",
-        "Shared architecture, other task.",
+        "Shared architecture, other task. The author hedges (“I think”, “if so”), and log loss for classes is "
+        "what a segmenter uses too: on labels, where an autoencoder has its input.",
     )
 
 
