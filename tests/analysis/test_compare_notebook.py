@@ -207,3 +207,12 @@ def test_folded_code_without_an_output_joins_the_next_code_that_shows_something(
         "headed()",
     ]
     assert all("hide-input" in cell.metadata.tags for cell in found if cell.cell_type == "code")
+
+
+def test_a_page_ends_with_the_command_that_makes_it(finished):
+    assert finished.cells[-1].source.startswith("## Rerun this page")
+    assert (
+        "papermill notebooks/reports/compare.ipynb out.ipynb -k python3"
+        in finished.cells[-1].source
+    )
+    assert "-p study quick" in finished.cells[-1].source

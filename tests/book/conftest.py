@@ -143,6 +143,23 @@ def _complaints(
     return found
 
 
+# Pages that Sphinx makes of itself: they have no article of ours.
+MADE_BY_SPHINX = {"genindex.html", "search.html", "index.html", "py-modindex.html"}
+
+
+def _pages_of(book: Path) -> list[str]:
+    """The pages a reader can open, as addresses relative to the book."""
+    found = (page.relative_to(book) for page in book.rglob("*.html"))
+    wanted = (page for page in found if page.parts[0] not in {"_static", "_sources"})
+    return sorted(page.as_posix() for page in wanted if page.name not in MADE_BY_SPHINX)
+
+
+@pytest.fixture(scope="session")
+def pages_of() -> Callable[[Path], list[str]]:
+    """``pages_of(book)``: the pages a reader can open, see ``_pages_of``."""
+    return _pages_of
+
+
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Any]:
     """Headless Chromium; tests that want it are skipped where there is none."""

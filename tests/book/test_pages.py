@@ -8,19 +8,9 @@ from typing import Any
 
 import pytest
 
-# Pages that Sphinx makes of itself: they have no article of ours.
-MADE_BY_SPHINX = {"genindex.html", "search.html", "index.html", "py-modindex.html"}
-
-
-def pages_of(book: Path) -> list[str]:
-    """The pages a reader can open, as addresses relative to the book."""
-    found = (page.relative_to(book) for page in book.rglob("*.html"))
-    wanted = (page for page in found if page.parts[0] not in {"_static", "_sources"})
-    return sorted(page.as_posix() for page in wanted if page.name not in MADE_BY_SPHINX)
-
 
 def test_every_page_of_the_built_book_reads_without_a_network(
-    built_book: Path, serve: Any, complaints: Any
+    built_book: Path, serve: Any, complaints: Any, pages_of: Any
 ) -> None:
     wrong: dict[str, list[str]] = {}
     with serve(built_book) as origin:
@@ -71,7 +61,9 @@ def test_the_ledger_has_an_anchor_for_every_claim_and_its_filter_works(
     assert address.endswith("?loss=inverse_dice")
 
 
-def test_every_link_between_pages_leads_to_something_that_is_there(built_book: Path) -> None:
+def test_every_link_between_pages_leads_to_something_that_is_there(
+    built_book: Path, pages_of: Any
+) -> None:
     broken = []
     ids: dict[Path, set[str]] = {}
     for name in pages_of(built_book):

@@ -9,6 +9,7 @@ with the output that it makes: a fold without an output would be an empty bar.
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from nbformat import NotebookNode
 _HEADING = re.compile(r"#{1,6} \S")
 #: Key of an output's metadata that holds the page's title.
 TITLE_KEY = "lossatlas_title"
+_COMMAND_ID = "rerun-this-page"
 
 
 def title(
@@ -43,6 +45,7 @@ def finish(path: str | Path) -> None:
       follow in a cell of their own.
     - The cell that papermill injects is folded, as the cells tagged "hide-input" are.
     - Folded code that shows no output joins the next cell that does; behind the last one it is left out.
+    - A last section gives the command that makes the page, with its parameters.
 
     A page that is finished already stays as it is. Raises ValueError for a notebook without a
     level-1 heading in its first cell.
@@ -60,7 +63,7 @@ def finish(path: str | Path) -> None:
         if "injected-parameters" in cell.metadata.get("tags", []):
             cell.metadata["tags"] = sorted({*cell.metadata["tags"], "hide-input"})
         cells += _split(cell)
-    notebook.cells = _merged(cells)
+    notebook.cells = _merged(cells) + _command(notebook)
     nbformat.validate(notebook)
     nbformat.write(notebook, path)
 
@@ -114,6 +117,24 @@ def _merged(cells: Sequence[NotebookNode]) -> list[NotebookNode]:
             waiting = []
         kept.append(cell)
     return kept
+
+
+def _command(notebook: NotebookNode) -> list[NotebookNode]:
+    """The section with papermill's command; nothing where another tool made the notebook, or a second time."""
+    made = notebook.metadata.get("papermill", {})
+    if not made.get("input_path") or notebook.cells[-1].get("id") == _COMMAND_ID:
+        return []
+    source = Path(made["input_path"]).as_posix()
+    source = source[source.find("notebooks/") :] if "notebooks/" in source else source
+    given = [f"-p {name} {shlex.quote(str(value))}" for name, value in made["parameters"].items()]
+    command = " ".join([f"papermill {source} out.ipynb -k python3", *given])
+    text = (
+        f"## Rerun this page\n\n`{source}` makes this page"
+        + (", with the parameters of the command:" if given else ":")
+        + f"\n\n```bash\n{command}\n```\n\n"
+        f"`papermill --help-notebook {source}` lists every parameter."
+    )
+    return [nbformat.v4.new_markdown_cell(text, id=_COMMAND_ID)]
 
 
 def _is_heading(output: NotebookNode) -> bool:

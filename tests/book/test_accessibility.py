@@ -1,0 +1,128 @@
+"""The built book for every reader: axe's rules on each page, the dark setting, search, and plain files.
+
+axe-core is not part of the environment: `LOSSATLAS_AXE` names its `axe.min.js` (`npm pack axe-core`), or the package
+``axe-core-python`` brings it.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+SERIOUS = ("serious", "critical")
+AXE = """
+async () => {
+  const found = await axe.run(document, {runOnly: ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa"]});
+  return found.violations.map((each) => ({
+    rule: each.id, impact: each.impact, nodes: each.nodes.length,
+    first: each.nodes[0].html.slice(0, 150), why: each.nodes[0].failureSummary.slice(0, 300),
+  }));
+}
+"""
+
+
+@pytest.fixture(scope="module")
+def axe() -> str:
+    """The source of axe-core."""
+    package = importlib.util.find_spec("axe_core_python")
+    folders = package.submodule_search_locations if package else None
+    bundled = [path for folder in folders or [] for path in Path(folder).rglob("axe.min.js")]
+    path = os.environ.get("LOSSATLAS_AXE") or (str(bundled[0]) if bundled else "")
+    if not Path(path).is_file():
+        pytest.skip("no axe-core: set LOSSATLAS_AXE to its axe.min.js, from `npm pack axe-core`")
+    return Path(path).read_text(encoding="utf-8")
+
+
+@pytest.fixture
+def dark(browser: Any) -> Iterator[Any]:
+    """A reader whose system asks for dark pages."""
+    context = browser.new_context(color_scheme="dark")
+    yield context
+    context.close()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_no_page_breaks_a_serious_rule_of_accessibility(
+    built_book: Path, serve: Any, browser: Any, axe: str, pages_of: Any, scheme: str
+) -> None:
+    wrong: dict[str, Any] = {}
+    context = browser.new_context(color_scheme=scheme)
+    with serve(built_book) as origin:
+        for name in pages_of(built_book):
+            page = context.new_page()
+            page.goto(f"{origin}/{name}", wait_until="load")
+            page.evaluate("async () => { if (window.MathJax) await MathJax.startup.promise; }")
+            page.evaluate(axe)
+            found = [each for each in page.evaluate(AXE) if each["impact"] in SERIOUS]
+            if found:
+                wrong[name] = found
+            page.close()
+    context.close()
+    assert not wrong
+
+
+def test_a_missing_description_is_a_serious_violation(browser: Any, axe: str) -> None:
+    page = browser.new_page()
+    page.set_content("<html><body><img src='data:image/gif;base64,R0lGODlhAQABAAAAACw='></body>")
+    page.evaluate(axe)
+    rules = {each["rule"] for each in page.evaluate(AXE) if each["impact"] in SERIOUS}
+    page.close()
+    assert {"image-alt", "html-has-lang"} <= rules
+
+
+def test_a_reader_with_a_dark_setting_gets_dark_pages(
+    built_book: Path, serve: Any, dark: Any
+) -> None:
+    with serve(built_book) as origin:
+        page = dark.new_page()
+        page.goto(f"{origin}/intro.html")
+        theme = page.evaluate("document.documentElement.dataset.theme")
+        shown = page.evaluate(
+            "[...document.querySelectorAll('article img')]"
+            ".filter((image) => getComputedStyle(image).display !== 'none').map((image) => image.src)"
+        )
+    assert theme == "dark"
+    assert shown and all(name.endswith("dark.svg") for name in shown)
+
+
+def test_the_search_finds_lovasz_with_its_accent(
+    built_book: Path, serve: Any, browser: Any
+) -> None:
+    with serve(built_book) as origin:
+        page = browser.new_page()
+        page.goto(f"{origin}/search.html?q=Lov%C3%A1sz")
+        page.wait_for_selector("#search-results li", timeout=20_000)
+        found = page.locator("#search-results li a").all_text_contents()
+        page.close()
+    assert any("Lovász losses" in title for title in found)
+
+
+def test_the_pages_open_as_plain_files(built_book: Path, browser: Any) -> None:
+    page = browser.new_page()
+    errors: list[str] = []
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    page.on("requestfailed", lambda request: errors.append(request.url))
+    for name in ("intro", "generated/two_gradients", "explorer", "generated/ledger"):
+        page.goto((built_book / f"{name}.html").as_uri(), wait_until="load")
+        page.evaluate("async () => { if (window.MathJax) await MathJax.startup.promise; }")
+        assert page.title()
+    page.close()
+    assert errors == []
+
+
+def test_no_fold_of_code_is_empty(built_book: Path, pages_of: Any) -> None:
+    """A cell whose code is folded shows an output."""
+    empty = []
+    for name in pages_of(built_book):
+        text = (built_book / name).read_text(encoding="utf-8")
+        cells = re.split(r'<div class="cell[ "]', text)[1:]
+        folded = [cell for cell in cells if "tag_hide-input" in cell[:120]]
+        if any('class="cell_output' not in cell for cell in folded):
+            empty.append(name)
+    assert empty == []
