@@ -282,6 +282,35 @@ def test_outcomes_combine_to_one_verdict(outcomes, said):
     assert checks.combined([checks.Check("x", each, "") for each in outcomes]) == said
 
 
+@pytest.mark.parametrize(
+    ("outcomes", "said"),
+    [
+        ([False, None, None], "false at a, open elsewhere"),
+        ([None, True, True], "true at b and c, open elsewhere"),
+        ([True, False, None], "true at a, false at b, open elsewhere"),
+        ([True, False, False], "true at a, false at b and c"),
+        ([False, False, False], "false"),
+        ([True, True, True], "true"),
+        ([None, None, None], "open"),
+        ([], "open"),
+    ],
+)
+def test_a_verdict_says_where_it_holds(outcomes, said):
+    found = [
+        checks.Check(where, each, "")
+        for where, each in zip("abc"[: len(outcomes)], outcomes, strict=True)
+    ]
+    assert checks.located(found) == said
+    elsewhere = checks.Check("d", True, "", applies=False)
+    assert checks.located([*found, elsewhere]) == said  # nothing was to be decided there
+
+
+def test_two_rules_of_the_threshold_are_told_apart_only_where_they_differ():
+    false, open_ = checks.Check("a", False, ""), checks.Check("b", None, "")
+    assert checks.located_by_rule([false, open_], [false, open_]) == "false at a, open elsewhere"
+    assert checks.located_by_rule([false], [open_]) == "at ½ false; tuned open"
+
+
 def test_a_check_that_does_not_apply_counts_neither_way():
     one = checks.Check("a", True, "")
     none = checks.Check("b", None, "", applies=False)

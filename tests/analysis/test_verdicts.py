@@ -106,6 +106,7 @@ def test_a_verdict_follows_the_records(found, claim, said, half, tuned, options)
     assert finding.because
     if said == "conditional":
         assert re.search("1\xa0%|everywhere", finding.condition)
+        assert re.search("true.*(false|open)|conditional", finding.text)
     # the numbers behind it are kept, a row a place
     assert all(check.where and check.found for c in finding.checks.values() for check in c)
 
@@ -127,6 +128,23 @@ def test_the_numbers_of_a_verdict_are_those_of_the_runs(found, written):
     finding = found(cases.overlap_ahead)[0]["7"]
     assert f"+{rarest.dice - rarest.ce:.3f} [" in finding.because
     assert "n = 8 seeds × 8 test images" in finding.because
+
+
+def test_a_verdict_that_fails_at_one_place_names_it_down_to_the_ledger(written, monkeypatch):
+    """One place refutes a general claim; the reader sees that the others are open."""
+    one = verdicts.Check("3\xa0%", False, "+0.1"), verdicts.Check("1\xa0%", None, "+0.0")
+    finding = verdicts.Finding("false", "Numbers.", "", {"x": [*one]}, verdicts.located(one))
+    monkeypatch.setattr(verdicts, "of_study", lambda study: ({"7": finding}, {}))
+    folder = written(cases.all_alike)
+    path = verdicts.write(folder)
+    claim = next(claim for claim in ledger.load()[1] if claim.id == "7")
+    verdict = ledger.verdict_of(claim, folder.parent)
+    assert verdict.verdict == "false" and verdict.said == "false at 3\xa0%, open elsewhere"
+    assert "[false at 3\xa0%, open elsewhere]{.verdict}" in ledger.entry(claim, verdict)
+    assert "verdict-false" in ledger.entry(claim, verdict)  # what the filter reads
+    assert "  7  false at 3\xa0%, open elsewhere" in verdicts.describe(path)
+    assert "**false at 3\xa0%, open elsewhere**" in verdicts.page(None)
+    assert "(false at 3\xa0%, open elsewhere)" in verdicts.failing(None)
 
 
 def test_dice_s_stability_is_said_of_adamw_alone_and_counts_what_diverged(found):

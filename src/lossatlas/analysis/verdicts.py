@@ -28,6 +28,8 @@ from lossatlas.analysis.imbalance.checks import (
     ends,
     larger,
     listed,
+    located,
+    located_by_rule,
     negated,
     precise,
     spread,
@@ -60,6 +62,8 @@ class Finding:
         The numbers, as Markdown.
     condition
         On what a conditional claim depends, or the limits of another.
+    said
+        The verdict with its places, "false at 3 %, open elsewhere"; empty where `verdict` says it all.
     checks
         By statement, what was tested and how it came out.
     """
@@ -68,6 +72,13 @@ class Finding:
     because: str
     condition: str = ""
     checks: dict[str, list[Check]] = field(default_factory=dict)
+    said: str = ""
+
+    @property
+    def text(self) -> str:
+        """The verdict as a page prints it."""
+        plain = not self.said or self.verdict == "undecided"
+        return self.verdict if plain else self.said
 
 
 def verdicts(records: Records) -> tuple[dict[str, Finding], dict[str, str]]:
@@ -117,7 +128,7 @@ def page(study: Imbalance) -> str:
     lines = []
     for claim, finding in found.items():
         because = f"{finding.because} {finding.condition}".strip()
-        lines.append(f"- {_link(claim)}: **{finding.verdict}**. {because}")
+        lines.append(f"- {_link(claim)}: **{finding.text}**. {because}")
     lines += [f"- {_link(claim)}: not settled here. {why}" for claim, why in awaiting.items()]
     added = [_link(claim) for claim in _SUPPLEMENTS if claim in found]
     if added:
@@ -130,12 +141,16 @@ def page(study: Imbalance) -> str:
 
 def failing(study: Imbalance) -> str:
     """The claims that the records call false, one sentence; empty where there are none."""
-    found = [claim for claim, finding in of_study(study)[0].items() if finding.verdict == "false"]
+    found = [
+        _link(claim) + (f" ({finding.text})" if finding.text != "false" else "")
+        for claim, finding in of_study(study)[0].items()
+        if finding.verdict == "false"
+    ]
     if not found:
         return ""
     words = "claim" if len(found) == 1 else "claims"
     return (
-        f"Of the ledger's own {words} they call false: {listed([_link(claim) for claim in found])} (below, under "
+        f"Of the ledger's own {words} they call false: {listed(found)} (below, under "
         f"what it says of the claims)."
     )
 
@@ -185,7 +200,7 @@ def describe(path: Path) -> str:
     """A line a claim of a ``verdicts.json``: what it says, or why it waits."""
     content = json.loads(path.read_text(encoding="utf-8"))
     lines = [
-        f"{claim:>3}  {'undecided' if entry['undecided'] else entry['verdict']}"
+        f"{claim:>3}  {'undecided' if entry['undecided'] else entry.get('said') or entry['verdict']}"
         for claim, entry in content["verdicts"].items()
     ]
     lines += [f"{claim:>3}  awaiting: {why}" for claim, why in content["awaiting"].items()]
@@ -197,6 +212,7 @@ def _entry(finding: Finding) -> dict[str, Any]:
     because = f"The study leaves it open. {finding.because}" if undecided else finding.because
     return {
         "verdict": "awaiting" if undecided else finding.verdict,
+        "said": "" if finding.text == finding.verdict else finding.text,
         "undecided": undecided,
         "because": because,
         "condition": finding.condition,
@@ -261,7 +277,7 @@ def _most_of_the_gap(study: Imbalance) -> Finding:
         )
         if part
     )
-    return Finding(said, because, condition, {statement: checks})
+    return Finding(said, because, condition, {statement: checks}, located(with_gap))
 
 
 def _dice_unstable(study: Imbalance, dice: str, ce: str) -> Finding:
@@ -309,7 +325,8 @@ def _dice_unstable(study: Imbalance, dice: str, ce: str) -> Finding:
         f"fewer learning rates work for `{dice}`": width,
         f"the seeds of `{dice}` spread more at the tuned rate": spreads,
     }
-    return Finding(said, because, condition, checks)
+    places = located(any_worse) if said == combined(any_worse) else ""
+    return Finding(said, because, condition, checks, places)
 
 
 def _real_objective(study: Imbalance, dice: str, ce: str) -> Finding:
@@ -344,7 +361,8 @@ def _real_objective(study: Imbalance, dice: str, ce: str) -> Finding:
         f"on ECE or NLL: {spread(loses, 'worse', 'not worse')}."
     )
     checks = {f"`{dice}` is ahead on Dice at ½": wins, f"`{dice}` is less calibrated": loses}
-    return Finding(said, because, condition if said == "conditional" else "", checks)
+    places = located(wins) if said == on_dice else ""
+    return Finding(said, because, condition if said == "conditional" else "", checks, places)
 
 
 def _better_by_design(study: Imbalance, dice: str, ce: str) -> Finding:
@@ -363,7 +381,7 @@ def _better_by_design(study: Imbalance, dice: str, ce: str) -> Finding:
         f"{study.margin:g})."
     )
     checks = {f"`{dice}` is ahead at ½": half, f"`{dice}` is ahead at tuned thresholds": tuned}
-    return Finding(said, because, condition, checks)
+    return Finding(said, because, condition, checks, located_by_rule(half, tuned))
 
 
 def _simply_a_factor(study: Imbalance, weighted: str, dice: str) -> Finding:
@@ -385,7 +403,8 @@ def _simply_a_factor(study: Imbalance, weighted: str, dice: str) -> Finding:
         f"`{weighted}` is not behind `{dice}` {RULE_NAMES[rule]}": found
         for rule, found in (("argmax", half), ("tuned", tuned))
     }
-    return Finding(_both(combined(half), combined(tuned)), because, condition, checks)
+    said = _both(combined(half), combined(tuned))
+    return Finding(said, because, condition, checks, located_by_rule(half, tuned))
 
 
 def _inverse_frequency(study: Imbalance, inverse: str, focal: str) -> Finding:
@@ -408,7 +427,7 @@ def _inverse_frequency(study: Imbalance, inverse: str, focal: str) -> Finding:
         f"`{inverse}` is not behind `{focal}` {RULE_NAMES[rule]}": found
         for rule, found in (("argmax", half), ("tuned", tuned))
     }
-    return Finding(said, because, condition, checks)
+    return Finding(said, because, condition, checks, located_by_rule(half, tuned))
 
 
 def _the_way_to_go(study: Imbalance, ce: str) -> Finding:
@@ -428,7 +447,7 @@ def _the_way_to_go(study: Imbalance, ce: str) -> Finding:
         f"{spread(tuned, 'matches', 'is behind')} (matches: shown to be less than {study.margin:g} behind each)."
     )
     checks = {f"`{ce}` matches every loss {RULE_NAMES[rule]}": c for rule, c in by_rule.items()}
-    return Finding(said, because, condition, checks)
+    return Finding(said, because, condition, checks, located_by_rule(half, tuned))
 
 
 # ---------------------------------------------------------------- claims on learning rates
@@ -458,7 +477,7 @@ def _fewer_rates(compared: Sequence[Comparison], dice: str = "dice", ce: str = "
     condition = _condition(checks, "fewer rates work", "not fewer")
     condition = f"{condition} {_no_intervals(compared)}".strip()
     statement = f"fewer learning rates work for `{dice}`"
-    return Finding(combined(checks), because, condition, {statement: checks})
+    return Finding(combined(checks), because, condition, {statement: checks}, located(checks))
 
 
 def _fast(
@@ -487,7 +506,8 @@ def _fast(
         f"{_condition(checks, 'ahead and never behind', 'not so')} {_no_intervals(compared)}"
     )
     statement = f"at one rate for both `{dice}` is ahead at some rate and behind at none"
-    return Finding(combined(checks), because, condition.strip(), {statement: checks})
+    places = located(checks)
+    return Finding(combined(checks), because, condition.strip(), {statement: checks}, places)
 
 
 def _no_intervals(compared: Sequence[Comparison]) -> str:

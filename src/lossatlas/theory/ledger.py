@@ -4,8 +4,9 @@ A claim's data stand in ``claims.yaml``. Its verdict is returned by the function
 :func:`lossatlas.theory.verdict.settles` registered for it, or, for a claim that needs training
 runs, read from ``results/STUDY/verdicts.json``; until that file is there it is "awaiting".
 
-``verdicts.json`` is ``{"schema": 1, "verdicts": {"7": {"verdict": "true", "because": "…",
-"condition": "…"}}}``, keyed by claim id, written by the study's report from its records.
+``verdicts.json`` is ``{"schema": 1, "verdicts": {"7": {"verdict": "false", "because": "…",
+"condition": "…", "said": "false at 3 %, open elsewhere"}}}``, keyed by claim id, written by the study's
+report from its records.
 """
 
 from __future__ import annotations
@@ -217,7 +218,9 @@ def _from_records(claim: Claim, results_dir: Path) -> Verdict:
     found = _recorded(results_dir / claim.study).get(claim.id)
     if found is None:
         return awaiting
-    return Verdict(found["verdict"], found["because"], found.get("condition", ""))
+    return Verdict(
+        found["verdict"], found["because"], found.get("condition", ""), found.get("said", "")
+    )
 
 
 def _withdrawal(claim: Claim, study: str, results_dir: Path) -> str:
@@ -266,6 +269,7 @@ def further(claim: Claim, results_dir: str | Path = "results") -> list[str]:
                 continue
             text = f"{found['because']} {found.get('condition', '')}".strip()
             verdict = "open" if found["verdict"] == "awaiting" else found["verdict"]
+            verdict = found.get("said") or verdict
             lines.append(f"The study `{path.parent.name}` says: **{verdict}**. {text}")
     return lines
 
@@ -347,7 +351,7 @@ def entry(claim: Claim, verdict: Verdict, added: Sequence[str] = ()) -> str:
     lines = [
         f"(claim-{name})=",
         f"::::{{container}} {' '.join(classes)}",
-        f"**{claim.id}** [{verdict.verdict}]{{.verdict}} {claim.claim}",
+        f"**{claim.id}** [{verdict.text}]{{.verdict}} {claim.claim}",
         "",
     ]
     told = f"{', '.join(claim.source)} · {claim.kind} · {', '.join(f'`{x}`' for x in claim.losses)}"

@@ -19,11 +19,18 @@ class Verdict:
         verdict: one of :data:`VERDICTS`.
         because: a sentence or two with the computed numbers; Markdown with formulas.
         condition: what a conditional claim, or the limits of a true one, depend on.
+        said: the verdict with its places, "false at 3 %, open elsewhere"; empty where `verdict` says it all.
     """
 
     verdict: str
     because: str
     condition: str = ""
+    said: str = ""
+
+    @property
+    def text(self) -> str:
+        """The verdict as a page prints it."""
+        return self.said or self.verdict
 
     def __post_init__(self) -> None:
         if self.verdict not in VERDICTS:

@@ -123,6 +123,26 @@ def combined(checks: Sequence[Check]) -> str:
     return "false" if False in outcomes else "undecided"
 
 
+def located(checks: Sequence[Check]) -> str:
+    """A verdict with its places: ``false at 3 %, open elsewhere``; plain where it is the same everywhere.
+
+    One counterexample makes a general claim false. Where most places are open, "false" alone would
+    hide that.
+    """
+    words = {True: "true", False: "false", None: "open"}
+    outcomes = {check.holds for check in checks if check.applies}
+    if len(outcomes) <= 1:
+        return words[outcomes.pop()] if outcomes else "open"
+    parts = [f"{words[each]} {places(checks, each)}" for each in (True, False) if each in outcomes]
+    return ", ".join([*parts, "open elsewhere"] if None in outcomes else parts)
+
+
+def located_by_rule(half: Sequence[Check], tuned: Sequence[Check]) -> str:
+    """The same for a claim under two rules of the threshold: ``at ½ true, tuned open``."""
+    one, two = located(half), located(tuned)
+    return one if one == two else f"at ½ {one}; tuned {two}"
+
+
 def places(checks: Sequence[Check], holds: bool | None) -> str:
     """Where the outcome is `holds`: ``at 1 % and 0.1 %``; empty where nowhere."""
     where = [check.where for check in checks if check.applies and check.holds is holds]
