@@ -1,4 +1,4 @@
-"""Commands for people with data of their own: ``advise``, ``predict``, ``export``."""
+"""Commands for people with data of their own: ``advise``, ``compare``, ``predict``, ``export``."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import Any
 def add_parsers(commands: Any) -> None:
     """Add the commands to a parser's subcommands; a ``DataError`` of theirs is the caller's to print."""
     _add_advise(commands)
+    _add_compare(commands)
     _add_predict(commands)
     _add_export(commands)
     table = commands.add_parser(
@@ -43,6 +44,33 @@ def _add_advise(commands: Any) -> None:
         "--html", type=Path, metavar="FILE", help="also write one page with pictures"
     )
     parser.set_defaults(run=_advise)
+
+
+def _add_compare(commands: Any) -> None:
+    parser = commands.add_parser(
+        "compare",
+        help="train several losses fairly on your own folder within a budget, and report",
+        description="Plan within a budget, train, and write a page. The same command goes on where it stopped.",
+        epilog="example: lossatlas compare my/folder --losses ce dice focal --budget 30m --out compared",
+    )
+    parser.add_argument("root", help="a folder with images/ and masks/")
+    parser.add_argument("--losses", nargs="+", help="names (default: ce dice dice_ce)")
+    parser.add_argument(
+        "--budget", default="30m", help="time for all, as 90s, 30m, 2h (default: 30m)"
+    )
+    parser.add_argument(
+        "--out", default="compared", help="folder of study, runs, page (default: compared)"
+    )
+    parser.add_argument(
+        "--side",
+        type=int,
+        default=256,
+        help="longer side of the images; 0: as they are (default: 256)",
+    )
+    parser.add_argument("--ignore-index", type=int, help="value of void pixels in the masks")
+    parser.add_argument("--dry-run", action="store_true", help="measure and plan, train nothing")
+    parser.add_argument("--json", action="store_true", help="machine-readable result")
+    parser.set_defaults(run=_compare)
 
 
 def _add_predict(commands: Any) -> None:
@@ -84,6 +112,32 @@ def _add_export(commands: Any) -> None:
     parser.add_argument("--out", default="exported", help="folder (default: exported)")
     parser.add_argument("--rule", help="decision rule that model.json recommends (default: tuned)")
     parser.set_defaults(run=_export)
+
+
+def _compare(given: argparse.Namespace) -> int:
+    import contextlib
+    import sys
+
+    from lossatlas.advise import compare
+
+    request = compare.Request(
+        root=str(Path(given.root).expanduser().resolve()),
+        losses=compare.parse_losses(given.losses or compare.LOSSES),
+        budget_s=compare.budget_seconds(given.budget),
+        side=given.side,
+        ignore_index=given.ignore_index,
+    )
+    # with --json, standard output holds the result alone
+    with contextlib.redirect_stdout(sys.stderr) if given.json else contextlib.nullcontext():
+        found = compare.compare(request, given.out, dry_run=given.dry_run)
+    if given.json:
+        values = {k: str(v) if isinstance(v, Path) else v for k, v in vars(found).items()}
+        print(json.dumps(values, indent=1, ensure_ascii=False))
+    else:
+        for line in found.failed:
+            print(f"failed: {line}")
+        print(found.page or found.study)
+    return 1 if found.failed else 0
 
 
 def _predict(given: argparse.Namespace) -> None:

@@ -1,0 +1,70 @@
+"""The report of a comparison as one HTML page, with the book's tables, figures and sentences."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader
+from markdown_it import MarkdownIt
+from markupsafe import Markup
+
+_METRICS = {
+    "foreground_dice": "Dice at ½",
+    "foreground_dice_tuned": "Dice at the validation threshold",
+    "oracle_dice": "Dice at the best threshold",
+    "ece_foreground": "calibration error on foreground",
+    "volume_ratio": "volume ratio at ½",
+    "lr": "rate",
+}
+
+
+def write_page(path: Path, records: Path) -> Path:
+    """Write the page of a study's records; text from the data is escaped.
+
+    Args:
+        path: of the HTML file.
+        records: the folder that ``collect`` wrote.
+    """
+    from lossatlas.analysis import figures, findings, statistics, style, tables
+    from lossatlas.analysis.records import load
+
+    style.set_theme()
+    loaded = load(records)
+    resampled = statistics.resample(loaded)
+    parts = [part for of_dataset in resampled.values() for part in of_dataset]
+    blocks: list[Any] = [findings.answer(parts), _overview(loaded.runs)]
+    for of_dataset in resampled.values():
+        blocks += [tables.comparison(of_dataset, loaded.losses), figures.intervals(of_dataset)]
+    for resampling in parts:
+        part = resampling.part
+        blocks += [findings.heading(part), findings.part_findings(resampling)]
+        blocks += [tables.details(resampling), figures.training_curves(part)]
+        blocks += [figures.class_bars(part), figures.predictions(part)]
+    blocks += ["## What was run", findings.design(loaded)]
+    blocks += ["## Limits", findings.limits(loaded, parts)]
+    environment = Environment(loader=PackageLoader("lossatlas.advise", "."), autoescape=True)
+    text = environment.get_template("comparison.html.jinja").render(
+        title=loaded.study["title"] or "Losses compared",
+        question=loaded.study["question"],
+        blocks=[_html(block) for block in blocks],
+        study=str(records),
+    )
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def _overview(runs: Any) -> Markup:
+    """Means over the seeds by loss."""
+    table = runs.groupby("loss", sort=False)[list(_METRICS)].mean().rename(columns=_METRICS)
+    table.insert(0, "trainings", runs.groupby("loss", sort=False).size())
+    return Markup(table.round(3).rename_axis(None).to_html(border=0, escape=True))
+
+
+def _html(block: Any) -> Markup:
+    """Markdown, whose own HTML is shown as text, or what knows its HTML."""
+    if isinstance(block, Markup):
+        return block
+    if isinstance(block, str):
+        return Markup(MarkdownIt("commonmark", {"html": False}).render(block))
+    return Markup(block._repr_html_())

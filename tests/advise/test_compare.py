@@ -1,0 +1,195 @@
+"""Comparing losses on a folder: the plan fits the budget, the same command goes on, the page is whole."""
+
+from __future__ import annotations
+
+import json
+import re
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from lossatlas import data
+from lossatlas.advise import compare
+from lossatlas.cli import main
+from lossatlas.data import DataError
+from lossatlas.experiments import ConfigError, load_study
+from lossatlas.experiments.record import is_complete
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Digits as a user would have them: a folder of images, one of masks, and a name with markup in it."""
+    root = tmp_path_factory.mktemp("data") / "crack <b>s"
+    for part in ("images", "masks"):
+        (root / part).mkdir(parents=True)
+    digits = data.load(
+        "digits", "train", task="binary", image_size=32, foreground=0.1, train_size=24, val_size=4, test_size=4
+    )  # fmt: skip
+    for index in range(24):
+        Image.fromarray(np.asarray(digits.images[index])[..., 0]).save(
+            root / "images" / f"{index}.png"
+        )
+        Image.fromarray(np.asarray(digits.labels[index])).save(root / "masks" / f"{index}.png")
+    return root
+
+
+@pytest.fixture
+def tiny(monkeypatch):
+    """A plan of seconds, whatever the machine."""
+    monkeypatch.setattr(compare, "plan", lambda *_: compare.Plan(2, False, 6, 5.0))
+    monkeypatch.setattr(compare, "measure", lambda *_: ({"ce": 0.1, "dice": 0.1}, 0.1))
+
+
+def test_a_plan_fits_its_budget_and_prefers_seeds_and_tuning_to_steps():
+    steps = {"ce": 0.05, "dice": 0.05}
+    found = compare.plan(3600, steps, 1.0)
+    assert found.seeds == 8 and found.tuned
+    for budget in (3600, 1800, 900, 300, 120):
+        planned = compare.plan(budget, steps, 1.0)
+        runs = planned.seeds + 6 * planned.tuned
+        assert planned.seconds == pytest.approx(runs * 2 * 1.0 + runs * planned.steps * 0.1)
+        assert planned.seconds <= 0.9 * budget
+        assert 100 <= planned.steps <= 2000 and planned.seeds >= 3
+    assert not compare.plan(120, steps, 1.0).tuned
+
+
+def test_a_budget_that_is_too_small_says_which_one_would_do():
+    steps = {"ce": 1.0, "dice": 1.0}
+    with pytest.raises(ConfigError, match="expected at least") as error:
+        compare.plan(60, steps, 1.0)
+    enough = float(re.search(r"at least (\d+) min", str(error.value))[1])
+    assert compare.plan(60 * enough, steps, 1.0).seeds == 3
+
+
+@pytest.mark.parametrize("text", ["", "30", "m", "-5m", "0s", "inf", "nanm", "30 minutes"])
+def test_a_budget_that_is_no_time_is_refused(text):
+    with pytest.raises(ConfigError, match="expected a time such as 90s, 30m or 2h"):
+        compare.budget_seconds(text)
+
+
+def test_the_study_has_the_recipe(folder, tmp_path, tiny):
+    request = compare.Request(str(folder), ["ce", "dice"], 60.0)
+    found = compare.compare(request, tmp_path, dry_run=True, say=lambda _: None)
+    study = load_study(str(found.study))
+    (model,) = study.models
+    assert model.params["head_activation"] == "none"
+    assert model.params["decoder_channels"][-1] >= 16
+    assert (
+        study.training.bias_init == "default"
+    )  # the prior's for losses that are means over pixels
+    assert not (tmp_path / "runs").exists()
+
+
+def test_what_is_interrupted_goes_on_and_ends_with_records_and_a_page(
+    folder, tmp_path, tiny, monkeypatch
+):
+    from lossatlas.experiments import training
+
+    request = compare.Request(str(folder), ["ce", "dice"], 60.0)
+    trained, original = [], training.train_run
+
+    def twice(config, *arguments, **options):
+        if len(trained) == 2:
+            raise KeyboardInterrupt
+        trained.append(config.run_id)
+        return original(config, *arguments, **options)
+
+    monkeypatch.setattr(training, "train_run", twice)
+    with pytest.raises(KeyboardInterrupt):
+        compare.compare(request, tmp_path, say=lambda _: None)
+    runs = [config for _, config in load_study(str(tmp_path / "compare.yaml")).reporting_runs()]
+    there = [run for run in runs if is_complete(tmp_path / "runs", run)]
+    assert len(there) == 2
+    before = {
+        run.run_id: (tmp_path / "runs" / run.run_id / "run.json").stat().st_mtime_ns
+        for run in there
+    }
+
+    monkeypatch.setattr(training, "train_run", original)
+    said = []
+    found = compare.compare(request, tmp_path, say=said.append)
+    assert "going on" in said[0] and not found.failed
+    assert all(is_complete(tmp_path / "runs", run) for run in runs)
+    for run_id, stamp in before.items():
+        assert (tmp_path / "runs" / run_id / "run.json").stat().st_mtime_ns == stamp
+    page = found.page.read_text(encoding="utf-8")
+    assert "<b>s" not in page and "&lt;b&gt;s" in page  # the folder's name is text
+    assert "<script" not in page and not re.search(r'(?:src|href)="(?!data:)', page)
+    assert page.count("data:image/png;base64,") >= 3
+    for loss in ("ce", "dice"):
+        assert f"<th>{loss}</th>" in page
+
+
+def test_another_request_for_the_same_folder_is_refused(folder, tmp_path, tiny):
+    request = compare.Request(str(folder), ["ce", "dice"], 60.0)
+    compare.compare(request, tmp_path, dry_run=True, say=lambda _: None)
+    other = compare.Request(str(folder), ["ce", "focal"], 60.0)
+    with pytest.raises(ConfigError, match="another losses"):
+        compare.compare(other, tmp_path, dry_run=True, say=lambda _: None)
+
+
+def test_the_time_of_a_step_is_measured_on_the_losses_themselves(folder, tmp_path):
+    request = compare.Request(str(folder), ["ce", "lovasz_hinge"], 36000.0)
+    found = compare.compare(request, tmp_path, dry_run=True, say=lambda _: None)
+    assert "seeds a loss" in found.plan
+    assert not list(tmp_path.glob(".measured-*"))
+
+
+def test_large_images_are_made_smaller_with_their_shape_kept(tmp_path):
+    for part, depth in (("images", 200), ("masks", 1)):
+        (tmp_path / part).mkdir()
+        Image.fromarray(np.full((60, 120), depth, np.uint8)).save(tmp_path / part / "a.png")
+    request = compare.Request(str(tmp_path), ["ce", "dice"], 60.0, side=40)
+    params = request.dataset_params()
+    assert (params["height"], params["width"]) == (20, 40)
+    assert "height" not in compare.Request(str(tmp_path), ["ce", "dice"], 60.0).dataset_params()
+
+
+def test_a_split_without_foreground_is_said_before_anything_is_trained(tmp_path, tiny):
+    root = tmp_path / "data"
+    for part in ("images", "masks"):
+        (root / part).mkdir(parents=True)
+        for index in range(6):
+            value = (
+                np.full((16, 16), index == 0, np.uint8)
+                if part == "masks"
+                else np.zeros((16, 16), np.uint8)
+            )
+            Image.fromarray(value).save(root / part / f"{index}.png")
+    for split, names in (("train", "0\n1"), ("val", "2\n3"), ("test", "4\n5")):
+        (root / f"{split}.txt").write_text(names)
+    request = compare.Request(str(root), ["ce", "dice"], 60.0)
+    with pytest.raises(DataError, match="none in val"):
+        compare.compare(request, tmp_path / "out", say=lambda _: None)
+    assert not (tmp_path / "out" / "compare.yaml").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--losses", "ce", "dicee"], "did you mean dice"),
+        (["--losses", "ce"], "expected two or more"),
+        (["--budget", "soon"], "expected a time"),
+    ],
+)
+def test_a_mistake_is_a_line_and_no_traceback(folder, tmp_path, capsys, arguments, message):
+    assert main(["compare", str(folder), "--out", str(tmp_path / "o"), *arguments]) == 1
+    said = capsys.readouterr().err
+    assert message in said and "Traceback" not in said
+
+
+def test_the_result_is_json_alone_on_standard_output(folder, tmp_path, tiny, capsys):
+    out = tmp_path / "o"
+    arguments = [
+        "compare",
+        str(folder),
+        "--losses",
+        "ce,dice",
+        "--out",
+        str(out),
+        "--dry-run",
+        "--json",
+    ]
+    assert main(arguments) == 0
+    assert json.loads(capsys.readouterr().out)["study"] == str(out / "compare.yaml")
