@@ -79,7 +79,7 @@ def checkout(folder: Path) -> None:
         (folder / name).symlink_to(ROOT / name)
 
 
-def write_study(folder: Path, name: str, runs: int, runs_per_job: int | None) -> Study:
+def write_study(folder: Path, name: str, runs: int, runs_per_job: int) -> Study:
     """A study of ``runs`` runs of one step, over as many losses as it can have."""
     losses = LOSSES[: math.gcd(runs, len(LOSSES))]
     content: dict[str, Any] = {
@@ -101,9 +101,8 @@ def write_study(folder: Path, name: str, runs: int, runs_per_job: int | None) ->
         "losses": list(losses),
         "seeds": list(range(runs // len(losses))),
         "training": {"steps": 1, "batch_size": 4, "evaluations": 1},
+        "runs_per_job": runs_per_job,
     }
-    if runs_per_job is not None:
-        content["runs_per_job"] = runs_per_job
     path = folder / f"{name}.yaml"
     path.write_text(yaml.safe_dump(content))
     return load_study(str(path))
@@ -252,7 +251,8 @@ def engine(folder: Path, rounds: int) -> list[dict[str, Any]]:
     write_study(folder, "single", 1, 1)
     runs = folder / "engine_runs"
     where = ["-p", "runs_dir", runs.name]
-    parameters = next(several.cells()).parameters
+    ((_, config), *_) = several.reporting_runs()
+    parameters = config.model_dump(exclude={"seed"})
     of_notebook = [
         papermill(
             "notebooks/train.ipynb",

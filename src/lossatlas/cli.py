@@ -112,12 +112,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     verdicts.set_defaults(run=_verdicts)
 
-    file_notebook = commands.add_parser(
-        "file-notebook", help="put an executed train.ipynb into the run folders that it made"
-    )
-    file_notebook.add_argument("notebook", type=Path)
-    file_notebook.set_defaults(run=_file_notebook)
-
     readme = commands.add_parser(
         "readme", help="write the README's results from the records of its two studies"
     )
@@ -350,24 +344,6 @@ def _verdicts(given: argparse.Namespace) -> None:
         raise StageError(str(error)) from None
     print(verdicts.describe(path))
     print(path)
-
-
-def _file_notebook(given: argparse.Namespace) -> None:
-    import nbformat
-
-    from lossatlas.experiments import ConfigError, TrainParameters
-    from lossatlas.experiments.record import file_notebook, run_path
-
-    executed = nbformat.read(given.notebook, as_version=4)
-    values = executed.metadata.get("papermill", {}).get("parameters")
-    if values is None:
-        raise ConfigError(
-            f"{given.notebook}: expected a notebook that papermill executed, got another one"
-        )
-    # checked when the notebook ran: the components are not built again
-    parameters = TrainParameters.parse(values, build=False)
-    folders = [run_path(parameters.runs_dir, run) for run in parameters.runs()]
-    file_notebook(given.notebook, folders)
 
 
 def _readme(given: argparse.Namespace) -> None:

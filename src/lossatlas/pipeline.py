@@ -1,10 +1,11 @@
 """From a study's file to the finished book: the stages of ``make book``, each a command one could type.
 
-study → runs (Snakemake, papermill) → records → pages (papermill) → HTML (Jupyter Book)
+study → runs (Snakemake) → records → pages (papermill) → HTML (Jupyter Book)
 """
 
 from __future__ import annotations
 
+import json
 import os
 import shlex
 import shutil
@@ -17,21 +18,25 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import yaml
 
 from lossatlas.experiments import ConfigError, Study, load_study, tuning
 from lossatlas.experiments.jobs import all_jobs, report_path
-from lossatlas.experiments.plan import Run, needed, notebook_error, survey
+from lossatlas.experiments.plan import Run, needed, survey
 from lossatlas.experiments.progress import beats, forget_failure
 from lossatlas.experiments.record import NoRunsError, is_complete, run_path, undo_interrupted
 from lossatlas.experiments.recorded import Recorded, recorded_runs
+from lossatlas.experiments.study import Member
 from lossatlas.experiments.versions import changed_components
 
 BOOK = Path("book")
 GENERATED = BOOK / "generated"
 REPORTS = Path("notebooks/reports")
 DERIVATIONS = Path("notebooks/derivations")
+#: What trains a data set, model and loss by hand: ``papermill notebooks/train.ipynb out.ipynb -p loss dice``.
+NOTEBOOK = Path("notebooks/train.ipynb")
 LOGS = Path("runs/logs")
 #: Where the jobs run unless another profile is named: on this machine.
 PROFILE = Path("workflow/profiles/local")
@@ -49,8 +54,8 @@ PUBLISHED_STUDIES = (
 )
 #: What has changed where a run's network need only be judged anew.
 JUDGED = ["evaluation"]
-#: The cell of the quick study whose executed notebook is a page of the book.
-EXAMPLE_CELL = ("quick", "digits-unet-dice")
+#: Runs of the quick study whose training notebook, executed on them, is a page of the book.
+EXAMPLE = ("digits", "unet", "dice")
 
 
 class StageError(RuntimeError):
@@ -102,7 +107,7 @@ def run_study(
 
     Args:
         name: a study of ``workflow/studies``, or the path of a study's file.
-        jobs: notebooks or jobs at a time; None leaves it to the profile, which takes one for each core.
+        jobs: jobs at a time; None leaves it to the profile, which takes one for each core.
         runs_dir: the folder of the run folders.
         results_dir: the folder of the records of all studies.
         fresh: train every run again, also those that are there.
@@ -111,7 +116,7 @@ def run_study(
         profile: the Snakemake profile, which says where the jobs run.
 
     Returns:
-        what failed: a line a run, or a line a notebook.
+        what failed: a line a run.
 
     Raises:
         ConfigError: the study's file or one of its components is wrong; nothing has been trained.
@@ -121,8 +126,7 @@ def run_study(
     name = study.study
     _require_report(study)
     undo_interrupted(runs_dir)
-    # a notebook trains where its runs have no folder; --fresh trains what is recorded, too
-    results = "" if fresh or study.runs_per_job is None else results_dir
+    results = "" if fresh else results_dir  # --fresh trains what is recorded, too
     before = survey(study, runs_dir, results)
     outdated = _stale(before)
     if fresh or stale or needed(before):
@@ -138,17 +142,22 @@ def run_study(
         before, outdated = survey(study, runs_dir, results), []
     say(f"study {name}: {len(before)} runs, {len(before) - len(needed(before))} already there")
     _say_stale(file, study, outdated)
-    if study.runs_per_job is not None and not needed(before):
+    if not needed(before):
         return []
-    _drop_stale_markers(study, runs_dir, results)
     log = LOGS / f"study-{name}.log"
-    command = snakemake(file, jobs, runs_dir, profile, results)
-    status = _watched(command, log, study, runs_dir, results)
+    waiting: set[Member] = set()
+    while True:  # a winner at the edge of the grid asks for runs that no one knew of before
+        _drop_stale_markers(study, runs_dir, results)
+        tuned = {run.member for run in needed(survey(study, runs_dir, results)) if run.member.lr}
+        target = "rates" if tuned - waiting else "all"
+        waiting = tuned
+        command = snakemake(file, jobs, runs_dir, profile, results, target)
+        status = _watched(command, log, study, runs_dir, results)
+        if target == "all" or status != 0:
+            break
     failed = _failed(study, runs_dir, results)
     if failed:
-        what = "runs" if study.runs_per_job else "notebooks"
-        total = len(before) if study.runs_per_job else len(study.combinations())
-        say(f"study {name}: {len(failed)} of {total} {what} failed:")
+        say(f"study {name}: {len(failed)} of {len(before)} runs failed:")
         for line in failed:
             say(f"  {line}")
     if status != 0:
@@ -159,7 +168,12 @@ def run_study(
 
 
 def snakemake(
-    study: str, jobs: int | None, runs_dir: str, profile: str | Path, results_dir: str = ""
+    study: str,
+    jobs: int | None,
+    runs_dir: str,
+    profile: str | Path,
+    results_dir: str = "",
+    target: str = "all",
 ) -> list[str]:
     """The command that trains a study: what ``run_study`` types."""
     return [
@@ -167,6 +181,7 @@ def snakemake(
         *("-s", "workflow/Snakefile", "--workflow-profile", str(profile), "--quiet", "all"),
         *(["--cores" if Path(profile) == PROFILE else "--jobs", str(jobs)] if jobs else []),
         *("--config", f"study={study}", f"runs_dir={runs_dir}", f"results_dir={results_dir}"),
+        f"target={target}",
     ]
 
 
@@ -244,12 +259,7 @@ def _drop_stale_markers(study: Study, runs_dir: str, results_dir: str) -> None:
     }
     lacking = {member for member, is_there in there if not is_there}
     folder = Path(runs_dir) / "cells" / study.study
-    if study.runs_per_job is None:
-        for cell in study.cells():
-            if not all(is_complete(runs_dir, run) for run in cell.runs()):
-                cell.notebook(study.study, runs_dir).with_suffix(".done").unlink(missing_ok=True)
-        return
-    for job in all_jobs(study).values():
+    for job in all_jobs(study, runs_dir, results_dir).values():
         if lacking.intersection(job.members):
             report_path(study, job, runs_dir).with_suffix(".done").unlink(missing_ok=True)
             (folder / "every_run.done").unlink(missing_ok=True)
@@ -260,18 +270,10 @@ def _drop_stale_markers(study: Study, runs_dir: str, results_dir: str) -> None:
 
 
 def _failed(study: Study, runs_dir: str, results_dir: str) -> list[str]:
-    """After the workflow: a line for each run without a record, or for each notebook that did not end."""
-    if study.runs_per_job is not None:
-        return [
-            f"{run.member}: {run.reason or run.state}"
-            for run in needed(survey(study, runs_dir, results_dir))
-        ]
-    # a cell is done when its notebook ended and its runs are there: a figure may fail after the training
-    notebooks = [cell.notebook(study.study, runs_dir) for cell in study.cells()]
+    """After the workflow: a line for each run without a record."""
     return [
-        f"{notebook}: {_last_error(notebook)}"
-        for notebook in notebooks
-        if not notebook.with_suffix(".done").is_file()
+        f"{run.member}: {run.reason or run.state}"
+        for run in needed(survey(study, runs_dir, results_dir))
     ]
 
 
@@ -399,8 +401,9 @@ def _there(study: Study, runs_dir: str, recorded: Mapping[str, Recorded]) -> tup
         selection = tuning.read_selection(study, runs_dir, recorded)
     except ConfigError:  # the tuning is not through
         selection = None
-    runs = [*study.tuning_runs(), *study.reporting_runs(selection)]
-    total = len(study.members("tuning")) + len(study.members("report"))
+    tuned = tuning.tuning_runs(study, runs_dir, recorded)
+    runs = [*tuned, *study.reporting_runs(selection)]
+    total = len(tuned) + len(study.members("report"))
     done = sum(config.run_id in recorded or is_complete(runs_dir, config) for _, config in runs)
     return done, total
 
@@ -429,18 +432,6 @@ def progress_line(
             f"about {left_s / 60:.0f} min left" if left_s > 90 else f"about {left_s:.0f} s left"
         )
     return " · ".join(parts)
-
-
-def _last_error(notebook: Path) -> str:
-    """Why an executed notebook ended, in one line."""
-    error = notebook_error(notebook)
-    if error:
-        return error
-    log = notebook.with_suffix(".log")
-    lines = log.read_text().strip().splitlines() if log.is_file() else []
-    if lines:
-        return lines[-1]
-    return "stopped without an error in a cell" if notebook.is_file() else "it did not start"
 
 
 # --- the pages
@@ -580,27 +571,23 @@ def make_missing_page(name: str, why: str, command: str) -> Path:
 
 
 def make_example_page(runs_dir: str = "runs") -> Path | None:
-    """Copy one executed training notebook into the book; None while there is none."""
-    study, cell = EXAMPLE_CELL
-    executed = Path(runs_dir) / "cells" / study / f"{cell}.ipynb"
-    page = GENERATED / "run_example.ipynb"
-    if executed.with_suffix(
-        ".done"
-    ).is_file():  # a failed notebook stays where its error can be read
-        from lossatlas.analysis.page import finish
+    """Execute the training notebook on finished runs of the quick study; None while they are not there."""
+    from lossatlas.analysis.page import finish
 
+    study = load_study(BOOK_STUDIES[0])
+    configs = [config for member, config in study.reporting_runs() if member.combination == EXAMPLE]
+    page = GENERATED / "run_example.ipynb"
+    if configs and all(is_complete(runs_dir, config) for config in configs):
         _forget(page.with_suffix(".md"))
-        if not page.is_file() or page.stat().st_mtime < executed.stat().st_mtime:
-            temporary = page.with_name(f".{page.name}")
-            page.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(executed, temporary)
-            finish(temporary)
-            temporary.replace(page)
-        return page
+        values = configs[0].model_dump(exclude={"seed"})
+        values |= {"seeds": [config.seed for config in configs], "runs_dir": runs_dir}
+        records = [run_path(runs_dir, config) / "run.json" for config in configs]
+        return _execute(NOTEBOOK, page, values, newer_than=records, finish=finish)
     _forget(page)
     _write_if_changed(
         page.with_suffix(".md"),
-        "# A single run\n\nThe executed notebook of one run appears here after\n\n```bash\nmake book\n```\n",
+        "# A single run\n\nThe training notebook, executed on one run, appears here after\n\n"
+        "```bash\nmake book\n```\n",
     )
     return None
 
@@ -648,7 +635,7 @@ def build_html(contents: Path) -> Path:
 def _execute(
     notebook: Path,
     page: Path,
-    parameters: dict[str, str],
+    parameters: Mapping[str, Any],
     newer_than: list[Path],
     finish: Callable[[Path], None] | None = None,
 ) -> Path:
@@ -667,8 +654,8 @@ def _execute(
         "python3",
         "--no-progress-bar",
     ]
-    for name, value in parameters.items():
-        command += ["-p", name, value]
+    if parameters:
+        command += ["-y", json.dumps(parameters)]
     say(f"  {notebook} → {page}")
     log = LOGS / f"page-{page.stem}.log"
     try:
@@ -808,7 +795,7 @@ def make_book(study: str = BOOK_STUDIES[0], *, jobs: int | None = None) -> Path:
     say(str(index))
     if failed:
         raise StageError(
-            f"{len(failed)} notebook(s) or run(s) failed, the book shows what the others gave: "
+            f"{len(failed)} run(s) failed, the book shows what the others gave: "
             + "; ".join(failed)
         )
     return index

@@ -14,7 +14,7 @@ from lossatlas.experiments.collect import _of_two, _thin, collect, concatenate, 
 from lossatlas.experiments.components import load_datasets
 from lossatlas.experiments.record import run_path
 from lossatlas.experiments.training import train_run
-from lossatlas.experiments.tuning import select
+from lossatlas.experiments.tuning import select, tuning_runs
 from lossatlas.experiments.versions import component_versions
 
 STUDY = Study.model_validate(
@@ -38,10 +38,9 @@ STUDY = Study.model_validate(
 @pytest.fixture(scope="module")
 def runs_dir(tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs")
-    datasets = load_datasets(next(STUDY.cells()).runs()[0])
-    for cell in STUDY.cells():
-        for run in cell.runs():
-            train_run(run, datasets, runs_dir=folder, accelerator="cpu")
+    datasets = load_datasets(STUDY.examples()[0])
+    for _, config in STUDY.reporting_runs():
+        train_run(config, datasets, runs_dir=folder, accelerator="cpu")
     return folder
 
 
@@ -140,7 +139,7 @@ def test_a_tuned_study_shows_what_was_tried_and_what_was_chosen(runs_dir, tmp_pa
             "study": "tuned",
             "losses": ["ce"],
             "seeds": [5],
-            "tuning": {"lr": [0.003, 0.01], "seeds": [0, 1]},
+            "tuning": {"lr": [0.003, 0.01], "seeds": [0, 1], "widen": 0},
             "runs_per_job": 2,
             "predictions": [{"claim": 7, "text": "it will be so"}],
             "smallest_effect": 0.01,
@@ -149,7 +148,7 @@ def test_a_tuned_study_shows_what_was_tried_and_what_was_chosen(runs_dir, tmp_pa
     work = tmp_path / "runs"
     shutil.copytree(runs_dir, work)
     datasets = load_datasets(tuned.examples()[0])
-    for _, config in tuned.tuning_runs():
+    for _, config in tuning_runs(tuned):
         train_run(config, datasets, runs_dir=work, accelerator="cpu")
     with pytest.raises(FileNotFoundError, match="no run of study 'tuned'"):
         collect(tuned, runs_dir=work, results_dir=tmp_path)
@@ -183,7 +182,7 @@ def test_the_records_are_not_written_again_while_the_runs_are_the_same(runs_dir,
 def test_a_missing_run_is_left_out_and_counted(runs_dir, tmp_path):
     fewer = tmp_path / "runs"
     shutil.copytree(runs_dir, fewer)
-    last = [run for cell in STUDY.cells() for run in cell.runs()][-1]
+    *_, (_, last) = STUDY.reporting_runs()
     shutil.rmtree(run_path(fewer, last))
     folder = collect(STUDY, runs_dir=fewer, results_dir=tmp_path)
     assert json.loads((folder / "study.json").read_text())["missing_runs"] == 1
@@ -298,7 +297,7 @@ def test_runs_of_different_code_are_never_taken_together_silently(runs_dir, tmp_
 def test_predictions_are_never_laid_over_other_images(runs_dir, tmp_path):
     changed = tmp_path / "runs"
     shutil.copytree(runs_dir, changed)
-    path = run_path(changed, next(STUDY.cells()).runs()[0]) / "run.json"
+    path = run_path(changed, STUDY.reporting_runs()[0][1]) / "run.json"
     record = json.loads(path.read_text())
     record["data_checksums"]["test"] = "0" * 64
     path.write_text(json.dumps(record))

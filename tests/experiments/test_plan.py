@@ -12,7 +12,7 @@ from lossatlas.experiments import RunConfig, Study, plan, record
 from lossatlas.experiments.plan import counts, estimate, needed, survey
 from lossatlas.experiments.progress import Heartbeat, beats, failures, note_failure
 from lossatlas.experiments.record import run_path
-from lossatlas.experiments.tuning import select, write_selection
+from lossatlas.experiments.tuning import select, tuning_runs, write_selection
 
 STUDY = Study.model_validate(
     {
@@ -27,7 +27,7 @@ STUDY = Study.model_validate(
     }
 )
 TUNED = Study.model_validate(
-    STUDY.model_dump() | {"tuning": {"lr": [0.01, 0.1], "seeds": [7], "steps": 50}}
+    STUDY.model_dump() | {"tuning": {"lr": [0.01, 0.1], "seeds": [7], "steps": 50, "widen": 0}}
 )
 
 
@@ -77,7 +77,7 @@ def test_every_run_is_in_the_state_that_its_files_tell(tmp_path):
 def test_reported_runs_wait_for_the_rates_of_their_loss(tmp_path):
     runs = survey(TUNED, tmp_path)
     assert counts(runs) == {"waiting": 8, "no rate yet": 8}
-    for _, config in TUNED.tuning_runs():
+    for _, config in tuning_runs(TUNED):
         pretend(tmp_path, config)
     assert counts(survey(TUNED, tmp_path)) == {"done": 8, "no rate yet": 8}
     write_selection(TUNED, select(TUNED, tmp_path), tmp_path)
@@ -107,14 +107,14 @@ def test_the_estimate_takes_each_loss_s_own_time_and_scales_it_by_the_steps(tmp_
     pretend(tmp_path, config_of(STUDY, "ce", 0), wall_s=10)
     pretend(tmp_path, config_of(STUDY, "dice", 0), wall_s=30)
     runs = survey(STUDY, tmp_path)
-    cost = estimate(STUDY, runs, runs_dir=tmp_path, workers=1)
+    cost = estimate(STUDY, runs, workers=1)
     # unet: one ce (10 s) and one dice (30 s) are left; wide has none of its own: 4 runs at the study's mean of 20 s
     assert cost.work_s == pytest.approx(10 + 30 + 4 * 20)
     assert cost.wall_s == pytest.approx(cost.work_s + 6 / 4 * plan.START_S)
     assert cost.measured == 2
-    two = estimate(STUDY, runs, runs_dir=tmp_path, workers=2)
+    two = estimate(STUDY, runs, workers=2)
     assert two.wall_s == pytest.approx(cost.wall_s / 2)
-    tuned = estimate(TUNED, survey(TUNED, tmp_path), runs_dir=tmp_path, workers=1)
+    tuned = estimate(TUNED, survey(TUNED, tmp_path), workers=1)
     assert tuned.work_s == pytest.approx(
         8 * 50 * plan.DEFAULT_STEP_S + 8 * 100 * plan.DEFAULT_STEP_S
     )
@@ -122,20 +122,20 @@ def test_the_estimate_takes_each_loss_s_own_time_and_scales_it_by_the_steps(tmp_
 
 def test_the_plan_says_what_is_assumed_and_what_is_measured(tmp_path):
     runs = survey(STUDY, tmp_path)
-    text = plan.describe_plan(STUDY, runs, estimate(STUDY, runs, runs_dir=tmp_path, workers=2))
+    text = plan.describe_plan(STUDY, runs, estimate(STUDY, runs, workers=2))
     assert "reported: 8 runs, 1 data sets × 2 models × 2 losses × 2 seeds" in text
     assert "assumed: 0.05 s a step, no run has finished yet" in text
     assert "left: 8 runs, 40 s of training" in text
     pretend(tmp_path, config_of(STUDY, "ce", 0), wall_s=100)
     runs = survey(STUDY, tmp_path)
-    text = plan.describe_plan(STUDY, runs, estimate(STUDY, runs, runs_dir=tmp_path, workers=2))
+    text = plan.describe_plan(STUDY, runs, estimate(STUDY, runs, workers=2))
     assert "as the 1 runs that have finished" in text
     assert "digits · unet  1 done, 3 waiting" in text
     for _, config in STUDY.reporting_runs():
         if not run_path(tmp_path, config).exists():
             pretend(tmp_path, config)
     runs = survey(STUDY, tmp_path)
-    text = plan.describe_plan(STUDY, runs, estimate(STUDY, runs, runs_dir=tmp_path))
+    text = plan.describe_plan(STUDY, runs, estimate(STUDY, runs))
     assert text.endswith("nothing is left to train")
 
 

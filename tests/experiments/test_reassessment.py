@@ -27,7 +27,7 @@ from lossatlas.experiments.plan import needed, survey
 from lossatlas.experiments.reassessment import reassess_run, reassess_study
 from lossatlas.experiments.record import read_run, replace_folder, run_path
 from lossatlas.experiments.training import train_run
-from lossatlas.experiments.tuning import read_selection, select, write_selection
+from lossatlas.experiments.tuning import read_selection, select, tuning_runs, write_selection
 from lossatlas.metrics import DecisionRule
 
 #: Wide enough that the memory format changes the last digits.
@@ -42,7 +42,7 @@ STUDY = Study.model_validate(
         "losses": ["ce", "dice"],
         "seeds": [0],
         "training": {"steps": 2, "batch_size": 4, "evaluations": 1},
-        "tuning": {"lr": [0.003, 0.01], "seeds": [7]},
+        "tuning": {"lr": [0.003, 0.01], "seeds": [7], "widen": 0},
         "runs_per_job": 8,
     }
 )
@@ -62,7 +62,7 @@ def datasets():
 def trained(datasets, tmp_path_factory):
     folder = tmp_path_factory.mktemp("trained")
     train_run(CONFIG, datasets, runs_dir=folder, accelerator="cpu")
-    for run in STUDY.tuning_runs():
+    for run in tuning_runs(STUDY):
         train_run(run[1], datasets, runs_dir=folder, accelerator="cpu")
     for run in STUDY.reporting_runs({key: choice for key, choice in _selection(folder).items()}):
         train_run(run[1], datasets, runs_dir=folder, accelerator="cpu")
@@ -211,7 +211,7 @@ def cut_short(folder):
 
 def test_a_run_whose_replacement_was_cut_short_is_found_by_the_same_call(runs_dir, monkeypatch):
     names = visible(runs_dir)
-    (_, config), *_ = STUDY.tuning_runs()
+    (_, config), *_ = tuning_runs(STUDY)
     before = read_run(run_path(runs_dir, config))
     cut_short(run_path(runs_dir, config))
     monkeypatch.setattr(versions, "EVALUATION", 2)

@@ -10,7 +10,7 @@ import yaml
 from lossatlas.experiments import ConfigError, load_study, study_names
 from lossatlas.experiments.config import check_components
 from lossatlas.experiments.study import SCHEMA_FILE, STUDIES, json_schema
-from lossatlas.experiments.tuning import Choice
+from lossatlas.experiments.tuning import Choice, tuning_runs
 
 VALID = {
     "study": "mine",
@@ -31,14 +31,16 @@ def load(tmp_path, changes=None, **options):
     return load_study("mine", folder=tmp_path, **options)
 
 
-def test_a_study_expands_to_its_cells_in_the_order_of_the_file(tmp_path):
-    cells = list(load(tmp_path).cells())
-    assert [cell.name for cell in cells] == [
-        "digits-unet-ce", "digits-unet-focal_1", "digits-wide-ce", "digits-wide-focal_1",
-    ]  # fmt: skip
-    assert cells[3].parameters["model_params"] == {"width": 16}
-    assert [run.seed for run in cells[3].runs()] == [0, 1]
-    assert cells[3].runs()[0].steps == 3
+def test_a_study_expands_to_its_runs_in_the_order_of_the_file(tmp_path):
+    runs = load(tmp_path).reporting_runs()
+    assert [str(member) for member, _ in runs] == [
+        f"digits · {model} · {loss} · seed {seed}"
+        for model in ("unet", "wide")
+        for loss in ("ce", "focal_1")
+        for seed in (0, 1)
+    ]
+    _, last = runs[-1]
+    assert (last.model_params, last.seed, last.steps) == ({"width": 16}, 1, 3)
 
 
 def test_a_study_may_be_given_by_the_path_of_its_file(tmp_path):
@@ -69,7 +71,6 @@ def test_a_study_may_be_given_by_the_path_of_its_file(tmp_path):
         ({"tuning": {**TUNING, "optimizer": ["adam"]}}, ["tuning.optimizer.0", "'adamw' or 'sgd'"]),
         ({"tuning": {**TUNING, "step": 4}}, ["tuning.step"]),
         ({"tuning": {"seeds": [5]}}, ["'tuning.lr' is missing"]),
-        ({"tuning": TUNING, "runs_per_job": None}, ["runs_per_job beside tuning"]),
         ({"runs_per_job": 0}, ["runs_per_job", "greater than or equal to 1"]),
         ({"smallest_effect": 1.5}, ["smallest_effect", "less than 1"]),
         ({"predictions": [{"text": "x"}]}, ["'predictions.0.claim' is missing"]),
@@ -118,7 +119,7 @@ def test_a_rate_may_be_written_as_people_write_it(tmp_path):
 def test_every_loss_is_tuned_with_the_same_grid_and_seeds(tmp_path):
     tuning = {**TUNING, "optimizer": ["adamw", "sgd"], "steps": 2}
     study = load(tmp_path, {"tuning": tuning, "runs_per_job": 4})
-    runs = study.tuning_runs()
+    runs = tuning_runs(study)
     assert len(runs) == 2 * 2 * 2 * 2 * 2  # models × losses × optimisers × rates × seeds
     assert len({config.run_id for _, config in runs}) == len(runs)
     of_loss = {
@@ -132,7 +133,6 @@ def test_every_loss_is_tuned_with_the_same_grid_and_seeds(tmp_path):
 
 def test_the_reported_runs_take_the_rate_that_was_chosen_for_their_loss(tmp_path):
     study = load(tmp_path, {"tuning": TUNING, "runs_per_job": 4})
-    assert list(study.cells()) == []
     assert study.reporting_runs() == []
     selection = {
         ("digits", "unet", "ce"): Choice("adamw", 0.01, 0.5),
@@ -143,13 +143,11 @@ def test_the_reported_runs_take_the_rate_that_was_chosen_for_their_loss(tmp_path
         ("unet", "ce", 0, "adamw", 0.01, 3), ("unet", "ce", 1, "adamw", 0.01, 3),
         ("wide", "ce", 0, "sgd", 0.1, 3), ("wide", "ce", 1, "sgd", 0.1, 3),
     ]  # fmt: skip
-    of_cells = [run.run_id for cell in study.cells(selection) for run in cell.runs()]
-    assert of_cells == [config.run_id for _, config in runs]
 
 
 def test_a_study_that_tunes_nothing_reads_no_selection(tmp_path):
     study = load(tmp_path)
-    assert study.tuning_runs() == []
+    assert tuning_runs(study) == []
     chosen = {combination: Choice("sgd", 9.0, 0.5) for combination in study.combinations()}
     assert study.reporting_runs(chosen) == study.reporting_runs()
 

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 
 import pytest
 
-from lossatlas.experiments import ConfigError, Study
+from lossatlas.experiments import ConfigError, Study, load_study
 from lossatlas.experiments.record import run_path
 from lossatlas.experiments.tuning import (
     Choice,
     Tried,
     choose,
+    next_rate,
     read_selection,
     select,
+    tuning_runs,
     write_selection,
 )
 
@@ -26,7 +29,12 @@ STUDY = Study.model_validate(
         "models": ["unet"],
         "losses": ["ce", "dice"],
         "seeds": [0, 1],
-        "tuning": {"lr": [0.001, 0.003, 0.01], "seeds": [1000, 1001], "optimizer": ["adamw"]},
+        "tuning": {
+            "lr": [0.001, 0.003, 0.01],
+            "seeds": [1000, 1001],
+            "optimizer": ["adamw"],
+            "widen": 0,
+        },
         "runs_per_job": 4,
     }
 )
@@ -55,7 +63,7 @@ def pretend(runs_dir, config, score, status="completed", **changes):
 
 
 def pretend_all(runs_dir):
-    for member, config in STUDY.tuning_runs():
+    for member, config in tuning_runs(STUDY):
         score = SCORES[member.loss, config.lr] + (0.1 if config.seed == 1000 else -0.1)
         pretend(runs_dir, config, score)
 
@@ -132,7 +140,7 @@ def test_each_loss_gets_the_rate_that_its_own_runs_prefer(tmp_path):
 
 
 def test_a_loss_that_lacks_a_tuning_run_waits_and_the_others_go_on(tmp_path):
-    for member, config in STUDY.tuning_runs():
+    for member, config in tuning_runs(STUDY):
         if (member.loss, config.lr, config.seed) != ("dice", 0.001, 1001):
             pretend(tmp_path, config, SCORES[member.loss, config.lr])
     selection = select(STUDY, tmp_path)
@@ -143,7 +151,7 @@ def test_a_loss_that_lacks_a_tuning_run_waits_and_the_others_go_on(tmp_path):
 
 def test_a_record_of_older_code_is_named_and_not_guessed_at(tmp_path):
     pretend_all(tmp_path)
-    _, config = STUDY.tuning_runs()[0]
+    _, config = tuning_runs(STUDY)[0]
     path = run_path(tmp_path, config) / "run.json"
     record = json.loads(path.read_text())
     del record["validation"]
@@ -166,3 +174,91 @@ def test_before_the_tuning_the_error_says_which_command_tunes(tmp_path):
         read_selection(STUDY, tmp_path)
     untuned = STUDY.model_copy(update={"tuning": None})
     assert read_selection(untuned, tmp_path) is None
+
+
+@pytest.mark.parametrize("up", [True, False])
+def test_the_next_rate_is_half_a_decade_on(up):
+    rates = [0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0]
+    if not up:
+        rates.reverse()
+    assert all(next_rate(here, up=up) == there for here, there in itertools.pairwise(rates))
+
+
+def wider(widen, **tuning):
+    content = STUDY.model_dump()
+    content["tuning"] = content["tuning"] | {"widen": widen} | tuning
+    return Study.model_validate(content)
+
+
+def test_a_winner_at_the_edge_widens_the_grid_until_it_is_inside_or_told_to_stop(tmp_path):
+    """Cross-entropy's best is inside; Dice's grows with the rate up to 0.03 and falls after that."""
+    dice = SCORES | {("dice", 0.03): 0.9, ("dice", 0.1): 0.2, ("dice", 0.3): 0.1}
+    study, tried = wider(2), []
+    while True:
+        runs = [run for run in tuning_runs(study, tmp_path) if run[1].run_id not in tried]
+        if not runs:
+            break
+        for member, config in runs:
+            pretend(tmp_path, config, dice[member.loss, config.lr])
+            tried.append(config.run_id)
+    asked = {(member.loss, member.lr) for member, _ in tuning_runs(study, tmp_path)}
+    assert asked == {*SCORES, ("dice", 0.03), ("dice", 0.1)}
+    chosen = select(study, tmp_path)
+    assert {key[2]: (c.lr, c.at_edge) for key, c in chosen.items()} == {
+        "ce": (0.003, False),
+        "dice": (0.03, False),
+    }
+    once = select(wider(1), tmp_path)
+    assert once[("digits", "unet", "dice")] == Choice("adamw", 0.03, 0.9, at_edge=True)
+
+
+def test_while_a_wider_rate_waits_its_loss_has_no_choice(tmp_path):
+    pretend_all(tmp_path)
+    found = select(wider(1), tmp_path)
+    assert set(found) == {("digits", "unet", "ce")}
+    assert found.missing == {("digits", "unet", "dice"): 2}
+
+
+TWO_PLACES = [{"name": "digits", "params": {"seed": k}, "label": f"d{k}"} for k in range(3)]
+
+
+def test_one_rate_for_several_data_sets_is_the_one_that_is_never_far_behind(tmp_path):
+    """0.003 is best on d0 by a little and far behind on d1; 0.01 is close to the best on both."""
+    score = {("d0", 0.001): 0.1, ("d0", 0.003): 0.8, ("d0", 0.01): 0.75,
+             ("d1", 0.001): 0.1, ("d1", 0.003): 0.3, ("d1", 0.01): 0.6}  # fmt: skip
+    content = STUDY.model_dump() | {"datasets": TWO_PLACES, "losses": ["ce"]}
+    content["tuning"] = content["tuning"] | {"datasets": ["d0", "d1"]}
+    study = Study.model_validate(content)
+    runs = tuning_runs(study)
+    assert {member.dataset for member, _ in runs} == {"d0", "d1"}, "the third is reported alone"
+    for member, config in runs:
+        pretend(tmp_path, config, score[member.dataset, config.lr])
+    chosen = select(study, tmp_path)
+    assert {key: choice.lr for key, choice in chosen.items()} == {
+        (f"d{k}", "unet", "ce"): 0.01 for k in range(3)
+    }
+    assert chosen[("d2", "unet", "ce")].score == pytest.approx((0.75 + 0.6) / 2)
+    assert len(study.reporting_runs(chosen)) == 3 * len(study.seeds)
+
+
+def test_a_study_takes_the_rates_of_another(tmp_path, monkeypatch):
+    content = STUDY.model_dump() | {"study": "first", "datasets": TWO_PLACES}
+    content["tuning"] = content["tuning"] | {"datasets": ["d0"]}
+    folder = tmp_path / "workflow/studies"
+    folder.mkdir(parents=True)
+    (folder / "first.yaml").write_text(json.dumps(content))
+    second = {"base": "first", "study": "second", "question": "?", "losses": ["dice"],
+              "tuning": None, "rates_of": "first", "datasets": ["digits"]}  # fmt: skip
+    (folder / "second.yaml").write_text(json.dumps(second))
+    monkeypatch.chdir(tmp_path)
+    first, second = load_study("first"), load_study("second")
+    assert (second.seeds, second.losses[0].name) == (first.seeds, "dice")
+    for member, config in tuning_runs(first):
+        pretend("runs", config, SCORES[member.loss, config.lr])
+    with pytest.raises(ConfigError, match="study first: no learning rates chosen yet"):
+        read_selection(second)
+    write_selection(first, select(first))
+    runs = second.reporting_runs(read_selection(second))
+    assert {(member.dataset, member.loss, config.lr) for member, config in runs} == {
+        ("digits", "dice", 0.01)
+    }

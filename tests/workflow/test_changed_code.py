@@ -111,7 +111,7 @@ def test_on_a_fresh_machine_what_is_recorded_is_done_and_only_the_rest_is_traine
     raised, tmp_path, capsys
 ):
     """The records travel with the project, the run folders do not; a study tunes and reports."""
-    tuned = {"tuning": {"lr": [0.003, 0.01], "seeds": [7]}}
+    tuned = {"tuning": {"lr": [0.003, 0.01], "seeds": [7], "widen": 0}}
     first = load_study(str(checkout(tmp_path, runs_per_job=4, **tuned)))
     assert cli.main(["run", "tiny.yaml"]) == 0, capsys.readouterr()
     shutil.rmtree("runs")

@@ -22,7 +22,7 @@ def test_a_tuned_study_survives_a_killed_training_a_signal_and_a_stop_and_goes_o
         study="tuned",
         losses=["ce"],
         training={"steps": 1000, "batch_size": 4, "evaluations": 1},
-        tuning={"lr": [0.003, 0.01], "seeds": [1000], "steps": 40},
+        tuning={"lr": [0.003, 0.01], "seeds": [1000], "steps": 40, "widen": 0},
         runs_per_job=2,
     )
     runs_dir = tmp_path / "runs"

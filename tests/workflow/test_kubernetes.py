@@ -24,9 +24,6 @@ from checkouts import ROOT, checkout
 from lossatlas import cli
 
 PROFILE = ROOT / "workflow/profiles/kubernetes/config.yaml"
-extended = pytest.mark.skipif(
-    not os.environ.get("LOSSATLAS_EXTENDED"), reason="runs with LOSSATLAS_EXTENDED=1"
-)
 
 
 class Cluster(ThreadingHTTPServer):
@@ -152,19 +149,12 @@ def test_the_profile_mounts_the_volume_where_the_jobs_write():
 
 
 @pytest.mark.timeout(3000)
-@pytest.mark.parametrize(
-    "changes",
-    [
-        pytest.param({"runs_per_job": 2}, id="a job of two runs"),
-        pytest.param({}, id="notebooks", marks=extended),
-    ],
-)
-def test_a_study_runs_in_pods_that_share_a_volume(cluster, tmp_path, monkeypatch, capsys, changes):
+def test_a_study_runs_in_pods_that_share_a_volume(cluster, tmp_path, monkeypatch, capsys):
     volume = tmp_path / "volume"
     volume.mkdir()
     for name in ("notebooks", "workflow"):
         shutil.copytree(ROOT / name, volume / name)
-    file = checkout(volume, losses=["ce"], seeds=[0, 1], **changes)
+    file = checkout(volume, losses=["ce"], seeds=[0, 1], runs_per_job=2)
     # the profile as it is, but for the place of the volume and a cluster of one machine that is asked more often
     profile = yaml.safe_load(PROFILE.read_text()) | {
         "kubernetes-persistent-volumes": [f"lossatlas:{volume}"],

@@ -44,7 +44,13 @@ from lossatlas.experiments.record import (
 )
 from lossatlas.experiments.recorded import Recorded, recorded_runs
 from lossatlas.experiments.study import Member, Study, labels
-from lossatlas.experiments.tuning import RULE, Selection, select
+from lossatlas.experiments.tuning import (
+    Selection,
+    read_selection,
+    rule_in_words,
+    select,
+    tuning_runs,
+)
 from lossatlas.experiments.versions import changed_components, made_with, mixed_components
 
 SCHEMA = 3
@@ -137,14 +143,16 @@ def collect(
     folder = Path(results_dir) / study.study
     restore_folder(folder)
     recorded = recorded_runs(results_dir, study.study, stale=True)
-    selection = select(study, runs_dir, recorded) if study.tuning else None
+    # a study that tunes chooses again, from what its runs are worth now
+    choose = select if study.tuning else read_selection
+    selection = choose(study, runs_dir, recorded)
     runs = _find(study.reporting_runs(selection), runs_dir, recorded)
     if not runs:
         raise NoRunsError(
             f"no run of study {study.study!r} in {runs_dir}/: run `lossatlas run {file or study.study}` first"
         )
-    tuning_runs = _find(study.tuning_runs(), runs_dir, recorded)
-    tuning = _tuning_table(study, selection, tuning_runs)
+    wanted = tuning_runs(study, runs_dir, recorded)
+    tuning = _tuning_table(study, selection, wanted, _find(wanted, runs_dir, recorded))
     table = _runs_table(study, runs)
     of_tuning = tuning[tuning.status != "missing"] if len(tuning) else tuning
     different = mixed_components(_codes(pd.concat([table, of_tuning], ignore_index=True)))
@@ -453,11 +461,16 @@ def _by_run(path: Path) -> dict[str, pd.DataFrame]:
     return _tables(path, path.stat().st_mtime_ns) if path.is_file() else {}
 
 
-def _tuning_table(study: Study, selection: Selection | None, runs: Sequence[Found]) -> pd.DataFrame:
+def _tuning_table(
+    study: Study,
+    selection: Selection | None,
+    wanted: Iterable[tuple[Member, RunConfig]],
+    runs: Sequence[Found],
+) -> pd.DataFrame:
     """Every tuning run: the sensitivity to the learning rate is a result of its own."""
     there = {run.config.run_id: run for run in runs}
     rows = []
-    for member, config in study.tuning_runs():
+    for member, config in wanted:
         run = there.get(config.run_id, Found(member, config))
         choice = selection.get(member.combination) if selection is not None else None
         rows.append(
@@ -757,7 +770,7 @@ def _describe_tuning(
         return None
     return {
         **study.tuning.model_dump(),
-        "rule": RULE,
+        "rule": rule_in_words(study),
         "missing_runs": int((tuning.status == "missing").sum()),
         "choices": [
             {

@@ -1,8 +1,8 @@
-"""Many small runs in one process: what a study's ``runs_per_job`` asks for.
+"""Many small runs in one process: a study's ``runs_per_job`` says how many.
 
-A notebook for each run spends more time starting than a small run trains. A job trains its runs one after the other;
-one that fails is noted and the next begins. Whatever ends the process (a signal, a dead node), the same command goes
-on where it stopped.
+A process for each run would spend more time starting than a small run trains. A job trains its runs one after the
+other; one that fails is noted and the next begins. Whatever ends the process (a signal, a dead node), the same command
+goes on where it stopped.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from lossatlas.experiments.progress import broken_off, forget_failure, note_fail
 from lossatlas.experiments.record import is_complete, read_run, run_path
 from lossatlas.experiments.recorded import recorded_runs
 from lossatlas.experiments.study import Member, Stage, Study
-from lossatlas.experiments.tuning import read_selection
+from lossatlas.experiments.tuning import read_selection, tuning_runs
 
 
 @dataclass(frozen=True)
@@ -32,31 +32,42 @@ class Job:
     members: tuple[Member, ...]
 
 
-def jobs(study: Study, stage: Stage) -> list[Job]:
+def jobs(study: Study, stage: Stage, members: Sequence[Member] | None = None) -> list[Job]:
     """The jobs of a stage: of equal size but for one run, each with as many of every loss as any other.
 
     The runs of a data set and model are dealt to their jobs like cards, sorted by loss, so that no job has all
-    the runs of the slowest loss.
+    the runs of the slowest loss. Runs at a rate that the grid did not have are jobs of their own, one a rate: what the
+    others are called does not change when they come.
+
+    Args:
+        study: as read.
+        stage: ``"tuning"`` or ``"report"``.
+        members: the runs of the stage; None takes those in the study's file.
     """
-    if study.runs_per_job is None:
-        return []
-    groups: dict[tuple[str, str], list[Member]] = {}
-    for member in study.members(stage):
-        groups.setdefault((member.dataset, member.model), []).append(member)
+    members = study.members(stage) if members is None else members
+    grid = study.tuning.lr if study.tuning is not None else []
+    groups: dict[tuple[str, str, str], list[Member]] = {}
+    for member in members:
+        wider = "" if member.lr is None or member.lr in grid else f"-at{member.lr:g}"
+        groups.setdefault((member.dataset, member.model, wider), []).append(member)
     found = []
-    for (dataset, model), members in groups.items():
-        count = -(-len(members) // study.runs_per_job)
+    for (dataset, model, wider), runs in groups.items():
+        count = -(-len(runs) // study.runs_per_job)
         digits = len(str(count - 1))
         found += [
-            Job(f"{stage}-{dataset}-{model}-{k:0{digits}d}", stage, tuple(members[k::count]))
+            Job(f"{stage}-{dataset}-{model}{wider}-{k:0{digits}d}", stage, tuple(runs[k::count]))
             for k in range(count)
         ]
     return found
 
 
-def all_jobs(study: Study) -> dict[str, Job]:
-    """The jobs of both stages by name."""
-    return {job.name: job for stage in ("tuning", "report") for job in jobs(study, stage)}  # type: ignore[arg-type]
+def all_jobs(
+    study: Study, runs_dir: str | Path = "runs", results_dir: str | Path | None = None
+) -> dict[str, Job]:
+    """The jobs of both stages by name, those among them that a winner at the edge of the grid asks for."""
+    recorded = recorded_runs(results_dir, study.study)
+    tuning = [member for member, _ in tuning_runs(study, runs_dir, recorded)]
+    return {job.name: job for job in [*jobs(study, "tuning", tuning), *jobs(study, "report")]}
 
 
 def report_path(study: Study, job: Job, runs_dir: str | Path = "runs") -> Path:
@@ -98,13 +109,9 @@ def train_job(
     Raises:
         ConfigError: there is no such job, or it reports and the tuning has not been evaluated.
     """
-    known = all_jobs(study)
+    known = all_jobs(study, runs_dir, results_dir)
     if name not in known:
-        raise ConfigError(
-            f"study {study.study} has no job {name!r}: {near_matches(name, known)}"
-            if known
-            else f"study {study.study} has no jobs: it has no key runs_per_job"
-        )
+        raise ConfigError(f"study {study.study} has no job {name!r}: {near_matches(name, known)}")
     job = known[name]
     recorded = recorded_runs(results_dir, study.study)
     selection = read_selection(study, runs_dir, recorded) if job.stage == "report" else None

@@ -13,14 +13,14 @@ from lossatlas.experiments.config import ConfigError, RunConfig
 from lossatlas.experiments.progress import beats, broken_off, failures
 from lossatlas.experiments.record import is_complete, read_run, run_path
 from lossatlas.experiments.recorded import Recorded, recorded_runs
-from lossatlas.experiments.study import Combination, Member, Stage, Study
-from lossatlas.experiments.tuning import Choice, read_selection
+from lossatlas.experiments.study import Member, Stage, Study
+from lossatlas.experiments.tuning import read_selection, tuning_runs
 
 #: Assumed where no run of the study has finished yet; a small network on 32×32 images takes about this on one core.
 DEFAULT_STEP_S = 0.05
 #: Assumed size of a run folder where none is there.
 DEFAULT_RUN_MB = 1.0
-#: Start of a notebook's kernel or of a job's process until the first training step, on one core.
+#: Start of a job's process until the first training step, on one core.
 START_S = 8.0
 
 State = Literal["done", "diverged", "failed", "broken off", "under way", "waiting", "no rate yet"]
@@ -75,42 +75,14 @@ def survey(
     except ConfigError:  # the tuning is not through
         selection = None
     noted, gone = failures(runs_dir), broken_off(runs_dir)
-    if study.runs_per_job is None:
-        noted |= _failures_in_notebooks(study, selection, runs_dir)
     under_way = {beat["run_id"]: beat for beat in beats(runs_dir)}
     return [
         _state(member, study.config(member, selection), runs_dir, recorded, noted, gone, under_way)
-        for stage in ("tuning", "report")
-        for member in study.members(stage)  # type: ignore[arg-type]
+        for member in [
+            *(member for member, _ in tuning_runs(study, runs_dir, recorded)),
+            *study.members("report"),
+        ]
     ]
-
-
-def _failures_in_notebooks(
-    study: Study, selection: Mapping[Combination, Choice] | None, runs_dir: str | Path
-) -> dict[str, Any]:
-    """By run id, the errors that executed notebooks show; a run that is there needs none of them."""
-    found: dict[str, Any] = {}
-    for cell in study.cells(selection):
-        notebook = cell.notebook(study.study, runs_dir)
-        if notebook.with_suffix(".done").is_file() or not notebook.with_suffix(".log").is_file():
-            continue
-        error = notebook_error(notebook)
-        if error:
-            found |= {run.run_id: {"error": f"{error} ({notebook})"} for run in cell.runs()}
-    return found
-
-
-def notebook_error(notebook: Path) -> str | None:
-    """The error of an executed notebook in one line; None where no cell has one."""
-    import nbformat
-
-    if not notebook.is_file():
-        return None
-    for cell in nbformat.read(notebook, as_version=4).cells:
-        for output in cell.get("outputs", []):
-            if output.output_type == "error":
-                return f"{output.ename}: {output.evalue.splitlines()[0] if output.evalue else ''}"
-    return None
 
 
 def _state(
@@ -202,7 +174,7 @@ def estimate(
         )
         per_step = sum(found) / len(found) if found else DEFAULT_STEP_S
         work_s += per_step * (run.config.steps if run.config else study.training.steps)
-    starts = len(missing) / (study.runs_per_job or len(study.seeds))
+    starts = len(missing) / study.runs_per_job
     wall_s = (work_s + starts * START_S) / max(1, min(workers, len(missing)))
     each_mb = sum(sizes) / len(sizes) if sizes else DEFAULT_RUN_MB
     return Estimate(work_s, wall_s, workers, len(rates.get((), [])), each_mb * len(missing))
@@ -262,8 +234,12 @@ def _shape(study: Study, stage: Stage) -> str:
     if stage == "report":
         return f"{sizes} × {len(study.seeds)} seeds"
     assert study.tuning is not None
+    if study.tuning.datasets is not None:
+        sizes = sizes.replace(
+            f"{len(study.datasets)} data", f"{len(study.tuning.datasets)} data", 1
+        )
     tried = f"{len(study.tuning.optimizer)} optimisers × {len(study.tuning.lr)} rates"
-    return f"{sizes} × {tried} × {len(study.tuning.seeds)} seeds"
+    return f"{sizes} × {tried} × {len(study.tuning.seeds)} seeds, and more rates where the best is at the edge"
 
 
 def _counted(runs: Iterable[Run]) -> str:

@@ -6,7 +6,6 @@
 ``per_image.parquet`` true positives, false positives and false negatives of every decision rule, test image, class
 ``predictions.npz``   predicted classes of the test images, uint8
 ``last.ckpt``         the model after the last step
-``train.ipynb``       the executed notebook, filed by the workflow
 """
 
 from __future__ import annotations
@@ -218,11 +217,3 @@ def read_run(path: Path) -> dict[str, Any]:
             "delete the folder and run it again"
         )
     return record
-
-
-def file_notebook(notebook: Path, folders: list[Path]) -> None:
-    """Put a copy of the executed ``notebook`` into each run folder that it made."""
-    for folder in folders:
-        temporary = folder / ".train.ipynb"
-        shutil.copyfile(notebook, temporary)
-        os.replace(temporary, folder / "train.ipynb")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -18,7 +18,6 @@ from lossatlas.experiments.config import (
     Optimizer,
     RunConfig,
     Training,
-    TrainParameters,
     _Strict,
     near_matches,
     validated,
@@ -53,7 +52,7 @@ class Component(_Strict):
     params: dict[str, Any] = Field(default_factory=dict)
     training: dict[str, Any] = Field(default_factory=dict)
     factors: dict[str, str | int | float | bool] = Field(default_factory=dict)
-    # part of file names, and joined by hyphens to the name of a cell
+    # part of file names, and joined by hyphens to the name of a job
     label: str = Field(pattern=r"^[A-Za-z0-9_.]+$")
 
     @model_validator(mode="before")
@@ -99,17 +98,22 @@ class Tuning(_Strict):
         optimizer: optimisers to try each rate with.
         seeds: seeds of this stage alone: what chooses a rate reports nothing.
         steps: optimiser steps of a tuning run; absent: those of ``training``.
+        datasets: labels of the data sets on which rates are tried; each loss then has one rate for all data sets.
+            Absent: on every data set, each with a rate of its own.
+        widen: how often a winner at the edge of the grid may widen it by half a decade.
     """
 
     lr: list[Annotated[float, Field(gt=0, allow_inf_nan=False)]] = Field(min_length=2)
     optimizer: list[Optimizer] = Field(default=["adamw"], min_length=1)
     seeds: list[Seed] = Field(default=[1000, 1001, 1002, 1003], min_length=1)
     steps: int | None = Field(default=None, ge=1)
+    datasets: list[str] | None = Field(default=None, min_length=1)
+    widen: int = Field(default=2, ge=0)
 
-    @field_validator("lr", "optimizer", "seeds")
+    @field_validator("lr", "optimizer", "seeds", "datasets")
     @classmethod
-    def _each_once(cls, values: list[Any]) -> list[Any]:
-        if len(set(values)) != len(values):
+    def _each_once(cls, values: list[Any] | None) -> list[Any] | None:
+        if values is not None and len(set(values)) != len(values):
             raise ValueError("each value once")
         return values
 
@@ -143,11 +147,12 @@ class Study(_Strict):
         seeds: of the runs that are reported; equal seeds are paired across losses.
         training: the budget, the same for every run.
         tuning: the stage that chooses each loss's learning rate; absent: ``training.lr`` for all.
+        rates_of: a study that tunes one rate a loss for all its data sets; this one trains with the same rates.
         report: the notebook of ``notebooks/reports`` that shows the study.
         predictions: what is expected, written down before the study runs.
         smallest_effect: the smallest difference of interest, in units of Dice (0.01 is one point).
-        runs_per_job: runs that one process trains, one after the other; absent: one notebook for each
-            data set × model × loss.
+        runs_per_job: runs that one process trains, one after the other: a small run takes less time than the start
+            of a process.
     """
 
     study: str = Field(pattern=r"^[a-z][a-z0-9_]*$")
@@ -160,10 +165,11 @@ class Study(_Strict):
     seeds: list[Seed] = Field(min_length=1)
     training: Training = Field(default_factory=Training)
     tuning: Tuning | None = None
+    rates_of: str | None = Field(default=None, pattern=r"^[a-z][a-z0-9_]*$")
     report: str = Field(default="compare", pattern=r"^[a-z][a-z0-9_]*$")
     predictions: list[Prediction] = Field(default_factory=list)
     smallest_effect: float | None = Field(default=None, gt=0, lt=1)
-    runs_per_job: int | None = Field(default=None, ge=1)
+    runs_per_job: int = Field(default=8, ge=1)
 
     @field_validator("seeds")
     @classmethod
@@ -205,15 +211,21 @@ class Study(_Strict):
 
     @model_validator(mode="after")
     def _tuning_is_apart(self) -> Study:
-        """What chooses a learning rate reports nothing; and so many runs are not worth a notebook each."""
+        """What chooses a learning rate reports nothing; and there is one choice."""
         if self.tuning is not None:
+            if self.rates_of is not None:
+                raise ValueError("either tuning or rates_of: they choose the same rates")
+            unknown = set(self.tuning.datasets or []) - set(labels(self.datasets))
+            if unknown:
+                raise ValueError(
+                    f"tuning.datasets to be labels of datasets ({', '.join(labels(self.datasets))}; unknown: "
+                    f"{', '.join(sorted(unknown))})"
+                )
             shared = sorted(set(self.tuning.seeds) & set(self.seeds))
             if shared:
                 raise ValueError(
                     f"tuning.seeds disjoint from seeds, which report (in both: {', '.join(map(str, shared))})"
                 )
-            if self.runs_per_job is None:
-                raise ValueError("runs_per_job beside tuning, for example runs_per_job: 8")
         return self
 
     # --- what is to be run
@@ -225,7 +237,11 @@ class Study(_Strict):
         )
 
     def members(self, stage: Stage) -> list[Member]:
-        """The runs of a stage by their labels; configurations of the reporting stage wait for the tuning."""
+        """The runs of a stage by their labels; configurations of the reporting stage wait for the tuning.
+
+        Of the tuning stage those of the grid in the study's file; a winner at its edge asks for more
+        (:func:`lossatlas.experiments.tuning.tuning_runs`).
+        """
         if stage == "report":
             return [
                 Member(stage, *combination, seed)
@@ -234,8 +250,10 @@ class Study(_Strict):
             ]
         if self.tuning is None:
             return []
+        tuned = self.tuning.datasets or labels(self.datasets)
+        combinations = [each for each in self.combinations() if each[0] in tuned]
         grid = itertools.product(
-            self.combinations(), self.tuning.optimizer, self.tuning.lr, self.tuning.seeds
+            combinations, self.tuning.optimizer, self.tuning.lr, self.tuning.seeds
         )
         return [
             Member("tuning", *combination, seed, optimizer, lr)
@@ -257,31 +275,12 @@ class Study(_Strict):
         values = self._what(member.combination) | training | {"seed": member.seed}
         return validated(RunConfig, values, what="parameter")
 
-    def tuning_runs(self) -> list[tuple[Member, RunConfig]]:
-        """Every run of the tuning stage; none where nothing is tuned."""
-        runs = [(member, self.config(member)) for member in self.members("tuning")]
-        return [(member, config) for member, config in runs if config is not None]
-
     def reporting_runs(
         self, selection: Mapping[Combination, Choice] | None = None
     ) -> list[tuple[Member, RunConfig]]:
         """Every run that is reported, without those for which no learning rate has been chosen."""
         runs = [(member, self.config(member, selection)) for member in self.members("report")]
         return [(member, config) for member, config in runs if config is not None]
-
-    def cells(self, selection: Mapping[Combination, Choice] | None = None) -> Iterator[Cell]:
-        """One cell for each data set × model × loss, in the order of the file.
-
-        Args:
-            selection: what the tuning chose; a combination for which nothing is chosen has no cell. Not read
-                where nothing is tuned.
-        """
-        names = {loss.label: loss.name for loss in self.losses}
-        for combination in self.combinations():
-            training = self._training(combination, selection)
-            if training is not None:
-                parameters = self._what(combination) | {"seeds": self.seeds} | training
-                yield Cell(*combination, names[combination[2]], parameters)
 
     def examples(self) -> list[RunConfig]:
         """A few runs that use every data set, model and loss at least once: enough to check them all."""
@@ -333,9 +332,9 @@ class Study(_Strict):
     ) -> dict[str, Any] | None:
         """The budget with the optimiser and the rate of a tuning run, or with those that were chosen."""
         training = self.training.model_dump() | self._overrides(combination)
-        if self.tuning is None:
+        if self.tuning is None and self.rates_of is None:
             return training
-        if member is not None and member.stage == "tuning":
+        if self.tuning is not None and member is not None and member.stage == "tuning":
             steps = self.tuning.steps or training["steps"]
             return training | {"optimizer": member.optimizer, "lr": member.lr, "steps": steps}
         choice = (selection or {}).get(combination)
@@ -366,30 +365,6 @@ class Member:
         return f"{self.dataset} · {self.model} · {self.loss}{tried} · seed {self.seed}"
 
 
-@dataclass(frozen=True)
-class Cell:
-    """One execution of ``train.ipynb``: one data set, model and loss with all the study's seeds."""
-
-    dataset: str
-    model: str
-    loss: str
-    loss_name: str
-    parameters: dict[str, Any]
-
-    @property
-    def name(self) -> str:
-        """Names the cell's files within its study."""
-        return f"{self.dataset}-{self.model}-{self.loss}"
-
-    def runs(self) -> list[RunConfig]:
-        """The configurations of the cell's runs, one a seed."""
-        return validated(TrainParameters, self.parameters, what="parameter").runs()
-
-    def notebook(self, study: str, runs_dir: str | Path = "runs") -> Path:
-        """Where the workflow puts the executed notebook, whether it succeeds or fails."""
-        return Path(runs_dir) / "cells" / study / f"{self.name}.ipynb"
-
-
 def study_names(folder: Path = STUDIES) -> list[str]:
     """The studies that have a file."""
     return sorted(path.stem for path in folder.glob("*.yaml"))
@@ -409,6 +384,8 @@ def load_study(
 ) -> Study:
     """Read and validate ``folder/name.yaml``, or the file itself where ``name`` ends in ``.yaml``.
 
+    A key ``base`` names another study, whose keys this one takes unless it has its own; ``null`` takes a key away.
+
     Args:
         name: the study's name, or a path.
         folder: where the study files are.
@@ -420,18 +397,7 @@ def load_study(
             twice, a loss that does not exist …: one line a problem, each beginning with the file's name.
     """
     path = Path(name) if str(name).endswith(".yaml") else folder / f"{name}.yaml"
-    if not path.is_file():
-        raise ConfigError(
-            f"no study {name!r} (expected {path}): {near_matches(path.stem, study_names(folder))}"
-        )
-    try:
-        content = yaml.load(path.read_text(encoding="utf-8"), _Loader)
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{path}: expected YAML, got {str(error).splitlines()[0]}") from None
-    if not isinstance(content, dict):
-        raise ConfigError(
-            f"{path}: expected keys such as study, datasets, losses; got {type(content).__name__}"
-        )
+    content = _read(path, folder)
     try:
         study = validated(Study, content, what="key")
         if study.study != path.stem:
@@ -448,6 +414,35 @@ def load_study(
     return study
 
 
+#: What a study does not take from its base: what is its own to say.
+_NOT_INHERITED = ("study", "title", "question", "predictions", "follows")
+
+
+def _read(path: Path, folder: Path, under: tuple[str, ...] = ()) -> dict[str, Any]:
+    """The keys of a study's file, laid over those of its ``base``."""
+    if not path.is_file():
+        raise ConfigError(
+            f"no study {path.stem!r} (expected {path}): {near_matches(path.stem, study_names(folder))}"
+        )
+    try:
+        content = yaml.load(path.read_text(encoding="utf-8"), _Loader)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path}: expected YAML, got {str(error).splitlines()[0]}") from None
+    if not isinstance(content, dict):
+        raise ConfigError(
+            f"{path}: expected keys such as study, datasets, losses; got {type(content).__name__}"
+        )
+    base = content.pop("base", None)
+    if base is None:
+        return content
+    chain = (*under, path.stem)
+    if base in chain:
+        raise ConfigError(f"{path}: base: expected another study, got {' → '.join((*chain, base))}")
+    inherited = _read(folder / f"{base}.yaml", folder, chain)
+    kept = {key: value for key, value in inherited.items() if key not in _NOT_INHERITED}
+    return {key: value for key, value in (kept | content).items() if value is not None}
+
+
 def labels(components: Sequence[Component]) -> list[str]:
     """The labels, in the study's order."""
     return [component.label for component in components]
@@ -457,6 +452,11 @@ def json_schema() -> str:
     """The JSON schema of a study's file, as ``workflow/studies/schema.json`` holds it."""
     schema = Study.model_json_schema()
     schema["title"] = "A Loss Atlas study"
+    schema["properties"]["base"] = {
+        "type": "string",
+        "description": "another study, whose keys this one takes unless it has its own",
+    }
+    schema["required"] = ["study", "question"]  # the others may come from the base
     for model in (schema, *schema["$defs"].values()):
         if (
             "description" in model
