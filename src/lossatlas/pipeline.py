@@ -549,10 +549,15 @@ def make_costs(bench: str = "results/bench") -> list[Path]:
 
 
 def make_front(results_dir: str | Path = "results") -> list[Path]:
-    """The numbers and the figures that the front page names, from the records of the study `begin`."""
+    """What the front pages name: numbers and figures of the study `begin`, and the ledger's answers translated."""
     from lossatlas.analysis import front
+    from lossatlas.theory import answers
 
     made = front.files(Path(results_dir) / "begin", GENERATED / "front")
+    for language in answers.SOURCES:
+        made[str(GENERATED / "front" / f"claims_{language}.md")] = answers.page(
+            language, results_dir
+        )
     for path, text in made.items():
         _write_if_changed(Path(path), text)
     return [Path(path) for path in made]
