@@ -132,3 +132,14 @@ def test_a_page_that_cannot_be_made_names_the_command_that_makes_it(tmp_path, mo
     os.utime(page, ns=(written, written))
     pipeline.make_missing_page("compare_quick_camvid", "Not here.", "make data book")
     assert page.stat().st_mtime_ns == written, "an unchanged page is not written again"
+
+
+def test_a_withdrawn_study_has_a_page_that_gives_no_number(tmp_path, monkeypatch):
+    monkeypatch.setattr(pipeline, "GENERATED", tmp_path)
+    (tmp_path / "imbalance.ipynb").write_text("{}")
+    monkeypatch.chdir(ROOT)
+    page = pipeline.make_withdrawn_page(load_study("imbalance"))
+    text = page.read_text()
+    assert not (tmp_path / "imbalance.ipynb").exists()
+    assert "**Answer:** none." in text and "-p records results/imbalance" in text
+    assert "0." not in text.replace("0.1 %", "")
