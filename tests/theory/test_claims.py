@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -197,6 +198,13 @@ def test_every_chapter_shows_the_claims_that_the_ledger_links_to() -> None:
         calls = [c.source for c in notebook.cells if "ledger.settle(" in c.source]
         shown = {part.strip(' ")') for c in calls for part in c.split("settle(")[1].split(",")}
         assert claim.id in shown, f"claim {claim.id} is not shown in {claim.chapter}"
+
+
+def test_the_books_pages_link_to_claims_that_there_are() -> None:
+    known = {f"claim-{claim.id.lower()}" for claim in ledger.load()[1]}
+    pages = (Path(__file__).resolve().parents[2] / "book").glob("*.md")
+    linked = {link for page in pages for link in re.findall(r"\(#(claim-\w+)\)", page.read_text())}
+    assert linked and linked <= known
 
 
 def test_a_changed_verdict_is_said_on_the_page() -> None:

@@ -284,8 +284,8 @@ def background_is_not_ignored() -> str:
         float(part.subs({pi: 0.01, q: 0.5, n: 2000})) for part in parts("dice")
     )
     return (
-        "The first half of the sentence is false. Dice does not count true negatives, but a background "
-        "pixel's probability enters S: at π = 1 %, q = ½ the background carries "
+        "Dice ignores the true negatives and no other part of the background, because a background pixel's "
+        "probability enters S: at π = 1 %, q = ½ the background carries "
         f"{100 * background / (foreground + background):.1f} % of the gradient. Averaged over both "
         "classes the foreground's share falls to "
         f"{100 * float(share_values('mean_dice', 0.01, 0.5, 2000)):.1f} %. Whether imbalance is *solved* "
