@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lossatlas.analysis import coverage, coverage_page
+from lossatlas.analysis import coverage_page
 
 ROOT = Path(__file__).parents[2]
 RECORDED = ROOT / "results" / "statistics" / "coverage.csv"
@@ -34,7 +34,16 @@ def table():
         [
             row("difference", 8, 400, 50, "seeds", "studentised", 0.951),
             row("difference", 8, 400, 50, "seeds", "percentile", 0.9),
-            row(coverage.EMPTY, 3, 400, 400, "even", "studentised", 0.921, false_01=0.03),
+            row(
+                "pooled Dice, mostly empty images",
+                3,
+                400,
+                400,
+                "even",
+                "studentised",
+                0.921,
+                false_01=0.03,
+            ),
             row("difference", 8, 200, 6, "clusters", "studentised", 0.8, purpose="limit"),
             row("IQM", 8, 0, 5, "runs", "widened", 0.948, false_01=np.nan),
             row("IQM", 8, 0, 5, "runs", "percentile", 0.92, false_01=np.nan),
@@ -88,10 +97,8 @@ def test_a_table_that_is_missing_or_old_is_refused_with_the_command(tmp_path, ta
         coverage_page.load(tmp_path / "coverage.csv")
 
 
-def test_the_recorded_simulation_has_every_design_and_enough_studies():
+def test_the_recorded_simulation_has_enough_studies_and_covers():
     recorded = coverage_page.load(RECORDED)
-    designs = {coverage.design_key(vars(design)) for design in coverage.DESIGNS}
-    assert {coverage.design_key(found) for found in recorded.to_dict("records")} == designs
     used = recorded[recorded.method.isin(coverage_page.OURS) & (recorded.purpose == "claim")]
     assert used.standard_error.max() < 0.006
     outside = used[~used.coverage.between(*coverage_page.AIM)]

@@ -15,9 +15,9 @@ from matplotlib.colors import to_hex
 from matplotlib.image import imread
 
 from lossatlas.analysis import figures, records, style
-from lossatlas.analysis.counts import class_metric
 from lossatlas.analysis.figures import Drawing, Missing
 from lossatlas.analysis.statistics import Resampling
+from lossatlas.statistics.counts import class_metric
 
 
 @pytest.fixture(autouse=True)

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from lossatlas.analysis import findings
-from lossatlas.analysis.statistics import Resampling, number, resample
+from lossatlas.analysis.statistics import Resampling, resample
+from lossatlas.statistics.intervals import number
 
 
 @pytest.fixture(scope="module")

@@ -21,8 +21,8 @@ from lossatlas.analysis.figures import Drawing, Missing
 from lossatlas.analysis.imbalance import Imbalance, checks, figures, sentences, share, tables
 from lossatlas.analysis.imbalance.predictions import judge
 from lossatlas.analysis.imbalance.training import early_share, sensitivity, shares
-from lossatlas.analysis.inference import Difference
 from lossatlas.analysis.records import RecordsError
+from lossatlas.statistics.paired import Difference
 
 REPORT = Path(__file__).parents[2] / "notebooks" / "reports" / "imbalance.ipynb"
 THREE = (0.3, 0.1, 0.01)

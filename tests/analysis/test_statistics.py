@@ -9,8 +9,10 @@ import pandas as pd
 import pytest
 
 from lossatlas import metrics
-from lossatlas.analysis import counts
-from lossatlas.analysis.statistics import MIN_GROUPS, Interval, Resampling, number
+from lossatlas.statistics import counts
+from lossatlas.analysis.statistics import Resampling
+from lossatlas.statistics.intervals import Interval, number
+from lossatlas.statistics.paired import MIN_GROUPS
 
 
 def small_part(part, table, groups=None):

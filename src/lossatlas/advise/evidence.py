@@ -111,7 +111,7 @@ def _dice(
     arms: Mapping[str, Mapping[str, Any]], parts: Mapping[str, Any], seeds: list[int]
 ) -> tuple[float, float, float]:
     """Difference in Dice with its interval, by the method of the book's pages."""
-    from lossatlas.analysis.inference import paired_differences
+    from lossatlas.statistics.paired import paired_differences
 
     scores = {}
     for name, arm in arms.items():

@@ -21,9 +21,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from lossatlas.analysis.counts import class_metric
 from lossatlas.analysis.records import Part
-from lossatlas.analysis.statistics import Resampling, number
+from lossatlas.analysis.statistics import Resampling
 from lossatlas.analysis.style import (
     CAPTION_STYLE,
     FIGURE_WIDTH,
@@ -31,6 +30,8 @@ from lossatlas.analysis.style import (
     class_colours,
     per_cent,
 )
+from lossatlas.statistics.counts import class_metric
+from lossatlas.statistics.intervals import number
 
 #: Images shown with the predictions.
 SHOWN = 4

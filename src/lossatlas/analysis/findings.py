@@ -14,8 +14,9 @@ import pandas as pd
 from IPython.display import Markdown, display
 
 from lossatlas.analysis.records import Part, Records
-from lossatlas.analysis.statistics import MIN_SEEDS, Interval, Resampling, number
+from lossatlas.analysis.statistics import Resampling
 from lossatlas.analysis.style import per_cent
+from lossatlas.statistics.intervals import MIN_SEEDS, Interval, number
 
 
 def part_findings(resampling: Resampling, baseline: str = "ce") -> str:

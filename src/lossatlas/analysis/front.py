@@ -17,9 +17,9 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from lossatlas.analysis import style
-from lossatlas.analysis.inference import Difference, paired_differences
 from lossatlas.analysis.records import Records, load
-from lossatlas.analysis.statistics import number
+from lossatlas.statistics.intervals import number
+from lossatlas.statistics.paired import Difference, paired_differences
 
 #: The two last layers that the front page compares: the withdrawn one, and one that can answer.
 HEADS = {"gated": "relu4_zero", "open": "none4_prior"}

@@ -20,9 +20,9 @@ from scipy import stats
 from lossatlas.analysis.figures import Drawing, Missing, _figure
 from lossatlas.analysis.imbalance.training import WORKS
 from lossatlas.analysis.records import Part, Records, RecordsError
-from lossatlas.analysis.statistics import number
 from lossatlas.analysis.style import per_cent
 from lossatlas.analysis.tables import Table
+from lossatlas.statistics.intervals import number
 
 #: What pages call the optimisers.
 NAMES = {"adamw": "AdamW", "sgd": "SGD"}

@@ -20,7 +20,7 @@ import numpy as np
 import pandas as pd
 
 from lossatlas.analysis import style
-from lossatlas.analysis.counts import pooled_metric
+from lossatlas.statistics.counts import pooled_metric
 
 #: Versions of the records that this code reads.
 SCHEMAS = (1, 2, 3)

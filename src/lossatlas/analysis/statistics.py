@@ -15,58 +15,15 @@ class can be missing from a resample; there the mean is over the classes that ar
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
 
-from lossatlas.analysis.counts import METRICS, class_metric, nanmean, pooled_metric
 from lossatlas.analysis.records import Part, Records
 from lossatlas.analysis.style import per_cent
-
-#: Fewer groups than this are too few to resample: their images are resampled one by one.
-MIN_GROUPS = 6
-#: Fewer trainings than this support no sentence about a loss: an interval over the images of one network knows
-#: nothing of how another seed would do.
-MIN_SEEDS = 3
-
-
-@dataclass(frozen=True)
-class Interval:
-    """A mean over seeds, or a difference of two, with its percentile interval."""
-
-    estimate: float
-    low: float
-    high: float
-    seeds: int
-
-    def overlaps(self, other: Interval) -> bool:
-        """Whether the two intervals share a value; without an interval nothing tells them apart."""
-        return not (self.low > other.high or other.low > self.high)
-
-    def excludes(self, value: float) -> bool:
-        """Whether `value` lies outside; never where too few seeds give no interval."""
-        return self.low > value or self.high < value
-
-    def text(self, *, sign: bool = False) -> str:
-        """Three decimals: ``0.412 [0.380, 0.440]``, with an explicit sign for differences.
-
-        One seed says nothing of another: then ``0.412 (no interval: 1 seed)``.
-        """
-        if not np.isfinite(self.estimate):
-            return "undefined"
-        if not np.isfinite([self.low, self.high]).all():
-            return f"{number(self.estimate, sign)} (no interval: {self.seeds} seed{'s' * (self.seeds != 1)})"
-        return (
-            f"{number(self.estimate, sign)} [{number(self.low, sign)}, {number(self.high, sign)}]"
-        )
-
-
-def number(value: float, sign: bool = False) -> str:
-    """Three decimals with a true minus sign; never "−0.000"."""
-    rounded = round(float(value), 3) + 0.0
-    text = f"{rounded:+.3f}" if sign and rounded else f"{rounded:.3f}"
-    return text.replace("-", "\N{MINUS SIGN}")
+from lossatlas.statistics.counts import METRICS, class_metric, nanmean, pooled_metric
+from lossatlas.statistics.intervals import MIN_SEEDS, Interval
+from lossatlas.statistics.paired import MIN_GROUPS
 
 
 class Resampling:

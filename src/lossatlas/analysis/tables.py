@@ -10,10 +10,11 @@ from typing import Any
 
 import pandas as pd
 
-from lossatlas.analysis.counts import METRICS
 from lossatlas.analysis.records import Part, Records
-from lossatlas.analysis.statistics import Resampling, number
+from lossatlas.analysis.statistics import Resampling
 from lossatlas.analysis.style import CAPTION_STYLE
+from lossatlas.statistics.counts import METRICS
+from lossatlas.statistics.intervals import number
 
 #: Marks a value whose interval overlaps the highest mean's.
 OVERLAP = "◦"

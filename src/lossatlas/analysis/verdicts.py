@@ -38,11 +38,11 @@ from lossatlas.analysis.imbalance.predictions import NotThere, entries
 from lossatlas.analysis.imbalance.share import gap_to_best, mostly_closed
 from lossatlas.analysis.imbalance.study import RULE_NAMES, Fraction, Imbalance
 from lossatlas.analysis.imbalance.training import WORKS, sensitivity
-from lossatlas.analysis.inference import Difference
 from lossatlas.analysis.optimizers import Comparison, Sweep
 from lossatlas.analysis.records import Records, RecordsError, load
-from lossatlas.analysis.statistics import number
 from lossatlas.analysis.style import per_cent
+from lossatlas.statistics.intervals import number
+from lossatlas.statistics.paired import Difference
 
 SCHEMA = 1
 _OPTIMIZERS = {"adamw": "AdamW", "sgd": "gradient descent with momentum"}

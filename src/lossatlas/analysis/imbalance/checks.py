@@ -14,8 +14,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from lossatlas.analysis.imbalance.study import LEVEL, ZERO
-from lossatlas.analysis.inference import Difference, holm
-from lossatlas.analysis.statistics import Interval, number
+from lossatlas.statistics.intervals import Interval, number
+from lossatlas.statistics.paired import Difference, holm
 
 #: One-sided level that agrees with the intervals.
 ALPHA = (1 - LEVEL) / 2

@@ -28,9 +28,9 @@ from lossatlas.analysis.imbalance.study import (
     Imbalance,
 )
 from lossatlas.analysis.imbalance.training import early_share, sensitivity, shares, student
-from lossatlas.analysis.inference import Difference
-from lossatlas.analysis.ranking import probability_of_improvement, task_scores
-from lossatlas.analysis.statistics import Interval, number
+from lossatlas.statistics.intervals import Interval, number
+from lossatlas.statistics.paired import Difference
+from lossatlas.statistics.tasks import probability_of_improvement
 
 #: Titles of the panels of decision rules.
 RULE_TITLES = {
@@ -432,25 +432,34 @@ def _mean_over_fractions(study: Imbalance) -> str:
 
 def improvement_over(study: Imbalance, loss: str, baseline: str, rule: str) -> Interval | None:
     """Probability of improvement over all fractions; None where seeds are missing."""
-    column = "foreground_dice" if rule == "argmax" else f"foreground_dice_{rule}"
-    both = []
-    for name in (loss, baseline):
-        table = pd.concat([study.column(name, at, column) for at in study.fractions], axis=1)
-        both.append(table.dropna())
-    shared = both[0].index.intersection(both[1].index)
-    if len(shared) < 2:
+    scores = shared_scores(study, [loss, baseline], rule)
+    if len(scores) < 2:
         return None
-    return probability_of_improvement(
-        both[0].loc[shared].to_numpy(), both[1].loc[shared].to_numpy(), paired=True
-    )
+    return probability_of_improvement(scores[loss], scores[baseline], paired=True)
 
 
-def scores_of_losses(study: Imbalance, rule: str) -> dict[str, np.ndarray]:
-    """(seeds, fractions) test Dice of every loss that is everywhere; empty below two seeds in common."""
-    try:
-        return task_scores([at.part for at in study.fractions], rule=rule)
-    except ValueError:  # says what is missing; here the page says it
+def shared_scores(study: Imbalance, losses: Sequence[str], rule: str) -> dict[str, np.ndarray]:
+    """(seeds, fractions) test Dice of each loss that every fraction has, on the seeds that all of them have.
+
+    Empty below two such seeds.
+    """
+    column = "foreground_dice" if rule == "argmax" else f"foreground_dice_{rule}"
+    if not all(column in at.part.runs for at in study.fractions):
         return {}
+    tables = {
+        loss: pd.concat([study.column(loss, at, column) for at in study.fractions], axis=1).dropna()
+        for loss in losses
+        if all(loss in at.part.losses for at in study.fractions)
+    }
+    tables = {loss: table for loss, table in tables.items() if len(table)}
+    seeds = (
+        sorted(set.intersection(*(set(table.index) for table in tables.values()))) if tables else []
+    )
+    return (
+        {loss: table.loc[seeds].to_numpy() for loss, table in tables.items()}
+        if len(seeds) > 1
+        else {}
+    )
 
 
 # ---------------------------------------------------------------- parts of them

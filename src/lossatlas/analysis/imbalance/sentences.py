@@ -33,9 +33,9 @@ from lossatlas.analysis.imbalance.study import (
 )
 from lossatlas.analysis.imbalance.tables import order_agreement
 from lossatlas.analysis.imbalance.training import WORKS, early_share_interval, sensitivity
-from lossatlas.analysis.inference import minimum_detectable_effect
-from lossatlas.analysis.statistics import number
 from lossatlas.analysis.style import per_cent
+from lossatlas.statistics.intervals import number
+from lossatlas.statistics.paired import minimum_detectable_effect
 
 #: The loss that differences are told from where there is no other reason.
 BASELINE = "ce"

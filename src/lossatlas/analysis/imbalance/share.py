@@ -26,8 +26,8 @@ from scipy import stats
 
 from lossatlas.analysis.imbalance.checks import Check, brief, larger
 from lossatlas.analysis.imbalance.study import LEVEL, Fraction, Imbalance
-from lossatlas.analysis.inference import Difference
-from lossatlas.analysis.statistics import Interval
+from lossatlas.statistics.intervals import Interval
+from lossatlas.statistics.paired import Difference
 
 #: A fraction, the reference, and the losses whose (mean) gap to it is looked at.
 Gap = tuple[Fraction, str, Sequence[str]]

@@ -1,7 +1,7 @@
 """A study of imbalance: one network, many losses, the same task with less and less foreground.
 
 Every comparison is paired (the same seeds, the same test images) and made by
-:mod:`lossatlas.analysis.inference`; a decision rule is treated as a loss is, so that "cross-entropy at a
+:mod:`lossatlas.statistics.paired`; a decision rule is treated as a loss is, so that "cross-entropy at a
 tuned threshold minus Dice at ½" is a paired difference like any other.
 """
 
@@ -19,12 +19,12 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from lossatlas.analysis import inference
-from lossatlas.analysis.counts import pooled_metric
-from lossatlas.analysis.inference import Difference
 from lossatlas.analysis.records import RULES, Part, Records, RecordsError, followers, load
-from lossatlas.analysis.statistics import Interval
 from lossatlas.analysis.style import per_cent
+from lossatlas.statistics import paired
+from lossatlas.statistics.counts import pooled_metric
+from lossatlas.statistics.intervals import Interval
+from lossatlas.statistics.paired import Difference
 
 #: What pages call the decision rules.
 RULE_NAMES = {"argmax": "at ½", "tuned": "tuned", "theory": "theory"}
@@ -279,11 +279,13 @@ class Imbalance:
         behind: set[str] = set()
         equal: set[str] = set()
         if known:
-            table = inference.verdicts(known, self.margin, alpha=1 - LEVEL)
             tested = [loss for loss in others if found[loss] is not None]
-            table = table.assign(loss=tested)
-            behind = set(table.loss[table.verdict == "better"])
-            equal = set(table.loss[table.p_equivalence_holm <= 1 - LEVEL])
+            compared = paired.compare(known, self.margin, alpha=1 - LEVEL)
+            for loss, each in zip(tested, compared, strict=True):
+                if each.outcome == "better":
+                    behind.add(loss)
+                if each.p_equivalence <= 1 - LEVEL:
+                    equal.add(loss)
         return Leader(
             first,
             tuple(loss for loss in others if loss not in behind),
@@ -510,7 +512,7 @@ def _contrast(
         side: np.concatenate([_counts(part, cell, shared) for cell in of_side], axis=2)
         for side, of_side in (("plus", plus), ("minus", minus))
     }
-    return inference.paired_differences(
+    return paired.paired_differences(
         tables, groups=part.groups, metric="foreground_dice", draws=draws, level=LEVEL
     )[0]
 
@@ -527,7 +529,7 @@ def _differences(part: Part, metric: str, draws: int) -> dict[tuple[Cell, Cell],
         if len(seeds) < 2:
             continue
         used = {cell for pair in pairs for cell in pair}
-        results = inference.paired_differences(
+        results = paired.paired_differences(
             {
                 _label(cell): _counts(part, cell, seeds)
                 for cell in [*cells, _NOTHING]

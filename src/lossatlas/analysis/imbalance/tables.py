@@ -8,15 +8,15 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 
-from lossatlas.analysis import inference, ranking
 from lossatlas.analysis.figures import Missing
 from lossatlas.analysis.imbalance.checks import brief
-from lossatlas.analysis.imbalance.figures import scores_of_losses
+from lossatlas.analysis.imbalance.figures import shared_scores
 from lossatlas.analysis.imbalance.study import LEVEL, RULE_NAMES, Imbalance
 from lossatlas.analysis.imbalance.training import sensitivity
-from lossatlas.analysis.statistics import number
 from lossatlas.analysis.style import per_cent
 from lossatlas.analysis.tables import Table
+from lossatlas.statistics import paired, tasks
+from lossatlas.statistics.intervals import number
 
 #: What the table of equality says of a difference from the highest loss.
 SAID = {"equivalent": "=", "better": "<", "undecided": "?"}
@@ -97,9 +97,9 @@ def equality(study: Imbalance) -> Table:
         found = {loss: study.difference(leader, loss, at, rule="tuned") for loss in others}
         known = {loss: each for loss, each in found.items() if each is not None}
         if known:
-            said = inference.verdicts(list(known.values()), study.margin, alpha=1 - LEVEL).verdict
-            for (loss, difference), word in zip(known.items(), said, strict=True):
-                cells[loss] = f"{brief(difference)} {SAID.get(word.split()[0], '?')}"
+            compared = paired.compare(list(known.values()), study.margin, alpha=1 - LEVEL)
+            for (loss, difference), each in zip(known.items(), compared, strict=True):
+                cells[loss] = f"{brief(difference)} {SAID.get(each.outcome, '?')}"
         bold.add((leader, at.text))
         columns[at.text] = cells
     frame = pd.DataFrame(columns)
@@ -135,9 +135,9 @@ def interquartile(study: Imbalance) -> Table | Missing:
     """Loss × rule: interquartile mean of the test Dice over all seeds and fractions."""
     columns: dict[str, dict[str, str]] = {}
     for rule, title in RULE_NAMES.items():
-        scores = scores_of_losses(study, rule)
+        scores = shared_scores(study, study.losses, rule)
         if scores:
-            found = ranking.aggregate(scores)
+            found = tasks.aggregate(scores)
             columns[title] = {
                 loss: found[loss].text() if loss in found else "–" for loss in study.losses
             }
@@ -179,15 +179,15 @@ def agreement(study: Imbalance) -> Table | Missing:
 
 def order_agreement(
     study: Imbalance, one: int, two: int, rule: str
-) -> ranking.RankCorrelation | None:
+) -> tasks.RankCorrelation | None:
     """Rank correlation of the losses between two fractions, by their place; None where it is undefined."""
-    scores = scores_of_losses(study, rule)
+    scores = shared_scores(study, study.losses, rule)
     if len(scores) < 3 or one == two:
         return None
     first, second = (np.array([table[:, at] for table in scores.values()]) for at in (one, two))
     if any(len(set(values.mean(1))) == 1 for values in (first, second)):
         return None  # every loss the same: no order
-    return ranking.rank_correlation(first, second, over="seeds")
+    return tasks.rank_correlation(first, second, over="seeds")
 
 
 def rates(study: Imbalance) -> Table | Missing:

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from lossatlas.analysis.imbalance.study import Fraction, Imbalance, student
-from lossatlas.analysis.statistics import Interval
+from lossatlas.statistics.intervals import Interval
 
 #: "Early" is the first measured batch with foreground, if it is within this part of the steps.
 EARLY = 0.1

@@ -12,73 +12,20 @@ the normal quantile, of M(R−1) degrees of freedom for one loss; `widen=False` 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
 from scipy import stats
 
-from lossatlas.analysis.counts import METRICS, class_metric, nanmean, pooled_metric
-from lossatlas.analysis.inference import drawn_counts
-from lossatlas.analysis.records import Part
-from lossatlas.analysis.statistics import Interval
+from lossatlas.statistics.intervals import Interval
+from lossatlas.statistics.paired import drawn_counts
 
 #: Statistic of an array of scores over its last two axes (runs, tasks).
 Statistic = Callable[[np.ndarray], np.ndarray]
 
 _PAIRS = 2_000_000  # pairs of runs compared at a time, 16 MB
-
-
-# ---------------------------------------------------------------- from records
-
-
-def task_scores(
-    parts: Sequence[Part], metric: str = "foreground_dice", *, rule: str = "argmax"
-) -> dict[str, np.ndarray]:
-    """Scores (R, M) of every loss that all `parts` have: a row a seed, a column a part.
-
-    The rows are the seeds that every loss has in every part, so that runs pair.
-    `metric` is a key of `counts.METRICS`, `rule` a decision rule of the records.
-
-    Raises ValueError where fewer than two seeds or losses are everywhere, or a metric is undefined.
-    """
-    if not parts:
-        raise ValueError("expected at least one data set and model, got none")
-    if metric not in METRICS:
-        raise ValueError(f"expected a metric of {', '.join(METRICS)}, got {metric!r}")
-    tables = [(part.by_rule | {"argmax": part.counts}).get(rule, {}) for part in parts]
-    losses = [
-        loss
-        for loss in parts[0].losses
-        if all(loss in part.losses and loss in of for part, of in zip(parts, tables, strict=True))
-    ]
-    if not any(tables):
-        known = ", ".join(parts[0].by_rule | {"argmax": 0})
-        raise ValueError(f"expected a rule of {known}, got {rule!r}")
-    held = [set(part.seeds[loss]) for part in parts for loss in losses]
-    seeds = sorted(set.intersection(*held)) if held else []
-    if len(seeds) < 2:
-        raise ValueError(
-            f"expected at least 2 seeds that {len(losses)} losses have in all of {len(parts)} "
-            f"parts, got {len(seeds)}; run what is missing or leave a loss out"
-        )
-    found = {}
-    for loss in losses:
-        columns = []
-        for part, table in zip(parts, tables, strict=True):
-            counts = table[loss][[part.seeds[loss].index(seed) for seed in seeds]]
-            if metric == "mean_dice_per_image":
-                dice = nanmean(class_metric(counts[:, :, part.foreground], "dice"))
-                columns.append(nanmean(dice))
-            else:
-                columns.append(pooled_metric(counts.sum(1), metric, part.foreground))
-        found[loss] = np.stack(columns, axis=1)
-        if np.isnan(found[loss]).any():
-            raise ValueError(
-                f"{loss}: expected a defined {metric} for every seed, got none for one"
-            )
-    return found
 
 
 # ---------------------------------------------------------------- robust means over runs and tasks

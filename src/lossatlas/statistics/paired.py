@@ -31,7 +31,7 @@ S seeds the spread of resamples falls short by (S − 1)/S and has a normal's ta
 Student's: at 8 seeds it covers 89 %, BCa no more. And drawing rows and columns of one table counts the
 interaction three times (Owen, "The pigeonhole bootstrap", Annals of Applied Statistics 1, 2007):
 where that dominates, the percentile interval covers nearly 100 %. Dividing by se* mends both.
-`lossatlas.analysis.coverage` measures it; the figures are in ``results/statistics/coverage.csv``.
+``benchmarks/coverage.py`` measures it; the figures are in ``results/statistics/coverage.csv``.
 
 Where one seed of eight is far from the others (a training that collapsed), a resample without it has
 nearly no spread, its t* is as large as one likes, and the interval of a Dice could end at 7. The
@@ -57,12 +57,13 @@ from functools import cache, cached_property
 from typing import Any, Literal
 
 import numpy as np
-import pandas as pd
 from scipy import optimize, stats
 
-from lossatlas.analysis.counts import METRICS, class_metric, nanmean
-from lossatlas.analysis.statistics import MIN_GROUPS, number
+from lossatlas.statistics.counts import METRICS, class_metric, nanmean
+from lossatlas.statistics.intervals import number
 
+#: Fewer groups than this are too few to resample: their images are resampled one by one.
+MIN_GROUPS = 6
 #: With fewer seeds or clusters than this, quantiles are Student's and not the bootstrap's.
 MIN_STUDENTISED = 8
 #: How an interval is made: by the bootstrap, or with Student's quantiles, to be compared with it.
@@ -195,7 +196,7 @@ def paired_differences(
         For each loss the seeds of its rows: checked to be the same, in the same order.
     groups
         Video or patient of each image, length N; None: every image by itself. Fewer groups than
-        `statistics.MIN_GROUPS` are too few to draw: then images are drawn one by one, `clusters`
+        `MIN_GROUPS` are too few to draw: then images are drawn one by one, `clusters`
         says so, and the interval knows nothing of other groups.
     metric
         Of counts: a key of `counts.METRICS`. For numbers "value": their mean.
@@ -348,79 +349,51 @@ def holm(p_values: Sequence[float] | np.ndarray) -> np.ndarray:
     return adjusted
 
 
-def verdict(
-    difference: Difference,
-    margin: float,
-    *,
-    alpha: float = 0.05,
-    higher_is_better: bool = True,
-    p: float | None = None,
-    p_equivalence: float | None = None,
-) -> str:
-    """What may be said of the first loss: "better", "worse", "equivalent within m", "undecided".
+@dataclass(frozen=True)
+class Comparison:
+    """What a difference supports when several are tested together.
+
+    Attributes
+    ----------
+    outcome
+        Of the first loss: "better", "worse", "equivalent" or "undecided".
+    p, p_equivalence
+        p-values of "no difference" and of "a difference of the margin or more", adjusted by `holm`.
+    """
+
+    outcome: Literal["better", "worse", "equivalent", "undecided"]
+    p: float
+    p_equivalence: float
+
+
+def compare(
+    differences: Sequence[Difference], margin: float, *, alpha: float = 0.05
+) -> list[Comparison]:
+    """What each difference supports, with both kinds of test adjusted by `holm` for their number.
 
     `margin` is the smallest effect of interest, in the metric's unit. Equivalence comes first: a
-    difference that is surely not zero and surely smaller than the margin is of no interest. Then
-    better or worse, where the interval leaves out zero. Neither: undecided, which is what too few
-    seeds give and not a sign of equality.
+    difference that is significant, and significantly smaller than the margin, is of no interest. Then
+    better or worse, where the difference is significant. Neither: undecided, which is what too few
+    seeds give and no sign of equality. The two kinds of test are two families, each with a chance of
+    at most `alpha` for any false statement. A higher score is better.
 
-    `p` and `p_equivalence` replace the difference's own, for values adjusted by `holm`.
+    Raises ValueError without differences, and for a margin or alpha out of range.
     """
     _check_margin(margin)
     _check_fraction("alpha", alpha)
-    if (difference.p_equivalence(margin) if p_equivalence is None else p_equivalence) <= alpha:
-        return f"equivalent within {margin:g}"
-    if (difference.p_value() if p is None else p) > alpha:
-        return "undecided"
-    return "better" if (difference.estimate > 0) == higher_is_better else "worse"
-
-
-def verdicts(
-    differences: Sequence[Difference],
-    margin: float,
-    *,
-    alpha: float = 0.05,
-    higher_is_better: bool = True,
-) -> pd.DataFrame:
-    """A row a difference, with tests adjusted by Holm's method and what may be said.
-
-    Columns: first, second, difference, low, high (each pair's own interval, not adjusted), p, p_holm,
-    p_equivalence, p_equivalence_holm, verdict (from the adjusted values), seeds, images, clusters.
-    The two kinds of test are two families, each with a chance of at most `alpha` for any
-    false statement.
-    """
     if not differences:
         raise ValueError("expected at least one difference, got none")
-    p = np.array([d.p_value() for d in differences])
-    same = np.array([d.p_equivalence(margin) for d in differences])
-    rows = []
-    for d, p_holm, same_holm in zip(differences, holm(p), holm(same), strict=True):
-        said = verdict(
-            d,
-            margin,
-            alpha=alpha,
-            higher_is_better=higher_is_better,
-            p=p_holm,
-            p_equivalence=same_holm,
-        )
-        rows.append(
-            {
-                "first": d.first,
-                "second": d.second,
-                "difference": d.estimate,
-                "low": d.low,
-                "high": d.high,
-                "p": d.p_value(),
-                "p_holm": p_holm,
-                "p_equivalence": d.p_equivalence(margin),
-                "p_equivalence_holm": same_holm,
-                "verdict": said,
-                "seeds": d.seeds,
-                "images": d.images,
-                "clusters": d.clusters,
-            }
-        )
-    return pd.DataFrame(rows)
+    different = holm([d.p_value() for d in differences])
+    equal = holm([d.p_equivalence(margin) for d in differences])
+    found = []
+    for d, p, p_equivalence in zip(differences, different, equal, strict=True):
+        outcome: Literal["better", "worse", "equivalent", "undecided"] = "undecided"
+        if p_equivalence <= alpha:
+            outcome = "equivalent"
+        elif p <= alpha:
+            outcome = "better" if d.estimate > 0 else "worse"
+        found.append(Comparison(outcome, float(p), float(p_equivalence)))
+    return found
 
 
 # ---------------------------------------------------------------- what a study can see

@@ -7,21 +7,19 @@ import math
 import time
 
 import numpy as np
-import pandas as pd
 import pytest
 from scipy import stats
 
-from lossatlas.analysis import coverage, inference
-from lossatlas.analysis.counts import METRICS, pooled_metric
-from lossatlas.analysis.inference import (
+from lossatlas.statistics import paired
+from lossatlas.statistics.counts import METRICS, pooled_metric
+from lossatlas.statistics.paired import (
     Difference,
+    compare,
     contrast,
     holm,
     minimum_detectable_effect,
     paired_differences,
     power,
-    verdict,
-    verdicts,
 )
 
 
@@ -112,7 +110,7 @@ def test_the_studentised_interval_is_that_of_resamples_drawn_one_by_one():
     tables = random_counts(rng, seeds=8, images=9, classes=2, losses=("a", "b"))
     got = paired_differences(tables, metric="foreground_dice", draws=60, rng=5)[0]
     same = np.random.default_rng(5)
-    by_seed, by_image = (inference.drawn_counts(same, 60, n).astype(int) for n in (8, 9))
+    by_seed, by_image = (paired.drawn_counts(same, 60, n).astype(int) for n in (8, 9))
     pivots = []
     for w, v in zip(by_seed, by_image, strict=True):
         value, error, _ = slow_dice_difference(
@@ -232,36 +230,33 @@ def test_far_tails_stay_above_zero_so_that_corrections_for_many_pairs_mean_somet
 
 
 @pytest.mark.parametrize(
-    ("estimate", "error", "said"),
+    ("estimate", "error", "outcome"),
     [
         (0.05, 0.01, "better"),
         (-0.05, 0.01, "worse"),
-        (0.001, 0.002, "equivalent within 0.01"),
-        (0.006, 0.001, "equivalent within 0.01"),  # surely not zero, surely too small to matter
+        (0.001, 0.002, "equivalent"),
+        (0.006, 0.001, "equivalent"),  # surely not zero, surely too small to matter
         (0.01, 0.02, "undecided"),
-        (0.0, 0.0, "equivalent within 0.01"),
+        (0.0, 0.0, "equivalent"),
         (0.02, 0.0, "better"),
     ],
 )
-def test_the_verdict_follows_from_interval_and_margin(estimate, error, said):
-    assert verdict(difference(estimate, error), 0.01) == said
+def test_the_outcome_follows_from_interval_and_margin(estimate, error, outcome):
+    assert compare([difference(estimate, error)], 0.01)[0].outcome == outcome
 
 
-def test_the_verdict_turns_round_for_metrics_where_less_is_better():
-    assert verdict(difference(0.05), 0.01, higher_is_better=False) == "worse"
-
-
-def test_verdicts_are_corrected_for_the_number_of_pairs():
+def test_outcomes_are_corrected_for_the_number_of_pairs():
     lone = difference(0.03, 0.01)
     assert 0.005 < lone.p_value() < 0.05
-    assert verdicts([lone], 0.01).verdict.tolist() == ["better"]
-    table = verdicts([lone, *[difference(0.0, 0.02)] * 9], 0.01)
-    assert set(table.verdict) == {"undecided"}
-    assert table.p_holm.to_numpy() == pytest.approx(holm(table.p.to_numpy()))
-    assert table.p_equivalence_holm.to_numpy() == pytest.approx(
-        holm(table.p_equivalence.to_numpy())
+    assert compare([lone], 0.01)[0].outcome == "better"
+    several = [lone, *[difference(0.0, 0.02)] * 9]
+    found = compare(several, 0.01)
+    assert {each.outcome for each in found} == {"undecided"}
+    assert [each.p for each in found] == pytest.approx(holm([d.p_value() for d in several]))
+    assert [each.p_equivalence for each in found] == pytest.approx(
+        holm([d.p_equivalence(0.01) for d in several])
     )
-    assert table.low[0] > 0  # the interval is the pair's own
+    assert lone.low > 0  # the interval is the pair's own
 
 
 def test_the_text_names_difference_interval_and_n():
@@ -277,7 +272,7 @@ def test_the_text_names_difference_interval_and_n():
 
 
 def test_a_draw_with_replacement_is_counted():
-    counts = inference.drawn_counts(np.random.default_rng(22), 4000, 5)
+    counts = paired.drawn_counts(np.random.default_rng(22), 4000, 5)
     assert counts.shape == (4000, 5) and (counts.sum(1) == 5).all()
     # of a multinomial distribution: mean 1, variance 1 − 1/5, covariance −1/5
     assert counts.mean(0) == pytest.approx(np.ones(5), abs=0.06)
@@ -291,7 +286,7 @@ def test_few_losses_take_another_way_to_the_same_moments(monkeypatch, losses, cl
     )
     found = []
     for terms in (0, 10**6):
-        monkeypatch.setattr(inference, "_FEW_TERMS", terms)
+        monkeypatch.setattr(paired, "_FEW_TERMS", terms)
         found.append(paired_differences(tables, metric="foreground_dice", draws=60))
     for one, other in zip(*found, strict=True):
         assert (one.low, one.high, one.df) == pytest.approx((other.low, other.high, other.df))
@@ -343,7 +338,7 @@ def test_equal_losses_differ_by_nothing_and_are_equivalent():
     got = paired_differences({"a": values, "b": values.copy()})[0]
     assert (got.estimate, got.low, got.high) == (0, 0, 0)
     assert got.p_value() == 1.0
-    assert verdict(got, 0.01) == "equivalent within 0.01"
+    assert compare([got], 0.01)[0].outcome == "equivalent"
 
 
 def test_alike_images_of_a_video_count_once():
@@ -376,7 +371,7 @@ def test_few_groups_are_not_drawn_and_the_result_says_so():
 
 
 def test_few_seeds_take_students_quantiles():
-    tables = random_counts(np.random.default_rng(14), seeds=inference.MIN_STUDENTISED - 1)
+    tables = random_counts(np.random.default_rng(14), seeds=paired.MIN_STUDENTISED - 1)
     got = paired_differences(tables, metric="foreground_dice", draws=39)
     assert all(d.stretch == (1.0, 1.0) for d in got)
 
@@ -425,60 +420,34 @@ def test_power_is_how_often_the_t_test_rejects():
 
 # ------------------------------------------------------------- coverage
 
-
-def covered(quantity, seeds, images, clusters, mix, studies):
-    """Coverage and more of simulated studies by kind of interval; its standard error is √(.05/studies)."""
-    design = coverage.Design("claim", quantity, seeds, images, clusters, mix, "normal")
-    return coverage.simulate(design, studies, draws=199).set_index("method")
-
-
-def test_the_interval_covers_a_known_truth_and_the_percentile_interval_less_often():
-    # Most of the spread comes from 8 seeds; the full simulation is in results/statistics.
-    rows = covered("difference", 8, 60, 20, "seeds", 400)
-    assert 0.92 <= rows.coverage["studentised"] <= 0.975
-    assert rows.coverage["percentile"] < rows.coverage["studentised"] - 0.015
-    assert rows.false_01["studentised"] < 0.03
-
-
-def test_what_one_image_has_with_one_seed_is_not_counted_thrice():
-    rows = covered("difference", 8, 60, 20, "interaction", 200)
-    assert 0.91 <= rows.coverage["studentised"] <= 0.99
-    assert rows.width["percentile"] > 1.2 * rows.width["studentised"]
+#: Shares of the variance of the mean difference due to seeds, to clusters and to their interaction.
+MIXES = [
+    (0.9, 0.05, 0.05),
+    (0.1, 0.8, 0.1),
+    (0.05, 0.05, 0.9),
+    (1 / 3, 1 / 3, 1 / 3),
+    (0.5, 0.45, 0.05),
+]
 
 
 @pytest.mark.parametrize(("seeds", "clusters"), [(2, 50), (3, 400), (3, 20), (5, 400), (8, 20)])
-@pytest.mark.parametrize("mix", [*coverage.MIXES, "half"])
+@pytest.mark.parametrize("mix", MIXES)
 def test_few_seeds_cover_too_wherever_the_spread_comes_from(seeds, clusters, mix):
     # Mean squares of a normal two-way layout are χ²: 20,000 studies without a single image.
     rng, times = np.random.default_rng(24), 20_000
     s, g = seeds - 1, clusters - 1
-    of_seeds, of_clusters, both = coverage.MIXES.get(mix, (0.5, 0.45, 0.05))
+    of_seeds, of_clusters, both = mix
     expected = both + np.array([of_seeds, of_clusters, 0.0])  # of MS_A, MS_B, MS_AB over S G
     df = np.array([s, g, s * g])
     a, b, ab = (expected / df * rng.chisquare(df, (times, 3))).T
     error = np.sqrt(a + np.maximum(b - ab, 0))
-    quantile = stats.t.ppf(0.975, inference.degrees_of_freedom(a, b, ab, seeds, clusters))
+    quantile = stats.t.ppf(0.975, paired.degrees_of_freedom(a, b, ab, seeds, clusters))
     covered = np.abs(rng.standard_normal(times)) <= quantile * error  # variance of d: 1
     assert 0.93 <= covered.mean() <= 0.975
-    if seeds == 2 and mix == "seeds":  # what the bounds are for
+    if seeds == 2 and of_seeds == 0.9:  # what the bounds are for
         plain = (a + np.maximum(b - ab, 0)) ** 2 / (a**2 / s + b**2 / g + ab**2 / (s * g))
         narrow = stats.t.ppf(0.975, np.maximum(plain, min(s, g))) * error
         assert (np.abs(rng.standard_normal(times)) <= narrow).mean() < 0.90
-
-
-def test_the_simulation_writes_a_table_and_goes_on_where_it_was(tmp_path):
-    designs = [coverage.Design("claim", "IQM", 8, 0, tasks, "runs", "normal") for tasks in (3, 4)]
-    path, said = tmp_path / "new" / "coverage.csv", []
-    options = ["--out", str(path), "--replications", "20", "--draws", "50"]
-    coverage.main(options, designs[:1], said.append)
-    first = pd.read_csv(path)
-    coverage.main(options, designs, said.append)
-    both = pd.read_csv(path)
-    assert len(said) == 2 and "clusters=4" in said[1]
-    assert both.clusters.tolist() == [3, 3, 4, 4]
-    pd.testing.assert_frame_equal(both[:2], first)
-    coverage.main([*options, "--fresh"], designs[1:], said.append)
-    assert len(said) == 3 and pd.read_csv(path).clusters.tolist() == [4, 4]
 
 
 # ------------------------------------------------------------- bad input
@@ -544,8 +513,8 @@ def test_resamples_without_a_rare_class_are_left_out():
 def test_bad_tests_and_margins_are_refused():
     for call, words in [
         (lambda: difference(0.1).p_equivalence(-1), "margin above 0"),
-        (lambda: verdict(difference(0.1), 0.01, alpha=5), "alpha between 0 and 1"),
-        (lambda: verdicts([], 0.01), "at least one difference"),
+        (lambda: compare([difference(0.1)], 0.01, alpha=5), "alpha between 0 and 1"),
+        (lambda: compare([], 0.01), "at least one difference"),
         (lambda: holm([0.1, 1.2]), "p-values between 0 and 1"),
         (lambda: power(1.0, 1), "at least 2 seeds"),
         (lambda: minimum_detectable_effect(8, power=0.01), "a power above alpha"),

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 import numpy as np
 import pytest
 from scipy import stats
 
-from lossatlas.analysis import coverage
-from lossatlas.analysis.ranking import (
+from lossatlas.statistics.tasks import (
     aggregate,
     iqm,
     probability_of_improvement,
     rank_correlation,
-    task_scores,
     tau_b,
 )
 
@@ -52,40 +48,6 @@ RLIABLE = {
     "improvement": 0.528125,
     "improvement interval": (0.403125, 0.6640625),
 }
-
-
-# ------------------------------------------------------------- records
-
-
-@pytest.mark.parametrize("metric", ["foreground_dice", "mean_dice_per_image", "pixel_accuracy"])
-def test_scores_over_tasks_are_the_recorded_metrics_of_the_runs(study, metric):
-    got = task_scores(study.parts, metric)
-    assert list(got) == study.parts[0].losses
-    for task, part in enumerate(study.parts):
-        for loss in part.losses:
-            expected = [part.run(loss, seed)[metric] for seed in part.seeds[loss]]
-            assert got[loss][:, task] == pytest.approx(expected)
-
-
-def test_scores_over_tasks_keep_the_seeds_and_losses_that_are_everywhere(study):
-    first, second = study.parts
-    fewer = dataclasses.replace(
-        second,
-        losses=[loss for loss in second.losses if loss != "focal"],
-        seeds=second.seeds | {"ce": [1, 2]},
-        counts=second.counts | {"ce": second.counts["ce"][1:]},
-    )
-    got = task_scores([first, fewer])
-    assert "focal" not in got
-    assert {table.shape for table in got.values()} == {(2, 2)}
-    assert got["dice"][:, 0] == pytest.approx(
-        [first.run("dice", s).foreground_dice for s in (1, 2)]
-    )
-    lone = dataclasses.replace(fewer, seeds=fewer.seeds | {"ce": [2, 9]})
-    with pytest.raises(ValueError, match="at least 2 seeds that 5 losses have in all of 2 parts"):
-        task_scores([first, lone])
-    with pytest.raises(ValueError, match="expected a rule of argmax"):
-        task_scores([first], rule="oracle")
 
 
 # ------------------------------------------------------------- interquartile mean
@@ -219,24 +181,6 @@ def test_published_tables_without_seeds_are_resampled_over_losses():
     assert np.isnan(got.ceiling)
     assert got.low < got.tau < got.high
     assert rank_correlation(x[:, None] + np.zeros(3), y, over="losses").low == got.low
-
-
-# ------------------------------------------------------------- coverage
-
-
-@pytest.mark.parametrize(
-    ("quantity", "mix"),
-    [
-        ("IQM", "runs"),
-        ("probability of improvement", "near"),
-        ("rank correlation over seeds", "clear"),
-    ],
-)
-def test_intervals_cover_a_known_truth(quantity, mix):
-    # 250 studies: the coverage's standard error is 1.4 %; results/statistics has 2,000 of many designs.
-    design = coverage.Design("claim", quantity, 8, 0, 10, mix, "normal")
-    rows = coverage.simulate(design, 250, draws=150)
-    assert 0.91 <= rows.coverage.iloc[0] <= 0.99
 
 
 # ------------------------------------------------------------- bad input

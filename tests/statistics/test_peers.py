@@ -1,16 +1,16 @@
 """rliable says the same, where it is installed.
 
 It needs pandas below 3 and brings arch and statsmodels, so that no extra of ours has it: the weekly workflow installs
-it and runs this file. Its values on fixed data are oracles of `test_ranking`, which always runs.
+it and runs this file. Its values on fixed data are oracles of `test_tasks`, which always runs.
 """
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
-from test_ranking import FIRST, SECOND
+from test_tasks import FIRST, SECOND
 
-from lossatlas.analysis.ranking import aggregate, iqm, probability_of_improvement
+from lossatlas.statistics.tasks import aggregate, iqm, probability_of_improvement
 
 pytest.importorskip(
     "rliable", reason="rliable is not installed: the weekly workflow compares with it"

@@ -1,0 +1,78 @@
+"""The simulator of coverage: it tells a good interval from a bad one, and goes on where it was."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+FILE = Path(__file__).resolve().parents[2] / "benchmarks" / "coverage.py"
+
+
+@pytest.fixture(scope="module")
+def coverage():
+    """The script as a module, known by its name to the processes that it starts."""
+    spec = importlib.util.spec_from_file_location("coverage_simulator", FILE)
+    loaded = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = loaded
+    spec.loader.exec_module(loaded)
+    return loaded
+
+
+def covered(coverage, mix, studies):
+    """Coverage and more by kind of interval, of studies with 8 seeds; its standard error is √(.05/studies)."""
+    design = coverage.Design("claim", "difference", 8, 60, 20, mix, "normal")
+    return coverage.simulate(design, studies, draws=199).set_index("method")
+
+
+def test_the_interval_covers_a_known_truth_and_the_percentile_interval_less_often(coverage):
+    # Most of the spread comes from 8 seeds; the full simulation is in results/statistics.
+    rows = covered(coverage, "seeds", 400)
+    assert 0.92 <= rows.coverage["studentised"] <= 0.975
+    assert rows.coverage["percentile"] < rows.coverage["studentised"] - 0.015
+    assert rows.false_01["studentised"] < 0.03
+
+
+def test_what_one_image_has_with_one_seed_is_not_counted_thrice(coverage):
+    rows = covered(coverage, "interaction", 200)
+    assert 0.91 <= rows.coverage["studentised"] <= 0.99
+    assert rows.width["percentile"] > 1.2 * rows.width["studentised"]
+
+
+def test_the_simulation_writes_a_table_and_goes_on_where_it_was(coverage, tmp_path):
+    designs = [coverage.Design("claim", "IQM", 8, 0, tasks, "runs", "normal") for tasks in (3, 4)]
+    path, said = tmp_path / "new" / "coverage.csv", []
+    options = ["--out", str(path), "--replications", "20", "--draws", "50"]
+    coverage.main(options, designs[:1], said.append)
+    first = pd.read_csv(path)
+    coverage.main(options, designs, said.append)
+    both = pd.read_csv(path)
+    assert len(said) == 2 and "clusters=4" in said[1]
+    assert both.clusters.tolist() == [3, 3, 4, 4]
+    pd.testing.assert_frame_equal(both[:2], first)
+    coverage.main([*options, "--fresh"], designs[1:], said.append)
+    assert len(said) == 3 and pd.read_csv(path).clusters.tolist() == [4, 4]
+
+
+@pytest.mark.parametrize(
+    ("quantity", "mix"),
+    [
+        ("IQM", "runs"),
+        ("probability of improvement", "near"),
+        ("rank correlation over seeds", "clear"),
+    ],
+)
+def test_intervals_over_tasks_cover_a_known_truth(coverage, quantity, mix):
+    # 250 studies: the coverage's standard error is 1.4 %; results/statistics has 2,000 of many designs.
+    design = coverage.Design("claim", quantity, 8, 0, 10, mix, "normal")
+    rows = coverage.simulate(design, 250, draws=150)
+    assert 0.91 <= rows.coverage.iloc[0] <= 0.99
+
+
+def test_the_recorded_table_has_the_designs_of_the_simulator(coverage):
+    recorded = pd.read_csv(FILE.parents[1] / "results" / "statistics" / "coverage.csv")
+    designs = {coverage.design_key(vars(design)) for design in coverage.DESIGNS}
+    assert {coverage.design_key(found) for found in recorded.to_dict("records")} == designs
