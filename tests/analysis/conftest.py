@@ -266,11 +266,11 @@ def part(study):
 
 
 @pytest.fixture(scope="session")
-def resampling(part):
-    """Its bootstrap."""
-    from lossatlas.analysis.statistics import Resampling
+def scores(part):
+    """Its means and differences."""
+    from lossatlas.analysis.scores import Scores
 
-    return Resampling(part, draws=300)
+    return Scores(part)
 
 
 @pytest.fixture(autouse=True)

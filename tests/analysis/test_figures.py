@@ -16,7 +16,7 @@ from matplotlib.image import imread
 
 from lossatlas.analysis import figures, records, style
 from lossatlas.analysis.figures import Drawing, Missing
-from lossatlas.analysis.statistics import Resampling
+from lossatlas.analysis.scores import Scores
 from lossatlas.statistics.counts import class_metric
 
 
@@ -32,12 +32,12 @@ def legend_texts(drawing):
 
 
 @pytest.fixture(scope="module")
-def drawings(part, resampling):
+def drawings(part, scores):
     """Each figure once: laying one out takes long."""
     with mpl.rc_context():
         style.set_theme()
         return {
-            "intervals": figures.intervals([resampling]),
+            "intervals": figures.intervals([scores]),
             "curves": figures.training_curves(part),
             "bars": figures.class_bars(part),
             "predictions": figures.predictions(part),
@@ -129,14 +129,14 @@ def test_records_without_predictions_say_so(part):
     assert "no predictions of unet on digits" in missing._repr_html_()
 
 
-def test_intervals_show_mean_band_and_each_seed(resampling, drawings):
-    part = resampling.part
+def test_intervals_show_mean_band_and_each_seed(scores, drawings):
+    part = scores.part
     axis = drawings["intervals"].figure.axes[0]
-    interval = resampling.interval("dice")
+    interval = scores.interval("dice")
     at = [line for line in axis.lines if set(np.atleast_1d(line.get_ydata())) == {3}]
     band, seeds, mean = (np.atleast_1d(line.get_xdata()) for line in at)
     assert list(band) == [interval.low, interval.high]
-    assert list(seeds) == list(resampling.per_seed("dice"))
+    assert list(seeds) == list(scores.per_seed("dice"))
     assert list(mean) == [interval.estimate]
     assert [label.get_text() for label in axis.get_yticklabels()] == part.losses
 
@@ -159,8 +159,8 @@ def test_a_figure_is_as_wide_as_the_page_holds_its_text_and_has_words(part, draw
     assert "http" not in page
 
 
-def test_a_figure_drawn_twice_is_the_same_picture(resampling):
-    first, again = (figures.intervals([resampling]).png() for _ in range(2))
+def test_a_figure_drawn_twice_is_the_same_picture(scores):
+    first, again = (figures.intervals([scores]).png() for _ in range(2))
     assert first == again
 
 
@@ -179,4 +179,4 @@ def test_street_scenes_in_colour_without_background_are_drawn(make_records, tmp_
     drawing = figures.predictions(coloured)
     assert isinstance(drawing, Drawing)
     assert drawing.figure.axes[0].images[0].get_array().shape == (32, 32, 3)
-    assert figures.intervals([Resampling(street, draws=10)]).png()
+    assert figures.intervals([Scores(street)]).png()

@@ -10,12 +10,12 @@ import shlex
 import pytest
 
 from lossatlas.analysis import tables
-from lossatlas.analysis.statistics import Resampling, resample
+from lossatlas.analysis.scores import Scores, by_dataset
 
 
 @pytest.fixture(scope="module")
 def both(study):
-    return resample(study)["digits"]
+    return by_dataset(study)["digits"]
 
 
 def test_rows_are_losses_columns_are_models_and_cells_have_intervals(both, study):
@@ -25,16 +25,16 @@ def test_rows_are_losses_columns_are_models_and_cells_have_intervals(both, study
     assert table.frame.loc["focal", "unet"].startswith(both[0].interval("focal").text())
 
 
-def test_the_highest_mean_is_bold_and_only_overlapping_intervals_are_marked(both, study):
+def test_the_highest_mean_is_bold_and_losses_that_are_not_significantly_lower_are_marked(
+    both, study
+):
     table = tables.comparison(both, study.losses)
-    for resampling in both:
-        leader = resampling.leader()
-        assert (leader, resampling.part.model) in table.bold
-        best = resampling.interval(leader)
+    for scores in both:
+        leader = scores.leader()
+        assert (leader, scores.part.model) in table.bold
         for loss in study.losses:
-            marked = tables.OVERLAP in table.frame.loc[loss, resampling.part.model]
-            overlaps = resampling.interval(loss).overlaps(best)
-            assert marked == (overlaps and loss != leader)
+            marked = tables.NOT_LOWER in table.frame.loc[loss, scores.part.model]
+            assert marked == (loss != leader and loss in scores.level_with_leader())
 
 
 def test_the_caption_has_the_number_of_seeds_and_images(both, study):
@@ -52,7 +52,7 @@ def test_a_loss_without_a_run_has_a_dash_and_one_with_fewer_seeds_its_n(both, st
         seeds={"ce": [0, 1, 2], "dice": [0, 2]},
         counts={"ce": part.counts["ce"], "dice": part.counts["dice"][[0, 2]]},
     )
-    frame = tables.comparison([Resampling(fewer, draws=20)], study.losses).frame
+    frame = tables.comparison([Scores(fewer)], study.losses).frame
     assert frame.loc["focal", "unet"] == "–"
     assert "(n = 2)" in frame.loc["dice", "unet"]
     assert "(n =" not in frame.loc["ce", "unet"]
@@ -61,7 +61,7 @@ def test_a_loss_without_a_run_has_a_dash_and_one_with_fewer_seeds_its_n(both, st
 def test_details_pair_every_loss_with_cross_entropy(both):
     frame = tables.details(both[0]).frame
     assert frame.loc["ce", "Dice − ce"] == "–"
-    expected = both[0].difference("dice", "ce").text(sign=True)
+    expected = both[0].difference("dice", "ce").text(n=False)
     assert frame.loc["dice", "Dice − ce"] == expected
     assert set(frame["seeds"]) == {"3"}
     assert {"IoU", "precision", "recall", "pixel accuracy", "Dice per image"} <= set(frame.columns)

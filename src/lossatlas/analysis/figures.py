@@ -22,7 +22,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from lossatlas.analysis.records import Part
-from lossatlas.analysis.statistics import Resampling
+from lossatlas.analysis.scores import Scores
 from lossatlas.analysis.style import (
     CAPTION_STYLE,
     FIGURE_WIDTH,
@@ -82,20 +82,20 @@ def _figure(height: float) -> Figure:
     return figure
 
 
-def intervals(resamplings: Sequence[Resampling]) -> Drawing:
+def intervals(several: Sequence[Scores]) -> Drawing:
     """Mean Dice of every loss with its interval, a small dot a seed; a panel a model."""
-    losses = list(dict.fromkeys(loss for r in resamplings for loss in r.part.losses))
-    figure = _figure(0.7 + len(resamplings) * (0.55 + 0.24 * len(losses)))
-    axes = figure.subplots(len(resamplings), 1, sharex=True, squeeze=False)[:, 0]
+    losses = list(dict.fromkeys(loss for s in several for loss in s.part.losses))
+    figure = _figure(0.7 + len(several) * (0.55 + 0.24 * len(losses)))
+    axes = figure.subplots(len(several), 1, sharex=True, squeeze=False)[:, 0]
     words = []
-    for axis, resampling in zip(axes, resamplings, strict=True):
-        part = resampling.part
+    for axis, scores in zip(axes, several, strict=True):
+        part = scores.part
         for row, loss in enumerate(part.losses):
-            interval = resampling.interval(loss)
+            interval = scores.interval(loss)
             colour = part.styles[loss]["color"]
             axis.plot([interval.low, interval.high], [row, row], color=colour, lw=2.5, alpha=0.6)
             axis.plot(
-                resampling.per_seed(loss), [row] * interval.seeds, "|", color=colour, ms=8, mew=1.2
+                scores.per_seed(loss), [row] * interval.seeds, "|", color=colour, ms=8, mew=1.2
             )
             axis.plot(
                 interval.estimate, row, color=colour, marker=part.styles[loss]["marker"], ms=6
@@ -111,7 +111,7 @@ def intervals(resamplings: Sequence[Resampling]) -> Drawing:
     axes[-1].set_xlim(left=0)
     caption = (
         "Mean over the seeds (marker), its interval (band) and each seed (stroke). Dotted: the best "
-        f"constant prediction. {resamplings[0].meaning()}"
+        f"constant prediction. {several[0].meaning()}"
     )
     return Drawing(figure, caption, f"Intervals of the mean test Dice: {'; '.join(words)}.")
 

@@ -14,49 +14,48 @@ import pandas as pd
 from IPython.display import Markdown, display
 
 from lossatlas.analysis.records import Part, Records
-from lossatlas.analysis.statistics import Resampling
+from lossatlas.analysis.scores import Scores
 from lossatlas.analysis.style import per_cent
 from lossatlas.statistics.intervals import MIN_SEEDS, Interval, number
 
 
-def part_findings(resampling: Resampling, baseline: str = "ce") -> str:
+def part_findings(scores: Scores, baseline: str = "ce") -> str:
     """What one model on one data set shows, as a Markdown list."""
     sentences = [
-        leader(resampling, baseline),
-        *constant(resampling),
-        separating_classes(resampling),
-        precision_recall(resampling),
-        *stopped(resampling.part),
+        leader(scores, baseline),
+        *constant(scores),
+        separating_classes(scores),
+        precision_recall(scores),
+        *stopped(scores.part),
     ]
     return "\n".join(f"- {sentence}" for sentence in sentences if sentence)
 
 
-def leader(resampling: Resampling, baseline: str = "ce") -> str:
-    """Which loss has the highest mean, by how much over `baseline`, and who is level with it."""
-    part = resampling.part
-    if few := too_few(resampling):
+def leader(scores: Scores, baseline: str = "ce") -> str:
+    """Which loss has the highest mean, its difference from `baseline`, and which are not significantly lower."""
+    part = scores.part
+    if few := too_few(scores):
         return few
-    first = resampling.leader()
-    interval = resampling.interval(first)
+    first = scores.leader()
+    interval = scores.interval(first)
     text = f"**`{first}` has the highest mean Dice, {interval.text()}** ({_n(interval, part)})"
     if first != baseline and baseline in part.losses:
-        difference = resampling.difference(first, baseline)
+        difference = scores.difference(first, baseline)
         if difference is not None:
-            text += f"; over `{baseline}` the paired difference is {difference.text(sign=True)}"
-            if not difference.excludes(0.0):
-                text += ", which does not exclude zero"
-    level = [loss for loss in level_with_leader(resampling) if loss != first]
+            text += f"; over `{baseline}` the paired difference is {difference.text(n=False)}"
+            if difference.low <= 0:
+                text += ", which includes zero"
+    level = [loss for loss in scores.level_with_leader() if loss != first]
     if level:
-        names = _names(level)
-        text += f". Not told apart from it (paired interval includes zero): {names}"
+        text += f". Not significantly lower (paired, after Holm's correction): {_names(level)}"
     elif len(part.losses) > 1:
-        text += ". Its paired interval against every other loss excludes zero"
+        text += ". Every other loss is significantly lower (paired, after Holm's correction)"
     return text + "."
 
 
-def too_few(resampling: Resampling) -> str:
+def too_few(scores: Scores) -> str:
     """Why no loss of a part is called better than another: a sentence, or nothing where there are seeds enough."""
-    least = min(len(seeds) for seeds in resampling.part.seeds.values())
+    least = min(len(seeds) for seeds in scores.part.seeds.values())
     if least >= MIN_SEEDS:
         return ""
     return (
@@ -65,33 +64,19 @@ def too_few(resampling: Resampling) -> str:
     ) + "."
 
 
-def level_with_leader(resampling: Resampling) -> list[str]:
-    """The leader, and the losses whose paired difference from it does not exclude zero."""
-    first = resampling.leader()
-    level = []
-    for loss in resampling.part.losses:
-        difference = resampling.difference(first, loss)
-        if difference is not None and not difference.excludes(0.0):
-            level.append(loss)
-    return level
-
-
-def constant(resampling: Resampling) -> list[str]:
+def constant(scores: Scores) -> list[str]:
     """For each loss that does not exceed the best constant prediction: so, and what the runs show."""
-    part = resampling.part
+    part = scores.part
     sentences = []
     for loss in part.losses:
-        interval = resampling.interval(loss)
+        interval = scores.interval(loss)
         lowest = interval.low if np.isfinite(interval.low) else interval.estimate
         if lowest > part.constant_dice:
             continue
-        verdict = (
-            "is not told apart from"
-            if interval.estimate > part.constant_dice
-            else "does not exceed"
-        )
+        above = interval.estimate > part.constant_dice
+        how = "is not significantly above" if above else "does not exceed"
         sentences.append(
-            f"`{loss}` {verdict} the best constant prediction ({number(part.constant_dice)}): its "
+            f"`{loss}` {how} the best constant prediction ({number(part.constant_dice)}): its "
             f"mean Dice is {interval.text()}. {symptoms(part, loss)}"
         )
     if not sentences:
@@ -156,12 +141,12 @@ def channels(part: Part, loss: str) -> str:
     return text + "."
 
 
-def separating_classes(resampling: Resampling, count: int = 2) -> str:
+def separating_classes(scores: Scores, count: int = 2) -> str:
     """The classes on which the losses' mean Dice differs most, and the rarer half as a whole."""
-    part = resampling.part
+    part = scores.part
     if len(part.losses) < 2 or len(part.foreground) < 2:
         return ""
-    dice = np.array([resampling.class_means(loss) for loss in part.losses])  # (L, C)
+    dice = np.array([scores.class_means(loss) for loss in part.losses])  # (L, C)
     known = [c for c in part.foreground if not np.isnan(dice[:, c]).any()]
     spread = {c: np.ptp(dice[:, c]) for c in known}
     words = []
@@ -187,13 +172,13 @@ def separating_classes(resampling: Resampling, count: int = 2) -> str:
     return text + "."
 
 
-def precision_recall(resampling: Resampling) -> str:
+def precision_recall(scores: Scores) -> str:
     """The losses that lean most to recall and most to precision."""
-    part = resampling.part
+    part = scores.part
     if len(part.losses) < 2:
         return ""
-    recall = {loss: resampling.interval(loss, "mean_recall").estimate for loss in part.losses}
-    precision = {loss: resampling.interval(loss, "mean_precision").estimate for loss in part.losses}
+    recall = {loss: scores.mean(loss, "mean_recall") for loss in part.losses}
+    precision = {loss: scores.mean(loss, "mean_precision") for loss in part.losses}
     lean = {loss: recall[loss] - precision[loss] for loss in part.losses}
     lean = {loss: value for loss, value in lean.items() if np.isfinite(value)}
     if len(lean) < 2:
@@ -258,42 +243,41 @@ def design(records: Records) -> str:
     return "\n".join(f"- {line}" for line in lines)
 
 
-def answer(resamplings: Sequence[Resampling], baseline: str = "ce") -> str:
+def answer(several: Sequence[Scores], baseline: str = "ce") -> str:
     """The study's answer: who leads where, and whether that agrees, as Markdown."""
     paragraphs = []
     leaders = {}
-    for resampling in resamplings:
-        part = resampling.part
-        if few := too_few(resampling):
+    for scores in several:
+        part = scores.part
+        if few := too_few(scores):
             paragraphs.append(f"With {part.title}: {few}")
             continue
-        first = resampling.leader()
+        first = scores.leader()
         leaders[part.title] = first
-        means = [resampling.interval(loss).estimate for loss in part.losses]
+        means = [scores.mean(loss) for loss in part.losses]
         text = (
             f"With {part.title} the losses span a mean Dice from {number(np.nanmin(means))} to "
             f"{number(np.nanmax(means))}, `{first}` highest"
         )
         if baseline in part.losses and first != baseline:
-            difference = resampling.difference(first, baseline)
+            difference = scores.difference(first, baseline)
             if difference is not None:
-                text += f" ({difference.text(sign=True)} over `{baseline}`, {_n(difference, part)})"
+                text += f" (over `{baseline}`: {difference.text()})"
         paragraphs.append(text + ".")
-    resamplings = [each for each in resamplings if not too_few(each)]
-    if len(resamplings) > 1:
-        level = [set(level_with_leader(r)) for r in resamplings]
-        shared = [loss for loss in resamplings[0].part.losses if all(loss in s for s in level)]
+    several = [each for each in several if not too_few(each)]
+    if len(several) > 1:
+        level = [set(s.level_with_leader()) for s in several]
+        shared = [loss for loss in several[0].part.losses if all(loss in s for s in level)]
         if shared:
-            everywhere = (
-                f"highest, or not told apart from the highest, everywhere: {_names(shared)}."
+            paragraphs.append(
+                f"Highest, or not significantly lower than the highest, everywhere: {_names(shared)}."
             )
-            paragraphs.append(everywhere.capitalize())
         else:
-            paragraphs.append("No loss is level with the highest one everywhere.")
+            paragraphs.append("Every loss is significantly lower than the highest one somewhere.")
     return " ".join(paragraphs)
 
 
-def limits(records: Records, resamplings: Sequence[Resampling]) -> str:
+def limits(records: Records, several: Sequence[Scores]) -> str:
     """What the study cannot say, from its own design, as a Markdown list."""
     study = records.study
     decision = (
@@ -302,14 +286,14 @@ def limits(records: Records, resamplings: Sequence[Resampling]) -> str:
         else ("the class with the largest logit")
     )
     lines = [
-        resamplings[0].meaning(),
+        several[0].meaning(),
         f"{study['steps']} steps measure how fast a loss learns as much as where it ends.",
         "One learning rate for all losses: a loss may do otherwise at its own best one.",
         f"The prediction is {decision}; no threshold was tuned for any loss.",
     ]
     rare = [
         f"class {part.classes[c]} in {images}"
-        for part in [r.part for r in resamplings[:1]]
+        for part in [s.part for s in several[:1]]
         for c, images in _images_with(part)
         if images < 10
     ]
@@ -394,24 +378,6 @@ def _n(interval: Interval, part: Part) -> str:
         f"{interval.seeds} seed{'s' if interval.seeds != 1 else ''}, "
         f"{len(part.image_ids)} test images"
     )
-
-
-__all__ = [
-    "answer",
-    "constant",
-    "design",
-    "heading",
-    "leader",
-    "level_with_leader",
-    "limits",
-    "part_findings",
-    "precision_recall",
-    "provenance",
-    "question",
-    "separating_classes",
-    "stopped",
-    "symptoms",
-]
 
 
 def show(text: str, **metadata: Any) -> None:

@@ -11,13 +11,13 @@ from typing import Any
 import pandas as pd
 
 from lossatlas.analysis.records import Part, Records
-from lossatlas.analysis.statistics import Resampling
+from lossatlas.analysis.scores import Scores
 from lossatlas.analysis.style import CAPTION_STYLE
 from lossatlas.statistics.counts import METRICS
 from lossatlas.statistics.intervals import number
 
-#: Marks a value whose interval overlaps the highest mean's.
-OVERLAP = "◦"
+#: Marks a loss that is not significantly lower than the highest.
+NOT_LOWER = "◦"
 
 
 @dataclass(frozen=True)
@@ -63,27 +63,27 @@ class Table:
 
 
 def comparison(
-    resamplings: Sequence[Resampling], losses: Sequence[str], metric: str = "foreground_dice"
+    several: Sequence[Scores], losses: Sequence[str], metric: str = "foreground_dice"
 ) -> Table:
     """Loss × model (and data set): mean over the seeds with its interval.
 
-    A loss without a run has "–". The highest mean of a column is bold; `OVERLAP` marks those whose
-    intervals overlap its interval. A last row has the best constant prediction (Dice only).
+    A loss without a run has "–". The highest mean of a column is bold; `NOT_LOWER` marks those that are
+    not significantly lower. A last row has the best constant prediction (Dice only).
     """
-    several = len({r.part.dataset for r in resamplings}) > 1
+    two_sets = len({s.part.dataset for s in several}) > 1
     columns: dict[str, dict[str, str]] = {}
     bold, swatches = set(), {}
-    for resampling in resamplings:
-        part = resampling.part
-        title = f"{part.model}, {part.dataset}" if several else part.model
-        leader = resampling.leader(metric)
-        best = resampling.interval(leader, metric)
+    for scores in several:
+        part = scores.part
+        title = f"{part.model}, {part.dataset}" if two_sets else part.model
+        leader = scores.leader(metric)
+        level = scores.level_with_leader(metric)
         asked = max(len(seeds) for seeds in part.seeds.values())
         cells = dict.fromkeys(losses, "–")
         for loss in part.losses:
-            interval = resampling.interval(loss, metric)
+            interval = scores.interval(loss, metric)
             fewer = f" (n = {interval.seeds})" if interval.seeds != asked else ""
-            mark = f" {OVERLAP}" if loss != leader and interval.overlaps(best) else ""
+            mark = f" {NOT_LOWER}" if loss != leader and loss in level else ""
             cells[loss] = interval.text() + fewer + mark
             swatches[loss] = part.styles[loss]["color"]
         if metric == "foreground_dice":
@@ -94,26 +94,24 @@ def comparison(
     frame.index.name = "loss"
     caption = (
         f"Test {METRICS[metric]}, mean over the foreground classes and over "
-        f"{_seeds(resamplings)}. {resamplings[0].meaning()} Bold: the highest mean of a column; "
-        f"{OVERLAP}: an interval that overlaps its interval."
+        f"{_seeds(several)}. {several[0].meaning()} Bold: the highest mean of a column; "
+        f"{NOT_LOWER}: not significantly lower (paired, after Holm's correction)."
     )
     return Table(frame, caption, swatches, frozenset(bold))
 
 
-def details(resampling: Resampling, baseline: str = "ce") -> Table:
+def details(scores: Scores, baseline: str = "ce") -> Table:
     """One row a loss: Dice, its paired difference from `baseline`, and the other metrics' means."""
-    part = resampling.part
+    part = scores.part
     rows: dict[str, dict[str, str]] = {}
     for loss in part.losses:
-        row = {"Dice": resampling.interval(loss).text()}
+        row = {"Dice": scores.interval(loss).text()}
         if baseline in part.losses:
-            difference = resampling.difference(loss, baseline)
-            row[f"Dice − {baseline}"] = (
-                "–" if loss == baseline or difference is None else difference.text(sign=True)
-            )
+            difference = scores.difference(loss, baseline) if loss != baseline else None
+            row[f"Dice − {baseline}"] = "–" if difference is None else difference.text(n=False)
         for metric, title in METRICS.items():
             if metric != "foreground_dice":
-                row[title] = number(resampling.interval(loss, metric).estimate)
+                row[title] = number(scores.mean(loss, metric))
         of_loss = part.runs[part.runs.loss == loss]
         row["training (s)"] = f"{of_loss.train_s.mean():.0f}"
         row["seeds"] = str(len(part.seeds[loss]))
@@ -123,7 +121,7 @@ def details(resampling: Resampling, baseline: str = "ce") -> Table:
     caption = (
         f"{part.model} on {part.dataset}: test metrics, means over the seeds; Dice, IoU, precision "
         f"and recall are means over the {len(part.foreground)} foreground classes. "
-        f"{resampling.meaning()}"
+        f"{scores.meaning()}"
     )
     colours = {loss: part.styles[loss]["color"] for loss in part.losses}
     return Table(frame, caption, colours)
@@ -155,8 +153,8 @@ def command(part: Part, loss: str) -> str:
     return f"papermill notebooks/train.ipynb out.ipynb -k python3 -y '{text}'"
 
 
-def _seeds(resamplings: Sequence[Resampling]) -> str:
-    counts = sorted({len(seeds) for r in resamplings for seeds in r.part.seeds.values()})
+def _seeds(several: Sequence[Scores]) -> str:
+    counts = sorted({len(seeds) for s in several for seeds in s.part.seeds.values()})
     if counts == [1]:
         return "1 seed"
     return f"{counts[0]} seeds" if len(counts) == 1 else f"{counts[0]} to {counts[-1]} seeds"

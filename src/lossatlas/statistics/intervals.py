@@ -19,14 +19,6 @@ class Interval:
     high: float
     seeds: int
 
-    def overlaps(self, other: Interval) -> bool:
-        """Whether the two intervals share a value; without an interval nothing tells them apart."""
-        return not (self.low > other.high or other.low > self.high)
-
-    def excludes(self, value: float) -> bool:
-        """Whether `value` lies outside; never where too few seeds give no interval."""
-        return self.low > value or self.high < value
-
     def text(self, *, sign: bool = False) -> str:
         """Three decimals: ``0.412 [0.380, 0.440]``, with an explicit sign for differences.
 

@@ -162,13 +162,16 @@ class Difference:
         reach = self.standard_error * self.stretch[0 if excess > 0 else 1]
         return float(stats.t.sf(beyond / reach, self.df))
 
-    def text(self, *, sign: bool = True) -> str:
+    def text(self, *, sign: bool = True, n: bool = True) -> str:
         """Difference, interval and n: ``+0.012 [+0.003, +0.021], n = 8 seeds × 200 images``."""
         span = ", ".join(number(end, sign) for end in self.interval(self.level))
+        text = f"{number(self.estimate, sign)} [{span}]"
+        if not n:
+            return text
         drawn = f"{self.images} images"
         if self.clusters < self.images:
             drawn += f" in {self.clusters} groups"
-        return f"{number(self.estimate, sign)} [{span}], n = {self.seeds} seeds × {drawn}"
+        return f"{text}, n = {self.seeds} seeds × {drawn}"
 
 
 def paired_differences(

@@ -175,9 +175,7 @@ def listed(words: Sequence[str]) -> str:
 
 def brief(difference: Difference) -> str:
     """Difference and interval without n: ``+0.012 [+0.003, +0.021]``."""
-    sign = difference.second != ZERO
-    ends = ", ".join(number(end, sign) for end in (difference.low, difference.high))
-    return f"{number(difference.estimate, sign)} [{ends}]"
+    return difference.text(sign=difference.second != ZERO, n=False)
 
 
 def precise(difference: Difference | Interval) -> str:
