@@ -130,3 +130,63 @@ def test_the_two_classes_agree_on_their_shared_defaults():
     assert {name: getattr(run, name) for name in shared} == {
         name: getattr(train, name) for name in shared
     }
+
+
+@pytest.mark.parametrize("rate", [float("inf"), float("nan"), ".inf", ".nan"])
+def test_a_rate_that_is_no_number_to_train_with_is_refused(rate):
+    with pytest.raises(ConfigError, match="'lr'"):
+        parse(lr=rate)
+    with pytest.raises(ConfigError, match="'weight_decay'"):
+        parse(weight_decay=rate)
+
+
+def test_text_stays_text_where_text_is_due():
+    assert parse(runs_dir="1e-3").runs_dir == "1e-3"
+    assert parse(precision="bf16-mixed").precision == "bf16-mixed"
+
+
+@pytest.mark.parametrize(
+    ("params", "words"),
+    [
+        ({"weight": 5}, "expected a list of finite numbers"),
+        ({"weight": []}, "expected a list of finite numbers"),
+        ({"weight": [1, -5]}, "expected a list of finite numbers"),
+        ({"weight": [0, 0]}, "not all 0"),
+        ({"weight": [1, float("inf")]}, "expected a list of finite numbers"),
+        ({"weight": [1, True]}, "expected a list of finite numbers"),
+        ({"weight": [1, "5"]}, "expected a list of finite numbers"),
+        ({"weight": [1, 5], "class_weights": "inverse_frequency"}, "keep one"),
+    ],
+)
+def test_own_class_weights_that_cannot_be_weights_are_refused_before_any_work(params, words):
+    with pytest.raises(ConfigError, match=words):
+        parse(loss="weighted_ce", loss_params=params)
+
+
+def test_own_class_weights_are_those_of_the_loss():
+    import numpy as np
+
+    from lossatlas.experiments.components import build_loss_for
+
+    (run,) = parse(loss="ce", loss_params="{weight: [1, 5]}").runs()
+    counts = np.ones((3, 2))
+    two = build_loss_for(run, mode="multiclass", ignore_index=None, image_counts=counts)
+    assert two.weight.tolist() == [1, 5]
+    one = build_loss_for(run, mode="binary", ignore_index=None, image_counts=counts)
+    assert one.weight.tolist() == [5]  # one channel: the foreground beside the background
+    with pytest.raises(ConfigError, match="expected 3 numbers, one a class"):
+        build_loss_for(run, mode="multiclass", ignore_index=None, image_counts=np.ones((3, 3)))
+    (zero,) = parse(loss="ce", loss_params={"weight": [0, 5]}).runs()
+    with pytest.raises(ConfigError, match="background weight above 0"):
+        build_loss_for(zero, mode="binary", ignore_index=None, image_counts=counts)
+
+
+def test_own_weights_replace_the_scheme_that_a_weighted_loss_has_by_default():
+    import numpy as np
+
+    from lossatlas.experiments.components import build_loss_for
+
+    (run,) = parse(loss="weighted_ce", loss_params={"weight": [1.0, 2.0]}).runs()
+    counts = np.array([[900, 100]])
+    built = build_loss_for(run, mode="binary", ignore_index=None, image_counts=counts)
+    assert built.weight.tolist() == [2]

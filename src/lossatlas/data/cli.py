@@ -150,9 +150,7 @@ def _path(given: argparse.Namespace) -> int:
 
 
 def _stats(given: argparse.Namespace, schemes: Mapping[str, WeightScheme]) -> int:
-    import yaml
-
-    params = {name: yaml.safe_load(value) for name, value in given.param}
+    params = {name: _value(name, text) for name, text in given.param}
     results = [
         report(
             load_labels(given.name, split, **params),
@@ -167,6 +165,20 @@ def _stats(given: argparse.Namespace, schemes: Mapping[str, WeightScheme]) -> in
     else:
         print("\n\n".join(format_report(result) for result in results))
     return 0
+
+
+def _value(name: str, text: str) -> Any:
+    """The value of a parameter, as a study's file would have it."""
+    import yaml
+
+    from lossatlas.yaml12 import parse_yaml
+
+    try:
+        return parse_yaml(text)
+    except (yaml.YAMLError, ValueError, RecursionError):
+        raise DataError(
+            f"{name}: expected a value in YAML, got {text!r}; quote or close it"
+        ) from None
 
 
 def _without_nan(value: Any) -> Any:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,43 +10,10 @@ from typing import Any
 import yaml
 
 from lossatlas.data.errors import DataError, near_matches
+from lossatlas.yaml12 import parse_yaml
 
 KEYS = ("classes", "ignore_index", "palette", "values", "masks", "mean", "std", "intensity")
 CUSTOMARY_VOID = 255
-
-
-class _Loader(yaml.SafeLoader):
-    """YAML as people write it: ``no`` is a class name, ``1e-3`` a number.
-
-    YAML 1.1 takes the first for False and the second for text. Here true and false alone are
-    booleans, as in YAML 1.2 and JSON.
-    """
-
-
-_Loader.yaml_implicit_resolvers = {
-    first: [(tag, pattern) for tag, pattern in resolvers if not tag.endswith((":bool", ":float"))]
-    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
-}
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:bool", re.compile("^(?:true|True|TRUE|false|False|FALSE)$"), list("tTfF")
-)
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(
-        r"^[-+]?(?:(?:[0-9]+\.[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]+)?|[0-9]+[eE][-+]?[0-9]+"
-        r"|\.(?:inf|Inf|INF))$|^\.(?:nan|NaN|NAN)$"
-    ),
-    list("-+0123456789."),
-)
-
-
-def parse_yaml(text: str) -> Any:
-    """Value of a YAML text.
-
-    >>> parse_yaml("[no, 1e-3, true, null]")
-    ['no', 0.001, True, None]
-    """
-    return yaml.load(text, Loader=_Loader)  # a SafeLoader: it makes no objects
 
 
 def read_settings(root: Path) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -45,15 +46,20 @@ PRIOR_BIAS = frozenset(
         "asymmetric",
     }
 )
-#: Set from the data set, never by hand: a run whose mode disagrees with its data means nothing.
+#: Set from the data set: a run whose mode disagrees with its data means nothing. Weights as numbers: `_own_weight`.
 _FROM_DATASET = {"mode", "ignore_index", "weight", "process_group"}
 
 
 def loss_parameters(name: str) -> dict[str, inspect.Parameter]:
-    """The parameters that ``loss_params`` may hold: the loss's own, and ``class_weights`` where it has weights."""
+    """The parameters that ``loss_params`` may hold: the loss's own, and ``class_weights`` where it has weights.
+
+    ``weight`` is a list of numbers, one a class (for one channel also the foreground's alone, beside 1 of the
+    background); ``class_weights`` names a scheme that takes them from the training set. One of the two may be given.
+    """
     own = losses.parameters(name)
     known = {key: value for key, value in own.items() if key not in _FROM_DATASET | {"reduction"}}
     if "weight" in own:
+        known["weight"] = own["weight"]
         known["class_weights"] = inspect.Parameter("class_weights", inspect.Parameter.KEYWORD_ONLY)
     return known
 
@@ -79,8 +85,17 @@ def build_loss_for(
     """
     own = losses.parameters(config.loss)
     params = dict(config.loss_params)
-    scheme = params.pop("class_weights", _DEFAULT_CLASS_WEIGHTS.get(config.loss))
-    if scheme is not None:
+    given = params.pop("weight", None)
+    default = None if given is not None else _DEFAULT_CLASS_WEIGHTS.get(config.loss)
+    scheme = params.pop("class_weights", default)
+    if given is not None:
+        if scheme is not None:
+            raise ConfigError(
+                f"loss_params: expected weight or class_weights, got {given!r} and {scheme!r}: keep one"
+            )
+        classes = None if image_counts is None else image_counts.shape[1]
+        params["weight"] = _own_weight(given, mode, classes)
+    elif scheme is not None:
         check_name("class_weights", scheme, CLASS_WEIGHTS)
         counts = torch.ones(1, 2) if image_counts is None else torch.from_numpy(image_counts)
         weight = CLASS_WEIGHTS[scheme](counts).float()
@@ -92,6 +107,28 @@ def build_loss_for(
     if mode is not None:
         context["mode"] = mode
     return losses.build(config.loss, **params, **{k: v for k, v in context.items() if k in own})
+
+
+def _own_weight(given: Any, mode: str | None, classes: int | None) -> torch.Tensor:
+    """Class weights as numbers: (C,), or (1,) for one channel, where the background counts 1."""
+    numbers = isinstance(given, list) and all(type(w) in (int, float) for w in given)
+    if not numbers or not given or not all(0 <= w < math.inf for w in given) or not any(given):
+        raise ConfigError(
+            f"weight: expected a list of finite numbers of at least 0, one a class and not all 0, got {given!r}: "
+            "write [1, 5]"
+        )
+    weight = torch.tensor(given, dtype=torch.float32)
+    if classes is not None and len(given) not in ((1, 2) if mode == "binary" else (classes,)):
+        raise ConfigError(
+            f"weight: expected {classes} numbers, one a class, background first, got {len(given)}: {given!r}"
+        )
+    if mode == "binary" and len(given) == 2:
+        if not given[0]:
+            raise ConfigError(
+                f"weight: expected a background weight above 0, got {given!r}: one channel has the ratio alone"
+            )
+        return (weight[1] / weight[0]).reshape(1)
+    return weight
 
 
 def build_loss_on(config: RunConfig, dataset: Any) -> nn.Module:

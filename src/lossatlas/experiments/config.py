@@ -24,6 +24,8 @@ from pydantic import (
     field_validator,
 )
 
+from lossatlas.yaml12 import parse_yaml
+
 # float16 is not among them: its scaled gradients overflow now and then by design, which the record of gradient
 # norms and of divergence would take for the loss's doing.
 Precision = Literal["32-true", "bf16-mixed"]
@@ -80,8 +82,8 @@ class Training(_Strict):
     steps: int = Field(default=200, ge=1)
     batch_size: int = Field(default=16, ge=1)
     optimizer: Optimizer = "adamw"
-    lr: float = Field(default=3e-3, gt=0)
-    weight_decay: float = Field(default=1e-4, ge=0)
+    lr: float = Field(default=3e-3, gt=0, allow_inf_nan=False)
+    weight_decay: float = Field(default=1e-4, ge=0, allow_inf_nan=False)
     warmup_fraction: float = Field(default=0.1, ge=0, lt=1)
     augment: dict[str, Any] = Field(default={"shift": True})
     evaluations: int = Field(default=5, ge=1)
@@ -213,23 +215,16 @@ _PLAIN = (str, int, float, list, dict, type(None))
 
 
 def _from_text(value: Any, field: Any) -> Any:
-    """Read ``"[0, 1]"`` as a list where a list or a mapping is due: papermill's ``-p`` hands over text."""
-    if field is None or not isinstance(value, str):
-        return value
-    container = (
-        list
-        if "list[" in str(field.annotation)
-        else dict
-        if "dict[" in str(field.annotation)
-        else None
-    )
-    if container is None:
+    """Read ``"[0, 1]"``, ``"1e-3"``, ``"true"`` or ``"null"`` as what they say: papermill's ``-p`` hands over text."""
+    if field is None or not isinstance(value, str) or field.annotation is str:
         return value
     try:
-        parsed = yaml.safe_load(value)
-    except yaml.YAMLError:
+        parsed = parse_yaml(value)
+    except (yaml.YAMLError, ValueError, RecursionError):
         return value
-    return parsed if isinstance(parsed, container) else value
+    wants = str(field.annotation)
+    container = list if "list[" in wants else dict if "dict[" in wants else None
+    return parsed if container is None or isinstance(parsed, container) else value
 
 
 def near_matches(name: str, known: Iterable[str]) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +21,7 @@ from lossatlas.experiments.config import (
     near_matches,
     validated,
 )
+from lossatlas.yaml12 import parse_yaml
 
 if TYPE_CHECKING:
     from lossatlas.experiments.tuning import Choice
@@ -370,15 +370,6 @@ def study_names(folder: Path = STUDIES) -> list[str]:
     return sorted(path.stem for path in folder.glob("*.yaml"))
 
 
-class _Loader(yaml.SafeLoader):
-    """YAML as it is written in practice: ``1e-3`` is a number, which YAML 1.1 takes for text."""
-
-
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"^[-+]?[0-9]+[eE][-+]?[0-9]+$"), list("-+0123456789")
-)
-
-
 def load_study(
     name: str, folder: Path = STUDIES, check: Callable[[RunConfig], None] | None = None
 ) -> Study:
@@ -425,8 +416,8 @@ def _read(path: Path, folder: Path, under: tuple[str, ...] = ()) -> dict[str, An
             f"no study {path.stem!r} (expected {path}): {near_matches(path.stem, study_names(folder))}"
         )
     try:
-        content = yaml.load(path.read_text(encoding="utf-8"), _Loader)
-    except yaml.YAMLError as error:
+        content = parse_yaml(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise ConfigError(f"{path}: expected YAML, got {str(error).splitlines()[0]}") from None
     if not isinstance(content, dict):
         raise ConfigError(

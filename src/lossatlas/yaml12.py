@@ -1,0 +1,54 @@
+"""YAML as people and JSON spell it: one reader for studies, ``classes.yaml`` and the command line.
+
+PyYAML follows YAML 1.1: ``no`` is False, ``1e-3`` is text, ``010`` is 8, ``1:30`` is 90 and
+``2024-01-01`` a date. Here, as in YAML 1.2 and JSON, true and false alone are booleans, ``1e-3`` is a
+number, and the others are text or what their digits say. Needs PyYAML alone.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import yaml
+
+_REPLACED = (":bool", ":float", ":int", ":timestamp")
+
+
+class Loader(yaml.SafeLoader):
+    """A safe loader (it makes no objects) of YAML 1.2's numbers and booleans."""
+
+
+Loader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in resolvers if not tag.endswith(_REPLACED)]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:bool", re.compile("^(?:true|True|TRUE|false|False|FALSE)$"), list("tTfF")
+)
+Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:int", re.compile("^[-+]?[0-9]+$"), list("-+0123456789")
+)
+Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(
+        r"^[-+]?(?:(?:[0-9]+\.[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]+)?|[0-9]+[eE][-+]?[0-9]+"
+        r"|\.(?:inf|Inf|INF))$|^\.(?:nan|NaN|NAN)$"
+    ),
+    list("-+0123456789."),
+)
+Loader.add_constructor(
+    "tag:yaml.org,2002:int", lambda loader, node: int(loader.construct_scalar(node))
+)
+
+
+def parse_yaml(text: str) -> Any:
+    """Value of a YAML text.
+
+    >>> parse_yaml("[no, 1e-3, true, null, 010, 1:30]")
+    ['no', 0.001, True, None, 10, '1:30']
+
+    Raises:
+        yaml.YAMLError: no YAML.
+    """
+    return yaml.load(text, Loader=Loader)
