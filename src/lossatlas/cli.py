@@ -113,7 +113,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     verdicts.set_defaults(run=_verdicts)
 
     readme = commands.add_parser(
-        "readme", help="write the README's results from the records of its two studies"
+        "readme", help="write the README's answer and picture from the records of begin"
     )
     readme.set_defaults(run=_readme)
 
@@ -348,12 +348,10 @@ def _verdicts(given: argparse.Namespace) -> None:
 
 def _readme(given: argparse.Namespace) -> None:
     from lossatlas.analysis.readme import write
-    from lossatlas.pipeline import BOOK_STUDIES, require_checkout
+    from lossatlas.pipeline import require_checkout
 
     require_checkout()
-    imbalance = Path("results/imbalance")
-    there = imbalance if (imbalance / "study.json").is_file() else None
-    print(write(Path("results") / BOOK_STUDIES[0], imbalance=there))
+    print(write("results/begin"))
 
 
 def _losses(given: argparse.Namespace) -> None:

@@ -91,19 +91,14 @@ def test_the_readme_s_example_runs():
         exec(compile(block, "README.md", "exec"), {})
 
 
-def test_the_readme_s_results_are_those_of_the_record_beside_it():
-    from lossatlas.analysis import readme
-    from lossatlas.analysis.withdrawn import is_withdrawn
+def test_the_readme_s_answer_is_that_of_the_records():
+    from lossatlas.analysis import front, readme
 
     text = (ROOT / "README.md").read_text()
-    summary = json.loads((ROOT / "results/readme/summary.json").read_text())
-    made = {readme.RESULTS: readme.table(summary)}
-    made[readme.IMBALANCE], study = readme.imbalance_block(ROOT / "results/imbalance")
-    for name, block in made.items():
-        assert readme.block_replaced(text, name, block) == text, "run `lossatlas readme`"
-    assert (ROOT / "results/readme" / f"{summary['study']}.png").is_file()
-    withdrawn_too = is_withdrawn(study.records.name, ROOT / "results")
-    assert (ROOT / "results/readme" / f"{study.records.name}.png").is_file() is not withdrawn_too
+    block = readme.answer(front.numbers(ROOT / "results/begin"))
+    assert readme.block_replaced(text, block) == text, "run `lossatlas readme`"
+    for shade in ("light", "dark"):
+        assert (ROOT / readme.PICTURES / f"seeds_{shade}.svg").is_file(), "run `lossatlas readme`"
 
 
 def test_the_verdicts_of_published_studies_are_there_and_made_from_their_records():
