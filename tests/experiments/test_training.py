@@ -26,7 +26,6 @@ from lossatlas.experiments.evaluation import (
     constant_dice,
     evaluate,
     per_class,
-    predicted_classes,
 )
 from lossatlas.experiments.record import is_complete, new_run_folder, read_run, run_path
 from lossatlas.experiments.training import (
@@ -434,13 +433,6 @@ def test_the_best_constant_logit_of_the_lovasz_hinge_is_zero_for_a_minority(frac
 
     assert loss(0.0) == pytest.approx(1.0, abs=1e-6)
     assert all(loss(sign * size) > 1.0 for size in (0.01, 0.1, 1.0, 3.0) for sign in (-1, 1))
-
-
-def test_one_channel_predicts_by_its_sign_and_several_by_the_largest():
-    logits = torch.tensor([[[[-1.0, 0.5]]]])
-    assert predicted_classes(logits).tolist() == [[[0, 1]]]
-    two = torch.tensor([[[[1.0, 0.0]], [[0.0, 2.0]]]])
-    assert predicted_classes(two).tolist() == [[[0, 1]]]
 
 
 def test_the_best_constant_prediction_by_hand():

@@ -89,9 +89,6 @@ def test_a_case_by_hand():
     assert found["nll"] == pytest.approx(expected, abs=1e-6)
     # (.2² + .7² + .1² + .9²)/4
     assert found["brier"] == pytest.approx((0.04 + 0.49 + 0.01 + 0.81) / 4, abs=1e-6)
-    np.testing.assert_allclose(
-        calibration.reliability(), [[2, 0.25, 0.5], [2, 0.9, 0.5]], atol=1e-6
-    )
 
 
 def true_probabilities(seed: int = 0, pixels: int = 400_000):

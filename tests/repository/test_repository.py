@@ -108,8 +108,8 @@ def test_the_verdicts_of_published_studies_are_there_and_made_from_their_records
         study = json.loads((folder / "study.json").read_text())
         binary = set(study["mode"].values()) == {"binary"}
         judged = study["report"] in ("imbalance", "optimizers")  # "begin" settles no claim
-        if not (binary and judged) or len(study["datasets"]) < 2 or name == "imbalance_pilot":
-            continue  # the pilot chose settings; its claims are judged on "imbalance"
+        if not (binary and judged) or len(study["datasets"]) < 2:
+            continue
         verdicts = json.loads((folder / "verdicts.json").read_text())
         told = f"run `lossatlas verdicts {name}`"
         assert verdicts.get("fingerprint") == study["fingerprint"], told

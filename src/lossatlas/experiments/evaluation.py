@@ -91,11 +91,6 @@ class Tuned:
     has_background: bool
 
 
-def predicted_classes(logits: Tensor) -> Tensor:
-    """(N, C, *S) logits to (N, *S) classes: the largest logit, or the sign of a single channel's."""
-    return DecisionRule.argmax(logits.shape[1])(logits)
-
-
 @torch.inference_mode()
 def evaluate(
     model: nn.Module,

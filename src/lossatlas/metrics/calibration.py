@@ -134,12 +134,6 @@ class Calibration:
         for column, values in enumerate(columns):
             self._sums[row, :, column] += _sum_by_bin(index, values.double(), self.bins)
 
-    def reliability(self, *, foreground: bool = False) -> Float64Array:
-        """(bins, 3): pixels, mean score and mean outcome of each bin; NaN means where it is empty."""
-        pixels, scores, outcomes = self._sums[int(foreground)].T
-        some = np.where(pixels > 0, pixels, np.nan)
-        return np.stack([pixels, scores / some, outcomes / some], axis=1)
-
     def compute(self) -> dict[str, float]:
         """``ece``, ``ece_foreground``, ``nll`` (nats) and ``brier``; NaN where there is no pixel."""
         total = float(self._sums[0, :, 0].sum())

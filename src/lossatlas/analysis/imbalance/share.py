@@ -88,16 +88,6 @@ def explained(
     return Explained(reference, behind, half, tuned, share, gap)
 
 
-def gaps_to_best(study: Imbalance, at: Fraction) -> list[Explained]:
-    """The gap of every loss to the loss that is highest at ½, in the study's order.
-
-    The reference stays the same at tuned thresholds, where it need not be the highest.
-    """
-    best = study.leader(at, "argmax").loss
-    found = [explained(study, at, best, [loss]) for loss in at.part.losses if loss != best]
-    return [each for each in found if each is not None]
-
-
 def gap_to_best(study: Imbalance, at: Fraction) -> Gap:
     """All other losses behind the one that is highest at ½: `explained` of it is their mean gap."""
     best = study.leader(at, "argmax").loss
