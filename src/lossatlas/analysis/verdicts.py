@@ -544,7 +544,7 @@ _CLAIMS: dict[str, tuple[tuple[str, ...], _Judge]] = {
 }
 
 #: Claims that a computation or another study settles, and to which these records add.
-_SUPPLEMENTS = ("5", "18", "24")
+_SUPPLEMENTS = ("4", "5", "18", "24")
 
 #: Claims that await such a study and that its records cannot settle.
 _CANNOT = {

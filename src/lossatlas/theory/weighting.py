@@ -205,8 +205,8 @@ def maximising_dice_takes_no_dice_loss() -> Verdict:
     attained = abs(found["best threshold"] - found["D*/2"]) < 1e-3
     return Verdict(
         "conditional" if attained else "true",
-        "Why people use a loss is their motive; no computation tests it. The reason that it gives is "
-        "half of one: cross-entropy maximises Dice as well once its answer is thresholded. Over a spread "
+        "Why people use a loss is their motive; no computation tests it. The reason behind it holds in "
+        "part: cross-entropy maximises Dice as well once its answer is thresholded. Over a spread "
         f"of posteriors (2 % foreground) the best Dice is {found['Dice at the best threshold']:.3f}, which "
         f"cross-entropy's optimum reaches at the threshold {found['best threshold']:.3f} "
         f"$= D^\\ast/2$; at ½ it has {found['Dice at ½']:.3f}.",
