@@ -64,8 +64,8 @@ def contenders(channels: int) -> dict[tuple[str, str], Loss]:
         found["ce", "torch"] = F.cross_entropy
     weight = [1.0] * (2 if mode == "binary" else channels)
     for name in losses.names():
-        if name in ("boundary", "hausdorff"):
-            continue  # SciPy's distance transform, not ours, would be timed
+        if name in ("boundary", "hausdorff", "soft_cldice"):
+            continue  # SciPy's distance transform or torch's pooling, not ours, would be timed
         params: dict[str, Any] = {"weight": weight} if name.startswith("weighted") else {}
         found[name, "lossatlas"] = losses.build(name, mode=mode, **params)
     for name in ("lovasz_softmax", "lovasz_hinge"):

@@ -33,6 +33,7 @@ class Spec:
     name: str
     oracle: Callable[..., Any]
     # "pixel", "region" (a mean over classes), "sort", "ratio" (one for all classes), "distance",
+    # "skeleton",
     # or a sum of a pixel and a region part: "mixed" (a class of its own) or "compound"
     family: str
     variants: tuple[dict[str, Any], ...] = ({},)  # parameters of its own, default first
@@ -63,6 +64,11 @@ class Spec:
     def tolerance(self) -> float:
         """Relative; the distance maps are float32."""
         return 1e-6 if self.family == "distance" else 1e-10
+
+    @property
+    def on_grid(self) -> bool:
+        """Whether it matters which pixels are neighbours."""
+        return self.family in ("distance", "skeleton")
 
     @property
     def is_region(self) -> bool:
@@ -290,6 +296,12 @@ SPECS: dict[str, Spec] = {
         ),
         Spec("boundary", oracles.boundary, "distance"),
         Spec("hausdorff", oracles.hausdorff, "distance", ({}, {"alpha": 1.0})),
+        Spec(
+            "soft_cldice",
+            oracles.soft_cldice,
+            "skeleton",
+            ({}, {"iterations": 1, "smooth": 1.0}),
+        ),
         Spec("dice_ce", oracles.dice_ce, "compound", ({}, {"scales": [0.3, 2.0], "smooth": 1.0})),
         Spec("dice_focal", oracles.dice_focal, "compound", ({}, {"gamma": 1.0, "alpha": 0.75})),
         Spec("dice_topk", oracles.dice_topk, "compound", ({}, {"k": 0.5})),
@@ -317,5 +329,6 @@ PRIMITIVES = (
     "unified_focal",  # pixels and regions in one class
     "boundary",  # distance maps
     "hausdorff",  # of the prediction too
+    "soft_cldice",  # windows around each pixel
     "dice_ce",  # a compound
 )

@@ -906,6 +906,75 @@ def hausdorff(logits: Array, target: Array, **common: Any) -> Any:
 
 
 # ----------------------------------------------------------------------------------------------------------------------
+# Skeletons
+# ----------------------------------------------------------------------------------------------------------------------
+def soft_skeleton(x: Array, valid: Array, iterations: int) -> Array:
+    """Soft skeleton of one map x; what is outside the map or not valid is no neighbour (Shit et al. 2021)."""
+    places = [place for place in np.ndindex(x.shape) if valid[place]]
+    axes = np.eye(x.ndim, dtype=int)
+    cross = [tuple(sign * axis) for axis in axes for sign in (-1, 0, 1)]
+    cube = list(np.ndindex(*[3] * x.ndim))
+
+    def windows(values: dict, offsets: list, shift: int, best: Callable[..., float]) -> dict:
+        out = {}
+        for place in places:
+            near = [tuple(np.add(place, offset) - shift) for offset in offsets]
+            out[place] = best([values[n] for n in near if n in values])
+        return out
+
+    current = {place: float(x[place]) for place in places}
+    skeleton = dict.fromkeys(places, 0.0)
+    for _ in range(iterations + 1):
+        eroded = windows(current, cross, 0, min) if x.ndim else current
+        opened = windows(eroded, cube, 1, max) if x.ndim else current
+        for place in places:
+            tip = max(current[place] - opened[place], 0.0)
+            skeleton[place] += tip - skeleton[place] * tip
+        current = eroded
+    out = np.zeros(x.shape)
+    for place in places:
+        out[place] = skeleton[place]
+    return out
+
+
+def soft_cldice(
+    logits: Array,
+    target: Array,
+    *,
+    mode: str = "multiclass",
+    iterations: int = 3,
+    smooth: float = 0.0,
+    weight: Array | None = None,
+    ignore_index: int | None = None,
+    reduction: str = "mean",
+    per_image: bool = False,
+    classes: str | Sequence[int] | None = None,
+) -> Any:
+    """1 - harmonic mean of sum k(p) t / sum k(p) and sum k(t) p / sum k(t), k the soft skeleton."""
+    flat = flatten(logits, target, mode, ignore_index)
+    n_images, n_classes, _ = flat.sizes
+    sums = np.zeros((n_images, n_classes, 4))
+    for n in range(n_images):
+        for c in range(n_classes):
+            p, t, valid = (
+                np.where(flat.valid[n, c], x[n, c], 0).reshape(flat.shape)
+                for x in (flat.p, flat.t, flat.valid)
+            )
+            drawn, true = (soft_skeleton(x, valid, iterations) for x in (p, t))
+            sums[n, c] = (drawn * t).sum(), drawn.sum(), (true * p).sum(), true.sum()
+    if not per_image:
+        sums = sums.sum(0, keepdims=True)
+    losses = np.zeros(sums.shape[:2])
+    for place in np.ndindex(losses.shape):
+        met, of_drawn, found, of_true = sums[place]
+        precision = divide(met + smooth, of_drawn + smooth)
+        sensitivity = divide(found + smooth, of_true + smooth)
+        losses[place] = 1 - divide(2 * precision * sensitivity, precision + sensitivity, 0.0)
+    included = included_classes(regions(flat, per_image), classes, mode)
+    return reduce_regions(losses, included, weight, reduction, per_image)
+
+
+# ----------------------------------------------------------------------------------------------------------------------
 # Compounds
 # ----------------------------------------------------------------------------------------------------------------------
 REGION_KEYWORDS = ("per_image", "classes", "smooth")

@@ -120,7 +120,7 @@ def test_renumbering_the_classes_changes_nothing(spec: Spec) -> None:
                 close(grad[:, order], other_grad)
 
 
-@each(*PRIMITIVES, where=lambda spec: spec.family != "distance")  # distances live on the grid
+@each(*PRIMITIVES, where=lambda spec: not spec.on_grid)
 def test_the_order_of_pixels_and_images_does_not_matter(spec: Spec) -> None:
     pixels, images = torch.tensor([3, 0, 5, 1, 4, 2]), torch.tensor([1, 0])
     for scene in scenes(spec, kinds=("hard",)):
@@ -149,7 +149,7 @@ def test_the_sum_over_a_batch_is_the_sum_over_its_parts(spec: Spec) -> None:
             close(loss(logits, target), parts)
 
 
-@each(where=lambda spec: spec.family in ("region", "sort", "ratio", "distance"))
+@each(where=lambda spec: spec.family in ("region", "sort", "ratio", "distance", "skeleton"))
 def test_per_image_is_the_mean_over_images(spec: Spec) -> None:
     for scene in scenes(spec, kinds=("hard",)):
         logits, target = scene.example("images", images=3)
@@ -207,7 +207,7 @@ def test_memory_layout_does_not_matter(spec: Spec) -> None:
 
 @each(*PRIMITIVES)
 def test_any_number_of_spatial_dimensions_works(spec: Spec) -> None:
-    grid = spec.family == "distance"  # no distances without one, and other ones when it is flat
+    grid = spec.on_grid  # no distances without one, and other ones when it is flat
     for scene in scenes(spec, kinds=("hard",)):
         for shape in ((), (6,), (2, 2, 2))[grid:]:
             logits, target = scene.example("dims", images=2 if shape else 12, shape=shape)

@@ -21,6 +21,7 @@ VALUE = {
     "ratio": 2e-6,
     "sort": 5e-6,
     "distance": 2e-6,
+    "skeleton": 2e-6,
     "mixed": 2e-6,
     "compound": 5e-6,
 }

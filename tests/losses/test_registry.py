@@ -44,6 +44,7 @@ LIST = {
     "unified_focal": "UnifiedFocalLoss",
     "boundary": "BoundaryLoss",
     "hausdorff": "HausdorffLoss",
+    "soft_cldice": "SoftClDiceLoss",
     "dice_ce": "CompoundLoss",
     "dice_focal": "CompoundLoss",
     "dice_topk": "CompoundLoss",

@@ -31,6 +31,8 @@ BINARY = {
     "lovasz_softmax": 0.4 * 0.5 + 0.2 * 0.5,
     # hinge errors 1 - ln 4 < 0 -> 0 and 1 - ln 1.5
     "lovasz_hinge": (1 - log(1.5)) * 0.5,
+    # k(p) = 0.8 - 0.4 on the foreground, so P = 1; k(t) = t, so R = 0.8
+    "soft_cldice": 1 - 1.6 / 1.8,
     "dice_ce": 1 - 1.6 / 2.2 + (-log(0.8) - log(0.6)) / 2,
     "dice_focal": 1 - 1.6 / 2.2 + (0.2**2 * -log(0.8) + 0.4**2 * -log(0.6)) / 2,
     "ce_lovasz": 0.3 + (-log(0.8) - log(0.6)) / 2,
@@ -66,6 +68,10 @@ MULTICLASS = {
     # w = 1/2^2 and 1/1^2; the absent class has no weight: 2 (0.9/4 + 0.6) / (3.2/4 + 2.1)
     "generalized_dice": 1 - 2 * (0.9 / 4 + 0.6) / (3.2 / 4 + 2.1),
     "lovasz_softmax": LOVASZ3,
+    # class 0, p = .7 .3 .2, eroded .3 .2 .2, opened .3 .3 .2: k(p) is on the first pixel, P = 1.
+    # k(t) = t, R = 0.9 / 2.
+    # class 1, p = .2 .6 .3: k(p) = 0 .3 .1, where .1 is what the second erosion adds: P = 0.75; R = 0.6.
+    "soft_cldice": ((1 - 0.9 / 1.45) + (1 - 0.9 / 1.35)) / 2,
     "dice_ce": DICE3 + CE3,
     "dice_focal": DICE3 + FOCAL3,
     "ce_lovasz": CE3 + LOVASZ3,

@@ -55,6 +55,7 @@ _STYLES: dict[str, tuple[str, Any, str]] = {
     "unified_focal": ("#1F5C8A", _DASH_DOT_DOT, "<"),
     "boundary": ("#B5A400", _SOLID, "P"),
     "hausdorff": ("#736800", _DASHED, "X"),
+    "soft_cldice": ("#C9BE4A", _DASH_DOT, "h"),
     # compounds: reddish purple
     "dice_ce": ("#CC79A7", _SOLID, "o"),
     "dice_focal": ("#9B4577", _DASHED, "^"),

@@ -24,6 +24,7 @@ from .region import (
     LogCoshDiceLoss,
     TverskyLoss,
 )
+from .topology import SoftClDiceLoss
 
 #: Raised when the losses' numbers or their speed change; a benchmark's record carries it.
 #: 1: sums over pixels in float32. 2: in float64. 3: NaN stays NaN, an infinite logit is certainty.
@@ -54,6 +55,7 @@ __all__ = [
     "Poly1Loss",
     "RegionLoss",
     "SegmentationLoss",
+    "SoftClDiceLoss",
     "TopKCrossEntropyLoss",
     "TverskyLoss",
     "UnifiedFocalLoss",

@@ -31,6 +31,7 @@ from .region import (
     LogCoshDiceLoss,
     TverskyLoss,
 )
+from .topology import SoftClDiceLoss
 
 _BUILDERS: dict[str, Callable[..., SegmentationLoss]] = {
     "ce": CrossEntropyLoss,
@@ -58,6 +59,7 @@ _BUILDERS: dict[str, Callable[..., SegmentationLoss]] = {
     "unified_focal": UnifiedFocalLoss,
     "boundary": BoundaryLoss,
     "hausdorff": HausdorffLoss,
+    "soft_cldice": SoftClDiceLoss,
     "dice_ce": dice_ce,
     "dice_focal": dice_focal,
     "dice_topk": dice_topk,

@@ -18,7 +18,7 @@ from typing import Any, Protocol
 
 from torch import Tensor
 
-from . import cross_entropy, distance, focal, lovasz, region
+from . import cross_entropy, distance, focal, lovasz, region, topology
 from ._base import SegmentationLoss
 from .distance import signed_distance
 
@@ -93,5 +93,6 @@ boundary_loss = _function("boundary_loss", distance.BoundaryLoss, "distance")
 hausdorff_loss = _function(
     "hausdorff_loss", distance.HausdorffLoss, "target_distance", "prediction_distance"
 )
+soft_cl_dice_loss = _function("soft_cl_dice_loss", topology.SoftClDiceLoss)
 
 __all__ = [name for name in dir() if name.endswith("_loss")] + ["signed_distance"]
