@@ -512,6 +512,7 @@ def make_published_pages(jobs: int | None = None) -> list[Path]:
             page_name(study),
             "Its records are not in this checkout.",
             f"lossatlas run {name} && lossatlas collect {name} && make book",
+            study.title or "",
         )
 
     with ThreadPoolExecutor(jobs or os.cpu_count()) as pool:
@@ -583,13 +584,13 @@ def make_front(results_dir: str | Path = "results") -> list[Path]:
     return [Path(path) for path in made]
 
 
-def make_missing_page(name: str, why: str, command: str) -> Path:
+def make_missing_page(name: str, why: str, command: str, title: str = "") -> Path:
     """A page in place of a report that cannot be made yet: says why, and which command makes it."""
     page = GENERATED / f"{name}.md"
     _forget(page.with_suffix(".ipynb"))
     _write_if_changed(
         page,
-        f"# `{name.removeprefix('compare_')}` has not been run here\n\n{why}\n\n"
+        f"# {title or name.removeprefix('compare_')} (not run here)\n\n{why}\n\n"
         f"This page appears after\n\n```bash\n{command}\n```\n",
     )
     return page
@@ -777,6 +778,7 @@ def make_book(study: str = BOOK_STUDIES[0], *, jobs: int | None = None) -> Path:
                 page_name(definition),
                 f"Its data set, {', '.join(absent)}, is not on the machine that built this book.",
                 "make data book",
+                definition.title or "",
             )
             continue
         with _timed(f"study {name}", times):
@@ -792,7 +794,10 @@ def make_book(study: str = BOOK_STUDIES[0], *, jobs: int | None = None) -> Path:
                 make_study_page(definition)
             except NoRunsError:
                 make_missing_page(
-                    page_name(definition), "Its runs failed.", f"make book STUDY={file}"
+                    page_name(definition),
+                    "Its runs failed.",
+                    f"make book STUDY={file}",
+                    definition.title or "",
                 )
     if BOOK_STUDIES[0] not in {definition.study for definition in studies.values()}:
         with _timed(f"page of {BOOK_STUDIES[0]}", times):
@@ -803,6 +808,7 @@ def make_book(study: str = BOOK_STUDIES[0], *, jobs: int | None = None) -> Path:
                     f"compare_{BOOK_STUDIES[0]}",
                     "This book was built for another study.",
                     "make book",
+                    load_study(BOOK_STUDIES[0]).title or "",
                 )
     with _timed("published studies", times):
         make_published_pages(jobs)
