@@ -376,3 +376,17 @@ def test_check_suspects_values_that_are_no_class_indices(tmp_path):
     assert not any("255 alone" in f.what for f in check_folder(root, ignore_index=255))
     wild = draw(tmp_path / "wild", values=(0, 130, 200))
     assert any("got values from 0 to 200" in f.what for f in check_folder(wild))
+
+
+def test_the_readme_lists_every_key_of_classes_yaml_and_every_suffix():
+    from pathlib import Path
+
+    from lossatlas.data.folder import SUFFIXES
+    from lossatlas.data.settings import KEYS
+
+    readme = (Path(__file__).parents[2] / "data" / "README.md").read_text(encoding="utf-8")
+    section = readme.split("## Your own folder")[1].split("\n## ")[0]
+    rows = [line.split("|")[1] for line in section.splitlines() if line.startswith("| `")]
+    listed = {key.strip(" `") for row in rows for key in row.split(",")}
+    assert listed == set(KEYS)
+    assert all(suffix[1:] in section for suffix in SUFFIXES)

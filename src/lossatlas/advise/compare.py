@@ -115,7 +115,7 @@ def plan(budget_s: float, step_s: Mapping[str, float], overhead_s: float) -> Pla
     needed = runs * (len(step_s) * overhead_s + a_step * _LEAST_STEPS) / (1 - _RESERVE)
     raise ConfigError(
         f"budget: expected at least {minutes(math.ceil(needed / 60) * 60)} for {len(step_s)} losses on "
-        f"this machine, got {minutes(budget_s)}; give more time, fewer losses or a smaller --side"
+        f"this machine, got {minutes(budget_s)} after reading and measuring; give more time, fewer losses or a smaller --side"
     )
 
 
@@ -302,6 +302,7 @@ def _plan(request: Request, out: Path, file: Path, asked: Path, say: Callable[[s
     from lossatlas.data import load
     from lossatlas.experiments.config import RunConfig, check_components, validated
 
+    started = time.perf_counter()
     params = request.dataset_params()
     datasets = {split: load("folder", split, **params) for split in ("train", "val", "test")}
     for split, dataset in datasets.items():
@@ -325,7 +326,8 @@ def _plan(request: Request, out: Path, file: Path, asked: Path, say: Callable[[s
     for values in configs.values():
         check_components(validated(RunConfig, values, what="parameter"))
     step_s, overhead_s = measure(configs, datasets, out)
-    found = plan(request.budget_s, step_s, overhead_s)
+    spent = time.perf_counter() - started  # reading and measuring are part of the budget
+    found = plan(max(request.budget_s - spent, 0.0), step_s, overhead_s)
     for name, text in (
         (asked, json.dumps(asdict(request), indent=1) + "\n"),
         (file, study_file(request, found, params, batch_size)),
