@@ -8,12 +8,14 @@ import re
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from lossatlas.theory import (
     atlas,
     categorical,
     focal,
+    image_shares,
     information,
     ledger,
     lovasz,
@@ -293,6 +295,26 @@ def test_shares_agree_with_autograd() -> None:
 def test_the_table_of_shares(name: str, shares: tuple[float, ...]) -> None:
     found = [float(atlas.share_values(name, 0.01, q, 5000)) for q in (0.5, 0.1, 0.01)]
     assert found == pytest.approx(shares, abs=6e-4)
+
+
+def test_the_measured_shares_are_those_of_the_labels() -> None:
+    from lossatlas.data import is_available
+
+    table = image_shares.measured().drop(columns="ratio")
+    assert set(table["data set"]) == set(image_shares.FOREGROUND)
+    here = [name for name in image_shares.FOREGROUND if is_available(name)]
+    if not here:
+        pytest.skip("none of the real data sets is at hand")
+    kept = table[table["data set"].isin(here)].reset_index(drop=True)
+    pd.testing.assert_frame_equal(image_shares.measure(here), kept)
+
+
+def test_claim_36_follows_the_measured_shares(monkeypatch: pytest.MonkeyPatch) -> None:
+    function = settled()["36"].__wrapped__  # type: ignore[attr-defined]
+    plain = image_shares.measured()
+    for ratio, verdict in ((1.5, "false"), (3.0, "true")):
+        monkeypatch.setattr(image_shares, "measured", lambda ratio=ratio: plain.assign(ratio=ratio))
+        assert function().verdict == verdict
 
 
 def test_lovasz_closed_form_agrees_and_is_the_jaccard_loss_on_hard_answers() -> None:
