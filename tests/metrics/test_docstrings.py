@@ -9,10 +9,10 @@ import re
 import pytest
 
 from lossatlas import metrics
-from lossatlas.metrics import boundary, calibration, overlap, thresholds
+from lossatlas.metrics import boundary, calibration, overlap, thresholds, topology
 
 
-@pytest.mark.parametrize("module", [boundary, calibration, overlap, thresholds])
+@pytest.mark.parametrize("module", [boundary, calibration, overlap, thresholds, topology])
 def test_the_examples_give_what_they_show(module):
     found = doctest.testmod(module, optionflags=doctest.NORMALIZE_WHITESPACE)
     assert found.attempted > 0 and found.failed == 0

@@ -24,6 +24,7 @@ BY_LABELS = {
         p, t
     ),
     "BoundaryMetrics": lambda p, t: metrics.BoundaryMetrics(3, 255).update(p, t),
+    "ClDice": lambda p, t: metrics.ClDice(3, 255).update(p, t),
     "ObjectRecall": lambda p, t: metrics.ObjectRecall(3, 255).update(p, t),
 }
 # Everything that takes logits and a target, as a function of the target.
@@ -83,6 +84,7 @@ def test_a_mask_of_0_and_255_is_told_that_it_is_scaled_and_not_to_ignore_its_for
         lambda: metrics.ConfusionMatrix(2).update(mask > 0, mask),
         lambda: metrics.BoundaryMetrics(2).update(mask > 0, mask),
         lambda: metrics.ObjectRecall(2).update(mask > 0, mask),
+        lambda: metrics.ClDice(2).update(mask > 0, mask),
         lambda: metrics.Calibration(1).update(scores, mask),
         lambda: metrics.ThresholdSearch().update(scores, mask),
     )
@@ -114,6 +116,8 @@ def test_parameters_that_fit_no_class_are_refused_when_the_metric_is_built() -> 
         metrics.Calibration(3, background=3)
     with pytest.raises(ValueError, match="classes: expected indices"):
         metrics.ObjectRecall(3, classes=[3])
+    with pytest.raises(ValueError, match="classes: expected indices"):
+        metrics.ClDice(3, classes=[3])
     with pytest.raises(ValueError, match="at least one pixel"):
         metrics.BoundaryMetrics(3, 255, band=0.5).update(LABELS, LABELS)
     assert metrics.ConfusionMatrix(np.int64(3)).num_classes == 3

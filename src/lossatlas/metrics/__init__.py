@@ -1,8 +1,8 @@
-"""Overlap, boundaries, calibration and decision rules of segmentations.
+"""Overlap, boundaries, centre lines, calibration and decision rules of segmentations.
 
 Functions take one pair of masks; classes (:class:`ConfusionMatrix`, :class:`BoundaryMetrics`,
-:class:`ObjectRecall`, :class:`Calibration`, :class:`ThresholdSearch`, :class:`OffsetSearch`) take batch after
-batch, and their memory does not grow with the set.
+:class:`ObjectRecall`, :class:`ClDice`, :class:`Calibration`, :class:`ThresholdSearch`,
+:class:`OffsetSearch`) take batch after batch, and their memory does not grow with the set.
 """
 
 from lossatlas.metrics.boundary import (
@@ -27,10 +27,12 @@ from lossatlas.metrics.overlap import (
     volume_ratio_from_counts,
 )
 from lossatlas.metrics.thresholds import DecisionRule, OffsetSearch, ThresholdSearch
+from lossatlas.metrics.topology import ClDice, cldice, skeleton
 
 __all__ = [
     "BoundaryMetrics",
     "Calibration",
+    "ClDice",
     "ConfusionMatrix",
     "DecisionRule",
     "ObjectRecall",
@@ -39,6 +41,7 @@ __all__ = [
     "average_surface_distance",
     "boundary_f",
     "boundary_iou",
+    "cldice",
     "confusion_per_image",
     "dice_from_counts",
     "hausdorff_distance",
@@ -46,6 +49,7 @@ __all__ = [
     "normalized_surface_dice",
     "precision_from_counts",
     "recall_from_counts",
+    "skeleton",
     "surface",
     "surface_distances",
     "volume_ratio_from_counts",
