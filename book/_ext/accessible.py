@@ -18,6 +18,13 @@ MENDED = (
     (r'(<i class="theme-switch [^>]*?)\s+title="[^"]*"', r'\1 aria-hidden="true"'),
     # label-content-name-mismatch: a fold is named by its visible text
     (r'<summary aria-label="Toggle hidden content">', "<summary>"),
+    # summary-name: the arrow that opens a part of the contents
+    (
+        r'<summary>(<span class="toctree-toggle")',
+        r'<summary aria-label="Show or hide its pages">\1',
+    ),
+    # scrollable-region-focusable: a wide table scrolls by the keyboard too
+    (r'<div style="overflow-x:auto">', '<div style="overflow-x:auto" tabindex="0">'),
     # aria-required-children: an entry of the bibliography is an item of its list
     (r'role="doc-biblioentry"', 'role="listitem"'),
 )

@@ -27,11 +27,13 @@ def test_a_page_is_mended_once() -> None:
     page = (
         '<button class="btn search-button-field x" title="Search" aria-label="Search" data-x>'
         '<summary aria-label="Toggle hidden content"><div role="doc-biblioentry">'
+        '<summary><span class="toctree-toggle"><div style="overflow-x:auto">'
     )
     mended = accessible.mend(page)
     assert mended == (
         '<button class="btn search-button-field x" title="Search" data-x>'
-        '<summary><div role="listitem">'
+        '<summary><div role="listitem"><summary aria-label="Show or hide its pages">'
+        '<span class="toctree-toggle"><div style="overflow-x:auto" tabindex="0">'
     )
     assert accessible.mend(mended) == mended
 
