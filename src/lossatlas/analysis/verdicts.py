@@ -5,7 +5,7 @@ their outcomes into true, false or conditional. "undecided" is an outcome too: t
 the claim open. What these records cannot settle stays "awaiting", and the reason is kept.
 
 ``verdicts.json`` in the folder of the records is what the ledger reads: ``{"schema": 1, "verdicts":
-{"7": {"verdict", "because", "condition", "checks", …}}, "awaiting": {"13": reason}}``. The ledger knows no
+{"7": {"verdict", "said", "because", "condition", "checks", …}}, "awaiting": {"23": reason}}``. The ledger knows no
 "undecided": such a claim is written as awaiting, with its numbers and ``"undecided": true``.
 """
 
