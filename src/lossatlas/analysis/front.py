@@ -32,21 +32,21 @@ WORDS: dict[str, dict[str, Any]] = {
         "open": "no activation, prior bias",
         "points": ["CE\nat ½", "CE at its\nthreshold", "Dice\nat ½"],
         "axis": "test Dice",
-        "note": "{lost} of {seeds} find\nnothing at ½",
+        "note": "{lost} of {seeds}:\nnothing at ½",
     },
     "es": {
         "gated": "ReLU, 4 canales, sesgo 0",
         "open": "sin activación, sesgo a priori",
         "points": ["EC\nen ½", "EC con su\numbral", "Dice\nen ½"],
         "axis": "Dice de prueba",
-        "note": "{lost} de {seeds} no\nencuentran nada en ½",
+        "note": "{lost} de {seeds}:\nnada en ½",
     },
     "fr": {
         "gated": "ReLU, 4 canaux, biais 0",
         "open": "sans activation, biais a priori",
         "points": ["EC\nà ½", "EC à son\nseuil", "Dice\nà ½"],
         "axis": "Dice de test",
-        "note": "{lost} sur {seeds} ne\ntrouvent rien à ½",
+        "note": "{lost} sur {seeds} :\nrien à ½",
     },
 }
 _SCORES = {"half": "foreground_dice", "tuned": "foreground_dice_tuned"}
@@ -147,7 +147,7 @@ def figure(table: pd.DataFrame, language: str = "en", *, dark: bool = False) -> 
     settings |= {"grid.color": "#555555" if dark else "#DDDDDD", "axes.facecolor": "none"}
     dice = "#FF8A3D" if dark else style.loss_colour("dice")
     with mpl.rc_context(settings):
-        drawn, axes = plt.subplots(1, 2, figsize=(7.2, 3.3), sharey=True, constrained_layout=True)
+        drawn, axes = plt.subplots(1, 2, figsize=(5.7, 3.2), sharey=True, constrained_layout=True)
         drawn.patch.set_alpha(0)
         for axis, (head, rows) in zip(axes, table.groupby("head", sort=False), strict=True):
             seeds = len(rows)
