@@ -23,6 +23,8 @@ from lossatlas.statistics.paired import Difference, paired_differences
 
 #: The two last layers that the front page compares: the withdrawn one, and one that can answer.
 HEADS = {"gated": "relu4_zero", "open": "none4_prior"}
+#: One change each to the withdrawn head.
+CURES = {"no_activation": "none4_zero", "prior_bias": "relu4_prior"}
 #: Data set of the front page (3 % foreground), and the one that it leaves undecided (0.1 %).
 PLACE, RARE = "pi3", "pi01"
 #: The figure's words; a language without a font here takes the English ones.
@@ -86,6 +88,12 @@ def numbers(records: str | Path) -> dict[str, Any]:
         }
         for rule, label in (("argmax", "half"), ("tuned", "tuned")):
             found[name][f"dice_minus_ce_{label}"] = _told(difference(study, model, rule))
+    for name, model in CURES.items():
+        cured = runs[(runs.model == model) & (runs.dataset == PLACE) & (runs.loss == "ce")]
+        found[name] = {
+            "trainings": str(len(cured)),
+            "found": str((cured.foreground_dice > 0).sum()),
+        }
     found["seeds"] = found["open"]["ce"]["trainings"]
     _require(study)
     return found
@@ -223,6 +231,9 @@ def _require(study: Records) -> None:
         ),
         "behind the ReLU some trainings of cross-entropy find nothing at ½, and none of Dice": (
             (gated[0].foreground_dice == 0).any() and (gated[1].foreground_dice > 0).all()
+        ),
+        "either change lets every training of cross-entropy find something at ½": all(
+            (of[model, "ce"].foreground_dice > 0).all() for model in CURES.values()
         ),
         "of these some come back at their threshold": (
             gated[0][gated[0].foreground_dice == 0].foreground_dice_tuned.max() > 0.5
