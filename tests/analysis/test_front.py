@@ -58,3 +58,18 @@ def test_no_result_is_typed_by_hand(name: str) -> None:
     # 0.01 is the smallest effect of the study's file; 0.02 is the example of an exercise
     assert [value for value in typed if value.replace(",", ".") not in ("0.01", "0.02")] == []
     assert "{{" in text
+
+
+def test_the_table_of_results_has_a_row_for_each_cell_and_rule() -> None:
+    runs = pd.read_parquet(RECORDS / "runs.parquet")
+    table = front.results_table(RECORDS)
+    assert len(table) == 3 * len(runs.groupby(["dataset", "model", "loss"]))
+    row = table[
+        (table["last layer"] == "ReLU, 4 channels, bias 0")
+        & (table.loss == "ce")
+        & (table.foreground == "3 %")
+        & (table.threshold == "½")
+    ].iloc[0]
+    cell = runs[(runs.dataset == "pi3") & (runs.model == "relu4_zero") & (runs.loss == "ce")]
+    assert row["median"] == f"{cell.foreground_dice.median():.3f}"
+    assert (row["runs"], row["begun"]) == (len(cell), cell.began.sum())

@@ -140,6 +140,33 @@ def seeds_table(records: str | Path) -> pd.DataFrame:
     return pd.concat(rows, ignore_index=True)
 
 
+def results_table(records: str | Path) -> pd.DataFrame:
+    """Every cell of the study: a row for each foreground, last layer, loss and threshold rule, one number a cell."""
+    runs = pd.read_parquet(Path(records) / "runs.parquet")
+    activation = runs["head"].map({"relu": "ReLU", "leaky_relu": "leaky ReLU", "none": "none"})
+    bias = runs.bias.map({"zero": "bias 0", "prior": "prior bias"})
+    runs = runs.assign(
+        foreground=(100 * runs.foreground).map("{:g} %".format),
+        layer=activation + ", " + runs.channels.astype(str) + " channels, " + bias,
+    )
+    rules = {"½": "foreground_dice", "validation": "foreground_dice_tuned", "best": "oracle_dice"}
+    keys = ["foreground", "layer", "loss"]
+    cells = runs.groupby(keys, sort=False)
+    begun = cells.began.sum().astype(int)
+    parts = [
+        cells[column]
+        .agg(["median", "min", "max", "size"])
+        .assign(begun=begun, threshold=rule)
+        .reset_index()
+        for rule, column in rules.items()
+    ]
+    table = pd.concat(parts).rename(columns={"layer": "last layer", "size": "runs"})
+    table[["median", "min", "max"]] = table[["median", "min", "max"]].map("{:.3f}".format)
+    return table[
+        ["loss", "last layer", "foreground", "threshold", "median", "min", "max", "begun", "runs"]
+    ]
+
+
 def figure(table: pd.DataFrame, language: str = "en", *, dark: bool = False) -> Figure:
     """A line a seed: cross-entropy at ½ → at its threshold → Dice, a panel for each last layer.
 
@@ -178,13 +205,17 @@ def figure(table: pd.DataFrame, language: str = "en", *, dark: bool = False) -> 
 
 
 def files(records: str | Path, folder: str | Path) -> dict[str, str]:
-    """``numbers.json`` and the figure in every language, light and dark, as text by path.
+    """``numbers.json``, the table of results, and the figure in every language, light and dark, as text by path.
 
     Nothing is written here: the caller writes what differs, so that unchanged pages are not built again.
     """
     folder = Path(folder)
     found = numbers(records)
     made = {str(folder / "numbers.json"): json.dumps(found, ensure_ascii=False, indent=1) + "\n"}
+    shown = results_table(records).to_html(index=False, border=0, classes="results")
+    made[str(folder / "results.md")] = (
+        f'```{{raw}} html\n<div class="results-table" tabindex="0">\n{shown}\n</div>\n```\n'
+    )
     table = seeds_table(records)
     for language in WORDS:
         for shade in ("light", "dark"):
