@@ -15,7 +15,6 @@ from lossatlas.statistics.counts import METRICS, pooled_metric
 from lossatlas.statistics.paired import (
     Difference,
     compare,
-    contrast,
     holm,
     minimum_detectable_effect,
     paired_differences,
@@ -376,20 +375,6 @@ def test_few_seeds_take_students_quantiles():
     assert all(d.stretch == (1.0, 1.0) for d in got)
 
 
-def test_a_difference_of_differences_is_a_contrast():
-    rng = np.random.default_rng(15)
-    tables = {name: rng.normal(size=(8, 30)) for name in ("a", "b", "a tuned", "b tuned")}
-    weights = {"a": 1, "b": -1, "a tuned": -1, "b tuned": 1}
-    got = contrast(tables, weights, label="closed")
-    gap = tables["a"] - tables["b"]
-    tuned = tables["a tuned"] - tables["b tuned"]
-    expected = paired_differences({"gap": gap, "tuned": tuned})[0]
-    assert (got.first, got.second) == ("closed", "0")
-    assert (got.estimate, got.low, got.high) == pytest.approx(
-        (expected.estimate, expected.low, expected.high)
-    )
-
-
 def test_66_pairs_and_1000_draws_take_a_few_seconds():
     rng = np.random.default_rng(16)
     tables = {f"l{i}": rng.normal(size=(8, 200)) for i in range(12)}
@@ -491,8 +476,6 @@ def test_bad_settings_are_refused():
     ]:
         with pytest.raises(ValueError, match=words):
             paired_differences(tables, **settings)
-    with pytest.raises(ValueError, match="weights that sum to zero"):
-        contrast(values, {"a": 1}, label="x")
 
 
 def test_a_metric_without_any_class_is_refused():

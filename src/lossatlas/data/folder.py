@@ -50,7 +50,6 @@ from lossatlas.data.settings import CUSTOMARY_VOID, read_settings
 UInt8Array = npt.NDArray[np.uint8]
 
 SUFFIXES = (".png", ".tif", ".tiff", ".webp", ".bmp", ".gif", ".npy", ".jpg", ".jpeg")
-SHARES = {"train": 0.70, "val": 0.15, "test": 0.15}
 _JUNK = ("thumbs.db", "desktop.ini", "ehthumbs.db", "icon\r", "__macosx", "@eadir")
 """What operating systems leave in folders, beside every name that begins with a dot."""
 

@@ -234,55 +234,6 @@ def paired_differences(
     weights = np.zeros((len(chosen), len(losses)))
     for row, (first, second) in zip(weights, chosen, strict=True):
         row[losses.index(first)], row[losses.index(second)] = 1, -1
-    return _differences(
-        tables, weights, chosen, groups, metric, foreground, draws, level, method, rng
-    )
-
-
-def contrast(
-    scores: Mapping[str, Any],
-    weights: Mapping[str, float],
-    *,
-    label: str,
-    seeds: Mapping[str, Sequence[int]] | None = None,
-    groups: Sequence[Any] | np.ndarray | None = None,
-    metric: str = _VALUE,
-    foreground: Sequence[int] | None = None,
-    draws: int = 1000,
-    level: float = 0.95,
-    method: Method = "studentised",
-    rng: int | Sequence[int] | np.random.Generator = 0,
-) -> Difference:
-    """A weighted sum of several scores as a `Difference`, for a difference between differences.
-
-    How much a tuned threshold closes the gap between two losses, for instance: weights
-    {"dice": 1, "ce": −1, "dice tuned": −1, "ce tuned": 1}. The weights sum to zero, so that what all
-    share cancels. `label` is the result's `first`; its `second` is "0". Other parameters and errors as
-    `paired_differences`.
-    """
-    tables = _tables(scores, seeds)
-    _check_known(list(tables), weights)
-    row = np.array([[float(weights.get(name, 0)) for name in tables]])
-    if not np.isfinite(row).all() or not row.any() or abs(row.sum()) > 1e-9:
-        raise ValueError(f"expected weights that sum to zero and are not all zero, got {weights}")
-    return _differences(
-        tables, row, [(label, "0")], groups, metric, foreground, draws, level, method, rng
-    )[0]
-
-
-def _differences(
-    tables: Mapping[str, np.ndarray],
-    weights: np.ndarray,
-    labels: Sequence[tuple[str, str]],
-    groups: Sequence[Any] | np.ndarray | None,
-    metric: str,
-    foreground: Sequence[int] | None,
-    draws: int,
-    level: float,
-    method: Method,
-    rng: int | Sequence[int] | np.random.Generator,
-) -> list[Difference]:
-    """Sums of the losses' metrics with `weights` (P, L), each a `Difference` with its labels."""
     _check_fraction("level", level)
     least = math.ceil(2 / (1 - level) - 1e-9) - 1
     if draws < least:
@@ -301,7 +252,7 @@ def _differences(
             )
     estimates, variances, dfs = (values[0] for values in _contrasts(whole, weights))
     errors = np.sqrt(variances)
-    stretch = np.ones((len(labels), 2))
+    stretch = np.ones((len(chosen), 2))
     if method == "studentised" and min(seeds, clusters) >= MIN_STUDENTISED:
         shifts, drawn = _resample(sums, weights, estimates, draws, np.random.default_rng(rng))
         tail = (1 - level) / 2
@@ -325,7 +276,7 @@ def _differences(
             images=images,
             clusters=clusters,
         )
-        for k, (first, second) in enumerate(labels)
+        for k, (first, second) in enumerate(chosen)
     ]
 
 

@@ -28,8 +28,6 @@ from lossatlas.statistics.paired import Difference
 
 #: What pages call the decision rules.
 RULE_NAMES = {"argmax": "at ½", "tuned": "tuned", "theory": "theory"}
-#: Metrics that follow from counts, so that images are a sample too.
-COUNTED = {"foreground_dice": "Dice", "mean_precision": "precision", "mean_recall": "recall"}
 #: Metrics that a run has once, so that only seeds are a sample.
 CALIBRATION = {
     "ece": "ECE",
