@@ -26,20 +26,20 @@ def write_page(path: Path, records: Path) -> Path:
         path: of the HTML file.
         records: the folder that ``collect`` wrote.
     """
-    from lossatlas.analysis import figures, findings, statistics, style, tables
+    from lossatlas.analysis import figures, findings, scores, style, tables
     from lossatlas.analysis.records import load
 
     style.set_theme()
     loaded = load(records)
-    resampled = statistics.resample(loaded)
-    parts = [part for of_dataset in resampled.values() for part in of_dataset]
+    scored = scores.by_dataset(loaded)
+    parts = [part for of_dataset in scored.values() for part in of_dataset]
     blocks: list[Any] = [findings.answer(parts), _overview(loaded.runs)]
-    for of_dataset in resampled.values():
+    for of_dataset in scored.values():
         blocks += [tables.comparison(of_dataset, loaded.losses), figures.intervals(of_dataset)]
-    for resampling in parts:
-        part = resampling.part
-        blocks += [findings.heading(part), findings.part_findings(resampling)]
-        blocks += [tables.details(resampling), figures.training_curves(part)]
+    for each in parts:
+        part = each.part
+        blocks += [findings.heading(part), findings.part_findings(each)]
+        blocks += [tables.details(each), figures.training_curves(part)]
         blocks += [figures.class_bars(part), figures.predictions(part)]
     blocks += ["## What was run", findings.design(loaded)]
     blocks += ["## Limits", findings.limits(loaded, parts)]

@@ -242,8 +242,8 @@ def paired_differences(
         raise ValueError(f"expected the method studentised or student, got {method!r}")
     images = next(iter(tables.values())).shape[1]
     sums = _sums(tables, metric, foreground, _units(groups, images))
-    seeds, clusters = sums.top.shape[1:3]
-    whole = _moments(sums, np.ones((1, seeds)), np.ones((1, clusters)))
+    rows, clusters = sums.top.shape[1:3]
+    whole = _moments(sums, np.ones((1, rows)), np.ones((1, clusters)))
     for name, values in zip(tables, whole.per_seed[0], strict=True):
         if np.isnan(values).any():
             raise ValueError(
@@ -253,7 +253,7 @@ def paired_differences(
     estimates, variances, dfs = (values[0] for values in _contrasts(whole, weights))
     errors = np.sqrt(variances)
     stretch = np.ones((len(chosen), 2))
-    if method == "studentised" and min(seeds, clusters) >= MIN_STUDENTISED:
+    if method == "studentised" and min(rows, clusters) >= MIN_STUDENTISED:
         shifts, drawn = _resample(sums, weights, estimates, draws, np.random.default_rng(rng))
         tail = (1 - level) / 2
         student = stats.t.ppf(1 - tail, dfs)
