@@ -1,0 +1,19 @@
+import segmentation_models_pytorch as smp
+import torch
+from scene import scene
+
+from lossatlas import losses
+
+torch.manual_seed(0)
+images, masks = scene()
+model = smp.Unet("resnet18", encoder_weights=None, in_channels=1, classes=1)
+criterion = losses.DiceLoss(mode="binary")  # was: smp.losses.DiceLoss(mode="binary")
+optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
+
+history = []
+for _ in range(6):
+    loss = criterion(model(images), masks)  # one channel of logits, targets 0 and 1
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+    history.append(loss.item())

@@ -1,0 +1,81 @@
+"""The examples of the book's page of recipes run, and do what the page says."""
+
+from __future__ import annotations
+
+import math
+import re
+import runpy
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+HERE = Path(__file__).parent
+PAGE = HERE.parents[1] / "book" / "recipes.md"
+LOOPS = (
+    "plain_pytorch",
+    "smp_unet",
+    "monai_unet",
+    "lightning_fabric_loop",
+    "deep_supervision",
+    "mixed_precision",
+)
+
+
+@pytest.fixture(autouse=True)
+def _the_scene_is_beside_the_examples(monkeypatch):
+    monkeypatch.syspath_prepend(str(HERE))
+
+
+def run(name: str):
+    return runpy.run_path(str(HERE / f"{name}.py"))
+
+
+@pytest.mark.parametrize("name", LOOPS)
+def test_an_example_trains(name):
+    needed = {"smp_unet": "segmentation_models_pytorch", "monai_unet": "monai"}
+    if name in needed:
+        pytest.importorskip(needed[name])
+    history = run(name)["history"]
+    assert all(math.isfinite(value) for value in history)
+    assert history[-1] < 0.9 * history[0]
+
+
+def test_the_compiled_loss_equals_the_plain_one():
+    found = run("compiled")
+    assert torch.allclose(found["loss"], found["plain"], atol=1e-5)
+    assert found["model"].weight.grad.abs().sum() > 0
+
+
+def test_two_processes_take_the_step_that_one_takes_with_the_whole_batch(tmp_path):
+    def weights(world: int) -> dict[str, torch.Tensor]:
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = str(free.getsockname()[1])
+        out = tmp_path / f"{world}.pt"
+        workers = [
+            subprocess.Popen(
+                [sys.executable, str(HERE / "ddp.py"), str(rank), str(world), port, str(out)]
+            )
+            for rank in range(world)
+        ]
+        try:
+            assert [worker.wait(timeout=200) for worker in workers] == [0] * world
+        finally:
+            for worker in workers:
+                worker.kill()
+        return torch.load(out, weights_only=True)
+
+    one, two = weights(1), weights(2)
+    for name, value in one.items():
+        assert torch.allclose(two[name], value, atol=1e-6), name
+
+
+def test_the_page_shows_every_example_as_it_is_tested():
+    shown = set(
+        re.findall(r"literalinclude\} \.\./tests/examples/(\w+)\.py", PAGE.read_text("utf-8"))
+    )
+    assert shown == {path.stem for path in HERE.glob("*.py")} - {"test_examples", "conftest"}
