@@ -100,6 +100,11 @@ def _positive(q: Tensor) -> Tensor:
     return q.clamp_min(torch.finfo(q.dtype).tiny)
 
 
+def _focus(q: Tensor, gamma: float) -> Tensor:
+    """Return q^γ, whose derivatives stay finite at q = 0: from γ = 2 on the first two are as it is."""
+    return (q if gamma >= 2 else _positive(q)) ** gamma
+
+
 def positive_table(s: Sample) -> Tensor:
     """Class table that is 1 for positives (every class but 0) and 0 for negatives."""
     table = balance_table(1.0, s)
@@ -209,39 +214,38 @@ class AsymmetricLoss(PixelLoss):
         self.gamma_negative = _check.number("gamma_negative", gamma_negative, low=0)
         self.margin = _check.number("margin", margin, low=0, high=1)
 
+    def phi(self, u: Tensor, q: Tensor) -> Tensor:
+        """(1 - p)^γ₊ (-log p), the loss of yes."""
+        return _focus(q, self.gamma_positive) * u if self.gamma_positive else u
+
     def of(self, s: Sample) -> Tensor:
         """Mean (or sum, or map) over pixels of the losses of yes and of no."""
         table = class_table(self.weight, s)
         if s.softmax:
             # A soft label is a mixture of hard ones, each with the weight of its own class.
-            yes = s.truth() if table is None else table * s.truth()
-            no = yes.sum(1, keepdim=True) - yes
-            log_p = s.log_probs()
-            log_q = log_one_minus(log_p)
-        else:
-            t = s.truth()
-            yes, no = (t, 1 - t) if table is None else (table[1] * t, table[0] * (1 - t))
-            z = s.clean_logits()
-            log_p, log_q = F.logsigmoid(z), F.logsigmoid(-z)
-        # An infinite surprisal of what is not asked costs nothing: not 0 times inf.
-        asked = self.positive(possible(-log_p, yes))
-        denied = self.negative(possible(-log_q, no))
-        value = yes * asked + no * denied
-        if s.softmax:
-            value = value.sum(1)
+            weights = s.truth() if table is None else table * s.truth()
+            others = weights.sum(1, keepdim=True) - weights
+            value = s.pixels(self.phi, table) + (others * self.denied(s, others)).sum(1)
+            return self.reduced(value, s, table)
+        t, z = s.truth(), s.clean_logits()
+        yes, no = (t, 1 - t) if table is None else (table[1] * t, table[0] * (1 - t))
+        asked = self.phi(possible(-F.logsigmoid(z), yes), torch.sigmoid(-z))
+        value = yes * asked + no * self.denied(s, no)
         if s.valid is not None:
             value = torch.where(s.valid, value, 0.0)
         return self.reduced(value, s, table)
 
-    def positive(self, u: Tensor) -> Tensor:
-        """(1 - p)^γ₊ u for the surprisal u = -log p."""
-        return _positive(-torch.expm1(-u)) ** self.gamma_positive * u
-
-    def negative(self, u: Tensor) -> Tensor:
-        """x^γ₋ (-log(1 - x)) for the surprisal u = -log(1 - p)."""
-        x = (-torch.expm1(-u) - self.margin).clamp_min(0)
-        # Without a margin x is p, whose surprisal is known to more digits.
-        return _positive(x) ** self.gamma_negative * (-torch.log1p(-x) if self.margin else u)
+    def denied(self, s: Sample, no: Tensor) -> Tensor:
+        """x^γ₋ (-log(1 - x)), the loss of no, (N, C, P); `no` is what it will be multiplied by."""
+        x = (s.probs() - self.margin).clamp_min(0)
+        if self.margin:
+            u = -torch.log1p(-x)
+        else:
+            # 1 - p is known to more digits than p, and where it is 0 the loss is infinite. What is
+            # not asked costs nothing: not 0 times inf.
+            log_q = log_one_minus(s.log_probs()) if s.softmax else F.logsigmoid(-s.clean_logits())
+            u = possible(-log_q, no)
+        return _focus(x, self.gamma_negative) * u
 
 
 class UnifiedFocalLoss(RegionLoss):
