@@ -6,6 +6,7 @@ import json
 import re
 
 import numpy as np
+import pandas as pd
 import pytest
 from PIL import Image
 
@@ -119,6 +120,21 @@ def test_what_is_interrupted_goes_on_and_ends_with_records_and_a_page(
     assert page.count("data:image/png;base64,") >= 3
     for loss in ("ce", "dice"):
         assert f"<th>{loss}</th>" in page
+
+
+def test_a_plan_with_tuning_chooses_a_rate_for_each_loss_before_it_reports(
+    folder, tmp_path, tiny, monkeypatch
+):
+    monkeypatch.setattr(compare, "plan", lambda *_: compare.Plan(2, True, 4, 5.0))
+    monkeypatch.setattr(compare, "RATES", (0.003, 0.03))
+    monkeypatch.setattr(compare, "TUNING_SEEDS", (1000,))
+    said = []
+    request = compare.Request(str(folder), ["ce", "dice"], 60.0)
+    found = compare.compare(request, tmp_path, say=said.append)
+    assert not found.failed
+    runs = pd.read_parquet(found.records / "runs.parquet")
+    assert len(runs) == 4 and set(runs.lr) <= {0.003, 0.03}
+    assert sum("rate" in line and line.startswith(("ce:", "dice:")) for line in said) == 2
 
 
 def test_another_request_for_the_same_folder_is_refused(folder, tmp_path, tiny):

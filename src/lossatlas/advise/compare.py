@@ -115,7 +115,8 @@ def plan(budget_s: float, step_s: Mapping[str, float], overhead_s: float) -> Pla
     needed = runs * (len(step_s) * overhead_s + a_step * _LEAST_STEPS) / (1 - _RESERVE)
     raise ConfigError(
         f"budget: expected at least {minutes(math.ceil(needed / 60) * 60)} for {len(step_s)} losses on "
-        f"this machine, got {minutes(budget_s)} after reading and measuring; give more time, fewer losses or a smaller --side"
+        f"this machine, got {minutes(budget_s)} after reading and measuring; give more time, "
+        "fewer losses or a smaller --side"
     )
 
 
@@ -207,7 +208,8 @@ def study_file(request: Request, planned: Plan, params: Mapping[str, Any], batch
         "training": training(planned.steps, batch_size),
     }
     if planned.tuned:
-        content["tuning"] = {"lr": list(RATES), "seeds": list(TUNING_SEEDS)}
+        # the plan has no time for a wider grid: a winner at its edge is reported as such
+        content["tuning"] = {"lr": list(RATES), "seeds": list(TUNING_SEEDS), "widen": 0}
     header = f"# Written by `lossatlas compare`: {planned}.\n"
     return header + yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
 
