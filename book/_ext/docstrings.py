@@ -19,7 +19,7 @@ def _linked(found: re.Match[str]) -> str:
 
 
 def _prepare(app: Any, what: str, name: str, obj: Any, options: Any, lines: list[str]) -> None:
-    """Escape the star of (N, \\*S) and the bars of \\|x\\|, which begin no markup; link the classes."""
+    r"""Escape the star of (N, \*S) and the bars of \|x\|, which begin no markup; link the classes."""
     in_math, prepared = False, []
     for line in lines:
         in_math = line.startswith(".. math::") or (in_math and line[:1] in ("", " "))

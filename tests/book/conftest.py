@@ -183,7 +183,7 @@ def built_book() -> Path:
 
 @pytest.fixture(scope="session")
 def serve() -> Callable[[Path], Any]:
-    """``with serve(folder) as origin`` serves a folder on a free local port."""
+    """A function that serves a folder on a free local port, for a ``with`` statement."""
     return _serve
 
 

@@ -71,7 +71,7 @@ def test_an_error_in_the_thread_reaches_the_loop(digits):
 def test_an_augmented_feed_depends_on_its_seed_alone(digits):
     augment = Augment(scale=(0.5, 2), crop=(32, 48), colour=0.1)
     runs = [
-        [b for b in feed(digits, [[0, 1], [2, 3]], augment=augment, seed=s, ahead=a)]
+        list(feed(digits, [[0, 1], [2, 3]], augment=augment, seed=s, ahead=a))
         for s, a in ((1, 1), (1, 5), (2, 1))
     ]
     assert runs[0][0][0].shape == (2, 1, 32, 48) and runs[0][0][1].shape == (2, 32, 48)

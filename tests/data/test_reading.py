@@ -195,7 +195,7 @@ def load(root: Path, split: str = "train", **params):
 
 
 def loads(root: Path, **params) -> str:
-    """ "" if all three splits load, else the first refusal."""
+    """The first refusal, or "" if all three splits load."""
     try:
         for split in ("train", "val", "test"):
             load(root, split, cache=False, **params)

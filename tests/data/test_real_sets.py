@@ -64,7 +64,7 @@ def test_the_mirror_loads_small_with_images(mirror, name):
 
 @pytest.mark.parametrize("name", ["chase_db1", "crackforest", "kolektorsdd", "vnc_sstem", "camvid"])
 def test_no_image_and_no_group_of_related_images_is_in_two_splits(mirror, name):
-    loaded = {s: SOURCES[name] for s in ("train", "val", "test")}
+    loaded = dict.fromkeys(("train", "val", "test"), SOURCES[name])
     base = source(name).locate()
     ids, groups = {}, {}
     for split, loader in loaded.items():

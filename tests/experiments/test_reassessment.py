@@ -64,7 +64,7 @@ def trained(datasets, tmp_path_factory):
     train_run(CONFIG, datasets, runs_dir=folder, accelerator="cpu")
     for run in tuning_runs(STUDY):
         train_run(run[1], datasets, runs_dir=folder, accelerator="cpu")
-    for run in STUDY.reporting_runs({key: choice for key, choice in _selection(folder).items()}):
+    for run in STUDY.reporting_runs(dict(_selection(folder).items())):
         train_run(run[1], datasets, runs_dir=folder, accelerator="cpu")
     return folder
 

@@ -104,7 +104,7 @@ def test_counts_that_are_no_counts_are_refused(make: Any) -> None:
         torch.tensor([[1.0, float("nan")]]),
         torch.zeros(2, 2, 2),
     ):
-        with pytest.raises(ValueError):
+        with pytest.raises(ValueError, match="counts"):
             make(wrong)
 
 

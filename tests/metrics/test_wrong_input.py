@@ -106,7 +106,7 @@ def test_shapes_that_disagree_are_refused_with_both_shapes() -> None:
 def test_a_batch_that_is_refused_leaves_nothing_behind() -> None:
     good, bad = LABELS.clip(0, 2), np.full_like(LABELS, 7)
     search = metrics.OffsetSearch([4, 2, 2])
-    with pytest.raises(ValueError):
+    with pytest.raises(ValueError, match="expected class indices"):
         search.update(logits(np.concatenate([good, good])), np.concatenate([good, bad]))
     assert not list(search.kept())
 

@@ -356,9 +356,11 @@ def _train(study: Study, runs_dir: Path, say: Callable[[str], None]) -> list[str
             edge = ", at the edge of what was tried" if choice.at_edge else ""
             say(f"{combination[2]}: rate {choice.lr:g}{edge}")
     for job in jobs(study, "report"):
-        for outcome in train_job(study, job.name, runs_dir=runs_dir):
-            if outcome.status != "completed":
-                failed.append(f"{outcome.member}: {outcome.status} {outcome.reason}".strip())
+        failed += [
+            f"{outcome.member}: {outcome.status} {outcome.reason}".strip()
+            for outcome in train_job(study, job.name, runs_dir=runs_dir)
+            if outcome.status != "completed"
+        ]
     return failed
 
 

@@ -23,7 +23,7 @@ LIBRARIES = {
     "lossatlas compiled": ("o", "#56B4E9"),
     OURS: ("o", "#0072B2"),
 }
-_RAN = {name: "make bench" for name in ("losses.csv", "scaling.csv", "floor.csv", "losses.json")}
+_RAN = dict.fromkeys(("losses.csv", "scaling.csv", "floor.csv", "losses.json"), "make bench")
 
 _REGION = [
     "dice",

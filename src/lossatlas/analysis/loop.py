@@ -74,10 +74,10 @@ def _share(table: pd.DataFrame) -> str:
         "| all that was done | runs | training, s | all, s | share |",
         "| --- | ---: | ---: | ---: | ---: |",
     ]
-    for row in _rows(table):
-        lines.append(
-            f"| {row['what']} | {row['runs']} | {row['train_s']:,.0f} | {row['wall_s']:,.0f} | {row['share']:.1%} |"
-        )
+    lines += [
+        f"| {row['what']} | {row['runs']} | {row['train_s']:,.0f} | {row['wall_s']:,.0f} | {row['share']:.1%} |"
+        for row in _rows(table)
+    ]
     reached = int((table.share >= SHARE).sum())
     said = "all" if reached == len(table) else f"{reached} of the {len(table)}"
     lines += [

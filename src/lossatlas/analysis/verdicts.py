@@ -560,7 +560,7 @@ _CANNOT = {
 
 def number_of(counts: np.ndarray) -> str:
     """``3`` where all agree, ``2 and 3`` where the seeds do not."""
-    return " and ".join(str(value) for value in sorted(set(int(c) for c in counts)))
+    return " and ".join(str(value) for value in sorted({int(c) for c in counts}))
 
 
 def _imbalanced(study: Imbalance) -> list[Fraction]:

@@ -35,7 +35,7 @@ def shift(images: Tensor, target: Tensor, generator: torch.Generator) -> tuple[T
 
 
 def build_augmentation(params: Mapping[str, Any], ignore_index: int | None) -> Augmentation | None:
-    """The augmentation of a configuration: ``{"shift": True}``, ``{"horizontal_flip": True, "scale": [0.8, 1.25]}`` …
+    """The augmentation of a configuration: ``{"shift": True}``, ``{"horizontal_flip": True, "scale": [0.8, 1.25]}``.
 
     Args:
         params: by the names of ``NAMES``; nothing that is not named is done.

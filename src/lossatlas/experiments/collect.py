@@ -570,7 +570,7 @@ def _of_two(counts: pd.DataFrame) -> pd.DataFrame:
 
 def _small(table: pd.DataFrame) -> pd.DataFrame:
     """Counts and curves need no more than 32 bits."""
-    kinds = {name: np.float32 for name in _FLOAT32} | {name: np.int32 for name in _INT32}
+    kinds = dict.fromkeys(_FLOAT32, np.float32) | dict.fromkeys(_INT32, np.int32)
     return table.astype({name: kinds[name] for name in table.columns if name in kinds})
 
 

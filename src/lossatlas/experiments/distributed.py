@@ -1,4 +1,4 @@
-"""One large training on several devices: every process takes its images of the batch, the result is one process's.
+r"""One large training on several devices: every process takes its images of the batch, the result is one process's.
 
 What makes it one training and not an average of several:
 
@@ -11,7 +11,7 @@ What makes it one training and not an average of several:
 
 ::
 
-    python -m torch.distributed.run --standalone --nproc-per-node 2 \\
+    python -m torch.distributed.run --standalone --nproc-per-node 2 \
         -m lossatlas.experiments.distributed runs cpu '[{"loss": "dice", "steps": 20}]'
 
 is what :func:`train_cell` types for ``devices=2``; with ``--nnodes`` it goes over several machines.

@@ -498,12 +498,11 @@ def summary(
 def per_class(
     evaluation: Evaluation, classes: tuple[str, ...], rule: str = "argmax"
 ) -> list[dict[str, Any]]:
-    """One row a class: IoU, Dice, precision, recall and volume ratio over the pooled split by one decision rule,
-    and what the class's channel says where.
+    """One row a class: metrics over the pooled split by one decision rule, and the mean logits of its channel.
 
-    ``logit_own``, ``logit_other`` and ``logit_background`` are the mean logits of the class's channel on its own
-    pixels, on those of the other foreground classes, and on the background (NaN where there is none); no rule
-    changes them.
+    The metrics are IoU, Dice, precision, recall and volume ratio. ``logit_own``, ``logit_other`` and
+    ``logit_background`` are the mean logits of the class's channel on its own pixels, on those of the other
+    foreground classes, and on the background (NaN where there is none); no rule changes them.
     """
     found = evaluation.by_rule[rule]
     confusion = found.confusion

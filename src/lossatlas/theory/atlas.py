@@ -57,7 +57,7 @@ def parts(name: str) -> tuple[sp.Expr, sp.Expr]:
         if symbol.name in form.parameters
     }
     if name == "weighted_ce":  # inverse frequency: w = (1−π)/π
-        values = {symbol: (1 - pi) / pi for symbol in values}
+        values = dict.fromkeys(values, (1 - pi) / pi)
     expanded = expanded.subs(values)
     foreground = n * pi * sp.Abs(expanded.subs(t, 1).subs(at, simultaneous=True))
     background = n * (1 - pi) * sp.Abs(expanded.subs(t, 0).subs(at, simultaneous=True))
@@ -199,7 +199,7 @@ def profile(name: str, target: float, probs: Array, extent: int = 400) -> pd.Dat
         "H": 50.0,
         **form.parameters,
     }
-    loss = form.loss.subs({symbol: value for symbol, value in _true(target).items()})
+    loss = form.loss.subs(dict(_true(target).items()))
     by_p = sp.diff(loss, p)
     free = sorted((loss.free_symbols | by_p.free_symbols) - {p}, key=str)
     values = [rest.get(symbol.name, target) for symbol in free]

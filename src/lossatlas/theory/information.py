@@ -97,7 +97,7 @@ def soft_label_floor(labels: tuple[float, ...] = (0.0, 0.1, 0.3, 0.5)) -> pd.Dat
 
 @settles(14)
 def log_is_convex() -> Verdict:
-    """ "log is convex, so KL ≥ 0": the conclusion holds, the premise does not."""
+    """Of "log is convex, so KL ≥ 0" the conclusion holds and the premise does not."""
     log, minus_log = curvature_of_log()
     identity()
     return decide(

@@ -465,7 +465,7 @@ def filters(verdicts: dict[str, Verdict]) -> str:
     made = sorted({loss for claim in claims for loss in claim.losses})
     parts = [
         choice("verdict", "Verdict", [label for label in _LABELS if label in found]),
-        choice("source", "Source", [s for s in ("es", "zh1", "fr", "zh2", "book")]),
+        choice("source", "Source", ["es", "zh1", "fr", "zh2", "book"]),
         choice("loss", "Loss", made),
     ]
     return (

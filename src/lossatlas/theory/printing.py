@@ -78,8 +78,10 @@ def markdown_table(*frames: pd.DataFrame) -> str:
         "| " + " | ".join(_cell(column) for column in frame.columns) + " |",
         "|" + "|".join("---:" if right else ":---" for right in numbers) + "|",
     ]
-    for row in frame.itertuples(index=False):
-        lines.append("| " + " | ".join(_cell(value) for value in row) + " |")
+    lines += [
+        "| " + " | ".join(_cell(value) for value in row) + " |"
+        for row in frame.itertuples(index=False)
+    ]
     return "\n".join(lines)
 
 

@@ -40,7 +40,7 @@ def posterior(fraction: float, sharpness: float = 0.3, points: int = 20_000) -> 
 
 
 def dice_by_threshold(truth: Array) -> Array:
-    """Expected Dice (large images) when the k likeliest pixels are called foreground, k = 1, 2, …"""
+    """Expected Dice (large images) when the k likeliest pixels are called foreground, for each k."""
     chosen = np.arange(1, truth.size + 1)
     return 2 * np.cumsum(truth) / (chosen + truth.sum())
 
