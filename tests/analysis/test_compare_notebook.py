@@ -216,3 +216,28 @@ def test_a_page_ends_with_the_command_that_makes_it(finished):
         in finished.cells[-1].source
     )
     assert "-p study quick" in finished.cells[-1].source
+
+
+def test_a_picture_is_kept_with_a_palette_and_looks_the_same(tmp_path):
+    import base64
+    import io
+
+    import numpy as np
+    from PIL import Image
+
+    shades = np.linspace(0, 255, 300).astype(np.uint8)
+    pixels = np.stack(np.broadcast_arrays(shades[:, None], shades[None], np.uint8(90)), -1)
+    saved = io.BytesIO()
+    Image.fromarray(pixels).save(saved, "PNG", compress_level=0)
+    data = {"image/png": base64.b64encode(saved.getvalue()).decode()}
+    code = nbformat.v4.new_code_cell(
+        "plot()", outputs=[nbformat.v4.new_output("display_data", data=data)]
+    )
+    path = tmp_path / "n.ipynb"
+    nbformat.write(notebook_of(nbformat.v4.new_markdown_cell("# T"), code), path)
+    page.finish(path)
+    shown = nbformat.read(path, as_version=4).cells[1].outputs[0].data["image/png"]
+    raw = base64.b64decode(shown)
+    after = np.asarray(Image.open(io.BytesIO(raw)).convert("RGB")).astype(int)
+    assert len(raw) < 0.5 * len(saved.getvalue())
+    assert np.abs(after - pixels).mean() < 8

@@ -8,6 +8,8 @@ with the output that it makes: a fold without an output would be an empty bar.
 
 from __future__ import annotations
 
+import base64
+import io
 import re
 import shlex
 from collections.abc import Mapping, Sequence
@@ -16,6 +18,7 @@ from typing import Any
 
 import nbformat
 from nbformat import NotebookNode
+from PIL import Image
 
 _HEADING = re.compile(r"#{1,6} \S")
 #: Key of an output's metadata that holds the page's title.
@@ -45,6 +48,7 @@ def finish(path: str | Path) -> None:
       follow in a cell of their own.
     - The cell that papermill injects is folded, as the cells tagged "hide-input" are.
     - Folded code that shows no output joins the next cell that does; behind the last one it is left out.
+    - Pictures are kept with a palette of 256 colours, in about a third of the bytes.
     - A last section gives the command that makes the page, with its parameters.
 
     A page that is finished already stays as it is. Raises ValueError for a notebook without a
@@ -64,6 +68,10 @@ def finish(path: str | Path) -> None:
             cell.metadata["tags"] = sorted({*cell.metadata["tags"], "hide-input"})
         cells += _split(cell)
     notebook.cells = _merged(cells) + _command(notebook)
+    for cell in notebook.cells:
+        for shown in cell.get("outputs", []):
+            if "image/png" in shown.get("data", {}):
+                shown.data["image/png"] = _with_palette(shown.data["image/png"])
     nbformat.validate(notebook)
     nbformat.write(notebook, path)
 
@@ -135,6 +143,18 @@ def _command(notebook: NotebookNode) -> list[NotebookNode]:
         f"`papermill --help-notebook {source}` lists every parameter."
     )
     return [nbformat.v4.new_markdown_cell(text, id=_COMMAND_ID)]
+
+
+def _with_palette(png: str) -> str:
+    """A picture (PNG in base64) with a palette; as it is where it has one, is transparent, or would not be smaller."""
+    raw = base64.b64decode(png)
+    picture = Image.open(io.BytesIO(raw))
+    if picture.mode == "P" or picture.convert("RGBA").getchannel("A").getextrema() != (255, 255):
+        return png
+    smaller = io.BytesIO()
+    picture.convert("RGB").quantize(256).save(smaller, "PNG", optimize=True)
+    kept = min(raw, smaller.getvalue(), key=len)
+    return base64.b64encode(kept).decode()
 
 
 def _is_heading(output: NotebookNode) -> bool:
