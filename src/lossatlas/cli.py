@@ -334,15 +334,15 @@ def _evaluate(given: argparse.Namespace) -> None:
 
 
 def _verdicts(given: argparse.Namespace) -> None:
-    from lossatlas.analysis import verdicts
     from lossatlas.analysis.records import RecordsError
+    from lossatlas.claims import judge
     from lossatlas.pipeline import StageError
 
     try:
-        path = verdicts.write(Path(given.results_dir) / given.study)
+        path = judge.write(Path(given.results_dir) / given.study)
     except RecordsError as error:
         raise StageError(str(error)) from None
-    print(verdicts.describe(path))
+    print(judge.describe(path))
     print(path)
 
 

@@ -43,15 +43,7 @@ PROFILE = Path("workflow/profiles/local")
 #: The studies that ``make book`` trains, and whose pages the table of contents always has.
 BOOK_STUDIES = ("quick", "quick_camvid")
 #: The studies whose records are committed: their pages are made from those, and nothing is trained.
-PUBLISHED_STUDIES = (
-    "begin",
-    "imbalance",
-    "imbalance_steady",
-    "imbalance_long",
-    "imbalance_wide",
-    "imbalance_pilot",
-    "optimizers",
-)
+PUBLISHED_STUDIES = ("begin",)
 #: What has changed where a run's network need only be judged anew.
 JUDGED = ["evaluation"]
 #: Runs of the quick study whose training notebook, executed on them, is a page of the book.
@@ -464,7 +456,6 @@ def page_name(study: Study) -> str:
 def make_study_page(study: Study, *, results_dir: str = "results") -> Path:
     """Execute the report on a study's records; the page appears in ``book/generated``."""
     from lossatlas.analysis.page import finish
-    from lossatlas.analysis.records import followers
 
     name = page_name(study)
     records = Path(results_dir) / study.study
@@ -474,38 +465,18 @@ def make_study_page(study: Study, *, results_dir: str = "results") -> Path:
         GENERATED / f"{name}.ipynb",
         {"study": study.study, "records": str(records)},
         newer_than=[
-            *(folder / "study.json" for folder in (records, *followers(records))),
+            records / "study.json",
             *_sources("analysis"),
         ],
         finish=finish,
     )
 
 
-def make_withdrawn_page(study: Study) -> Path:
-    """A page in place of a withdrawn study's: what was asked, why it is withdrawn, and how to see the old page."""
-    from lossatlas.analysis.withdrawn import text
-
-    page = GENERATED / f"{page_name(study)}.md"
-    _forget(page.with_suffix(".ipynb"))
-    notebook, name = (REPORTS / f"{study.report}.ipynb").as_posix(), study.study
-    _write_if_changed(
-        page,
-        f"# Withdrawn: {study.title or name}\n\n**Question:** {study.question}\n\n"
-        f"**Answer:** none. {text(name)}\n\n{{doc}}`The retraction </retractions>` says how the error was found. "
-        "The records stay in the repository, and this command shows what was published:\n\n"
-        f"```bash\npapermill {notebook} out.ipynb -k python3 -p study {name} -p records results/{name}\n```\n",
-    )
-    return page
-
-
 def make_published_pages(jobs: int | None = None) -> list[Path]:
     """The pages of the studies whose records are committed, ``jobs`` at a time; nothing is trained."""
-    from lossatlas.analysis.withdrawn import is_withdrawn
 
     def make(name: str) -> Path:
         study = load_study(name)
-        if is_withdrawn(name):
-            return make_withdrawn_page(study)
         if (Path("results") / name / "study.json").is_file():
             return make_study_page(study)
         return make_missing_page(

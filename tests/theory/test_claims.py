@@ -146,25 +146,32 @@ def test_another_study_adds_to_a_claim_and_leaves_its_verdict(tmp_path: Path) ->
 
 def test_what_a_withdrawn_study_said_settles_nothing(tmp_path: Path) -> None:
     claims = {claim.id: claim for claim in ledger.load()[1]}
-    (tmp_path / "imbalance").mkdir()
+    (tmp_path / "withdrawn/imbalance").mkdir(parents=True)
     record = {"verdict": "false", "because": "Δ.", "condition": ""}
     content = {"schema": 1, "verdicts": {"7": record, "5": record, "27": record}}
-    (tmp_path / "imbalance/verdicts.json").write_text(json.dumps(content), encoding="utf-8")
+    old = tmp_path / "withdrawn/imbalance/verdicts.json"
+    old.write_text(json.dumps(content), encoding="utf-8")
     withdrawn = {
         "schema": 1,
         "date": "2026-11-27",
         "why": "…",
         "studies": {"imbalance": ["7", "5"]},
     }
-    (tmp_path / "withdrawn.json").write_text(json.dumps(withdrawn), encoding="utf-8")
+    file = tmp_path / "withdrawn/withdrawn.json"
+    file.write_text(json.dumps(withdrawn), encoding="utf-8")
     verdict = ledger.verdict_of(claims["7"], tmp_path)
     assert verdict.verdict == "withdrawn" and "2026-11-27" in verdict.because
-    assert ledger.verdict_of(claims["27"], tmp_path).verdict == "false"  # it is not named
+    assert ledger.verdict_of(claims["27"], tmp_path).verdict == "awaiting"  # it is not named
     (line,) = ledger.further(claims["5"], tmp_path)
     assert "is withdrawn since 2026-11-27" in line and "Δ" not in line
     entry = ledger.entry(claims["7"], verdict)
     assert "verdict-withdrawn" in entry and "The study that settles it" not in entry
     assert "/retractions" in entry
+    # the study has been run since, and its records say something of the claim
+    (tmp_path / "imbalance").mkdir()
+    (tmp_path / "imbalance/verdicts.json").write_text(json.dumps(content), encoding="utf-8")
+    assert ledger.verdict_of(claims["7"], tmp_path).verdict == "false"
+    assert ledger.further(claims["5"], tmp_path) == ["The study `imbalance` says: **false**. Δ."]
 
 
 def test_every_verdict_of_the_retracted_studies_is_withdrawn() -> None:

@@ -99,29 +99,15 @@ def test_a_study_of_one_s_own_gets_a_page_in_the_contents(tmp_path, monkeypatch)
     again = pipeline.make_contents(quick).read_text()
     assert "compare_mine" not in again and again.count("generated/compare_quick\n") == 1
     assert pipeline.page_name(mine.model_copy(update={"report": "imbalance"})) == "imbalance_mine"
-    # a page that is a section of another is not listed twice
-    long = pipeline.make_contents(load_study("imbalance_long")).read_text()
-    assert long.count("generated/imbalance_long\n") == 1
+    # a published study has its place already
+    begin = pipeline.make_contents(load_study("begin")).read_text()
+    assert begin.count("generated/begin\n") == 1
 
 
 def test_the_contents_have_the_page_of_every_published_study():
     contents = (ROOT / "book/_toc.yml").read_text()
     for name in pipeline.PUBLISHED_STUDIES:
         assert f"generated/{pipeline.page_name(load_study(name))}\n" in contents
-
-
-def test_a_page_is_made_anew_when_a_study_that_follows_it_has_new_records(tmp_path, monkeypatch):
-    asked = []
-    monkeypatch.setattr(pipeline, "_execute", lambda *_, newer_than, **__: asked.extend(newer_than))
-    followed = {"tiny": None, "again": "tiny", "other": "elsewhere"}
-    for name, follows in followed.items():
-        (tmp_path / "results" / name).mkdir(parents=True)
-        file = tmp_path / "results" / name / "study.json"
-        file.write_text(json.dumps({"study": name, "follows": follows}))
-    study = load_study(str(checkout(tmp_path)))
-    pipeline.make_study_page(study, results_dir=str(tmp_path / "results"))
-    records = {path.parent.name for path in asked if path.name == "study.json"}
-    assert records == {"tiny", "again"}
 
 
 def test_a_page_that_cannot_be_made_names_the_command_that_makes_it(tmp_path, monkeypatch):
@@ -132,14 +118,3 @@ def test_a_page_that_cannot_be_made_names_the_command_that_makes_it(tmp_path, mo
     os.utime(page, ns=(written, written))
     pipeline.make_missing_page("compare_quick_camvid", "Not here.", "make data book")
     assert page.stat().st_mtime_ns == written, "an unchanged page is not written again"
-
-
-def test_a_withdrawn_study_has_a_page_that_gives_no_number(tmp_path, monkeypatch):
-    monkeypatch.setattr(pipeline, "GENERATED", tmp_path)
-    (tmp_path / "imbalance.ipynb").write_text("{}")
-    monkeypatch.chdir(ROOT)
-    page = pipeline.make_withdrawn_page(load_study("imbalance"))
-    text = page.read_text()
-    assert not (tmp_path / "imbalance.ipynb").exists()
-    assert "**Answer:** none." in text and "-p records results/imbalance" in text
-    assert "0." not in text.replace("0.1 %", "")

@@ -232,20 +232,6 @@ def load(folder: str | Path, study: str | None = None) -> Records:
     return Records(folder, description, parts=parts, tuning=tuning, **tables)
 
 
-def followers(folder: str | Path) -> list[Path]:
-    """Folders, beside that of a study's records, of the studies that ask its question again; by name.
-
-    They say so themselves (``follows`` in their ``study.json``), and are shown by the same report.
-    """
-    own = json.loads((Path(folder) / "study.json").read_text(encoding="utf-8"))
-    found = []
-    for path in sorted(Path(folder).parent.glob("*/study.json")):
-        other = json.loads(path.read_text(encoding="utf-8"))
-        if other.get("follows") == own["study"] and other.get("report") == own.get("report"):
-            found.append(path.parent)
-    return found
-
-
 def _read_study(folder: Path, study: str | None) -> dict[str, Any]:
     path = folder / "study.json"
     if not path.is_file():

@@ -62,12 +62,16 @@ class Scores:
         values = self.per_seed(loss, metric)
         if len(values) < MIN_SEEDS or np.isnan(values).any():
             return Interval(self.mean(loss, metric), np.nan, np.nan, len(values))
+        found = self.own(loss, metric)
+        # every metric lies in [0, 1]
+        return Interval(found.estimate, max(found.low, 0.0), min(found.high, 1.0), len(values))
+
+    def own(self, loss: str, metric: str = "foreground_dice") -> Difference:
+        """The mean of a loss as its difference from a prediction of nothing, whose every metric is 0."""
         counts = self.part.counts[loss]
         truth = counts[..., 0] + counts[..., 2]
         nothing = np.stack([0 * truth, 0 * truth, truth], axis=-1)
-        found = self._paired({loss: counts, "nothing": nothing}, metric)
-        # every metric lies in [0, 1]
-        return Interval(found.estimate, max(found.low, 0.0), min(found.high, 1.0), len(values))
+        return self._paired({loss: counts, "nothing": nothing}, metric)
 
     def _difference(
         self, loss: str, other: str, metric: str = "foreground_dice"

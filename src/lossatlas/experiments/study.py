@@ -118,16 +118,36 @@ class Tuning(_Strict):
         return values
 
 
+class Check(_Strict):
+    """How the records decide a prediction: a quantity, a condition, and the places where it must be met.
+
+    Attributes:
+        quantity: of ``lossatlas.claims.QUANTITIES``, such as ``dice`` or ``share that began``.
+        losses: labels; of two losses the first less the second, paired by seed.
+        rule: the decision rule: the threshold ½, that of validation, or theory's.
+        where: by factor its level, a list of levels, or a condition such as ``"< 0.02"``; absent: every place.
+        is: ``"> 0"``, ``"< 0.1"``, or ``"within 0.01"`` for equality.
+    """
+
+    quantity: str = Field(min_length=1)
+    losses: list[str] = Field(min_length=1)
+    rule: Literal["half", "tuned", "theory"] = "half"
+    where: dict[str, Any] = Field(default_factory=dict)
+    condition: str = Field(alias="is", pattern=r"^(>|<|within)\s*[-+]?[0-9.]+([eE][-+]?[0-9]+)?$")
+
+
 class Prediction(_Strict):
     """What is expected of a study, written down before it runs.
 
     Attributes:
         claim: the entry of the claims ledger that it speaks of: its number, or H1 to H5 for a headline finding.
         text: the prediction, in a sentence that the records can contradict.
+        holds: the checks that decide it; it holds where all of them do.
     """
 
     claim: str = Field(pattern=r"^H?[1-9][0-9]*$")
     text: str = Field(min_length=1)
+    holds: list[Check] = Field(default_factory=list)
 
     @field_validator("claim", mode="before", json_schema_input_type=int | str)
     @classmethod
@@ -207,6 +227,18 @@ class Study(_Strict):
                     where = f"of {seen[name]} alone" if name in seen else f"for {without[0]!r} too"
                     raise ValueError(f"{what}: factor {name!r} {where}")
                 seen[name] = what
+        return self
+
+    @model_validator(mode="after")
+    def _checks_name_losses(self) -> Study:
+        known = labels(self.losses)
+        for prediction in self.predictions:
+            for check in prediction.holds:
+                unknown = [loss for loss in check.losses if loss not in known]
+                if unknown:
+                    raise ValueError(
+                        f"predictions: labels of losses in a check ({', '.join(known)}; unknown: {unknown[0]!r})"
+                    )
         return self
 
     @model_validator(mode="after")

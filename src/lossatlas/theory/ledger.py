@@ -211,35 +211,35 @@ def _import_chapters() -> None:
 
 
 def _from_records(claim: Claim, results_dir: Path) -> Verdict:
-    told = _withdrawal(claim, claim.study, results_dir)
-    if told:
-        return Verdict("withdrawn", told)
-    awaiting = Verdict("awaiting", f"Awaiting the study `{claim.study}`.")
     found = _recorded(results_dir / claim.study).get(claim.id)
     if found is None:
-        return awaiting
+        told = _withdrawals(claim, results_dir).get(claim.study)
+        if told:
+            return Verdict("withdrawn", told)
+        return Verdict("awaiting", f"Awaiting the study `{claim.study}`.")
     return Verdict(
         found["verdict"], found["because"], found.get("condition", ""), found.get("said", "")
     )
 
 
-def _withdrawal(claim: Claim, study: str, results_dir: Path) -> str:
-    """Why what a study said of a claim is withdrawn; empty where it stands, or where it said nothing.
+def _withdrawals(claim: Claim, results_dir: Path) -> dict[str, str]:
+    """By withdrawn study that had said something of a claim, why that does not stand.
 
-    ``results/withdrawn.json`` names the studies, and for each the claims that it had settled or added to.
+    ``results/withdrawn/withdrawn.json`` names the studies, and for each the claims that it had settled or added to.
+    A study of the same name that has been run since, with its own verdicts, stands.
     """
-    path = results_dir / "withdrawn.json"
+    path = results_dir / "withdrawn" / "withdrawn.json"
     if not path.is_file():
-        return ""
+        return {}
     found = json.loads(path.read_text(encoding="utf-8"))
     if found.get("schema") != 1:
         raise LedgerError(f"{path}: schema {found.get('schema')!r}, expected 1")
-    if claim.id not in found["studies"].get(study, []):
-        return ""
-    return (
-        f"What the study `{study}` said is withdrawn since {found['date']} "
+    return {
+        study: f"What the study `{study}` said is withdrawn since {found['date']} "
         "({doc}`how the error was found </retractions>`). It awaits a rerun."
-    )
+        for study, claims in found["studies"].items()
+        if claim.id in claims and claim.id not in _recorded(results_dir / study)
+    }
 
 
 def _recorded(folder: Path) -> dict[str, dict[str, str]]:
@@ -259,14 +259,11 @@ def further(claim: Claim, results_dir: str | Path = "results") -> list[str]:
 
     It changes no verdict: the study that settles a claim was named before it ran.
     """
-    lines = []
+    told = _withdrawals(claim, Path(results_dir))
+    lines = [text for study, text in told.items() if study != claim.study]
     for path in sorted(Path(results_dir).glob("*/verdicts.json")):
         found = _recorded(path.parent).get(claim.id)
         if found is not None and path.parent.name != claim.study:
-            told = _withdrawal(claim, path.parent.name, Path(results_dir))
-            if told:
-                lines.append(told)
-                continue
             text = f"{found['because']} {found.get('condition', '')}".strip()
             verdict = "open" if found["verdict"] == "awaiting" else found["verdict"]
             verdict = found.get("said") or verdict

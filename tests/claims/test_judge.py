@@ -1,0 +1,162 @@
+"""Predictions are data: one judge decides them all, and says where."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "analysis"))
+from conftest import write_records
+
+from lossatlas.analysis import records as reader
+from lossatlas.analysis.records import RecordsError
+from lossatlas.claims import judge, quantities
+from lossatlas.claims.quantities import Share, entries
+
+#: Objects found: dice 0.8, ce 0.5, lovasz_softmax 0.9; dice minus ce is far above 0.
+AHEAD = {"quantity": "dice", "losses": ["dice", "ce"], "is": "> 0"}
+
+
+def predict(folder, *predictions):
+    path = folder / "study.json"
+    study = json.loads(path.read_text()) | {"predictions": list(predictions)}
+    path.write_text(json.dumps(study))
+    return reader.load(folder)
+
+
+def with_columns(folder, **columns):
+    path = folder / "runs.parquet"
+    runs = pd.read_parquet(path)
+    for name, value in columns.items():
+        runs[name] = value(runs)
+    runs.to_parquet(path, index=False)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Records of two models, which stand for two places: 1 % and 30 % of foreground."""
+    made = write_records(tmp_path / "tiny", seeds=(0, 1, 2, 3), losses=("ce", "dice", "focal"))
+    with_columns(
+        made,
+        foreground=lambda runs: runs.model.map({"unet": 0.01, "segnet": 0.3}),
+        began=lambda runs: ~((runs.loss == "ce") & (runs.seed < 2)),
+        auprc=lambda runs: np.where(runs.loss == "dice", 0.8, 0.5) + 0.01 * runs.seed,
+    )
+    return made
+
+
+def test_a_prediction_holds_fails_or_is_open_with_its_places(folder):
+    found = judge.judge(
+        predict(
+            folder,
+            {"claim": "7", "text": "Dice is ahead.", "holds": [AHEAD]},
+            {"claim": "7", "text": "Dice is behind.", "holds": [AHEAD | {"is": "< 0"}]},
+            {
+                "claim": "8",
+                "text": "By less than a point.",
+                "holds": [AHEAD | {"is": "within 0.01"}],
+            },
+            {"claim": "9", "text": "No one says how this is checked."},
+        )
+    )
+    assert [each.outcome for each in found] == ["holds", "fails", "fails", "open"]
+    (checks,) = found[0].checks.values()
+    assert [check.place for check in checks] == ["1 %", "30 %"]
+    assert all("n = 4 seeds" in check.found for check in checks)
+    assert list(found[0].checks) == ["dice − ce: dice at ½ > 0"]
+
+
+def test_a_place_is_named_by_its_level_a_list_or_a_condition(folder):
+    records = predict(folder)
+    for where, places in (
+        ({"foreground": 0.01}, ["1 %"]),
+        ({"foreground": [0.01, 0.3]}, ["1 %", "30 %"]),
+        ({"foreground": "< 0.02"}, ["1 %"]),
+        ({"model": "segnet"}, ["30 %"]),
+    ):
+        assert [e.place for e in entries(records, "dice", ["dice", "ce"], where=where)] == places
+
+
+def test_what_differs_by_place_says_where(folder):
+    """Dice is ahead at 30 %; at 1 % its runs and those of cross-entropy are swapped."""
+    for name in ("runs", "per_image", "per_class", "curves"):
+        path = folder / f"{name}.parquet"
+        table = pd.read_parquet(path)
+        swapped = table.loss.map({"ce": "dice", "dice": "ce"}).fillna(table.loss)
+        table["loss"] = swapped.where(table.model == "unet", table.loss)
+        table.sort_values(["model", "loss", "seed"], kind="stable").to_parquet(path, index=False)
+    (found,) = judge.judge(predict(folder, {"claim": "7", "text": "Ahead.", "holds": [AHEAD]}))
+    assert (found.outcome, found.where) == ("fails", "holds at 30 %, fails at 1 %")
+    entry = judge.claims([found])["7"]
+    assert entry["verdict"] == "conditional"
+    assert entry["said"] == "“Ahead.” true at 30 %, false at 1 %"
+
+
+def test_a_share_of_runs_has_its_exact_tails(folder):
+    records = predict(folder)
+    (entry, _) = entries(records, "share that began", ["ce", "dice"])
+    assert entry.value == Share(6, 8)
+    assert entry.value.text() == "6 of 8"
+    # P(X ≥ 6 | 8, ½) = 37/256, P(X ≤ 6 | 8, ½) = 247/256
+    assert entry.value.p_above(0.5) == pytest.approx(37 / 256)
+    assert entry.value.p_below(0.5) == pytest.approx(247 / 256)
+
+
+def test_a_quantity_of_runs_is_paired_by_seed_with_student_s_interval(folder):
+    (entry, _) = entries(predict(folder), "area under precision-recall", ["dice", "ce"])
+    assert entry.value.estimate == pytest.approx(0.3)
+    assert entry.value.seeds == 4 and entry.value.standard_error == pytest.approx(0, abs=1e-12)
+
+
+def test_missing_runs_leave_a_prediction_open(folder):
+    for name in ("runs", "per_image", "per_class", "curves"):
+        path = folder / f"{name}.parquet"
+        table = pd.read_parquet(path)
+        gone = (table.model == "unet") & (table.loss == "ce") & (table.seed == 0)
+        table[~gone].to_parquet(path, index=False)
+    (found,) = judge.judge(predict(folder, {"claim": "7", "text": "Ahead.", "holds": [AHEAD]}))
+    assert found.where == "holds at 30 %, open elsewhere"
+    (checks,) = found.checks.values()
+    assert checks[0].found == "1 of the 8 runs that it needs are missing"
+
+
+def test_two_seeds_decide_nothing(tmp_path):
+    made = write_records(tmp_path / "tiny", seeds=(0, 1), losses=("ce", "dice"))
+    (found,) = judge.judge(predict(made, {"claim": "7", "text": "Ahead.", "holds": [AHEAD]}))
+    assert found.outcome == "open"
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"quantity": "beauty"}, "unknown quantity 'beauty', expected one of dice"),
+        ({"losses": ["dice", "hinge"]}, "unknown loss 'hinge'"),
+        ({"where": {"colour": 1}}, "unknown factor 'colour'"),
+        ({"where": {"foreground": 0.5}}, "expected a place with"),
+        ({"is": "about 0"}, "expected '> 0', '< 0.1' or 'within 0.01', got 'about 0'"),
+    ],
+)
+def test_a_check_that_cannot_be_made_says_what_was_expected(folder, change, words):
+    records = predict(folder, {"claim": "7", "text": "Ahead.", "holds": [AHEAD | change]})
+    with pytest.raises(ValueError, match=words):
+        judge.judge(records)
+
+
+def test_the_verdicts_are_written_for_the_ledger(folder):
+    predict(folder, {"claim": "7", "text": "Ahead.", "holds": [AHEAD]})
+    path = judge.write(folder)
+    content = json.loads(path.read_text())
+    assert content["verdicts"]["7"]["verdict"] == "true"
+    assert judge.describe(path) == "  7  true"
+    predict(folder, {"claim": "7", "text": "Ahead."})
+    with pytest.raises(RecordsError, match="expected a prediction with a check"):
+        judge.write(folder)
+
+
+def test_every_quantity_is_named_once():
+    assert len(set(quantities.QUANTITIES)) == len(quantities.QUANTITIES)
