@@ -327,7 +327,7 @@ def turns(config: RunConfig, accelerator: str, every: int) -> Callable[[bool], f
                 loss, found = gradient(images, target, measure)
                 if measuring:
                     norm = torch.nn.utils.get_total_norm([p.grad for p in network.parameters()])
-                    values = [loss, norm, *([] if found is None else [found])]
+                    values = [loss, norm, *([] if found is None else found)]
                     value, *_ = torch.stack(values).tolist()
                     curves.append({"step": step, "loss_value": value, "grad_norm": value})
                     heartbeat.beat(step, value)

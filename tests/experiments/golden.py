@@ -11,8 +11,8 @@ import hashlib
 import json
 import sys
 import tempfile
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +38,8 @@ TOLERANCE = 1e-3
 STEPS = 5
 #: Images of each split: of the training split so many with foreground, then so many others.
 WITH_FOREGROUND, OTHERS = 8, 4
+#: Images of a split that are made to choose them from.
+IMAGES = 400
 
 
 @dataclass(frozen=True)
@@ -68,9 +70,8 @@ def machine() -> str:
 
 
 def studies() -> list[str]:
-    """The committed studies whose results stand: those that were withdrawn prove nothing that must be kept."""
-    withdrawn = json.loads((ROOT / "results" / "withdrawn.json").read_text())["studies"]
-    return [name for name in study_names(ROOT / "workflow/studies") if name not in withdrawn]
+    """The committed studies."""
+    return study_names(ROOT / "workflow/studies")
 
 
 def load(name: str) -> Study:
@@ -78,36 +79,61 @@ def load(name: str) -> Study:
     return load_study(name, ROOT / "workflow/studies")
 
 
-def cases(study: Study) -> Iterator[tuple[str, RunConfig]]:
-    """Every loss × model × data set of a study with every optimiser, by name, for five steps at the first seed."""
-    optimizers = study.tuning.optimizer if study.tuning else [study.training.optimizer]
-    short = {"steps": STEPS, "evaluations": 1, "share_every": 2}
+def cases(name: str) -> dict[str, RunConfig]:
+    """Every loss × model × data set of a study with every optimiser, by name, for five steps at the first seed.
+
+    How many images there are and which draw they are is no option of the code: data sets that differ in that alone are
+    one. So is what an earlier study has already.
+    """
+    seen = {
+        each.run_id
+        for earlier in studies()
+        if earlier < name
+        for each in _configs(earlier).values()
+    }
+    return {case: config for case, config in _configs(name).items() if config.run_id not in seen}
+
+
+@cache
+def _configs(name: str) -> dict[str, RunConfig]:
+    study = load(name)
+    optimizers = study.tuning.optimizer if study.tuning else [None]
+    found: dict[str, RunConfig] = {}
     for combination in study.combinations():
         for optimizer in optimizers:
             values = study._what(combination) | study.training.model_dump()
-            values |= study._overrides(combination) | short
-            values |= {"optimizer": optimizer, "seed": study.seeds[0]}
-            yield f"{study.study}: {' · '.join(combination)} · {optimizer}", RunConfig(**values)
-
-
-def datasets_of(study: Study) -> dict[str, dict[str, Any]]:
-    """A few images of each data set of a study, by its parameters; without those that are not on this machine."""
-    found: dict[str, dict[str, Any]] = {}
-    for config in study.examples():
-        key = _key(config)
-        if key not in found and data.is_available(config.dataset, **config.dataset_params):
-            found[key] = {
-                split: _part(each, len(each.classes))
-                for split, each in load_datasets(config).items()
+            values |= study._overrides(combination) | {"seed": study.seeds[0]}
+            values |= {"steps": STEPS, "evaluations": 1, "share_every": 2}
+            values |= {"optimizer": optimizer} if optimizer else {}
+            params = {k: v for k, v in values["dataset_params"].items() if k != "seed"}
+            sizes = {
+                k: min(v, IMAGES)
+                for k, v in params.items()
+                if k.endswith("_size") and k[:-5] in ("train", "val", "test")
             }
+            config = RunConfig(**values | {"dataset_params": params | sizes})
+            if config.run_id not in {each.run_id for each in found.values()}:
+                case = f"{study.study}: {' · '.join(combination)} · {config.optimizer}"
+                found[case] = config
     return found
 
 
-def _key(config: RunConfig) -> str:
+@cache
+def datasets_of(key: str) -> dict[str, Any] | None:
+    """A few images of each split of a data set, by :func:`key`; None where it is not on this machine."""
+    name, params = json.loads(key)
+    if not data.is_available(name, **params):
+        return None
+    loaded = load_datasets(RunConfig(dataset=name, dataset_params=params))
+    return {split: _part(each) for split, each in loaded.items()}
+
+
+def key(config: RunConfig) -> str:
+    """The data set of a case."""
     return json.dumps([config.dataset, config.dataset_params], sort_keys=True)
 
 
-def _part(whole: Any, classes: int) -> Any:
+def _part(whole: Any) -> Any:
     counts = np.asarray(whole.image_counts())
     rare = np.delete(counts, counts.sum(0).argmax(), axis=1).sum(1) > 0
     chosen = [*np.flatnonzero(rare)[:WITH_FOREGROUND], *np.flatnonzero(~rare)[:OTHERS]]
@@ -188,18 +214,15 @@ def main() -> int:
     of, table = read()
     wrong, kept = [], {}
     for name in studies():
-        study = load(name)
-        datasets = datasets_of(study)
-        for case, config in cases(study):
-            if _key(config) not in datasets:
-                if case in table:
-                    kept[case] = table[case]
+        for case, config in cases(name).items():
+            datasets = datasets_of(key(config))
+            if datasets is None:
+                kept |= {case: table[case]} if case in table else {}
                 continue
-            now = run(config, datasets[_key(config)])
-            found = verdict(table.get(case), now, of == machine())
+            kept[case] = run(config, datasets)
+            found = verdict(table.get(case), kept[case], of == machine())
             if found not in ("equal", "new", "raised"):
                 wrong.append(f"{case}: {found}")
-            kept[case] = now
     if wrong:
         print("\n".join(wrong))
         return 1

@@ -209,6 +209,21 @@ def test_what_the_records_hold_stays_where_its_folder_has_gone(runs_dir, tmp_pat
         assert {"digits/unet/ce", "digits/unet/dice_again"} <= set(shown)
 
 
+def test_an_older_run_lacks_a_column_and_keeps_its_place(runs_dir, tmp_path):
+    old = tmp_path / "runs"
+    shutil.copytree(runs_dir, old)
+    (_, first), *_ = STUDY.reporting_runs()
+    path = run_path(old, first) / "curves.parquet"
+    pd.read_parquet(path).drop(columns="easy_negative_share").to_parquet(path, index=False)
+    curves = pd.read_parquet(
+        collect(STUDY, runs_dir=old, results_dir=tmp_path / "results") / "curves.parquet"
+    )
+    lacking = curves.groupby("run_id", sort=False).easy_negative_share.apply(
+        lambda c: c.isna().all()
+    )
+    assert list(lacking) == [True, False, False, False]
+
+
 def test_the_picture_keeps_its_images_where_a_loss_comes_later(runs_dir, tmp_path):
     results, work = tmp_path / "results", tmp_path / "runs"
     first = [config for member, config in STUDY.reporting_runs() if member.loss == "ce"]

@@ -62,7 +62,7 @@ def test_adding_up_the_losses_of_the_micro_batches_would_be_another_loss():
 def test_what_is_measured_sees_the_same_gradient_at_the_logits():
     seen = []
 
-    def measure(gradient, target):
+    def measure(logits, gradient, target):
         seen.append(gradient.clone())
         return gradient.abs().sum()
 

@@ -1,4 +1,4 @@
-"""The foreground's share of the gradient at the logits."""
+"""The foreground's share of the gradient at the logits, and the easy negatives' share of the loss."""
 
 from __future__ import annotations
 
@@ -29,18 +29,20 @@ def test_the_share_equals_a_loop_over_the_pixels(background, void):
     target = torch.randint(3, (2, 4, 5))
     if void is not None:
         target[:, 0] = void
-    share = ForegroundShare(background, void)(gradient, target)
+    share, _ = ForegroundShare(background, void)(torch.zeros_like(gradient), gradient, target)
     assert share.item() == pytest.approx(by_hand(gradient, target, background, void), rel=1e-5)
 
 
 def test_void_pixels_count_neither_above_nor_below_even_where_their_gradient_is_nan():
     gradient = torch.tensor([[[[1.0, 3.0, float("nan")]]]])
     target = torch.tensor([[[0, 1, 9]]])
-    assert ForegroundShare(0, 9)(gradient, target).item() == pytest.approx(0.75)
+    share, _ = ForegroundShare(0, 9)(torch.zeros_like(gradient), gradient, target)
+    assert share.item() == pytest.approx(0.75)
 
 
 def test_a_gradient_that_is_zero_everywhere_has_no_share():
-    assert ForegroundShare(0, None)(torch.zeros(1, 2, 3), torch.ones(1, 3)).isnan()
+    logits = torch.zeros(1, 2, 3)
+    assert ForegroundShare(0, None)(logits, logits, torch.ones(1, 3, dtype=torch.long))[0].isnan()
 
 
 def test_cross_entropy_at_equal_logits_gives_the_foreground_its_fraction():
@@ -49,7 +51,32 @@ def test_cross_entropy_at_equal_logits_gives_the_foreground_its_fraction():
     target = torch.zeros(1, 8, 8, dtype=torch.long)
     target[0, :2, :2] = 1
     (gradient,) = torch.autograd.grad(losses.build("ce")(logits, target), logits)
-    assert ForegroundShare(0, None)(gradient, target).item() == pytest.approx(4 / 64)
+    share, easy = ForegroundShare(0, None)(logits, gradient, target)
+    assert share.item() == pytest.approx(4 / 64)
+    assert easy.item() == 0, "at equal logits no pixel is easy"
+
+
+@pytest.mark.parametrize("void", [None, 255])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_the_easy_negatives_share_of_cross_entropy_equals_a_loop_over_the_pixels(channels, void):
+    torch.manual_seed(0)
+    logits = 3 * torch.randn(2, channels, 4, 5)
+    target = torch.randint(max(2, channels), (2, 4, 5))
+    if void is not None:
+        target[:, 0] = void
+    easy = whole = 0.0
+    for n, i, j in np.ndindex(*target.shape):
+        z = logits[n, :, i, j].double()
+        p = torch.softmax(z if channels > 1 else torch.cat([torch.zeros(1), z]), 0)
+        label = int(target[n, i, j])
+        if label == void:
+            continue
+        whole -= float(p[label].log())
+        if label == 0 and p[0] > 0.9:
+            easy -= float(p[0].log())
+    assert easy > 0
+    _, share = ForegroundShare(0, void)(logits, torch.ones_like(logits), target)
+    assert share.item() == pytest.approx(easy / whole, rel=1e-5)
 
 
 def test_the_background_is_class_0_by_its_name_and_else_the_commonest_class():

@@ -72,6 +72,7 @@ _FLOAT32 = (
     "lr",
     "foreground_share",
     "foreground_pixels",
+    "easy_negative_share",
     "val_mean_dice",
     "val_mean_iou",
     "val_dice_tuned",
@@ -517,32 +518,34 @@ def _stack(
 ) -> None:
     """Write the runs' tables of one name below each other, each row with its run's key in front.
 
-    A few runs at a time, so that the memory does not grow with the study.
+    A few runs at a time, so that the memory does not grow with the study. A column that an older run lacks is empty
+    in its rows.
     """
+
+    def read(run: Found) -> pd.DataFrame:
+        if run.record is None:  # the tables of records have been through ``change``
+            return _recorded_rows(run, Path(name).stem)
+        table = change(pd.read_parquet(run_path(runs_dir, run.config) / name))
+        for position, (column, value) in enumerate(run.key.items()):
+            table.insert(position, column, value)
+        return table
+
+    kinds: dict[Any, Found] = {}  # a run of each kind of table
+    for run in runs:
+        there = None if run.recorded is None else run.recorded.folder
+        kind = there or tuple(pq.read_schema(run_path(runs_dir, run.config) / name).names)
+        kinds.setdefault(kind, run)
+    columns = list(dict.fromkeys(column for run in kinds.values() for column in read(run)))
+
     writer: pq.ParquetWriter | None = None
-    waiting: list[pd.DataFrame] = []
-
-    def flush() -> None:
-        nonlocal writer
-        filled = [table for table in waiting if len(table)] or waiting[:1]
-        rows = pa.Table.from_pandas(pd.concat(filled, ignore_index=True), preserve_index=False)
-        writer = writer or pq.ParquetWriter(folder / name, rows.schema, compression="zstd")
-        writer.write_table(rows.cast(writer.schema))
-        waiting.clear()
-
     try:
-        for run in runs:
-            if run.record is not None:
-                table = change(pd.read_parquet(run_path(runs_dir, run.config) / name))
-                for position, (column, value) in enumerate(run.key.items()):
-                    table.insert(position, column, value)
-            else:  # the tables of records have been through ``change``
-                table = _recorded_rows(run, Path(name).stem)
-            waiting.append(table)
-            if len(waiting) == runs_at_a_time:
-                flush()
-        if waiting:
-            flush()
+        for start in range(0, len(runs), runs_at_a_time):
+            tables = [read(run) for run in runs[start : start + runs_at_a_time]]
+            filled = [table for table in tables if len(table)] or tables[:1]
+            together = _small(pd.concat(filled, ignore_index=True).reindex(columns=columns))
+            rows = pa.Table.from_pandas(together, preserve_index=False)
+            writer = writer or pq.ParquetWriter(folder / name, rows.schema, compression="zstd")
+            writer.write_table(rows.cast(writer.schema))
     finally:
         if writer is not None:
             writer.close()
@@ -711,7 +714,7 @@ def _describe(
         "training": study.training.model_dump(),
         "tuning": _describe_tuning(study, selection, tuning),
         "report": study.report,
-        "predictions": [prediction.model_dump() for prediction in study.predictions],
+        "predictions": [prediction.model_dump(by_alias=True) for prediction in study.predictions],
         "smallest_effect": study.smallest_effect,
         **{
             name: {label: known[name] for label, known in by_dataset.items()}

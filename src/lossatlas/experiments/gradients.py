@@ -18,8 +18,8 @@ from lightning_fabric import Fabric
 from lightning_fabric.wrappers import _FabricModule
 from torch import Tensor, nn
 
-#: Of the gradient at the logits and the target of the same images: a number to record.
-Measure = Callable[[Tensor, Tensor], Tensor]
+#: Of the logits, the gradient there and the target of the same images: numbers to record.
+Measure = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 
 class BatchGradient:
@@ -55,7 +55,7 @@ class BatchGradient:
     def __call__(
         self, images: Tensor, target: Tensor, measure: Measure | None = None
     ) -> tuple[Tensor, Tensor | None]:
-        """The loss, detached, and what ``measure`` says of the gradient at the logits.
+        """The loss, detached, and what ``measure`` says of the logits and the gradient there.
 
         Args:
             images: (B, C, H, W).
@@ -95,7 +95,9 @@ class BatchGradient:
         logits = self.model(images)
         measured: list[Tensor] = []
         if measure is not None:
-            logits.register_hook(lambda gradient: measured.append(measure(gradient, target)))
+            logits.register_hook(
+                lambda gradient: measured.append(measure(logits, gradient, target))
+            )
         loss = self.criterion(logits, target)
         self.fabric.backward(loss)
         return loss.detach(), measured[0] if measured else None
@@ -114,7 +116,7 @@ class BatchGradient:
         logits = torch.cat(kept).requires_grad_()
         loss = self.criterion(logits, target)
         (gradient,) = torch.autograd.grad(loss, logits)
-        measured = None if measure is None else measure(gradient, target)
+        measured = None if measure is None else measure(logits, gradient, target)
         after = random_state(images.device)
         for k, (part, part_gradient) in enumerate(
             zip(parts, gradient.split(self.micro_batch), strict=True)

@@ -1,7 +1,8 @@
-"""What a run measures of itself while it trains: where in the picture the gradient pulls."""
+"""What a run measures of itself while it trains: where the gradient pulls, and what the loss is made of."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -78,7 +79,30 @@ class ForegroundShare:
         whole = pull.sum()
         return torch.stack([whole - (pull * (target == self.background)).sum(), whole])
 
-    def __call__(self, gradient: Tensor, target: Tensor) -> Tensor:
-        """The share, a scalar on the gradient's device: nothing waits for the device here."""
-        foreground, whole = self.total(self.sums(gradient, target)).unbind()
-        return foreground / whole
+    def __call__(self, logits: Tensor, gradient: Tensor, target: Tensor) -> Tensor:
+        """(2,): the share, and that of :meth:`easy_sums`; on the gradient's device, nothing waits for it here."""
+        sums = torch.cat([self.sums(gradient, target), self.easy_sums(logits, target)])
+        foreground, pull, easy, whole = self.total(sums).unbind()
+        return torch.stack([foreground / pull, easy / whole])
+
+    def easy_sums(self, logits: Tensor, target: Tensor) -> Tensor:
+        """(2,) float32: cross-entropy of the easy background pixels, and of all labelled pixels.
+
+        Easy is a background pixel whose probability of being background is above 0.9. The sums are those of plain
+        cross-entropy, whichever loss trains: their ratio says how much of its *value* easy negatives make up.
+
+        Args:
+            logits: (N, C, *S); one channel is the foreground's.
+            target: (N, *S) classes.
+        """
+        z = logits.detach().float()
+        if z.shape[1] == 1:
+            z = torch.cat([torch.zeros_like(z), z], dim=1)
+        void = torch.zeros_like(target, dtype=torch.bool)
+        if self.ignore_index is not None:
+            void = target == self.ignore_index
+        surprisal = torch.nn.functional.cross_entropy(
+            z, target.long().masked_fill(void, self.background), reduction="none"
+        ).masked_fill(void, 0.0)
+        easy = (target == self.background) & (surprisal < -math.log(0.9)) & ~void
+        return torch.stack([(surprisal * easy).sum(), surprisal.sum()])

@@ -62,6 +62,7 @@ _CURVES = (
     "lr",
     "foreground_share",
     "foreground_pixels",
+    "easy_negative_share",
     "val_mean_dice",
     "val_mean_iou",
     "val_dice_tuned",
@@ -196,7 +197,7 @@ def fit(
         foreground = processes.total(foreground_share.pixels(target))
         # all that the host wants of a step comes in one transfer: each is a wait for the device
         loss_value, grad_norm, pixels, *shares = torch.stack(
-            [loss.float(), norm, foreground, *([] if share is None else [share])]
+            [loss.float(), norm, foreground, *([] if share is None else share)]
         ).tolist()
         if not (math.isfinite(loss_value) and math.isfinite(grad_norm)):
             gradient.restore()  # running statistics as they were before this step's forward pass
@@ -213,6 +214,7 @@ def fit(
                 "lr": lr,
                 "foreground_share": shares[0] if shares else math.nan,
                 "foreground_pixels": pixels,
+                "easy_negative_share": shares[1] if shares else math.nan,
                 **dict.fromkeys((name for name in _CURVES if name.startswith("val_")), math.nan),
             }
         )
@@ -352,6 +354,7 @@ def train_run(
             "data": [train_set.checksum, val_set.checksum],
             "device": fabric.device.type,
             "torch": str(torch.__version__),
+            "curves": list(_CURVES),
         },
         config.checkpoint_s,
     )
