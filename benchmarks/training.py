@@ -48,10 +48,10 @@ from lossatlas.data.dataset import SegmentationDataset
 from lossatlas.experiments import RunConfig, training
 from lossatlas.experiments.checkpoint import Checkpoints
 from lossatlas.experiments.gradients import BatchGradient
+from lossatlas.experiments.heartbeat import Heartbeat
 from lossatlas.experiments.instrumentation import ForegroundShare
-from lossatlas.experiments.pairing import batch_indices
 from lossatlas.experiments.processes import OneProcess
-from lossatlas.experiments.progress import Heartbeat
+from lossatlas.experiments.seeding import batch_indices
 from lossatlas.experiments.stopping import StopSignals
 
 CLASSES = ("background", *(f"class {k}" for k in range(1, 11)))

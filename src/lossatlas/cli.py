@@ -208,12 +208,12 @@ def _add_mixed(parser: argparse.ArgumentParser) -> None:
 
 
 def _plan(given: argparse.Namespace) -> None:
-    from lossatlas.experiments import load_study, plan
+    from lossatlas.experiments import load_study, status
 
     study = load_study(given.study)
-    runs = plan.survey(study, given.runs_dir, given.results_dir)
-    cost = plan.estimate(study, runs, workers=given.jobs)
-    print(plan.describe_plan(study, runs, cost))
+    runs = status.survey(study, given.runs_dir, given.results_dir)
+    cost = status.estimate(study, runs, workers=given.jobs)
+    print(status.describe_plan(study, runs, cost))
 
 
 def _run(given: argparse.Namespace) -> int:
@@ -234,12 +234,12 @@ def _run(given: argparse.Namespace) -> int:
 
 
 def _status(given: argparse.Namespace) -> int:
-    from lossatlas.experiments import load_study, plan
+    from lossatlas.experiments import load_study, status
 
     study = load_study(given.study)
-    runs = plan.survey(study, given.runs_dir, given.results_dir)
-    print(plan.describe_status(study, runs))
-    return 1 if given.strict and plan.needed(runs) else 0
+    runs = status.survey(study, given.runs_dir, given.results_dir)
+    print(status.describe_status(study, runs))
+    return 1 if given.strict and status.needed(runs) else 0
 
 
 def _retry(given: argparse.Namespace) -> int:
@@ -316,7 +316,7 @@ def _collect(given: argparse.Namespace) -> None:
 
 def _evaluate(given: argparse.Namespace) -> None:
     from lossatlas.experiments import load_study
-    from lossatlas.experiments.reassessment import reassess_study
+    from lossatlas.experiments.reevaluate import reassess_study
 
     count = reassess_study(
         load_study(given.study),

@@ -23,11 +23,11 @@ from typing import Any
 import yaml
 
 from lossatlas.experiments import ConfigError, Study, load_study, tuning
+from lossatlas.experiments.heartbeat import beats, forget_failure
 from lossatlas.experiments.jobs import all_jobs, report_path
-from lossatlas.experiments.plan import Run, needed, survey
-from lossatlas.experiments.progress import beats, forget_failure
 from lossatlas.experiments.record import NoRunsError, is_complete, run_path, undo_interrupted
 from lossatlas.experiments.recorded import Recorded, recorded_runs
+from lossatlas.experiments.status import Run, needed, survey
 from lossatlas.experiments.study import Member
 from lossatlas.experiments.versions import changed_components
 
@@ -126,7 +126,7 @@ def run_study(
     if fresh or stale:
         retrained = before if fresh else [run for run, what in outdated if what != JUDGED]
         if not fresh and len(retrained) < len(outdated):
-            from lossatlas.experiments.reassessment import reassess_study
+            from lossatlas.experiments.reevaluate import reassess_study
 
             forgotten = {run.member for run in retrained}
             reassess_study(study, runs_dir=runs_dir, but=forgotten, say=say)

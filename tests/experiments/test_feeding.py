@@ -10,7 +10,7 @@ import torch
 from lossatlas.experiments import RunConfig, feeding
 from lossatlas.experiments.augment import build_augmentation
 from lossatlas.experiments.components import load_datasets
-from lossatlas.experiments.pairing import AugmentationStream, batch_indices
+from lossatlas.experiments.seeding import AugmentationStream, batch_indices
 
 CPU = torch.device("cpu")
 CONFIG = RunConfig(

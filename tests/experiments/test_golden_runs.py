@@ -5,7 +5,7 @@ from __future__ import annotations
 import golden
 import pytest
 
-from lossatlas.experiments import assessment, training, versions
+from lossatlas.experiments import evaluate, training, versions
 
 
 def found_for(name):
@@ -60,7 +60,7 @@ def test_a_change_of_the_training_is_found_until_its_version_is_raised(a_case, m
 def test_a_change_of_the_evaluation_alone_is_found(a_case, monkeypatch):
     config, datasets = a_case
     before = golden.run(config, datasets)
-    assess = assessment.assess
+    assess = evaluate.assess
 
     def other(*arguments):
         found = assess(*arguments)

@@ -18,7 +18,7 @@ from lossatlas.experiments.components import (
     prior_bias,
     starts_at_prior,
 )
-from lossatlas.experiments.evaluation import oracle
+from lossatlas.experiments.evaluate import oracle
 from lossatlas.experiments.outcome import began
 from lossatlas.experiments.record import read_run
 from lossatlas.experiments.training import train_run

@@ -10,8 +10,8 @@ from collections import Counter
 import pytest
 
 from lossatlas.experiments import ConfigError, Study, training
+from lossatlas.experiments.heartbeat import failures
 from lossatlas.experiments.jobs import all_jobs, jobs, report_path, train_job
-from lossatlas.experiments.progress import failures
 from lossatlas.experiments.record import is_complete, run_path
 
 TINY = {

@@ -22,7 +22,7 @@ from lossatlas.experiments.components import (
     build_model_for,
     load_datasets,
 )
-from lossatlas.experiments.evaluation import (
+from lossatlas.experiments.evaluate import (
     constant_dice,
     evaluate,
     per_class,

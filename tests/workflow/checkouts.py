@@ -10,7 +10,7 @@ from pathlib import Path
 
 import yaml
 
-from lossatlas.experiments.progress import beats
+from lossatlas.experiments.heartbeat import beats
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -143,10 +143,10 @@ def test_after_a_module_is_renamed_nothing_is_stale_and_nothing_is_missing(
     assert cli.main(["run", "tiny.yaml"]) == 0, capsys.readouterr()
     shutil.rmtree("runs")
     package = tmp_path / "src" / "lossatlas"
-    (package / "experiments/pairing.py").rename(package / "experiments/seeding.py")
+    (package / "experiments/seeding.py").rename(package / "experiments/drawing.py")
     for path in package.rglob("*.py"):
         text = path.read_text()
-        path.write_text(text.replace("experiments.pairing", "experiments.seeding"))
+        path.write_text(text.replace("experiments.seeding", "experiments.drawing"))
     said = subprocess.run(
         [sys.executable, "-c", "from lossatlas import cli; cli.main(['run', 'tiny.yaml'])"],
         capture_output=True,

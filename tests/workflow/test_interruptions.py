@@ -10,7 +10,7 @@ import pytest
 from checkouts import checkout, end, start, under_way, wait_for
 
 from lossatlas import cli
-from lossatlas.experiments.progress import beats
+from lossatlas.experiments.heartbeat import beats
 
 
 @pytest.mark.timeout(3000)  # five processes that import torch

@@ -23,7 +23,7 @@ import yaml
 from checkouts import ROOT, checkout, end, start
 
 from lossatlas.experiments import load_study
-from lossatlas.experiments.progress import beats
+from lossatlas.experiments.heartbeat import beats
 from lossatlas.experiments.record import is_complete, partial_path, run_path
 
 _PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "srun", "squeue", "sinfo")

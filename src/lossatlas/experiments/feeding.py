@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from lossatlas.data.feeding import feed
-from lossatlas.experiments.pairing import AugmentationStream
+from lossatlas.experiments.seeding import AugmentationStream
 
 #: Part of the GPU's free memory that a training set may take; the rest is for the network, and for other runs.
 LARGEST_SHARE = 0.25

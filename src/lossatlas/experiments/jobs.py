@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from lossatlas.experiments.config import ConfigError, RunConfig, near_matches
-from lossatlas.experiments.progress import broken_off, forget_failure, note_failure, one_line
+from lossatlas.experiments.heartbeat import broken_off, forget_failure, note_failure, one_line
 from lossatlas.experiments.record import is_complete, read_run, run_path
 from lossatlas.experiments.recorded import recorded_runs
 from lossatlas.experiments.study import Member, Stage, Study

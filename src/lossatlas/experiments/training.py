@@ -19,7 +19,6 @@ import pandas as pd
 import torch
 
 from lossatlas.experiments import health, provenance
-from lossatlas.experiments.assessment import assess
 from lossatlas.experiments.augment import build_augmentation
 from lossatlas.experiments.checkpoint import Checkpoints
 from lossatlas.experiments.components import (
@@ -31,23 +30,24 @@ from lossatlas.experiments.components import (
     starts_at_prior,
 )
 from lossatlas.experiments.config import RunConfig, TrainParameters
+from lossatlas.experiments.evaluate import assess
 from lossatlas.experiments.feeding import batches
 from lossatlas.experiments.gradients import BatchGradient, random_state, set_random_state
+from lossatlas.experiments.heartbeat import Heartbeat
 from lossatlas.experiments.instrumentation import ForegroundShare, background_class
-from lossatlas.experiments.pairing import (
-    AugmentationStream,
-    batch_indices,
-    hash_of_batches,
-    hash_of_weights,
-)
 from lossatlas.experiments.processes import OneProcess
-from lossatlas.experiments.progress import Heartbeat
 from lossatlas.experiments.record import (
     is_complete,
     new_run_folder,
     partial_path,
     run_path,
     write_run,
+)
+from lossatlas.experiments.seeding import (
+    AugmentationStream,
+    batch_indices,
+    hash_of_batches,
+    hash_of_weights,
 )
 from lossatlas.experiments.stopping import StopSignals
 from lossatlas.experiments.versions import component_versions, training_versions

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from lossatlas import losses, metrics
-from lossatlas.experiments.evaluation import (
+from lossatlas.experiments.evaluate import (
     Tuned,
     evaluate,
     per_class,

@@ -8,10 +8,10 @@ import socket
 
 import pytest
 
-from lossatlas.experiments import RunConfig, Study, plan, record
-from lossatlas.experiments.plan import counts, estimate, needed, survey
-from lossatlas.experiments.progress import Heartbeat, beats, failures, note_failure
+from lossatlas.experiments import RunConfig, Study, record, status
+from lossatlas.experiments.heartbeat import Heartbeat, beats, failures, note_failure
 from lossatlas.experiments.record import run_path
+from lossatlas.experiments.status import counts, estimate, needed, survey
 from lossatlas.experiments.tuning import select, tuning_runs, write_selection
 
 STUDY = Study.model_validate(
@@ -68,7 +68,7 @@ def test_every_run_is_in_the_state_that_its_files_tell(tmp_path):
     assert states["wide", "ce", 0] == ("waiting", "")
     assert counts(runs) == {"done": 1, "diverged": 1, "under way": 1, "failed": 1, "waiting": 4}
     assert len(needed(runs)) == 6
-    text = plan.describe_status(STUDY, runs)
+    text = status.describe_status(STUDY, runs)
     assert "8 runs: 1 done, 1 diverged, 1 under way, 1 failed, 4 waiting" in text
     assert f"dice · seed 0: ValueError: no such thing (run {failed.run_id})" in text
     assert "lossatlas retry planned --failed" in text
@@ -110,32 +110,32 @@ def test_the_estimate_takes_each_loss_s_own_time_and_scales_it_by_the_steps(tmp_
     cost = estimate(STUDY, runs, workers=1)
     # unet: one ce (10 s) and one dice (30 s) are left; wide has none of its own: 4 runs at the study's mean of 20 s
     assert cost.work_s == pytest.approx(10 + 30 + 4 * 20)
-    assert cost.wall_s == pytest.approx(cost.work_s + 6 / 4 * plan.START_S)
+    assert cost.wall_s == pytest.approx(cost.work_s + 6 / 4 * status.START_S)
     assert cost.measured == 2
     two = estimate(STUDY, runs, workers=2)
     assert two.wall_s == pytest.approx(cost.wall_s / 2)
     tuned = estimate(TUNED, survey(TUNED, tmp_path), workers=1)
     assert tuned.work_s == pytest.approx(
-        8 * 50 * plan.DEFAULT_STEP_S + 8 * 100 * plan.DEFAULT_STEP_S
+        8 * 50 * status.DEFAULT_STEP_S + 8 * 100 * status.DEFAULT_STEP_S
     )
 
 
 def test_the_plan_says_what_is_assumed_and_what_is_measured(tmp_path):
     runs = survey(STUDY, tmp_path)
-    text = plan.describe_plan(STUDY, runs, estimate(STUDY, runs, workers=2))
+    text = status.describe_plan(STUDY, runs, estimate(STUDY, runs, workers=2))
     assert "reported: 8 runs, 1 data sets × 2 models × 2 losses × 2 seeds" in text
     assert "assumed: 0.05 s a step, no run has finished yet" in text
     assert "left: 8 runs, 40 s of training" in text
     pretend(tmp_path, config_of(STUDY, "ce", 0), wall_s=100)
     runs = survey(STUDY, tmp_path)
-    text = plan.describe_plan(STUDY, runs, estimate(STUDY, runs, workers=2))
+    text = status.describe_plan(STUDY, runs, estimate(STUDY, runs, workers=2))
     assert "as the 1 runs that have finished" in text
     assert "digits · unet  1 done, 3 waiting" in text
     for _, config in STUDY.reporting_runs():
         if not run_path(tmp_path, config).exists():
             pretend(tmp_path, config)
     runs = survey(STUDY, tmp_path)
-    text = plan.describe_plan(STUDY, runs, estimate(STUDY, runs))
+    text = status.describe_plan(STUDY, runs, estimate(STUDY, runs))
     assert text.endswith("nothing is left to train")
 
 
@@ -144,7 +144,7 @@ def test_the_plan_says_what_is_assumed_and_what_is_measured(tmp_path):
     [(45, "45 s"), (720, "12 min"), (12600, "3.5 h"), (86400 * 4.2, "4.2 days")],
 )
 def test_a_duration_is_said_in_the_unit_that_people_use(seconds, text):
-    assert plan.duration(seconds) == text
+    assert status.duration(seconds) == text
 
 
 def test_a_failure_keeps_its_traceback(tmp_path):

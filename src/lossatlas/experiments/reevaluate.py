@@ -19,10 +19,9 @@ from typing import Any
 import torch
 
 from lossatlas.experiments import provenance, tuning, versions
-from lossatlas.experiments.assessment import assess
 from lossatlas.experiments.components import build_loss_on, build_model_for, load_datasets
 from lossatlas.experiments.config import ConfigError, RunConfig
-from lossatlas.experiments.plan import survey
+from lossatlas.experiments.evaluate import assess
 from lossatlas.experiments.processes import OneProcess
 from lossatlas.experiments.record import (
     exclusive,
@@ -35,6 +34,7 @@ from lossatlas.experiments.record import (
     unfinished_folder,
     write_assessment,
 )
+from lossatlas.experiments.status import survey
 from lossatlas.experiments.study import Combination, Member, Study
 from lossatlas.experiments.versions import changed_components, made_with
 

@@ -12,14 +12,14 @@ import torch
 from lossatlas import models
 from lossatlas.experiments import RunConfig, training
 from lossatlas.experiments.components import build_loss_on, load_datasets
-from lossatlas.experiments.pairing import (
+from lossatlas.experiments.record import read_run
+from lossatlas.experiments.seeding import (
     HASHED_BATCHES,
     AugmentationStream,
     batch_indices,
     hash_of_batches,
     hash_of_weights,
 )
-from lossatlas.experiments.record import read_run
 from lossatlas.experiments.training import train_run
 
 CONFIG = {

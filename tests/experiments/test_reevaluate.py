@@ -16,16 +16,16 @@ from lossatlas.experiments import (
     ConfigError,
     RunConfig,
     Study,
-    assessment,
+    evaluate,
     provenance,
     record,
     versions,
 )
 from lossatlas.experiments.collect import collect
 from lossatlas.experiments.components import load_datasets
-from lossatlas.experiments.plan import needed, survey
-from lossatlas.experiments.reassessment import reassess_run, reassess_study
 from lossatlas.experiments.record import read_run, replace_folder, run_path
+from lossatlas.experiments.reevaluate import reassess_run, reassess_study
+from lossatlas.experiments.status import needed, survey
 from lossatlas.experiments.training import train_run
 from lossatlas.experiments.tuning import read_selection, select, tuning_runs, write_selection
 from lossatlas.metrics import DecisionRule
@@ -84,7 +84,7 @@ def runs_dir(trained, tmp_path):
 def another_evaluation(monkeypatch):
     """Theory's rule is another one, and so is the version of the code that it is part of."""
     monkeypatch.setattr(
-        assessment, "theory_rule", lambda *_: DecisionRule(tuple(0.25 * k for k in range(11)))
+        evaluate, "theory_rule", lambda *_: DecisionRule(tuple(0.25 * k for k in range(11)))
     )
     monkeypatch.setattr(versions, "EVALUATION", 2)
 
@@ -164,7 +164,7 @@ def test_a_failure_on_the_way_leaves_the_run_as_it_was(datasets, runs_dir, monke
     def full(*_, **__):
         raise OSError("no space left on device")
 
-    monkeypatch.setattr("lossatlas.experiments.reassessment.write_assessment", full)
+    monkeypatch.setattr("lossatlas.experiments.reevaluate.write_assessment", full)
     with pytest.raises(OSError, match="no space"):
         reassess_run(CONFIG, datasets, runs_dir=runs_dir, accelerator="cpu")
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
@@ -253,7 +253,7 @@ def test_rates_are_chosen_again_from_what_the_tuning_runs_are_worth_now(
 ):
     told, tried = [], iter(range(100))
     (before,) = {choice.lr for key, choice in _selection(runs_dir).items() if "ce" in key}
-    real = assessment.assess
+    real = evaluate.assess
 
     def turned(model, config, *rest):
         found = real(model, config, *rest)
@@ -261,7 +261,7 @@ def test_rates_are_chosen_again_from_what_the_tuning_runs_are_worth_now(
         found.record["validation"] = {"foreground_dice": score, "foreground_dice_tuned": score}
         return found
 
-    monkeypatch.setattr("lossatlas.experiments.reassessment.assess", turned)
+    monkeypatch.setattr("lossatlas.experiments.reevaluate.assess", turned)
     reassess_study(STUDY, runs_dir=runs_dir, accelerator="cpu", everything=True, say=told.append)
     assert any(f"ce from adamw {before:g} to adamw" in line for line in told), told
     assert told[-1] == "`lossatlas run tiny` trains the runs that they ask for"

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from lossatlas.experiments.config import ConfigError, RunConfig
-from lossatlas.experiments.progress import beats, broken_off, failures
+from lossatlas.experiments.heartbeat import beats, broken_off, failures
 from lossatlas.experiments.record import is_complete, read_run, run_path
 from lossatlas.experiments.recorded import Recorded, recorded_runs
 from lossatlas.experiments.study import Member, Stage, Study
