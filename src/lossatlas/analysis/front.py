@@ -247,7 +247,8 @@ def _told(found: Difference) -> str:
 
 def _require(study: Records) -> None:
     """What the sentences of the page rest on; a record that contradicts one stops the build."""
-    of = dict(study.runs[study.runs.dataset == PLACE].groupby(["model", "loss"]))
+    # a group-by has an attribute "keys", so dict() would take it for a mapping
+    of = dict(iter(study.runs[study.runs.dataset == PLACE].groupby(["model", "loss"])))
     gated, answering = ((of[HEADS[name], "ce"], of[HEADS[name], "dice"]) for name in HEADS)
     margin = float(study.study["smallest_effect"])
     sentences = {
