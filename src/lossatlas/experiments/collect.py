@@ -10,7 +10,7 @@ several machines, one after the other.
                        of two classes the second alone, from which the first follows
 ``curves.parquet``     a row a run and step
 ``tuning.parquet``     a row a tuning run, those that are missing included (where the study tunes)
-``boundary.parquet``, ``size_recall.parquet``  where the runs measured them
+``boundary.parquet``, ``size_recall.parquet``, ``thin.parquet``  where the runs measured them
 ``predictions.npz``    the test images on which the losses disagree most, first seed
 """
 
@@ -58,6 +58,8 @@ SCHEMA = 3
 SHOWN_IMAGES = 6
 #: Decision rules beside the largest logit; their columns carry the rule's name.
 RULES = ("tuned", "theory")
+#: The same of runs that measured it.
+MEASURED_RULES = ("plug_in",)
 #: What ``runs.parquet`` has of each of them.
 _BY_RULE = ("foreground_dice", "foreground_iou", "mean_precision", "mean_recall", "volume_ratio")
 _VALIDATION = ("foreground_dice", "foreground_dice_tuned", "constant_dice")
@@ -171,7 +173,7 @@ def collect(
     try:
         _save(table, temporary / "runs.parquet")
         _save(_per_class_table(runs), temporary / "per_class.parquet")
-        for name in ("boundary", "size_recall"):
+        for name in ("boundary", "size_recall", "thin"):
             rows = _rows(runs, name)
             if len(rows):
                 _save(rows, temporary / f"{name}.parquet")
@@ -387,6 +389,9 @@ def _by_rule(record: Mapping[str, Any]) -> dict[str, Any]:
     for rule in RULES:
         metrics = rules.get(rule, {}).get("metrics", {})
         columns |= {f"{name}_{rule}": metrics.get(name, math.nan) for name in _BY_RULE}
+    for rule in MEASURED_RULES:
+        metrics = rules.get(rule, {}).get("metrics", {})
+        columns |= {f"{name}_{rule}": metrics[name] for name in _BY_RULE if metrics}
     for rule in RULES:
         columns[f"offsets_{rule}"] = json.dumps(rules.get(rule, {}).get("offsets"))
     columns["theory_version"] = record.get("theory_version", 1)
@@ -423,7 +428,7 @@ def _per_class_table(runs: Sequence[Found]) -> pd.DataFrame:
             tables.append(_recorded_rows(run, "per_class"))
             continue
         rows = [run.key | {"rule": "argmax"} | row for row in run.record["per_class"]]
-        for rule in RULES:
+        for rule in (*RULES, *MEASURED_RULES):
             of_rule = run.record.get("rules", {}).get(rule, {}).get("per_class", [])
             rows += [run.key | {"rule": rule} | row for row in of_rule]
         tables.append(pd.DataFrame(rows))

@@ -61,6 +61,8 @@ class Evaluation:
         size_recall: one row a stratum of object size by ``argmax``, as :class:`lossatlas.metrics.ObjectRecall`
             gives them: all foreground classes, found where half of the object is covered. Empty if it was not
             asked for.
+        thin: one row a rule of offsets: ``cldice`` and its parts (:class:`lossatlas.metrics.ClDice`, over all images
+            together), and ``f1_at_2`` with its ``precision`` and ``recall`` at 2 pixels. Empty if it was not asked for.
     """
 
     confusion: metrics.ConfusionMatrix
@@ -71,6 +73,7 @@ class Evaluation:
     calibration: dict[str, float] = field(default_factory=dict)
     boundary: list[dict[str, Any]] = field(default_factory=list)
     size_recall: list[dict[str, Any]] = field(default_factory=list)
+    thin: list[dict[str, Any]] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -105,6 +108,8 @@ def evaluate(
     keep_predictions: bool = False,
     rules: Mapping[str, DecisionRule] | None = None,
     boundary: bool = False,
+    plug_in: metrics.PlugInRule | None = None,
+    thin: bool = False,
 ) -> Evaluation:
     """Run ``model`` over ``dataset`` in evaluation mode, batch by batch.
 
@@ -117,6 +122,8 @@ def evaluate(
         rules: further decision rules by name; ``argmax`` is always among the results.
         boundary: also measure outlines and objects, on the CPU (about a millisecond a class and image of
             64×64, up to 60 of 360×480).
+        plug_in: also decide by it, as the rule ``plug_in``; for one channel.
+        thin: also measure centre lines and the F1 at 2 pixels of every rule of offsets; for two classes.
 
     Raises:
         ValueError: a rule has not one offset a channel.
@@ -130,11 +137,16 @@ def evaluate(
                 f"rule {name!r}: expected {channels} offsets, one a channel of a {dataset.mode} model of "
                 f"{num_classes} classes, got {len(rule.offsets)}"
             )
+    deciding: dict[str, Any] = dict(known)
+    if plug_in is not None:
+        deciding["plug_in"] = plug_in
+    lines = {name: metrics.ClDice(num_classes, dataset.ignore_index) for name in known if thin}
+    near = {name: metrics.TolerantF1(2, dataset.ignore_index) for name in known if thin}
     confusions = {
         name: metrics.ConfusionMatrix(num_classes, ignore_index=dataset.ignore_index)
-        for name in known
+        for name in deciding
     }
-    counts: dict[str, list[np.ndarray]] = {name: [] for name in known}
+    counts: dict[str, list[np.ndarray]] = {name: [] for name in deciding}
     calibration = metrics.Calibration(
         channels,
         background=0 if has_background(dataset.classes) else None,
@@ -152,15 +164,20 @@ def evaluate(
         for logits, target in _logits(model, dataset, device, batch_size):
             logit_sums += _logit_sums(logits, target, num_classes).cpu()
             calibration.update(logits, target)
-            for name, rule in known.items():
-                prediction = rule(logits)
+            for name, decide in deciding.items():
+                prediction = decide(logits)
+                if name in lines:
+                    lines[name].update(prediction.cpu().numpy(), target.cpu().numpy())
+                    near[name].update(prediction.cpu().numpy(), target.cpu().numpy())
                 counts[name].append(confusions[name].update_per_image(prediction, target))
                 if name == "argmax" and boundary:
                     outlines.update(prediction, target)
                     objects.update(prediction, target)
                 if name == "argmax" and keep_predictions:
                     predictions.append(prediction.to(torch.uint8).cpu().numpy())
-    by_rule = {name: RuleResult(confusions[name], np.concatenate(counts[name])) for name in known}
+    by_rule = {
+        name: RuleResult(confusions[name], np.concatenate(counts[name])) for name in deciding
+    }
     plain = by_rule["argmax"]
     return Evaluation(
         plain.confusion,
@@ -173,7 +190,44 @@ def evaluate(
         if boundary
         else [],
         objects.rows() if boundary else [],
+        [_thin_row(name, lines[name], near[name]) for name in lines],
     )
+
+
+def _thin_row(rule: str, lines: metrics.ClDice, near: metrics.TolerantF1) -> dict[str, Any]:
+    (row,) = lines.rows()
+    at_2 = near.compute()
+    return {
+        "rule": rule,
+        "cldice": row["pooled_cldice"],
+        "topology_precision": row["pooled_precision"],
+        "topology_sensitivity": row["pooled_sensitivity"],
+        "f1_at_2": at_2["f1"],
+        "precision_at_2": at_2["precision"],
+        "recall_at_2": at_2["recall"],
+    }
+
+
+@torch.inference_mode()
+def calibrated(
+    model: nn.Module, val_set: Any, device: torch.device, *, batch_size: int = 32
+) -> metrics.PlugInRule:
+    """The plug-in rule whose posteriors are calibrated on the validation split.
+
+    Raises:
+        ValueError: the split has several classes, or one class alone.
+    """
+    if val_set.mode != "binary":
+        raise ValueError(f"plug_in: expected a binary data set, got {val_set.mode!r}")
+    scores, labels = [], []
+    with _evaluating(model):
+        for logits, target in _logits(model, val_set, device, batch_size):
+            kept = torch.ones_like(target, dtype=torch.bool)
+            if val_set.ignore_index is not None:
+                kept = target != val_set.ignore_index
+            scores.append(logits[:, 0][kept].cpu().numpy())
+            labels.append(target[kept].cpu().numpy())
+    return metrics.calibrate(np.concatenate(scores), np.concatenate(labels))
 
 
 @contextmanager
@@ -602,15 +656,23 @@ def assess(
             config.loss_params,
         ),
     }
+    plug_in = calibrated(model, val_set, device) if "plug_in" in config.measures else None
     evaluation = evaluate(
-        model, test_set, device, keep_predictions=True, rules=rules, boundary=config.boundary
+        model,
+        test_set,
+        device,
+        keep_predictions=True,
+        rules=rules,
+        boundary=config.boundary,
+        plug_in=plug_in,
+        thin="thin" in config.measures,
     )
     assert evaluation.predictions is not None
-    metrics = summary(evaluation, test_set.classes)
+    pooled = summary(evaluation, test_set.classes)
     best = oracle(model, test_set, device)
-    record = {
-        "metrics": metrics,
-        "oracle": best | {"began": began(best["oracle_dice"], metrics["constant_dice"])},
+    record: dict[str, Any] = {
+        "metrics": pooled,
+        "oracle": best | {"began": began(best["oracle_dice"], pooled["constant_dice"])},
         "reach": reach(model, val_set, device),
         "per_class": per_class(evaluation, test_set.classes),
         "rules": _rules(evaluation, rules, test_set.classes),
@@ -618,6 +680,7 @@ def assess(
         "calibration": evaluation.calibration,
         "boundary": evaluation.boundary,
         "size_recall": evaluation.size_recall,
+        **({"thin": evaluation.thin} if evaluation.thin else {}),
         "validation": {
             "foreground_dice": tuned.dice_at_half,
             "foreground_dice_tuned": tuned.dice_tuned,
@@ -628,6 +691,13 @@ def assess(
         "mode": test_set.mode,
         "classes": list(test_set.classes),
     }
+    if plug_in is not None:
+        record["rules"]["plug_in"] = {
+            "scale": plug_in.scale,
+            "shift": plug_in.shift,
+            "metrics": summary(evaluation, test_set.classes, "plug_in"),
+            "per_class": per_class(evaluation, test_set.classes, "plug_in"),
+        }
     return Judged(record, _per_image_table(evaluation, test_set), evaluation.predictions)
 
 

@@ -26,7 +26,9 @@ from lossatlas.metrics.overlap import (
     recall_from_counts,
     volume_ratio_from_counts,
 )
+from lossatlas.metrics.plug_in import PlugInRule, calibrate
 from lossatlas.metrics.thresholds import DecisionRule, OffsetSearch, ThresholdSearch
+from lossatlas.metrics.tolerance import TolerantF1
 from lossatlas.metrics.topology import ClDice, cldice, skeleton
 
 __all__ = [
@@ -37,10 +39,13 @@ __all__ = [
     "DecisionRule",
     "ObjectRecall",
     "OffsetSearch",
+    "PlugInRule",
     "ThresholdSearch",
+    "TolerantF1",
     "average_surface_distance",
     "boundary_f",
     "boundary_iou",
+    "calibrate",
     "cldice",
     "confusion_per_image",
     "dice_from_counts",

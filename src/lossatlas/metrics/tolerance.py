@@ -1,0 +1,75 @@
+"""F1 of thin structures with a tolerance of a few pixels, as papers on cracks and vessels report it.
+
+A predicted pixel is right if a true one is within the tolerance, and a true pixel is found if a predicted one is::
+
+    precision = |{x in P : d(x, T) <= r}| / |P|      recall = |{x in T : d(x, P) <= r}| / |T|
+
+with Euclidean distances between pixel centres. At r = 0 the F1 is Dice. Values are much above strict Dice for
+structures of a few pixels' width: never compare the two.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy import ndimage
+
+
+class TolerantF1:
+    """Precision, recall and F1 of a two-class set at a tolerance, over all its images together.
+
+    Args:
+        tolerance: in pixels.
+        ignore_index: value of the target that belongs to no class, or None; such pixels are neither right nor wrong.
+
+    >>> truth = np.zeros((1, 5, 5), dtype=int)
+    >>> truth[0, 2] = 1
+    >>> shifted = np.roll(truth, 2, axis=1)
+    >>> metric = TolerantF1(2)
+    >>> metric.update(shifted, truth)
+    >>> metric.compute()
+    {'precision': 1.0, 'recall': 1.0, 'f1': 1.0}
+    """
+
+    def __init__(self, tolerance: float, ignore_index: int | None = None) -> None:
+        if not tolerance >= 0:
+            raise ValueError(f"tolerance: expected at least 0 pixels, got {tolerance!r}")
+        self.tolerance, self.ignore_index = tolerance, ignore_index
+        self._counts = np.zeros(4, dtype=np.int64)
+
+    def update(self, pred: np.ndarray, target: np.ndarray) -> None:
+        """Add images: classes 0 and 1, (N, H, W).
+
+        Raises:
+            ValueError: shapes that differ.
+        """
+        pred, target = np.asarray(pred), np.asarray(target)
+        if pred.shape != target.shape or pred.ndim != 3:
+            raise ValueError(
+                f"expected two arrays (N, H, W) of one shape, got {pred.shape} and {target.shape}"
+            )
+        for predicted, truth in zip(pred, target, strict=True):
+            kept = (
+                np.ones(truth.shape, bool)
+                if self.ignore_index is None
+                else truth != self.ignore_index
+            )
+            p, t = (predicted == 1) & kept, (truth == 1) & kept
+            self._counts += [int((p & self._near(t)).sum()), int(p.sum()),
+                             int((t & self._near(p)).sum()), int(t.sum())]  # fmt: skip
+
+    def _near(self, mask: np.ndarray) -> np.ndarray:
+        if not mask.any():
+            return np.zeros_like(mask)
+        distance: np.ndarray = ndimage.distance_transform_edt(~mask)
+        return distance <= self.tolerance
+
+    def compute(self) -> dict[str, float]:
+        """``precision``, ``recall`` and ``f1``; NaN where nothing is there to be right or found."""
+        right, predicted, found, true = (int(count) for count in self._counts)
+        precision = right / predicted if predicted else float("nan")
+        recall = found / true if true else float("nan")
+        if not predicted and true:
+            return {"precision": 0.0, "recall": 0.0, "f1": 0.0}
+        both = precision + recall
+        f1 = 2 * precision * recall / both if both else 0.0 if both == 0 else float("nan")
+        return {"precision": precision, "recall": recall, "f1": f1}

@@ -1,0 +1,78 @@
+"""The mask with the largest expected Dice of each image."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+import torch
+
+from lossatlas.metrics import PlugInRule, calibrate, dice_from_counts
+
+
+def expected_dice(mask, p):
+    """E[2|M ∩ Y| / (|M| + |Y|)] over independent pixels, by every truth there can be."""
+    total = 0.0
+    for truth in itertools.product((0, 1), repeat=len(p)):
+        y = np.array(truth)
+        chance = np.prod(np.where(y == 1, p, 1 - p))
+        whole = mask.sum() + y.sum()
+        total += chance * (2 * (mask * y).sum() / whole if whole else 1.0)
+    return total
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_no_mask_has_a_much_larger_expected_dice(seed):
+    """The rule plugs means into a ratio; on a dozen pixels that costs little."""
+    p = np.random.default_rng(seed).beta(0.6, 1.2, size=8)
+    rule = PlugInRule()
+    mask = rule(torch.logit(torch.from_numpy(p)).reshape(1, 1, 2, 4)).numpy().ravel()
+    best = max(expected_dice(np.array(m), p) for m in itertools.product((0, 1), repeat=8))
+    assert expected_dice(mask, p) > best - 0.03
+
+
+def test_of_a_large_image_it_is_the_threshold_of_half_its_best_dice():
+    generator = np.random.default_rng(0)
+    p = generator.beta(0.3, 3.0, size=(1, 1, 100, 100))
+    truth = generator.random(p.shape) < p
+    mask = PlugInRule()(torch.logit(torch.from_numpy(p)))[:, None].numpy() == 1
+
+    def dice(chosen):
+        counts = [(chosen & truth).sum(), (chosen & ~truth).sum(), (~chosen & truth).sum()]
+        return float(dice_from_counts(np.array(counts)))
+
+    best = max(dice(p > t) for t in np.linspace(0.01, 0.9, 90))
+    assert dice(mask) > best - 0.01
+    assert p[mask].min() == pytest.approx(best / 2, abs=0.02)
+
+
+def test_every_image_has_its_own_threshold():
+    sure = torch.logit(torch.tensor([0.99, 0.98, 0.01, 0.01]))
+    unsure = torch.logit(torch.tensor([0.3, 0.28, 0.01, 0.01]))
+    masks = PlugInRule()(torch.stack([sure, unsure]).reshape(2, 1, 2, 2))
+    assert masks.tolist() == [[[1, 1], [0, 0]]] * 2
+
+
+def test_the_calibration_undoes_a_scale_and_a_shift():
+    generator = np.random.default_rng(0)
+    z = generator.normal(size=200_000)
+    labels = generator.random(z.shape) < 1 / (1 + np.exp(-z))
+    rule = calibrate(3 * z + 2, labels)
+    assert (rule.scale, rule.shift) == (
+        pytest.approx(1 / 3, rel=0.03),
+        pytest.approx(-2 / 3, rel=0.05),
+    )
+    extreme = calibrate(1000 * z, labels)
+    assert extreme.scale == pytest.approx(1e-3, rel=0.03)
+
+
+@pytest.mark.parametrize("labels", [np.zeros(4), np.ones(4), np.zeros(3)])
+def test_one_class_alone_cannot_be_calibrated(labels):
+    with pytest.raises(ValueError, match="both classes"):
+        calibrate(np.arange(4.0), labels)
+
+
+def test_several_channels_are_refused():
+    with pytest.raises(ValueError, match=r"expected logits \(B, 1, H, W\), got \(1, 2, 4, 4\)"):
+        PlugInRule()(torch.zeros(1, 2, 4, 4))
