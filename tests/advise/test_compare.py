@@ -118,6 +118,10 @@ def test_what_is_interrupted_goes_on_and_ends_with_records_and_a_page(
     assert "<b>s" not in page and "&lt;b&gt;s" in page  # the folder's name is text
     assert "<script" not in page and not re.search(r'(?:src|href)="(?!data:)', page)
     assert page.count("data:image/png;base64,") >= 3
+    assert re.search(
+        r"chosen on the validation set, Dice differs by: <code>dice</code> − <code>ce</code>: [+−]",
+        page,
+    )
     for loss in ("ce", "dice"):
         assert f"<th>{loss}</th>" in page
 

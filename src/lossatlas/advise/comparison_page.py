@@ -33,7 +33,8 @@ def write_page(path: Path, records: Path) -> Path:
     loaded = load(records)
     scored = scores.by_dataset(loaded)
     parts = [part for of_dataset in scored.values() for part in of_dataset]
-    blocks: list[Any] = [findings.answer(parts), _overview(loaded.runs)]
+    blocks: list[Any] = [findings.answer(parts), *(_tuned(each.part) for each in parts)]
+    blocks += [_overview(loaded.runs), "The tables and figures that follow are at ½, as trained."]
     for of_dataset in scored.values():
         blocks += [tables.comparison(of_dataset, loaded.losses), figures.intervals(of_dataset)]
     for each in parts:
@@ -52,6 +53,30 @@ def write_page(path: Path, records: Path) -> Path:
     )
     path.write_text(text, encoding="utf-8")
     return path
+
+
+def _tuned(part: Any) -> str:
+    """Paired differences where the validation set chose the threshold, against the first loss."""
+    from lossatlas.statistics.paired import paired_differences
+
+    scores, first = part.by_rule["tuned"], part.losses[0]
+    shared = [s for s in part.seeds[first] if all(s in part.seeds[loss] for loss in part.losses)]
+    if len(shared) < 2 or len(part.losses) < 2:
+        return (
+            "Too few trainings of the same seeds to compare the losses at the validation threshold."
+        )
+    found = paired_differences(
+        {
+            loss: scores[loss][[part.seeds[loss].index(seed) for seed in shared]]
+            for loss in part.losses
+        },
+        groups=part.groups,
+        metric="foreground_dice",
+        foreground=part.foreground,
+        pairs=[(loss, first) for loss in part.losses if loss != first],
+    )
+    told = "; ".join(f"`{each.first}` − `{first}`: {each.text()}" for each in found)
+    return f"With the threshold chosen on the validation set, Dice differs by: {told}."
 
 
 def _overview(runs: Any) -> Markup:
