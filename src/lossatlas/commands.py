@@ -147,8 +147,12 @@ def _predict(given: argparse.Namespace) -> None:
         raise deploy.DeployError(
             "tile and overlap: expected 0 or more pixels, got a negative number"
         )
+    deployed = deploy.load(given.checkpoint)
+    name, rule = deployed.rule(given.rule)
+    threshold = f", threshold {rule.probability:.3f}" if len(rule.offsets) == 1 else ""
+    print(f"decision rule: {name}{threshold}")
     count = deploy.predict_folder(
-        deploy.load(given.checkpoint),
+        deployed,
         given.images,
         given.out,
         rule=given.rule,

@@ -222,3 +222,38 @@ def test_an_image_that_cannot_be_read_is_named_and_those_before_are_kept(run, pi
     with pytest.raises(DataError, match=r"z\.png"):
         deploy.predict_folder(deploy.load(run), pictures, tmp_path / "out")
     assert sorted(p.name for p in (tmp_path / "out").rglob("*.png")) == ["a.png", "b.png"]
+
+
+def test_a_mutated_run_gives_a_network_or_an_error_of_ours(run, tmp_path):
+    """200 runs with a few bytes changed, or cut short, in the checkpoint or in the record."""
+    rng = np.random.default_rng(0)
+    original = {name: (run / name).read_bytes() for name in ("last.ckpt", "run.json")}
+    refused = 0
+    for _ in range(200):
+        contents = dict(original)
+        name = ("last.ckpt", "run.json")[int(rng.integers(2))]
+        changed = bytearray(contents[name])
+        for position in rng.integers(0, len(changed), rng.integers(1, 20)):
+            changed[position] = rng.integers(256)
+        contents[name] = bytes(
+            changed[: rng.integers(1, len(changed))] if rng.random() < 0.3 else changed
+        )
+        for file, content in contents.items():
+            (tmp_path / file).write_bytes(content)
+        try:
+            deploy.load(tmp_path)
+        except DataError as error:  # DeployError is one
+            assert "\n" not in str(error)
+            refused += 1
+    assert refused > 50
+
+
+@pytest.mark.parametrize(
+    "rules", [{}, {"tuned": {}}, {"tuned": {"offsets": ["a"]}}, {"tuned": {"offsets": [1, 2]}}]
+)
+def test_a_record_without_its_threshold_is_refused_and_not_passed_over(run, tmp_path, rules):
+    shutil.copytree(run, tmp_path / "run")
+    record = json.loads((run / "run.json").read_text())
+    (tmp_path / "run" / "run.json").write_text(json.dumps(record | {"rules": rules}))
+    with pytest.raises(deploy.DeployError, match=r"run\.json: expected"):
+        deploy.load(tmp_path / "run")

@@ -109,8 +109,8 @@ def _checkpoint(path: Path) -> Deployed:
     network = _network(config["model"], config["model_params"], channels, weights, path)
     record = _record(path.parent / "run.json")
     rules = {"argmax": DecisionRule.argmax(network.out_channels)}
-    if "rules" in record:
-        rules["tuned"] = DecisionRule(tuple(record["rules"]["tuned"]["offsets"]))
+    if record:
+        rules["tuned"] = _tuned(record, network.out_channels, path.parent / "run.json")
     names = record.get("classes")
     if names is None:
         from lossatlas.data import load_labels
@@ -129,6 +129,22 @@ def _checkpoint(path: Path) -> Deployed:
     )  # fmt: skip
 
 
+def _tuned(record: Mapping[str, Any], channels: int, file: Path) -> DecisionRule:
+    """The rule that the run's validation set chose."""
+    try:
+        rule = DecisionRule(tuple(record["rules"]["tuned"]["offsets"]))
+    except (KeyError, TypeError, ValueError) as error:
+        raise DeployError(
+            f"{file}: expected rules.tuned.offsets as a run leaves them, got none that can be read "
+            f"({error!r}); restore the file, or move it away to predict without a tuned threshold"
+        ) from None
+    if len(rule.offsets) != channels:
+        raise DeployError(
+            f"{file}: expected {channels} offsets, one a channel, got {len(rule.offsets)}; restore the file"
+        )
+    return rule
+
+
 def _exported(path: Path) -> Deployed:
     from safetensors import SafetensorError
     from safetensors.torch import load_file
@@ -143,21 +159,27 @@ def _exported(path: Path) -> Deployed:
         weights = load_file(path)
     except (SafetensorError, OSError) as error:
         raise DeployError(f"{path}: expected safetensors, got {error}; export it again") from None
-    return Deployed(
-        network=_network(
-            description["model"],
-            description["model_params"],
-            (description["in_channels"], description["out_channels"]),
-            weights,
-            path,
-        ),
-        model=description["model"],
-        params=description["model_params"],
-        preparation=Preparation.of_json(description["preparation"]),
-        classes=tuple(description["classes"]),
-        rules={name: DecisionRule(tuple(v)) for name, v in description["rules"].items()},
-        origin=description["origin"],
-    )
+    try:
+        return Deployed(
+            network=_network(
+                description["model"],
+                description["model_params"],
+                (description["in_channels"], description["out_channels"]),
+                weights,
+                path,
+            ),
+            model=description["model"],
+            params=description["model_params"],
+            preparation=Preparation.of_json(description["preparation"]),
+            classes=tuple(description["classes"]),
+            rules={name: DecisionRule(tuple(v)) for name, v in description["rules"].items()},
+            origin=description["origin"],
+        )
+    except (KeyError, TypeError, AttributeError) as error:
+        raise DeployError(
+            f"{path.with_name(DESCRIPTION)}: expected the description that `lossatlas export` writes, "
+            f"got one that cannot be read ({error!r}); export the network again"
+        ) from None
 
 
 def _network(
