@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 from sphinx.application import Sphinx
 
@@ -30,6 +31,18 @@ MENDED = (
 )
 
 
+#: Pages in another language than the book's, which a screen reader must pronounce.
+LANGUAGES = ("es", "fr", "zh")
+
+
+def name_language(
+    app: Sphinx, pagename: str, templatename: str, context: dict[str, Any], doctree: Any
+) -> None:
+    """Give a translated page its own language."""
+    if pagename in LANGUAGES:
+        context["language"] = pagename
+
+
 def mend(html: str) -> str:
     """The page with every replacement of `MENDED` made."""
     for pattern, replacement in MENDED:
@@ -49,6 +62,7 @@ def mend_pages(app: Sphinx, exception: Exception | None) -> None:
 
 
 def setup(app: Sphinx) -> dict[str, bool]:
-    """Connects to Sphinx's event for a build that has ended."""
+    """Connects to Sphinx's events for a page and for a build that has ended."""
+    app.connect("html-page-context", name_language)
     app.connect("build-finished", mend_pages)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
