@@ -38,6 +38,8 @@ TOLERANCE = 1e-3
 STEPS = 5
 #: Images of each split: of the training split so many with foreground, then so many others.
 WITH_FOREGROUND, OTHERS = 8, 4
+#: Pixels of an image above which there are only two and one.
+SMALL = 20_000
 #: Images of a split that are made to choose them from.
 IMAGES = 400
 
@@ -94,6 +96,30 @@ def cases(name: str) -> dict[str, RunConfig]:
     return {case: config for case, config in _configs(name).items() if config.run_id not in seen}
 
 
+def covering(found: dict[str, RunConfig]) -> dict[str, RunConfig]:
+    """The cases that bring a data set, network or loss which no case before them had, with its options.
+
+    So every level of a design is trained at least once: what `make test` compares. All cases are compared with
+    LOSSATLAS_EXTENDED=1, which the weekly workflow sets, and by this file's command.
+    """
+    seen: set[str] = set()
+    kept = {}
+    for case, config in found.items():
+        values = config.model_dump(exclude={"seed", "steps", "evaluations", "share_every"})
+        of_part = {
+            part: json.dumps(
+                {k: v for k, v in values.items() if k.startswith(part)}, sort_keys=True
+            )
+            for part in ("dataset", "model", "loss")
+        }
+        rest = {k: v for k, v in values.items() if not k.startswith(tuple(of_part))}
+        levels = {*of_part.values(), json.dumps(rest, sort_keys=True)}
+        if levels - seen:
+            seen |= levels
+            kept[case] = config
+    return kept
+
+
 @cache
 def _configs(name: str) -> dict[str, RunConfig]:
     study = load(name)
@@ -105,7 +131,9 @@ def _configs(name: str) -> dict[str, RunConfig]:
             values |= study._overrides(combination) | {"seed": study.seeds[0]}
             values |= {"steps": STEPS, "evaluations": 1, "share_every": 2}
             values |= {"optimizer": optimizer} if optimizer else {}
-            params = {k: v for k, v in values["dataset_params"].items() if k != "seed"}
+            params = {
+                k: v for k, v in values["dataset_params"].items() if k not in ("seed", "fold")
+            }
             sizes = {
                 k: min(v, IMAGES)
                 for k, v in params.items()
@@ -136,7 +164,9 @@ def key(config: RunConfig) -> str:
 def _part(whole: Any) -> Any:
     counts = np.asarray(whole.image_counts())
     rare = np.delete(counts, counts.sum(0).argmax(), axis=1).sum(1) > 0
-    chosen = [*np.flatnonzero(rare)[:WITH_FOREGROUND], *np.flatnonzero(~rare)[:OTHERS]]
+    small = whole.labels[0].size <= SMALL
+    with_foreground, others = (WITH_FOREGROUND, OTHERS) if small else (2, 1)
+    chosen = [*np.flatnonzero(rare)[:with_foreground], *np.flatnonzero(~rare)[:others]]
     return data.SegmentationDataset(
         name=whole.name,
         split=whole.split,
