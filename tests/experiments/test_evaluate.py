@@ -442,7 +442,7 @@ def test_what_a_run_measures_beside_is_asked_for_and_changes_nothing_else(tmp_pa
         for config in (plain, asked)
     )
     assert "thin" not in one and "plug_in" not in one["rules"]
-    assert [row["rule"] for row in other["thin"]] == ["argmax", "tuned", "theory"]
+    assert [row["rule"] for row in other["thin"]] == ["argmax", "tuned"]
     assert all(0 <= row["f1_at_2"] <= 1 for row in other["thin"])
     extra = other["rules"].pop("plug_in")
     assert extra["scale"] > 0 and 0 <= extra["metrics"]["foreground_dice"] <= 1
