@@ -36,7 +36,7 @@ _STYLES: dict[str, tuple[str, Any, str]] = {
     "focal": ("#56B4E9", _DASH_DOT, "^"),
     "poly1": ("#2C7FB0", _DOTTED, "v"),
     "asymmetric": ("#8FD0F2", _LONG, "<"),
-    # Dice: vermillion
+    # Dice: vermilion
     "dice": ("#D55E00", _SOLID, "s"),
     "dice_squared": ("#8F3F00", _DASHED, "D"),
     "weighted_dice": ("#F0863C", _DASH_DOT, "o"),

@@ -61,8 +61,9 @@ class Evaluation:
         size_recall: one row a stratum of object size by ``argmax``, as :class:`lossatlas.metrics.ObjectRecall`
             gives them: all foreground classes, found where half of the object is covered. Empty if it was not
             asked for.
-        thin: a row for ``argmax`` and one for ``tuned``: ``cldice`` and its parts (:class:`lossatlas.metrics.ClDice`, over all images
-            together), and ``f1_at_2`` with its ``precision`` and ``recall`` at 2 pixels. Empty if it was not asked for.
+        thin: a row for ``argmax`` and one for ``tuned``: ``cldice`` and its parts
+            (:class:`lossatlas.metrics.ClDice`, over all images together), and ``f1_at_2`` with its ``precision`` and
+            ``recall`` at 2 pixels. Empty if it was not asked for.
     """
 
     confusion: metrics.ConfusionMatrix
