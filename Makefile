@@ -9,7 +9,7 @@ book: .venv/ready
 	@$(BIN)/lossatlas book --study "$(STUDY)"
 
 test: .venv/ready
-	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder
+	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder --durations=25
 
 bench: .venv/ready
 	$(BIN)/python benchmarks/losses.py --out results/bench
