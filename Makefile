@@ -24,6 +24,7 @@ lint: .venv/ready
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/codespell $$(git ls-files)
 
 # One environment: every version and hash of the lock, the package itself editable.
 .venv/ready: $(LOCK) pyproject.toml
