@@ -38,8 +38,9 @@ TOLERANCE = 1e-3
 STEPS = 5
 #: Images of each split: of the training split so many with foreground, then so many others.
 WITH_FOREGROUND, OTHERS = 8, 4
-#: Pixels of an image above which there are only two and one.
+#: Pixels of an image above which there are only two and one, and of those a window.
 SMALL = 20_000
+WINDOW = 128
 #: Images of a split that are made to choose them from.
 IMAGES = 400
 
@@ -167,13 +168,21 @@ def _part(whole: Any) -> Any:
     small = whole.labels[0].size <= SMALL
     with_foreground, others = (WITH_FOREGROUND, OTHERS) if small else (2, 1)
     chosen = [*np.flatnonzero(rare)[:with_foreground], *np.flatnonzero(~rare)[:others]]
+    images, labels = whole.images[chosen], whole.labels[chosen]
+    if not small:  # a window with foreground: the whole image costs seconds a case
+        common = int(counts.sum(0).argmax())
+        row, column = np.argwhere((labels[0] != common) & (labels[0] != whole.ignore_index))[0]
+        top = min(int(row), labels.shape[1] - WINDOW)
+        left = min(int(column), labels.shape[2] - WINDOW)
+        window = (slice(None), slice(top, top + WINDOW), slice(left, left + WINDOW))
+        images, labels = images[window], labels[window]
     return data.SegmentationDataset(
         name=whole.name,
         split=whole.split,
         classes=whole.classes,
         mode=whole.mode,
-        images=np.ascontiguousarray(whole.images[chosen]),
-        labels=np.ascontiguousarray(whole.labels[chosen]),
+        images=np.ascontiguousarray(images),
+        labels=np.ascontiguousarray(labels),
         ids=[whole.ids[i] for i in chosen],
         groups=[whole.groups[i] for i in chosen],
         mean=whole.mean,

@@ -167,7 +167,7 @@ def test_a_tuned_study_shows_what_was_tried_and_what_was_chosen(runs_dir, tmp_pa
     assert list(runs.seed) == [5], "a tuning run is not reported"
     assert runs.lr.iloc[0] == chosen.lr.iloc[0]
     described = json.loads((folder / "study.json").read_text())
-    assert described["predictions"] == [{"claim": "7", "text": "it will be so"}]
+    assert described["predictions"] == [{"claim": "7", "text": "it will be so", "holds": []}]
     assert described["smallest_effect"] == 0.01
     assert described["tuning"]["choices"][0]["lr"] == chosen.lr.iloc[0]
 

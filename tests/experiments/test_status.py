@@ -154,4 +154,4 @@ def test_a_failure_keeps_its_traceback(tmp_path):
         note_failure(tmp_path, RunConfig().run_id, "a run", error)
     noted = failures(tmp_path)[RunConfig().run_id]
     assert noted["error"] == "ZeroDivisionError: of all things"
-    assert "test_plan.py" in noted["traceback"]
+    assert "test_status.py" in noted["traceback"]
