@@ -69,8 +69,13 @@ class Golden:
 
 
 def machine() -> str:
-    """What decides the last digits."""
-    return f"{_cpu_name()}, torch {torch.__version__}"
+    """What decides the last digits: the processor with the instructions that kernels choose by, and torch."""
+    info = Path("/proc/cpuinfo")
+    flags = set(info.read_text().split()) if info.is_file() else set()
+    wide = sorted(flag for flag in flags if flag.startswith(("avx512", "amx", "avx_")))
+    has = hashlib.sha256(" ".join(wide).encode()).hexdigest()[:8]
+    capability = torch.backends.cpu.get_cpu_capability()
+    return f"{_cpu_name()}, {capability} ({has}), torch {torch.__version__}"
 
 
 def studies() -> list[str]:
