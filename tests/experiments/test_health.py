@@ -19,6 +19,7 @@ from lossatlas.experiments.components import (
     starts_at_prior,
 )
 from lossatlas.experiments.evaluate import oracle
+from lossatlas.experiments.forward import Logits
 from lossatlas.experiments.outcome import began
 from lossatlas.experiments.record import read_run
 from lossatlas.experiments.training import train_run
@@ -147,7 +148,7 @@ def test_the_oracle_is_no_worse_than_one_half_and_ranks_perfect_logits_as_perfec
         def forward(self, images):
             return (self.truth[: len(images)] - 9.0)[:, None]
 
-    found = oracle(Answers(datasets["test"]), datasets["test"], CPU)
+    found = oracle(Logits(Answers(datasets["test"]), datasets["test"], CPU))
     assert found["oracle_dice"] == 1.0 and found["auprc"] == 1.0
     assert 8 < found["oracle_offsets"][0] < 9
 

@@ -27,6 +27,7 @@ from lossatlas.experiments.evaluate import (
     evaluate,
     per_class,
 )
+from lossatlas.experiments.forward import Logits
 from lossatlas.experiments.record import is_complete, new_run_folder, read_run, run_path
 from lossatlas.experiments.training import (
     batch_indices,
@@ -264,7 +265,7 @@ def test_the_validation_curve_has_the_numbers_of_a_full_evaluation(datasets):
     model = build_model_for(RunConfig(**QUICK), datasets["train"])
     device = torch.device("cpu")
     found = training.validation_scores(model, datasets["val"], device)
-    confusion = evaluate(model, datasets["val"], device).confusion
+    confusion = evaluate(Logits(model, datasets["val"], device)).confusion
     assert found["val_mean_dice"] == confusion.mean_dice(foreground_only=True)
     assert found["val_mean_iou"] == confusion.mean_iou(foreground_only=True)
     assert model.training
@@ -391,7 +392,8 @@ def test_evaluation_does_not_depend_on_the_batch_size(datasets):
     model = build_model_for(RunConfig(**QUICK), datasets["train"])
     results = [
         evaluate(
-            model, datasets["test"], torch.device("cpu"), batch_size=size, keep_predictions=True
+            Logits(model, datasets["test"], torch.device("cpu"), batch_size=size),
+            keep_predictions=True,
         )
         for size in (1, 4)
     ]
@@ -405,7 +407,7 @@ def test_evaluation_does_not_depend_on_the_batch_size(datasets):
 
 def test_the_mean_logits_say_what_each_channel_holds_of_each_class(datasets):
     model = build_model_for(RunConfig(**QUICK), datasets["train"])
-    found = evaluate(model, datasets["test"], torch.device("cpu"), batch_size=4)
+    found = evaluate(Logits(model, datasets["test"], torch.device("cpu"), batch_size=4))
     images, target = datasets["test"].batch(np.arange(6))
     with torch.no_grad():
         logits = model.eval()(images)

@@ -12,19 +12,19 @@ ever sees the test split.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from lossatlas import losses, metrics
 from lossatlas.experiments.components import has_background
 from lossatlas.experiments.config import RunConfig
+from lossatlas.experiments.forward import Logits
 from lossatlas.experiments.health import reach
 from lossatlas.experiments.outcome import began
 from lossatlas.metrics import DecisionRule
@@ -101,24 +101,18 @@ class Tuned:
 
 @torch.inference_mode()
 def evaluate(
-    model: nn.Module,
-    dataset: Any,
-    device: torch.device,
+    split: Logits,
     *,
-    batch_size: int = 32,
     keep_predictions: bool = False,
     rules: Mapping[str, DecisionRule] | None = None,
     boundary: bool = False,
     plug_in: metrics.PlugInRule | None = None,
     thin: bool = False,
 ) -> Evaluation:
-    """Run ``model`` over ``dataset`` in evaluation mode, batch by batch.
+    """Judge a network on a split, batch by batch.
 
     Args:
-        model: gives (B, C, H, W) logits.
-        dataset: a ``SegmentationDataset``.
-        device: where the model is; the counting is done there too.
-        batch_size: images at a time; it changes memory and speed, not the result.
+        split: the network's logits on it.
         keep_predictions: also return the predicted classes of every image.
         rules: further decision rules by name; ``argmax`` is always among the results.
         boundary: also measure outlines and objects, on the CPU (about a millisecond a class and image of
@@ -129,6 +123,7 @@ def evaluate(
     Raises:
         ValueError: a rule has not one offset a channel.
     """
+    dataset = split.dataset
     num_classes = len(dataset.classes)
     channels = 1 if dataset.mode == "binary" else num_classes
     known = {"argmax": DecisionRule.argmax(channels), **(rules or {})}
@@ -162,21 +157,20 @@ def evaluate(
     )
     predictions = []
     logit_sums = torch.zeros(num_classes, num_classes, dtype=torch.float64)
-    with _evaluating(model):
-        for logits, target in _logits(model, dataset, device, batch_size):
-            logit_sums += _logit_sums(logits, target, num_classes).cpu()
-            calibration.update(logits, target)
-            for name, decide in deciding.items():
-                prediction = decide(logits)
-                if name in lines:
-                    lines[name].update(prediction.cpu().numpy(), target.cpu().numpy())
-                    near[name].update(prediction.cpu().numpy(), target.cpu().numpy())
-                counts[name].append(confusions[name].update_per_image(prediction, target))
-                if name == "argmax" and boundary:
-                    outlines.update(prediction, target)
-                    objects.update(prediction, target)
-                if name == "argmax" and keep_predictions:
-                    predictions.append(prediction.to(torch.uint8).cpu().numpy())
+    for logits, target in split:
+        logit_sums += _logit_sums(logits, target, num_classes).cpu()
+        calibration.update(logits, target)
+        for name, decide in deciding.items():
+            prediction = decide(logits)
+            if name in lines:
+                lines[name].update(prediction.cpu().numpy(), target.cpu().numpy())
+                near[name].update(prediction.cpu().numpy(), target.cpu().numpy())
+            counts[name].append(confusions[name].update_per_image(prediction, target))
+            if name == "argmax" and boundary:
+                outlines.update(prediction, target)
+                objects.update(prediction, target)
+            if name == "argmax" and keep_predictions:
+                predictions.append(prediction.to(torch.uint8).cpu().numpy())
     by_rule = {
         name: RuleResult(confusions[name], np.concatenate(counts[name])) for name in deciding
     }
@@ -211,49 +205,27 @@ def _thin_row(rule: str, lines: metrics.ClDice, near: metrics.TolerantF1) -> dic
 
 
 @torch.inference_mode()
-def calibrated(
-    model: nn.Module, val_set: Any, device: torch.device, *, batch_size: int = 32
-) -> metrics.PlugInRule:
+def calibrated(split: Logits) -> metrics.PlugInRule:
     """The plug-in rule whose posteriors are calibrated on the validation split.
 
     Raises:
         ValueError: the split has several classes, or one class alone.
     """
+    val_set = split.dataset
     if val_set.mode != "binary":
         raise ValueError(f"plug_in: expected a binary data set, got {val_set.mode!r}")
     scores, labels = [], []
-    with _evaluating(model):
-        for logits, target in _logits(model, val_set, device, batch_size):
-            kept = torch.ones_like(target, dtype=torch.bool)
-            if val_set.ignore_index is not None:
-                kept = target != val_set.ignore_index
-            scores.append(logits[:, 0][kept].cpu().numpy())
-            labels.append(target[kept].cpu().numpy())
+    for logits, target in split:
+        kept = torch.ones_like(target, dtype=torch.bool)
+        if val_set.ignore_index is not None:
+            kept = target != val_set.ignore_index
+        scores.append(logits[:, 0][kept].cpu().numpy())
+        labels.append(target[kept].cpu().numpy())
     return metrics.calibrate(np.concatenate(scores), np.concatenate(labels))
 
 
-@contextmanager
-def _evaluating(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode inside; the mode that the model had before, outside."""
-    was_training = model.training
-    model.eval()
-    try:
-        yield
-    finally:
-        model.train(was_training)
-
-
-def _logits(
-    model: nn.Module, dataset: Any, device: torch.device, batch_size: int
-) -> Iterator[tuple[Tensor, Tensor]]:
-    """(B, C, H, W) float32 logits and (B, H, W) target of every batch, on the device."""
-    for start in range(0, len(dataset), batch_size):
-        images, target = dataset.batch(np.arange(start, min(start + batch_size, len(dataset))))
-        yield model(images.to(device)).float(), target.to(device)
-
-
 @torch.inference_mode()
-def tune(model: nn.Module, val_set: Any, device: torch.device, *, batch_size: int = 32) -> Tuned:
+def tune(split: Logits) -> Tuned:
     """Choose the decision rule with the best mean foreground Dice on the validation split.
 
     Binary: every threshold, in steps of 1/1024 of a logit, from histograms (exact, memory constant;
@@ -263,14 +235,12 @@ def tune(model: nn.Module, val_set: Any, device: torch.device, *, batch_size: in
     second pass. A rule that is no improvement there is not taken.
 
     Args:
-        model: gives (B, C, H, W) logits.
-        val_set: the validation split, a ``SegmentationDataset``.
-        device: where the model is.
-        batch_size: images at a time; it changes memory and speed, not the result.
+        split: the network's logits on the validation split.
 
     Raises:
         ValueError: the test split was given.
     """
+    val_set = split.dataset
     if val_set.split == "test":
         raise ValueError(
             "tune: expected the validation split, got the test split; a rule chosen on what it is judged by "
@@ -282,10 +252,9 @@ def tune(model: nn.Module, val_set: Any, device: torch.device, *, batch_size: in
     search = _search(val_set)
     plain = DecisionRule.argmax(1 if binary else num_classes)
     at_half = metrics.ConfusionMatrix(num_classes, val_set.ignore_index)
-    with _evaluating(model):
-        for logits, target in _logits(model, val_set, device, batch_size):
-            search.update(logits, target)
-            at_half.update(plain(logits), target)
+    for logits, target in split:
+        search.update(logits, target)
+        at_half.update(plain(logits), target)
     rule, _ = search.best()
     tuned = at_half
     if rule != plain:
@@ -296,9 +265,8 @@ def tune(model: nn.Module, val_set: Any, device: torch.device, *, batch_size: in
             for logits, target in search.kept():
                 tuned.update(rule(logits), target)
         else:
-            with _evaluating(model):
-                for logits, target in _logits(model, val_set, device, batch_size):
-                    tuned.update(rule(logits), target)
+            for logits, target in split:
+                tuned.update(rule(logits), target)
     scored = (pixels > 0) & (np.arange(num_classes) >= (1 if background else 0))
     before, after = (_mean(matrix.dice()[scored]) for matrix in (at_half, tuned))
     if not after > before:
@@ -318,29 +286,23 @@ def _search(dataset: Any) -> metrics.ThresholdSearch | metrics.OffsetSearch:
 
 
 @torch.inference_mode()
-def oracle(
-    model: nn.Module, test_set: Any, device: torch.device, *, batch_size: int = 32
-) -> dict[str, Any]:
+def oracle(split: Logits) -> dict[str, Any]:
     """What the best decision rule would make of a split, chosen on that split itself.
 
     It is a bound and no result: it says how well the logits rank, so that a wrong threshold or a ceiling cannot pass
     for ignorance.
 
     Args:
-        model: gives (B, C, H, W) logits.
-        test_set: a ``SegmentationDataset``.
-        device: where the model is.
-        batch_size: images at a time; it changes memory and speed, not the result.
+        split: the network's logits on the split that is judged.
 
     Returns:
         ``oracle_dice``, the mean foreground Dice (over at most 2¹⁹ sampled pixels for several classes);
         ``oracle_offsets``, one a channel, in logits; ``auprc``, the area under the precision-recall curve (None for
         several classes).
     """
-    search = _search(test_set)
-    with _evaluating(model):
-        for logits, target in _logits(model, test_set, device, batch_size):
-            search.update(logits, target)
+    search = _search(split.dataset)
+    for logits, target in split:
+        search.update(logits, target)
     rule, dice = search.best()
     area = search.average_precision() if isinstance(search, metrics.ThresholdSearch) else None
     return {"oracle_dice": dice, "oracle_offsets": list(rule.offsets), "auprc": area}
@@ -646,7 +608,8 @@ def assess(
         test_set: what is judged.
         device: where the network is.
     """
-    tuned = tune(model, val_set, device)
+    validation, test = Logits(model, val_set, device), Logits(model, test_set, device)
+    tuned = tune(validation)
     rules = {
         "tuned": tuned.rule,
         "theory": theory_rule(
@@ -658,11 +621,9 @@ def assess(
             config.loss_params,
         ),
     }
-    plug_in = calibrated(model, val_set, device) if "plug_in" in config.measures else None
+    plug_in = calibrated(validation) if "plug_in" in config.measures else None
     evaluation = evaluate(
-        model,
-        test_set,
-        device,
+        test,
         keep_predictions=True,
         rules=rules,
         boundary=config.boundary,
@@ -671,7 +632,7 @@ def assess(
     )
     assert evaluation.predictions is not None
     pooled = summary(evaluation, test_set.classes)
-    best = oracle(model, test_set, device)
+    best = oracle(test)
     record: dict[str, Any] = {
         "metrics": pooled,
         "oracle": best | {"began": began(best["oracle_dice"], pooled["constant_dice"])},

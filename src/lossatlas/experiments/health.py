@@ -18,6 +18,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from lossatlas.experiments.forward import evaluating, images_at_once
+
 #: A step whose gradient is smaller moves nothing that float32 would show.
 LEAST_GRADIENT = 1e-6
 #: The largest initial cross-entropy of a healthy start, in units of ln C.
@@ -40,14 +42,17 @@ def initial_cross_entropy(
         model: untrained; its last layer is ``model.output_layer``.
         dataset: a ``SegmentationDataset``.
         device: where the model is.
-        images: so many of the split.
+        images: at most so many of the split; fewer where they are large.
     """
     kept = {name: value.clone() for name, value in model.state_dict().items()}
     was_training = model.training
     model.train()
     if _output_layer(model) is not None:
         nn.init.zeros_(_output_layer(model).bias)
-    pictures, target = dataset.batch(np.arange(min(images, len(dataset))))
+    images = min(
+        images, 4 * images_at_once(dataset, device), len(dataset)
+    )  # large ones say enough by fewer
+    pictures, target = dataset.batch(np.arange(images))
     logits = model(pictures.to(device)).float()
     target = target.to(device).long()
     void = -100 if dataset.ignore_index is None else dataset.ignore_index
@@ -66,7 +71,7 @@ def is_healthy(initial_ce: float, classes: int) -> bool:
 
 @torch.inference_mode()
 def reach(
-    model: nn.Module, dataset: Any, device: torch.device, *, batch_size: int = 32
+    model: nn.Module, dataset: Any, device: torch.device, *, batch_size: int | None = None
 ) -> dict[str, Any]:
     """How far the logits reach on a split, and how many channels before the head are dead.
 
@@ -74,7 +79,7 @@ def reach(
         model: trained; ``model.output_layer`` is its last layer and ``model.head_activation`` what stands before it.
         dataset: a ``SegmentationDataset``, the validation split.
         device: where the model is.
-        batch_size: images at a time.
+        batch_size: images at a time; None chooses by their size.
 
     Returns:
         ``logit_min``, ``logit_max``: over every pixel and channel.
@@ -87,7 +92,8 @@ def reach(
     seen: list[Tensor] = []
     low, high = math.inf, -math.inf
     least = most = None
-    with _listening(layer, seen), _eval_mode(model):
+    batch_size = batch_size or images_at_once(dataset, device)
+    with _listening(layer, seen), evaluating(model):
         for start in range(0, len(dataset), batch_size):
             images, _ = dataset.batch(np.arange(start, min(start + batch_size, len(dataset))))
             logits = model(images.to(device)).float()
@@ -141,13 +147,3 @@ def _listening(layer: nn.Module | None, seen: list[Tensor]) -> Iterator[None]:
         yield
     finally:
         handle.remove()
-
-
-@contextmanager
-def _eval_mode(model: nn.Module) -> Iterator[None]:
-    was_training = model.training
-    model.eval()
-    try:
-        yield
-    finally:
-        model.train(was_training)

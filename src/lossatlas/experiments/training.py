@@ -32,6 +32,7 @@ from lossatlas.experiments.components import (
 from lossatlas.experiments.config import RunConfig, TrainParameters
 from lossatlas.experiments.evaluate import assess
 from lossatlas.experiments.feeding import batches
+from lossatlas.experiments.forward import images_at_once
 from lossatlas.experiments.gradients import BatchGradient, random_state, set_random_state
 from lossatlas.experiments.heartbeat import Heartbeat
 from lossatlas.experiments.instrumentation import ForegroundShare, background_class
@@ -453,8 +454,9 @@ def validation_scores(
     total = 0.0
     for start in range(0, len(val_set), 32):
         images, target = val_set.batch(range(start, min(start + 32, len(val_set))))
-        images, target = images.to(device), target.to(device)
-        logits = model(images)
+        target = target.to(device)
+        pieces = images.split(images_at_once(val_set, device))
+        logits = torch.cat([model(piece.to(device)) for piece in pieces])
         # max and not argmax: the same index, and several times as fast along a strided axis on the CPU
         predicted = (logits[:, 0] > 0).long() if logits.shape[1] == 1 else logits.max(1).indices
         confusion.update(predicted, target)

@@ -194,7 +194,9 @@ class ClDice:
                 "needs another skeleton"
             )
         for one, other in zip(predicted, truth, strict=True):
-            for c in np.intersect1d(np.union1d(one, other), self.classes).tolist():
+            seen = np.zeros(self.num_classes + 1, dtype=np.bool_)  # the first is void, −1
+            seen[one + 1] = seen[other + 1] = True
+            for c in (c for c in self.classes if seen[c + 1]):
                 counts = _counts(one == c, other == c)
                 scores = np.array(_scores(counts))
                 self._counts[c] += counts
