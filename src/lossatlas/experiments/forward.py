@@ -68,7 +68,8 @@ class Logits:
         if self._kept is not None:
             yield from self._kept
             return
-        room, kept = _KEPT, []
+        room = _KEPT
+        kept: list[tuple[Tensor, Tensor]] = []
         with evaluating(self.model):
             for start in range(0, len(self.dataset), self.batch_size):
                 index = np.arange(start, min(start + self.batch_size, len(self.dataset)))
