@@ -13,6 +13,7 @@ from lossatlas.experiments import ConfigError, RunConfig, Study
 from lossatlas.experiments.collect import _of_two, _thin, collect, concatenate, disagreement
 from lossatlas.experiments.components import load_datasets
 from lossatlas.experiments.record import run_path
+from lossatlas.experiments.recorded import recorded_runs
 from lossatlas.experiments.training import train_run
 from lossatlas.experiments.tuning import select, tuning_runs
 from lossatlas.experiments.versions import component_versions
@@ -150,9 +151,13 @@ def test_a_tuned_study_shows_what_was_tried_and_what_was_chosen(runs_dir, tmp_pa
     datasets = load_datasets(tuned.examples()[0])
     for _, config in tuning_runs(tuned):
         train_run(config, datasets, runs_dir=work, accelerator="cpu")
-    with pytest.raises(FileNotFoundError, match="no run of study 'tuned'"):
+    with pytest.raises(FileNotFoundError, match=r"no run of study 'tuned'.*4 of its 4 tuning runs"):
         collect(tuned, runs_dir=work, results_dir=tmp_path)
     selection = select(tuned, work)
+    recorded = recorded_runs(
+        tmp_path, "tuned"
+    )  # another machine has no folder of them, and chooses the same
+    assert select(tuned, tmp_path / "none", recorded).choices == selection.choices
     for _, config in tuned.reporting_runs(selection):
         train_run(config, datasets, runs_dir=work, accelerator="cpu")
     folder = collect(tuned, runs_dir=work, results_dir=tmp_path)

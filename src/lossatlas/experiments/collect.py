@@ -140,7 +140,8 @@ def collect(
     Raises:
         MixedCodeError: some runs were made with other versions than others, and ``mixed`` is not given.
         FewerRunsError: the records have runs which the study no longer asks for, and ``fewer`` is not given.
-        NoRunsError: not one run that the study reports is there.
+        NoRunsError: not one run that the study reports is there. Its tuning runs are recorded all the same, so that
+            another machine can go on.
         ValueError: a run's test set is not the one that its configuration gives today.
     """
     folder = Path(results_dir) / study.study
@@ -150,12 +151,10 @@ def collect(
     choose = select if study.tuning else read_selection
     selection = choose(study, runs_dir, recorded)
     runs = _find(study.reporting_runs(selection), runs_dir, recorded)
-    if not runs:
-        raise NoRunsError(
-            f"no run of study {study.study!r} in {runs_dir}/: run `lossatlas run {file or study.study}` first"
-        )
     wanted = tuning_runs(study, runs_dir, recorded)
     tuning = _tuning_table(study, selection, wanted, _find(wanted, runs_dir, recorded))
+    if not runs:
+        raise NoRunsError(_no_runs(study, folder, tuning, runs_dir, file or study.study))
     table = _runs_table(study, runs)
     of_tuning = tuning[tuning.status != "missing"] if len(tuning) else tuning
     different = mixed_components(_codes(pd.concat([table, of_tuning], ignore_index=True)))
@@ -198,6 +197,23 @@ def collect(
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return folder
+
+
+def _no_runs(
+    study: Study, folder: Path, tuning: pd.DataFrame, runs_dir: str | Path, name: str
+) -> str:
+    """Record the tuning alone, if it has begun; what to say of it."""
+    tried = int((tuning.status != "missing").sum()) if len(tuning) else 0
+    if tried:
+        folder.mkdir(parents=True, exist_ok=True)
+        temporary = folder / ".tuning.parquet"
+        _save(tuning, temporary)
+        temporary.replace(folder / "tuning.parquet")
+    kept = f"; {tried} of its {len(tuning)} tuning runs are recorded in {folder}" if tried else ""
+    return (
+        f"no run of study {study.study!r} in {runs_dir}/{kept}: run `lossatlas run {name}`"
+        f"{', which goes on from there' if tried else ' first'}"
+    )
 
 
 def _find(
