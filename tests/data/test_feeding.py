@@ -11,6 +11,7 @@ import torch
 
 from lossatlas import data
 from lossatlas.data.augment import Augment
+from lossatlas.data.errors import DataError
 from lossatlas.data.feeding import epochs, feed, measure
 
 torch.set_num_threads(1)
@@ -167,3 +168,46 @@ def test_the_measure_counts_a_slow_step_as_the_step(digits):
     assert found.images_per_s > 0
     assert 0.02 <= found.step_s < 0.1
     assert 0.5 < found.step_share <= 1
+
+
+def _specks(batch=200, size=40):
+    """A batch of pictures with one foreground pixel each, but the first, which has none."""
+    target = torch.zeros(batch, size, size, dtype=torch.long)
+    places = torch.randint(0, size, (batch, 2), generator=torch.Generator().manual_seed(1))
+    target[torch.arange(batch), places[:, 0], places[:, 1]] = 1
+    target[0] = 0
+    return target[:, None].float(), target
+
+
+def test_a_share_of_the_windows_holds_foreground_and_the_others_lie_as_without_it():
+    images, target = _specks()
+    kwargs = {"horizontal_flip": True, "vertical_flip": True, "crop": (8, 6)}
+    for share, least, most in ((1.0, 199, 199), (0.5, 90, 125)):
+        augment = Augment(**kwargs, crop_foreground=share)
+        x, y = augment(images, target, torch.Generator().manual_seed(0))
+        found = int(y.flatten(1).any(1).sum())
+        assert least <= found <= most
+        assert torch.equal(x[:, 0].round().long(), y), "image and label take the same window"
+    plain = Augment(**kwargs)(images, target, torch.Generator().manual_seed(0))[1]
+    assert plain.flatten(1).any(1).sum() < 20
+
+
+def test_the_pixel_of_a_foreground_window_lies_anywhere_in_it():
+    target = torch.zeros(400, 40, 40, dtype=torch.long)
+    target[:, 20, 20] = 1
+    augment = Augment(horizontal_flip=False, crop=(4, 4), crop_foreground=1.0)
+    y = augment(target[:, None].float(), target, torch.Generator().manual_seed(0))[1]
+    assert y.sum(0).min() > 5, "each of the 16 places, about 25 times"
+
+
+def test_void_is_no_foreground_of_a_window():
+    target = torch.zeros(50, 40, 40, dtype=torch.long)
+    target[:, 0, 0] = 255
+    augment = Augment(horizontal_flip=False, crop=(4, 4), crop_foreground=1.0, ignore_index=255)
+    y = augment(target[:, None].float(), target, torch.Generator().manual_seed(0))[1]
+    assert (y == 255).flatten(1).any(1).sum() < 5
+
+
+def test_foreground_windows_without_a_crop_are_refused():
+    with pytest.raises(DataError, match="crop_foreground: expected a crop"):
+        Augment(crop_foreground=0.5)
