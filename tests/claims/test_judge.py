@@ -123,6 +123,41 @@ def test_missing_runs_leave_a_prediction_open(folder):
     assert found.where == "holds at 30 %, open elsewhere"
     (checks,) = found.checks.values()
     assert checks[0].found == "1 of the 8 runs that it needs are missing"
+    open_ = predict(
+        folder,
+        {"claim": "7", "text": "By 0.2.", "holds": [AHEAD | {"where": {"foreground": 0.01}}]},
+    )
+    assert judge.claims(judge.judge(open_))["7"]["verdict"] == "awaiting"
+
+
+def test_a_place_without_any_run_leaves_a_prediction_open(folder):
+    """What holds wherever there are runs does not hold everywhere while a place has none."""
+    description = json.loads((folder / "study.json").read_text())
+    places = [
+        {"dataset": "digits", "model": m, "foreground": f}
+        for m, f in (("unet", 0.01), ("segnet", 0.3))
+    ]
+    description["places"] = [*places, {"dataset": "more", "model": "unet", "foreground": 0.03}]
+    (folder / "study.json").write_text(json.dumps(description))
+    records = predict(folder, {"claim": "7", "text": "Ahead.", "holds": [AHEAD]})
+    (found,) = judge.judge(records)
+    assert (found.outcome, found.where) == ("open", "holds at 1 % and 30 %, open elsewhere")
+    assert [
+        e.place for e in entries(records, "dice", ["dice", "ce"], where={"foreground": 0.03})
+    ] == ["more, unet"]
+    assert len(entries(records, "dice", ["dice", "ce"], where={"foreground": "< 0.02"})) == 1
+
+
+def test_all_runs_without_a_decision_are_open_and_missing_ones_awaited(tmp_path):
+    made = write_records(tmp_path / "tiny", seeds=(0, 1, 2), losses=("ce", "dice"))
+    with_columns(made, began=lambda runs: True)
+    same = {
+        "claim": "7",
+        "text": "Equal.",
+        "holds": [{"quantity": "share that began", "losses": ["ce"], "is": "> 0.9"}],
+    }
+    entry = judge.claims(judge.judge(predict(made, same)))["7"]
+    assert entry["verdict"] == "open"
 
 
 def test_two_seeds_decide_nothing(tmp_path):

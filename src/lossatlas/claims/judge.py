@@ -30,11 +30,12 @@ _CONDITION = re.compile(r"(>|<|within)\s*([-+]?[0-9.]+(?:[eE][-+]?[0-9]+)?)")
 
 @dataclass(frozen=True)
 class Check:
-    """A condition at one place, and what the records say of it."""
+    """A condition at one place, and what the records say of it; `awaits` where runs are missing."""
 
     place: str
     outcome: Outcome
     found: str
+    awaits: bool = False
 
 
 @dataclass(frozen=True)
@@ -129,7 +130,7 @@ def _decide(records: Records, check: Mapping[str, Any]) -> list[Check]:
     for each in found:
         if each not in known:
             why = each.why or f"fewer than {MIN_SEEDS} seeds"
-            checks.append(Check(each.place, "open", why))
+            checks.append(Check(each.place, "open", why, awaits=each.awaits))
             continue
         holds, fails = next(holding), next(failing)
         outcome: Outcome = "holds" if holds else "fails" if fails else "open"
@@ -175,14 +176,15 @@ def _listed(words: Sequence[str]) -> str:
 
 
 #: The ledger's word for an outcome.
-_VERDICTS = {"holds": "true", "fails": "false", "open": "awaiting"}
+_VERDICTS = {"holds": "true", "fails": "false", "open": "open"}
 
 
 def claims(judgements: Sequence[Judgement]) -> dict[str, dict[str, Any]]:
     """What the judgements say of each claim, as ``verdicts.json`` has it; claims without a check are left out.
 
     A claim is true where all its predictions hold, false where all that are decided fail and none holds, conditional
-    where some hold and some fail, or hold at some places and fail at others; awaiting where nothing is decided.
+    where some hold and some fail, or hold at some places and fail at others; open where nothing is decided,
+    awaiting where nothing is decided and runs are missing.
     """
     by_claim: dict[str, list[Judgement]] = {}
     for judgement in judgements:
@@ -200,6 +202,8 @@ def _entry(judgements: Sequence[Judgement]) -> dict[str, Any]:
         verdict = _VERDICTS[
             "fails" if "fails" in outcomes else "holds" if outcomes == {"holds"} else "open"
         ]
+    if verdict == "open" and any(check.awaits for check in checks):
+        verdict = "awaiting"
     said = "; ".join(
         f"“{j.text}” {j.where.replace('holds', 'true').replace('fails', 'false')}"
         for j in judgements

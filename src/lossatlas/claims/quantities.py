@@ -87,11 +87,12 @@ class Share:
 
 @dataclass(frozen=True)
 class Entry:
-    """A quantity at one place of a study: its value, or why there is none."""
+    """A quantity at one place of a study: its value, or why there is none (`awaits`: runs are missing)."""
 
     place: str
     value: Difference | Share | None
     why: str = ""
+    awaits: bool = False
 
 
 def entries(
@@ -126,23 +127,36 @@ def entries(
     _known("rule", rule, RULES)
     for loss in losses:
         _known("loss", loss, records.losses)
-    parts = [part for part in records.parts if _matches(part, where or {})]
-    if not parts:
-        raise ValueError(f"expected a place with {dict(where or {})}, the records have none")
-    names = _places(parts)
-    return [
-        Entry(place, *_value(part, records, quantity, losses, rule))
-        for place, part in zip(names, parts, strict=True)
-    ]
+    parts = [part for part in records.parts if _matches(part.runs.iloc[0], where or {})]
+    absent = [place for place in _without_runs(records) if _matches(place, where or {})]
+    if not parts and not absent:
+        raise ValueError(f"expected a place with {dict(where or {})}, the study has none")
+    found = []
+    for place, part in zip(_places(parts), parts, strict=True):
+        wanted = len(losses) * len(records.study["seeds"])
+        missing = wanted - int(part.runs.loss.isin(losses).sum())
+        if missing > 0:
+            why = f"{missing} of the {wanted} runs that it needs are missing"
+            found.append(Entry(place, None, why, awaits=True))
+        else:
+            found.append(Entry(place, *_value(part, quantity, losses, rule)))
+    several = len(records.study["models"]) > 1
+    for place in absent:
+        name = f"{place['dataset']}, {place['model']}" if several else str(place["dataset"])
+        found.append(Entry(name, None, "none of its runs is there yet", awaits=True))
+    return found
+
+
+def _without_runs(records: Records) -> list[Mapping[str, Any]]:
+    """The places that the study asks for and that have no run yet: a prediction for all of them is not met."""
+    there = {(part.dataset, part.model) for part in records.parts}
+    places: list[Mapping[str, Any]] = records.study.get("places", [])
+    return [place for place in places if (place["dataset"], place["model"]) not in there]
 
 
 def _value(
-    part: Part, records: Records, quantity: str, losses: Sequence[str], rule: str
+    part: Part, quantity: str, losses: Sequence[str], rule: str
 ) -> tuple[Difference | Share | None, str]:
-    wanted = len(losses) * len(records.study["seeds"])
-    there = int(part.runs.loss.isin(losses).sum())
-    if there < wanted:
-        return None, f"{wanted - there} of the {wanted} runs that it needs are missing"
     if quantity in SHARES:
         column = part.runs[part.runs.loss.isin(losses)][SHARES[quantity]]
         return Share(int(column.astype(bool).sum()), len(column)), ""
@@ -182,10 +196,10 @@ def _of_seeds(values: np.ndarray, losses: Sequence[str]) -> Difference:
     )
 
 
-def _matches(part: Part, where: Mapping[str, Any]) -> bool:
+def _matches(place: Mapping[str, Any] | pd.Series, where: Mapping[str, Any]) -> bool:
     for factor, wanted in where.items():
-        _known("factor", factor, part.runs.columns)
-        if not _is_level(part.runs[factor].iloc[0], wanted):
+        _known("factor", factor, place.keys())
+        if not _is_level(place[factor], wanted):
             return False
     return True
 

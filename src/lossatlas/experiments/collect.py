@@ -729,6 +729,11 @@ def _describe(
         "datasets": labels(study.datasets),
         "dataset_params": {dataset.label: dataset.params for dataset in study.datasets},
         "models": labels(study.models),
+        "places": [
+            {"dataset": dataset, "model": model, **study.factors((dataset, model, loss))}
+            for dataset, model, loss in study.combinations()
+            if loss == study.losses[0].label
+        ],
         "losses": [loss.model_dump() for loss in study.losses],
         "seeds": study.seeds,
         "steps": study.training.steps,

@@ -21,19 +21,19 @@ FOLDER = Path("book/answers")
 SOURCES = {"es": ("es",), "fr": ("fr",), "zh": ("zh1", "zh2")}
 _WORDS = {
     "es": {
-        "true": "cierto", "false": "falso", "conditional": "depende", "awaiting": "pendiente",
+        "true": "cierto", "false": "falso", "conditional": "depende", "open": "sin decidir", "awaiting": "pendiente",
         "withdrawn": "retirado", "head": ("", "Afirmación", "Veredicto", "Por qué"),
         "awaits": "Falta el estudio `{study}`.",
         "told": "Retiramos el resultado del estudio `{study}`; falta repetirlo.",
     },
     "fr": {
-        "true": "vrai", "false": "faux", "conditional": "cela dépend", "awaiting": "en attente",
+        "true": "vrai", "false": "faux", "conditional": "cela dépend", "open": "indécis", "awaiting": "en attente",
         "withdrawn": "retiré", "head": ("", "Affirmation", "Verdict", "Pourquoi"),
         "awaits": "L'étude `{study}` manque encore.",
         "told": "Nous avons retiré le résultat de l'étude `{study}` ; elle est à refaire.",
     },
     "zh": {
-        "true": "对", "false": "错", "conditional": "视条件而定", "awaiting": "待定",
+        "true": "对", "false": "错", "conditional": "视条件而定", "open": "未定", "awaiting": "待定",
         "withdrawn": "已撤回", "head": ("", "论断", "结论", "理由"),
         "awaits": "尚缺研究 `{study}`。",
         "told": "研究 `{study}` 的结果已撤回，需要重做。",

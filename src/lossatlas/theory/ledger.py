@@ -43,7 +43,7 @@ KINDS = ("derivation", "computation", "experiment")
 LANGUAGES = {"es": "Spanish", "fr": "French", "zh": "Chinese", "en": "English"}
 #: ``at`` of a wording that was seen in the source's document, and at no address.
 SEED = "seed"
-_LABELS = ("true", "false", "conditional", "awaiting", "withdrawn")
+_LABELS = ("true", "false", "conditional", "open", "awaiting", "withdrawn")
 
 
 class LedgerError(ValueError):

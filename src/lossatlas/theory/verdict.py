@@ -6,9 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 
-#: The verdicts a claim can have. "awaiting" stands until a study's records settle it, "withdrawn" where
-#: a study settled it and its findings are withdrawn.
-VERDICTS = ("true", "false", "conditional", "awaiting", "withdrawn")
+#: The verdicts a claim can have. "awaiting" stands until a study's records settle it, "open" where all its runs are
+#: there and decide nothing, "withdrawn" where a study settled it and its findings are withdrawn.
+VERDICTS = ("true", "false", "conditional", "open", "awaiting", "withdrawn")
 
 
 @dataclass(frozen=True)
