@@ -141,8 +141,8 @@ def entries(
         else:
             found.append(Entry(place, *_value(part, quantity, losses, rule)))
     several = len(records.study["models"]) > 1
-    for place in absent:
-        name = f"{place['dataset']}, {place['model']}" if several else str(place["dataset"])
+    for gap in absent:
+        name = f"{gap['dataset']}, {gap['model']}" if several else str(gap["dataset"])
         found.append(Entry(name, None, "none of its runs is there yet", awaits=True))
     return found
 
@@ -196,7 +196,7 @@ def _of_seeds(values: np.ndarray, losses: Sequence[str]) -> Difference:
     )
 
 
-def _matches(place: Mapping[str, Any] | pd.Series, where: Mapping[str, Any]) -> bool:
+def _matches(place: Any, where: Mapping[str, Any]) -> bool:
     for factor, wanted in where.items():
         _known("factor", factor, place.keys())
         if not _is_level(place[factor], wanted):
