@@ -376,3 +376,28 @@ def test_of_two_classes_the_first_is_left_out_because_it_follows():
     first, second = rows[0], kept.iloc[0]
     assert first["tp"] == second.pixels - second.tp - second.fp - second.fn
     assert (first["fp"], first["fn"]) == (second.fn, second.fp)
+
+
+def test_what_some_runs_measure_becomes_a_table_and_stays_without_their_folders(tmp_path):
+    study = STUDY.model_copy(
+        update={
+            "seeds": [0],
+            "losses": STUDY.losses[:1],
+            "datasets": [
+                each.model_copy(update={"params": each.params | {"task": "binary"}})
+                for each in STUDY.datasets
+            ],
+            "training": STUDY.training.model_copy(update={"measures": ["oracle", "pixels"]}),
+        }
+    )
+    ((_, config),) = study.reporting_runs()
+    train_run(config, load_datasets(config), runs_dir=tmp_path / "runs", accelerator="cpu")
+    folder = collect(study, runs_dir=tmp_path / "runs", results_dir=tmp_path)
+    pixels = pd.read_parquet(folder / "pixels.parquet")
+    assert list(pixels.columns[:5]) == ["run_id", "dataset", "model", "loss", "seed"]
+    assert pixels.weight.sum() == pytest.approx(8 * 32 * 32)
+    runs = pd.read_parquet(folder / "runs.parquet")
+    assert runs.foreground_dice_oracle[0] == pytest.approx(runs.oracle_dice[0])
+    more = study.model_copy(update={"seeds": [0, 1]})
+    collect(more, runs_dir=tmp_path / "none", results_dir=tmp_path)
+    assert pd.read_parquet(folder / "pixels.parquet").equals(pixels)

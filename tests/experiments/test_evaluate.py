@@ -439,7 +439,7 @@ def test_what_a_run_measures_beside_is_asked_for_and_changes_nothing_else(tmp_pa
         batch_size=4,
         evaluations=1,
     )
-    asked = plain.model_copy(update={"measures": ["plug_in", "thin"]})
+    asked = plain.model_copy(update={"measures": ["plug_in", "thin", "oracle", "pixels"]})
     assert asked.run_id != plain.run_id
     datasets = load_datasets(plain)
     one, other = (
@@ -449,12 +449,20 @@ def test_what_a_run_measures_beside_is_asked_for_and_changes_nothing_else(tmp_pa
     assert "thin" not in one and "plug_in" not in one["rules"]
     assert [row["rule"] for row in other["thin"]] == ["argmax", "tuned"]
     assert all(0 <= row["f1_at_2"] <= 1 for row in other["thin"])
+    best = other["rules"].pop("oracle")
+    assert best["metrics"]["foreground_dice"] == pytest.approx(one["oracle"]["oracle_dice"])
     extra = other["rules"].pop("plug_in")
     assert extra["scale"] > 0 and 0 <= extra["metrics"]["foreground_dice"] <= 1
     for part in ("metrics", "rules", "oracle", "calibration", "hashes"):
         assert other[part] == one[part]
     counts = pd.read_parquet(tmp_path / asked.run_id / "per_image.parquet")
-    assert list(counts.rule.unique()) == ["argmax", "tuned", "theory", "plug_in"]
+    assert list(counts.rule.unique()) == ["argmax", "tuned", "theory", "oracle", "plug_in"]
+    pixels = pd.read_parquet(tmp_path / asked.run_id / "pixels.parquet")
+    assert pixels.weight.sum() == pytest.approx(4 * 32 * 32)
+    found = pixels[pixels.logit > 0].weight.sum()
+    argmax = counts[(counts.rule == "argmax") & (counts.class_index == 1)]
+    assert found == pytest.approx((argmax.tp + argmax.fp).sum(), rel=0.2, abs=8)
+    assert not (tmp_path / plain.run_id / "pixels.parquet").exists()
 
 
 def test_a_run_that_measures_nothing_more_is_the_run_that_it_was():

@@ -11,6 +11,7 @@ several machines, one after the other.
 ``curves.parquet``     a row a run and step
 ``tuning.parquet``     a row a tuning run, those that are missing included (where the study tunes)
 ``boundary.parquet``, ``size_recall.parquet``, ``thin.parquet``  where the runs measured them
+``pixels.parquet``     logits of a sample of the test pixels, the same for every run on a data set, where measured
 ``predictions.npz``    the test images on which the losses disagree most, first seed
 """
 
@@ -59,7 +60,7 @@ SHOWN_IMAGES = 6
 #: Decision rules beside the largest logit; their columns carry the rule's name.
 RULES = ("tuned", "theory")
 #: The same of runs that measured it.
-MEASURED_RULES = ("plug_in",)
+MEASURED_RULES = ("plug_in", "oracle")
 #: What ``runs.parquet`` has of each of them.
 _BY_RULE = ("foreground_dice", "foreground_iou", "mean_precision", "mean_recall", "volume_ratio")
 _VALIDATION = ("foreground_dice", "foreground_dice_tuned", "constant_dice")
@@ -176,6 +177,9 @@ def collect(
             rows = _rows(runs, name)
             if len(rows):
                 _save(rows, temporary / f"{name}.parquet")
+        pixels = _pixels(runs, runs_dir)
+        if len(pixels):
+            _save(pixels, temporary / "pixels.parquet")
         if study.tuning:
             _save(tuning, temporary / "tuning.parquet")
         _stack(runs_dir, runs, "per_image.parquet", temporary, lambda t: _small(_of_two(t)))
@@ -459,6 +463,20 @@ def _rows(runs: Sequence[Found], name: str) -> pd.DataFrame:
         else _recorded_rows(run, name)
         for run in runs
     ]
+    filled = [table for table in tables if len(table)]
+    return pd.concat(filled, ignore_index=True) if filled else pd.DataFrame()
+
+
+def _pixels(runs: Sequence[Found], runs_dir: str | Path) -> pd.DataFrame:
+    """The sampled pixels of every run that measured them; none where none did."""
+    tables = []
+    for run in runs:
+        path = run_path(runs_dir, run.config) / "pixels.parquet"
+        if run.record is None:
+            tables.append(_recorded_rows(run, "pixels"))
+        elif path.is_file():
+            rows = pd.read_parquet(path)
+            tables.append(pd.DataFrame([run.key] * len(rows)).join(rows))
     filled = [table for table in tables if len(table)]
     return pd.concat(filled, ignore_index=True) if filled else pd.DataFrame()
 

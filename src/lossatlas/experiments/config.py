@@ -34,7 +34,7 @@ Optimizer = Literal["adamw", "sgd"]
 #: How the bias of the last layer begins; see ``Training.bias_init``.
 BiasInit = Literal["default", "zero", "prior"]
 #: What an evaluation may measure beside what it always does; see ``Training.measures``.
-Measure = Literal["plug_in", "thin"]
+Measure = Literal["plug_in", "thin", "oracle", "pixels"]
 #: What changes no result and so is no part of a run's identity.
 _NO_RESULT = {"checkpoint_s"}
 #: Parameters that runs had not when the first records were published: a run that leaves them at their default is the
@@ -76,7 +76,9 @@ class Training(_Strict):
         boundary: also measure outlines and objects by size on the test split; takes seconds, not a training's time.
         measures: further measurements of a two-class test split. ``"plug_in"``: the rule that maximises each image's
             expected Dice under posteriors calibrated on validation; ``"thin"``: clDice and the F1 at 2 pixels, at ½ and
-            at the tuned threshold (tenths of a second an image).
+            at the tuned threshold (tenths of a second an image); ``"oracle"``: the counts of each image at the
+            threshold that is best on the test split, a bound and no result; ``"pixels"``: the logits of two thousand
+            of its pixels, the same ones for every network.
         share_every: steps between two measurements of the foreground's share of the gradient at the logits;
             0 measures none.
         precision: of the forward pass; weights and losses stay in float32.

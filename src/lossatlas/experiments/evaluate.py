@@ -583,11 +583,14 @@ class Judged:
         record: its part of ``run.json``.
         per_image: a row a decision rule, test image and class: ``tp``, ``fp``, ``fn``; ``argmax`` comes first.
         predictions: (N, H, W) uint8 classes of the test images by ``argmax``.
+        pixels: a row a sampled pixel of the test split (:func:`lossatlas.metrics.sample_pixels`): ``pixel``, ``label``,
+            ``weight`` and ``logit``, in steps of a float16; None if it was not asked for.
     """
 
     record: dict[str, Any]
     per_image: pd.DataFrame
     predictions: np.ndarray
+    pixels: pd.DataFrame | None = None
 
 
 def assess(
@@ -621,6 +624,9 @@ def assess(
             config.loss_params,
         ),
     }
+    best = oracle(test)
+    if "oracle" in config.measures:
+        rules["oracle"] = DecisionRule(tuple(best["oracle_offsets"]))
     plug_in = calibrated(validation) if "plug_in" in config.measures else None
     evaluation = evaluate(
         test,
@@ -632,7 +638,6 @@ def assess(
     )
     assert evaluation.predictions is not None
     pooled = summary(evaluation, test_set.classes)
-    best = oracle(test)
     record: dict[str, Any] = {
         "metrics": pooled,
         "oracle": best | {"began": began(best["oracle_dice"], pooled["constant_dice"])},
@@ -661,7 +666,30 @@ def assess(
             "metrics": summary(evaluation, test_set.classes, "plug_in"),
             "per_class": per_class(evaluation, test_set.classes, "plug_in"),
         }
-    return Judged(record, _per_image_table(evaluation, test_set), evaluation.predictions)
+    pixels = sampled(test) if "pixels" in config.measures else None
+    return Judged(record, _per_image_table(evaluation, test_set), evaluation.predictions, pixels)
+
+
+@torch.inference_mode()
+def sampled(split: Logits) -> pd.DataFrame:
+    """The logits of a sample of a split's pixels, the same pixels for every network; for one channel.
+
+    Raises:
+        ValueError: the split has several classes.
+    """
+    dataset = split.dataset
+    if dataset.mode != "binary":
+        raise ValueError(f"pixels: expected a binary data set, got {dataset.mode!r}")
+    logits = torch.cat([z[:, 0].cpu() for z, _ in split]).reshape(-1).numpy()
+    sample = metrics.sample_pixels(np.asarray(dataset.labels), dataset.ignore_index)
+    return pd.DataFrame(
+        {
+            "pixel": sample.index.astype(np.int32),
+            "label": sample.label.astype(bool),
+            "weight": sample.weight.astype(np.float32),
+            "logit": logits[sample.index].astype(np.float16).astype(np.float32),
+        }
+    )
 
 
 def _fractions(dataset: Any) -> np.ndarray:

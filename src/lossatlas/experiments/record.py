@@ -5,6 +5,7 @@
                       gradient at the logits, validation metrics
 ``per_image.parquet`` true positives, false positives and false negatives of every decision rule, test image, class
 ``predictions.npz``   predicted classes of the test images, uint8
+``pixels.parquet``    logits of a sample of the test pixels, where the run measures them
 ``last.ckpt``         the model after the last step
 """
 
@@ -188,18 +189,28 @@ def write_run(
     curves: pd.DataFrame,
     per_image: pd.DataFrame,
     predictions: np.ndarray,
+    pixels: pd.DataFrame | None = None,
 ) -> None:
     """Write everything but the checkpoint into ``folder``; ``run.json`` comes last."""
     curves.to_parquet(folder / "curves.parquet", index=False)
-    write_assessment(folder, record=record, per_image=per_image, predictions=predictions)
+    write_assessment(
+        folder, record=record, per_image=per_image, predictions=predictions, pixels=pixels
+    )
 
 
 def write_assessment(
-    folder: Path, *, record: dict[str, Any], per_image: pd.DataFrame, predictions: np.ndarray
+    folder: Path,
+    *,
+    record: dict[str, Any],
+    per_image: pd.DataFrame,
+    predictions: np.ndarray,
+    pixels: pd.DataFrame | None = None,
 ) -> None:
     """Write what an evaluation makes, and the whole record, into ``folder``; ``run.json`` comes last."""
     per_image.to_parquet(folder / "per_image.parquet", index=False)
     np.savez_compressed(folder / "predictions.npz", predictions=predictions)
+    if pixels is not None:
+        pixels.to_parquet(folder / "pixels.parquet", index=False)
     (folder / "run.json").write_text(json.dumps({"schema": SCHEMA, **record}, indent=1) + "\n")
 
 

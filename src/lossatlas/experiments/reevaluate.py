@@ -39,7 +39,7 @@ from lossatlas.experiments.study import Combination, Member, Study
 from lossatlas.experiments.versions import changed_components, made_with
 
 #: What an evaluation writes; all else in a run folder is the training's.
-_OF_THE_EVALUATION = ("run.json", "per_image.parquet", "predictions.npz")
+_OF_THE_EVALUATION = ("run.json", "per_image.parquet", "predictions.npz", "pixels.parquet")
 
 
 def reassess_run(
@@ -96,7 +96,11 @@ def reassess_run(
             if path.is_file() and path.name not in _OF_THE_EVALUATION:
                 _link(path, new / path.name)
         write_assessment(
-            new, record=record, per_image=found.per_image, predictions=found.predictions
+            new,
+            record=record,
+            per_image=found.per_image,
+            predictions=found.predictions,
+            pixels=found.pixels,
         )
         replace_folder(new, folder)
     finally:

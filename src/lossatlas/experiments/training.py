@@ -417,6 +417,7 @@ def train_run(
                     curves=curves,
                     per_image=assessment.per_image,
                     predictions=assessment.predictions,
+                    pixels=assessment.pixels,
                 )
         processes.wait()
     return run_path(runs_dir, config)

@@ -26,6 +26,7 @@ from lossatlas.metrics.overlap import (
     recall_from_counts,
     volume_ratio_from_counts,
 )
+from lossatlas.metrics.pixels import sample_pixels
 from lossatlas.metrics.plug_in import PlugInRule, calibrate
 from lossatlas.metrics.thresholds import DecisionRule, OffsetSearch, ThresholdSearch
 from lossatlas.metrics.tolerance import TolerantF1
@@ -54,6 +55,7 @@ __all__ = [
     "normalized_surface_dice",
     "precision_from_counts",
     "recall_from_counts",
+    "sample_pixels",
     "skeleton",
     "surface",
     "surface_distances",
