@@ -334,9 +334,9 @@ def _evaluate(given: argparse.Namespace) -> None:
 
 
 def _verdicts(given: argparse.Namespace) -> None:
-    from lossatlas.analysis.records import RecordsError
     from lossatlas.claims import judge
     from lossatlas.pipeline import StageError
+    from lossatlas.report.records import RecordsError
 
     try:
         path = judge.write(Path(given.results_dir) / given.study)
@@ -347,8 +347,8 @@ def _verdicts(given: argparse.Namespace) -> None:
 
 
 def _readme(given: argparse.Namespace) -> None:
-    from lossatlas.analysis.readme import write
     from lossatlas.pipeline import require_checkout
+    from lossatlas.report.readme import write
 
     require_checkout()
     print(write("results/begin"))

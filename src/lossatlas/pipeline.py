@@ -431,9 +431,9 @@ def progress_line(
 
 def make_derivation_pages(jobs: int | None = None) -> list[Path]:
     """Execute the derivations, ``jobs`` at a time; a formula that its checks refute stops the build."""
-    from lossatlas.analysis.page import finish
+    from lossatlas.report.page import finish
 
-    sources = _sources("theory", "losses", "analysis", "metrics")
+    sources = _sources("theory", "losses", "report", "metrics")
     # what studies have settled: the ledger shows it
     settled = list(Path("results").glob("*/verdicts.json"))
 
@@ -455,7 +455,7 @@ def page_name(study: Study) -> str:
 
 def make_study_page(study: Study, *, results_dir: str = "results") -> Path:
     """Execute the report on a study's records; the page appears in ``book/generated``."""
-    from lossatlas.analysis.page import finish
+    from lossatlas.report.page import finish
 
     name = page_name(study)
     records = Path(results_dir) / study.study
@@ -466,7 +466,7 @@ def make_study_page(study: Study, *, results_dir: str = "results") -> Path:
         {"study": study.study, "records": str(records)},
         newer_than=[
             records / "study.json",
-            *_sources("analysis"),
+            *_sources("report"),
         ],
         finish=finish,
     )
@@ -492,15 +492,15 @@ def make_published_pages(jobs: int | None = None) -> list[Path]:
 
 def make_report_pages(jobs: int | None = None) -> list[Path]:
     """Execute the reports that belong to no study, ``jobs`` at a time."""
-    from lossatlas.analysis.page import finish
+    from lossatlas.report.page import finish
 
     def make(name: str, sources: list[Path]) -> Path:
         notebook = REPORTS / f"{name}.ipynb"
         return _execute(notebook, GENERATED / notebook.name, {}, newer_than=sources, finish=finish)
 
     wanted = {
-        "benchmark": [*_sources("analysis"), *Path("results/bench").glob("losses.*")],
-        "statistics": [*_sources("analysis"), *Path("results/statistics").glob("*")],
+        "benchmark": [*_sources("report"), *Path("results/bench").glob("losses.*")],
+        "statistics": [*_sources("report"), *Path("results/statistics").glob("*")],
         "datasets": _sources("data", "losses"),
     }
     measured = {
@@ -524,7 +524,7 @@ def make_report_pages(jobs: int | None = None) -> list[Path]:
 
 def make_costs(bench: str = "results/bench") -> list[Path]:
     """What the page on clusters includes, or a sentence in its place where nothing was measured."""
-    from lossatlas.analysis import costs, loop
+    from lossatlas.report import costs, loop
 
     made = []
     for name, text_of in (
@@ -542,7 +542,7 @@ def make_costs(bench: str = "results/bench") -> list[Path]:
 
 def make_front(results_dir: str | Path = "results") -> list[Path]:
     """What the front pages name: numbers and figures of the study `begin`, and the ledger's answers translated."""
-    from lossatlas.analysis import front
+    from lossatlas.report import front
     from lossatlas.theory import answers
 
     made = front.files(Path(results_dir) / "begin", GENERATED / "front")
@@ -569,7 +569,7 @@ def make_missing_page(name: str, why: str, command: str, title: str = "") -> Pat
 
 def make_example_page(runs_dir: str = "runs") -> Path | None:
     """Execute the training notebook on finished runs of the quick study; None while they are not there."""
-    from lossatlas.analysis.page import finish
+    from lossatlas.report.page import finish
 
     study = load_study(BOOK_STUDIES[0])
     configs = [config for member, config in study.reporting_runs() if member.combination == EXAMPLE]

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from lossatlas import losses
-from lossatlas.analysis import style
+from lossatlas.report import style
 
 SCRIPT = Path(__file__).resolve().parents[2] / "book" / "_static" / "pages" / "explorer.js"
 

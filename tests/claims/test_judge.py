@@ -10,13 +10,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "analysis"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "report"))
 from conftest import write_records
 
-from lossatlas.analysis import records as reader
-from lossatlas.analysis.records import RecordsError
 from lossatlas.claims import judge, quantities
 from lossatlas.claims.quantities import Share, entries
+from lossatlas.report import records as reader
+from lossatlas.report.records import RecordsError
 
 #: Objects found: dice 0.8, ce 0.5, lovasz_softmax 0.9; dice minus ce is far above 0.
 AHEAD = {"quantity": "dice", "losses": ["dice", "ce"], "is": "> 0"}

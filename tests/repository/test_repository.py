@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from lossatlas.analysis.records import load
 from lossatlas.claims import judge
 from lossatlas.pipeline import PUBLISHED_STUDIES
+from lossatlas.report.records import load
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -94,7 +94,7 @@ def test_the_readme_s_example_runs():
 
 
 def test_the_readme_s_answer_is_that_of_the_records():
-    from lossatlas.analysis import front, readme
+    from lossatlas.report import front, readme
 
     text = (ROOT / "README.md").read_text()
     block = readme.answer(front.numbers(ROOT / "results/begin"))

@@ -26,8 +26,8 @@ def write_page(path: Path, records: Path) -> Path:
         path: of the HTML file.
         records: the folder that ``collect`` wrote.
     """
-    from lossatlas.analysis import figures, findings, scores, style, tables
-    from lossatlas.analysis.records import load
+    from lossatlas.report import figures, findings, scores, style, tables
+    from lossatlas.report.records import load
 
     style.set_theme()
     loaded = load(records)

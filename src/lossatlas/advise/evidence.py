@@ -62,8 +62,8 @@ def rewrite(file: Path = FILE, results: str | Path = "results") -> Path:
 
 def _facts_of(results: str | Path, study: str, dataset: str) -> dict[str, float]:
     """The features of a studied data set, from its training masks."""
-    from lossatlas.analysis.records import load
     from lossatlas.data import load_labels
+    from lossatlas.report.records import load
 
     design = load(Path(results) / study).study
     params = design["dataset_params"][dataset]
@@ -77,7 +77,7 @@ def _facts_of(results: str | Path, study: str, dataset: str) -> dict[str, float]
 
 @cache
 def _parts(folder: Path) -> dict[tuple[str, str], Any]:
-    from lossatlas.analysis.records import load
+    from lossatlas.report.records import load
 
     return {(part.dataset, part.model): part for part in load(folder).parts}
 

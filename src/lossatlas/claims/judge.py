@@ -16,8 +16,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from lossatlas.analysis.records import Records, RecordsError, load
 from lossatlas.claims.quantities import Entry, Share, entries
+from lossatlas.report.records import Records, RecordsError, load
 from lossatlas.statistics.intervals import MIN_SEEDS
 from lossatlas.statistics.paired import Difference, holm
 

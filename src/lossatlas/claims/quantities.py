@@ -19,8 +19,8 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from lossatlas.analysis.records import Part, Records
-from lossatlas.analysis.scores import Scores
+from lossatlas.report.records import Part, Records
+from lossatlas.report.scores import Scores
 from lossatlas.statistics.paired import Difference
 
 #: Of the test images, by the name that `Scores` has for it.

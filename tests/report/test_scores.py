@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lossatlas.analysis.scores import Scores
+from lossatlas.report.scores import Scores
 from lossatlas.statistics.counts import METRICS
 from lossatlas.statistics.intervals import Interval
 from lossatlas.statistics.paired import MIN_GROUPS, paired_differences

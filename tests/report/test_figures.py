@@ -14,9 +14,9 @@ import pytest
 from matplotlib.colors import to_hex
 from matplotlib.image import imread
 
-from lossatlas.analysis import figures, records, style
-from lossatlas.analysis.figures import Drawing, Missing
-from lossatlas.analysis.scores import Scores
+from lossatlas.report import figures, records, style
+from lossatlas.report.figures import Drawing, Missing
+from lossatlas.report.scores import Scores
 from lossatlas.statistics.counts import class_metric
 
 

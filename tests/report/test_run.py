@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lossatlas.analysis import run as show
+from lossatlas.report import run as show
 
 matplotlib.use("Agg")
 

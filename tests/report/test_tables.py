@@ -9,8 +9,8 @@ import shlex
 
 import pytest
 
-from lossatlas.analysis import tables
-from lossatlas.analysis.scores import Scores, by_dataset
+from lossatlas.report import tables
+from lossatlas.report.scores import Scores, by_dataset
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ import matplotlib.pyplot as plt
 import pandas as pd
 from matplotlib.figure import Figure
 
-from lossatlas.analysis.style import FIGURE_WIDTH, loss_style
+from lossatlas.report.style import FIGURE_WIDTH, loss_style
 
 OURS = "lossatlas"
 #: Marker and colour of each library; ours is filled and drawn last.

@@ -9,7 +9,7 @@ import math
 import pandas as pd
 import pytest
 
-from lossatlas.analysis import costs
+from lossatlas.report import costs
 
 
 def stage(name, seconds, start=2.0):

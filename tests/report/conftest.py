@@ -254,7 +254,7 @@ def folder(tmp_path_factory):
 @pytest.fixture(scope="session")
 def study(folder):
     """The same, loaded."""
-    from lossatlas.analysis import records
+    from lossatlas.report import records
 
     return records.load(folder, "quick")
 
@@ -268,7 +268,7 @@ def part(study):
 @pytest.fixture(scope="session")
 def scores(part):
     """Its means and differences."""
-    from lossatlas.analysis.scores import Scores
+    from lossatlas.report.scores import Scores
 
     return Scores(part)
 

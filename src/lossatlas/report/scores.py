@@ -11,8 +11,8 @@ from functools import cache
 
 import numpy as np
 
-from lossatlas.analysis.records import Part, Records
-from lossatlas.analysis.style import per_cent
+from lossatlas.report.records import Part, Records
+from lossatlas.report.style import per_cent
 from lossatlas.statistics.counts import METRICS, class_metric, nanmean, pooled_metric
 from lossatlas.statistics.intervals import MIN_SEEDS, Interval
 from lossatlas.statistics.paired import (

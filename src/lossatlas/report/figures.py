@@ -21,9 +21,9 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from lossatlas.analysis.records import Part
-from lossatlas.analysis.scores import Scores
-from lossatlas.analysis.style import (
+from lossatlas.report.records import Part
+from lossatlas.report.scores import Scores
+from lossatlas.report.style import (
     CAPTION_STYLE,
     FIGURE_WIDTH,
     class_colourmap,

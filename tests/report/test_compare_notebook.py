@@ -10,8 +10,8 @@ import nbformat
 import papermill
 import pytest
 
-from lossatlas.analysis import page
-from lossatlas.analysis.records import RecordsError
+from lossatlas.report import page
+from lossatlas.report.records import RecordsError
 
 REPORT = Path(__file__).parents[2] / "notebooks" / "reports" / "compare.ipynb"
 

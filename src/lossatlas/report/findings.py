@@ -13,9 +13,9 @@ import numpy as np
 import pandas as pd
 from IPython.display import Markdown, display
 
-from lossatlas.analysis.records import Part, Records
-from lossatlas.analysis.scores import Scores
-from lossatlas.analysis.style import per_cent
+from lossatlas.report.records import Part, Records
+from lossatlas.report.scores import Scores
+from lossatlas.report.style import per_cent
 from lossatlas.statistics.intervals import MIN_SEEDS, Interval, number
 
 

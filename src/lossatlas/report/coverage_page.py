@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from lossatlas.analysis.figures import Drawing, _figure
-from lossatlas.analysis.tables import Table
+from lossatlas.report.figures import Drawing, _figure
+from lossatlas.report.tables import Table
 
 #: The simulation's methods that pages use, by preference, and those beside which they stand.
 OURS = ("studentised", "widened")

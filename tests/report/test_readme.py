@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from lossatlas.analysis import front, readme
+from lossatlas.report import front, readme
 
 RECORDS = Path(__file__).resolve().parents[2] / "results" / "begin"
 

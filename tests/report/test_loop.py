@@ -7,7 +7,7 @@ import json
 import pandas as pd
 import pytest
 
-from lossatlas.analysis import loop
+from lossatlas.report import loop
 
 COMMON = {"device": "cpu", "model": "unet", "parameters": 1_900_000, "pixels": "360x480"}
 

@@ -10,8 +10,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lossatlas.analysis import front
-from lossatlas.analysis.records import load
+from lossatlas.report import front
+from lossatlas.report.records import load
 
 ROOT = Path(__file__).resolve().parents[2]
 RECORDS = ROOT / "results" / "begin"

@@ -9,7 +9,7 @@ import matplotlib.pyplot as plt
 import pandas as pd
 import pytest
 
-from lossatlas.analysis import benchmark
+from lossatlas.report import benchmark
 
 matplotlib.use("Agg")
 

@@ -10,7 +10,7 @@ import pytest
 from matplotlib.lines import Line2D
 
 from lossatlas import losses
-from lossatlas.analysis import style
+from lossatlas.report import style
 
 QUICK = ["ce", "weighted_ce", "focal", "dice", "lovasz_softmax", "lovasz_hinge"]
 

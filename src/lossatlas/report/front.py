@@ -16,8 +16,8 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from lossatlas.analysis import style
-from lossatlas.analysis.records import Records, load
+from lossatlas.report import style
+from lossatlas.report.records import Records, load
 from lossatlas.statistics.intervals import number
 from lossatlas.statistics.paired import Difference, paired_differences
 
@@ -278,5 +278,5 @@ def _require(study: Records) -> None:
     if wrong:
         raise FrontError(
             f"{study.folder}: the records contradict the front page, which says: {'; '.join(wrong)}. "
-            "Correct book/intro.md and its translations, then the check in lossatlas.analysis.front"
+            "Correct book/intro.md and its translations, then the check in lossatlas.report.front"
         )

@@ -8,7 +8,7 @@ from typing import Any
 
 import matplotlib.pyplot as plt
 
-from lossatlas.analysis import front
+from lossatlas.report import front
 
 #: The README's block: the text between ``<!-- answer: … -->`` and ``<!-- /answer -->``.
 ANSWER = "answer"

@@ -10,9 +10,9 @@ from typing import Any
 
 import pandas as pd
 
-from lossatlas.analysis.records import Part, Records
-from lossatlas.analysis.scores import Scores
-from lossatlas.analysis.style import CAPTION_STYLE
+from lossatlas.report.records import Part, Records
+from lossatlas.report.scores import Scores
+from lossatlas.report.style import CAPTION_STYLE
 from lossatlas.statistics.counts import METRICS
 from lossatlas.statistics.intervals import number
 

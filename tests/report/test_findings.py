@@ -8,8 +8,8 @@ import re
 import numpy as np
 import pytest
 
-from lossatlas.analysis import findings
-from lossatlas.analysis.scores import Scores, by_dataset
+from lossatlas.report import findings
+from lossatlas.report.scores import Scores, by_dataset
 from lossatlas.statistics.intervals import number
 
 

@@ -11,8 +11,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lossatlas.analysis import records
-from lossatlas.analysis.records import RecordsError
+from lossatlas.report import records
+from lossatlas.report.records import RecordsError
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lossatlas.analysis import coverage_page
+from lossatlas.report import coverage_page
 
 ROOT = Path(__file__).parents[2]
 RECORDED = ROOT / "results" / "statistics" / "coverage.csv"

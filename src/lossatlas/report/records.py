@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from lossatlas.analysis import style
+from lossatlas.report import style
 from lossatlas.statistics.counts import pooled_metric
 
 #: Versions of the records that this code reads.

@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from lossatlas.analysis.style import FIGURE_WIDTH, class_colourmap, loss_style, set_theme
+from lossatlas.report.style import FIGURE_WIDTH, class_colourmap, loss_style, set_theme
 
 __all__ = [
     "Run",
