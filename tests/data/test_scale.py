@@ -56,9 +56,6 @@ def test_the_memory_of_a_check_does_not_follow_the_number_of_pixels(tmp_path):
 
 @pytest.mark.extended
 @pytest.mark.timeout(3600)
-@pytest.mark.skipif(
-    not os.environ.get("LOSSATLAS_EXTENDED"), reason="minutes: LOSSATLAS_EXTENDED=1"
-)
 def test_a_folder_of_100_000_files_is_checked_in_bounded_memory(tmp_path):
     errors, findings, mib = checked(crowd(tmp_path, 50_000, 16))
     assert errors == 0 and findings >= 1  # the same picture twice is noted

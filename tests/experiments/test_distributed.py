@@ -29,9 +29,6 @@ from lossatlas.experiments.record import partial_path, read_run, run_path
 from lossatlas.experiments.stopping import Interrupted
 from lossatlas.experiments.training import train_run
 
-EXTENDED = pytest.mark.skipif(
-    not os.environ.get("LOSSATLAS_EXTENDED"), reason="runs with LOSSATLAS_EXTENDED=1"
-)
 #: SGD, because AdamW divides by the gradient's size: where the true gradient is zero (a bias before batch
 #: normalisation) it turns the last bit's rounding into a whole step.
 COMMON = {
@@ -129,7 +126,7 @@ def test_a_notebook_s_runs_go_to_several_processes_only_where_it_asks_for_them(
     assert len(asked) == 1
 
 
-@EXTENDED
+@pytest.mark.extended
 def test_processes_that_fail_are_an_error_and_those_that_are_stopped_go_on(tmp_path):
     broken = RunConfig(**{**COMMON, "dataset_params": {"image_size": 32, "train_size": 0}})
     with pytest.raises(RuntimeError, match="training in 2 processes failed with status"):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
-import os
 
 import numpy as np
 import pandas as pd
@@ -34,10 +33,6 @@ from lossatlas.experiments.training import (
     learning_rate_factor,
     train_cell,
     train_run,
-)
-
-EXTENDED = pytest.mark.skipif(
-    not os.environ.get("LOSSATLAS_EXTENDED"), reason="runs with LOSSATLAS_EXTENDED=1"
 )
 
 
@@ -231,7 +226,7 @@ def test_every_option_of_speed_and_memory_trains(datasets, tmp_path, options):
     assert record["status"] == "completed"
 
 
-@EXTENDED
+@pytest.mark.extended
 def test_a_compiled_network_trains_to_the_same_losses(datasets, tmp_path):
     folders = [
         train_run(

@@ -5,15 +5,10 @@ from __future__ import annotations
 import csv
 import importlib.util
 import math
-import os
 import sys
 
 import pytest
 from checkouts import ROOT
-
-extended = pytest.mark.skipif(
-    not os.environ.get("LOSSATLAS_EXTENDED"), reason="runs with LOSSATLAS_EXTENDED=1"
-)
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +57,7 @@ def test_a_command_that_fails_stops_the_benchmark_with_its_output(benchmark, tmp
         benchmark.measured(["sh", "-c", "echo no such thing; exit 3"], tmp_path)
 
 
-@extended
+@pytest.mark.extended
 @pytest.mark.timeout(1800)
 def test_it_runs_and_writes_every_stage(benchmark, tmp_path):
     benchmark.main(["--quick", "--out", str(tmp_path)])

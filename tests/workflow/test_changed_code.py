@@ -10,7 +10,7 @@ import sys
 
 import pandas as pd
 import pytest
-from checkouts import ROOT, checkout
+from checkouts import ROOT, checkout, in_this_process
 
 from lossatlas import cli
 from lossatlas.experiments import load_study, versions
@@ -20,20 +20,10 @@ from lossatlas.experiments.record import run_path
 
 @pytest.fixture
 def raised(tmp_path, monkeypatch):
-    """Raise a version, here and in the processes that the workflow starts: those run a copy of the package."""
-    copy = tmp_path / "src" / "lossatlas"
-    shutil.copytree(ROOT / "src/lossatlas", copy, ignore=shutil.ignore_patterns("__pycache__"))
-    shutil.copytree(ROOT / "data", tmp_path / "data")
-    path = os.pathsep.join(filter(None, [str(copy.parent), os.environ.get("PYTHONPATH")]))
-    monkeypatch.setenv("PYTHONPATH", path)
+    """Raise a version of the code; the workflow trains in this process."""
     monkeypatch.chdir(tmp_path)
-
-    def raise_to(name, value):
-        monkeypatch.setattr(versions, name, value)
-        file = copy / "experiments" / "versions.py"
-        file.write_text(f"{file.read_text()}\n\n{name} = {value!r}\n")
-
-    return raise_to
+    in_this_process(monkeypatch)
+    return lambda name, value: monkeypatch.setattr(versions, name, value)
 
 
 def moments(study):
@@ -45,7 +35,6 @@ def moments(study):
     }
 
 
-@pytest.mark.timeout(1200)
 def test_the_runs_of_a_loss_of_another_version_are_retrained_when_asked_and_never_mixed_in_silence(
     raised, tmp_path, capsys
 ):
@@ -79,7 +68,6 @@ def test_the_runs_of_a_loss_of_another_version_are_retrained_when_asked_and_neve
     assert not marked["provenance"]["mixed_code"]
 
 
-@pytest.mark.timeout(1200)
 def test_where_the_evaluation_alone_has_another_version_networks_are_re_evaluated_and_not_retrained(
     raised, tmp_path, capsys
 ):
@@ -106,7 +94,6 @@ def test_where_the_evaluation_alone_has_another_version_networks_are_re_evaluate
     assert source["evaluated_again"]["runs"] == 2
 
 
-@pytest.mark.timeout(1200)
 def test_on_a_fresh_machine_what_is_recorded_is_done_and_only_the_rest_is_trained(
     raised, tmp_path, capsys
 ):
@@ -135,7 +122,6 @@ def test_on_a_fresh_machine_what_is_recorded_is_done_and_only_the_rest_is_traine
     assert "waiting" in capsys.readouterr().out, "what is recorded of an older version is not done"
 
 
-@pytest.mark.timeout(1200)
 def test_after_a_module_is_renamed_nothing_is_stale_and_nothing_is_missing(
     raised, tmp_path, capsys
 ):
@@ -143,6 +129,8 @@ def test_after_a_module_is_renamed_nothing_is_stale_and_nothing_is_missing(
     assert cli.main(["run", "tiny.yaml"]) == 0, capsys.readouterr()
     shutil.rmtree("runs")
     package = tmp_path / "src" / "lossatlas"
+    shutil.copytree(ROOT / "src/lossatlas", package, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(ROOT / "data", tmp_path / "data")
     (package / "experiments/seeding.py").rename(package / "experiments/drawing.py")
     for path in package.rglob("*.py"):
         text = path.read_text()
@@ -152,6 +140,7 @@ def test_after_a_module_is_renamed_nothing_is_stale_and_nothing_is_missing(
         capture_output=True,
         text=True,
         check=True,
+        env=os.environ | {"PYTHONPATH": str(package.parent)},
     )
     assert "2 runs, 2 already there" in said.stdout
     assert "older versions" not in said.stdout

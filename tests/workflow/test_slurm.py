@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import getpass
 import importlib.util
 import json
@@ -26,6 +27,7 @@ from lossatlas.experiments import load_study
 from lossatlas.experiments.heartbeat import beats
 from lossatlas.experiments.record import is_complete, partial_path, run_path
 
+PROFILE = ROOT / "workflow/profiles/slurm/config.yaml"
 _PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "srun", "squeue", "sinfo")
 
 
@@ -172,6 +174,17 @@ def cluster():
         shutil.rmtree(folder, ignore_errors=True)
 
 
+def test_the_profile_uses_options_of_the_executor_and_leaves_restarts_to_the_workflow():
+    executor = pytest.importorskip("snakemake_executor_plugin_slurm")
+    known = {field.name for field in dataclasses.fields(executor.ExecutorSettings)}
+    profile = yaml.safe_load(PROFILE.read_text())
+    asked = {key.removeprefix("slurm-").replace("-", "_") for key in profile if "slurm-" in key}
+    assert asked and asked <= known
+    assert profile["executor"] == "slurm" and profile["slurm-no-requeue"]
+    assert profile["retries"] > 0 and profile["keep-going"]
+
+
+@pytest.mark.extended  # three minutes, most of which the daemons wait; a killed training is in test_interruptions
 @pytest.mark.timeout(3000)
 def test_a_node_that_dies_in_the_middle_of_a_study_loses_nothing(cluster, tmp_path):
     checkout(
@@ -181,7 +194,7 @@ def test_a_node_that_dies_in_the_middle_of_a_study_loses_nothing(cluster, tmp_pa
         runs_per_job=2,
     )
     # the profile as it is, but a cluster of one machine is asked more often
-    profile = yaml.safe_load((ROOT / "workflow/profiles/slurm/config.yaml").read_text())
+    profile = yaml.safe_load(PROFILE.read_text())
     profile |= {"slurm-init-seconds-before-status-checks": 1, "seconds-between-status-checks": 1}
     profile |= {"default-resources": {"mem_mb": 1500, "runtime": 60}, "latency-wait": 5}
     (tmp_path / "profile").mkdir()
