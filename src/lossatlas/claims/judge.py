@@ -4,6 +4,9 @@ A study's file says how each prediction is checked (``holds:``), before it runs.
 the places where it must be met. At a place it *holds* where the records show that the condition is met, *fails* where
 they show that it is not, and is *open* in between, which is what few seeds give. Both are one-sided tests at 2.5 %,
 which agree with 95 % intervals, after Holm's correction over the places. Nothing is judged from fewer than three seeds.
+
+Where a check counts places (``at_least: 5``), each place is judged by its own test, equality by the 90 % interval (two
+one-sided tests at 5 %): it holds where so many places hold, and fails where so many no longer can.
 """
 
 from __future__ import annotations
@@ -12,9 +15,11 @@ import json
 import os
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
+
+import numpy as np
 
 from lossatlas.claims.quantities import Entry, Share, entries
 from lossatlas.report.records import Records, RecordsError, load
@@ -24,8 +29,11 @@ from lossatlas.statistics.paired import Difference, holm
 SCHEMA = 1
 #: One-sided level that agrees with 95 % intervals.
 ALPHA = 0.025
+#: That of equality at a place which is counted: two one-sided tests that agree with the 90 % interval.
+ALPHA_COUNTED = 0.05
 Outcome = Literal["holds", "fails", "open"]
-_CONDITION = re.compile(r"(>|<|within)\s*([-+]?[0-9.]+(?:[eE][-+]?[0-9]+)?)")
+_NUMBER = r"([-+]?[0-9.]+(?:[eE][-+]?[0-9]+)?)"
+_CONDITION = re.compile(rf"(>|<|within)\s*{_NUMBER}|(in) \[{_NUMBER}, {_NUMBER}\]")
 
 
 @dataclass(frozen=True)
@@ -48,27 +56,47 @@ class Judgement:
         as the study's file has them.
     checks
         by condition, one a place; none where the file does not say how it is checked.
+    at_least
+        by condition, at how many places it must hold; all, where it is not named.
     """
 
     claim: str
     text: str
     checks: dict[str, list[Check]]
+    at_least: dict[str, int] = field(default_factory=dict)
 
     @property
     def outcome(self) -> Outcome:
-        """Fails where one condition fails at one place, holds where all hold at all places, else open."""
-        outcomes = {check.outcome for of_one in self.checks.values() for check in of_one}
+        """Fails where one condition fails, holds where all of them hold, else open."""
+        outcomes = {self._of_condition(words) for words in self.checks}
         if "fails" in outcomes:
             return "fails"
         return "holds" if outcomes == {"holds"} else "open"
 
+    def _of_condition(self, words: str) -> Outcome:
+        """Fails where it fails at one place and holds where it holds at all, unless places are counted."""
+        outcomes = [check.outcome for check in self.checks[words]]
+        enough = self.at_least.get(words) or len(outcomes)
+        if outcomes.count("holds") >= enough:
+            return "holds"
+        return "fails" if outcomes.count("fails") > len(outcomes) - enough else "open"
+
+    @property
+    def outcomes(self) -> set[Outcome]:
+        """Of every place; of a condition that counts its places the one that the count gives."""
+        found: set[Outcome] = set()
+        for words, checks in self.checks.items():
+            counted = words in self.at_least
+            found |= {self._of_condition(words)} if counted else {c.outcome for c in checks}
+        return found
+
     @property
     def where(self) -> str:
         """The outcome with its places: ``fails at 3 %, open elsewhere``; plain where it is the same everywhere."""
+        if len(self.outcomes) <= 1:
+            return self.outcome
         checks = [check for of_one in self.checks.values() for check in of_one]
         outcomes = {check.outcome for check in checks}
-        if len(outcomes) <= 1:
-            return self.outcome
         told: list[str] = []
         for outcome in ("holds", "fails"):
             at = list(dict.fromkeys(check.place for check in checks if check.outcome == outcome))
@@ -90,13 +118,21 @@ def judge(records: Records) -> list[Judgement]:
             prediction["claim"],
             prediction["text"],
             {_words(check): _decide(records, check) for check in prediction.get("holds") or []},
+            {
+                _words(check): check["at_least"]
+                for check in prediction.get("holds") or []
+                if check.get("at_least")
+            },
         )
         for prediction in records.study.get("predictions", [])
     ]
 
 
-def parse(condition: str) -> tuple[str, float]:
-    """``"> 0"``, ``"< 0.1"`` or ``"within 0.01"`` in two parts.
+def parse(condition: str) -> tuple[str, float, float]:
+    """``"> 0"``, ``"< 0.1"``, ``"within 0.01"`` or ``"in [0.04, 0.096]"``: the relation and its two bounds.
+
+    >>> parse("within 0.01"), parse("in [0.04, 0.096]"), parse("> 0")
+    (('in', -0.01, 0.01), ('in', 0.04, 0.096), ('>', 0.0, 0.0))
 
     Raises
     ------
@@ -105,27 +141,43 @@ def parse(condition: str) -> tuple[str, float]:
     """
     found = _CONDITION.fullmatch(condition.strip())
     if found is None:
-        raise ValueError(f"expected '> 0', '< 0.1' or 'within 0.01', got {condition!r}")
-    return found[1], float(found[2])
+        raise ValueError(
+            f"expected '> 0', '< 0.1', 'within 0.01' or 'in [0.04, 0.096]', got {condition!r}"
+        )
+    if found[3]:
+        return "in", float(found[4]), float(found[5])
+    bound = float(found[2])
+    return ("in", -bound, bound) if found[1] == "within" else (found[1], bound, bound)
+
+
+def _entries(records: Records, check: Mapping[str, Any]) -> list[Entry]:
+    """The quantity at every place of the study, and of the studies whose places count too."""
+    asked = (check["quantity"], check["losses"], check.get("rule", "half"), check.get("where"))
+    options = {"against": check.get("against"), "over": check.get("over", "seeds and images")}
+    found = entries(records, *asked, **options)
+    for name in check.get("also") or []:
+        try:
+            other = load(records.folder.parent / name)
+        except RecordsError:
+            found.append(Entry(name, None, "the study has no records yet", awaits=True))
+        else:
+            found += entries(other, *asked, **options)
+    return found
 
 
 def _decide(records: Records, check: Mapping[str, Any]) -> list[Check]:
-    relation, bound = parse(check["is"])
-    found = entries(
-        records,
-        check["quantity"],
-        check["losses"],
-        check.get("rule", "half"),
-        check.get("where") or {},
-    )
+    condition = parse(check["is"])
+    found = _entries(records, check)
+    counted = bool(check.get("at_least"))
+    alpha = ALPHA_COUNTED if counted and condition[0] == "in" else ALPHA
     known = [each for each in found if _can_be_judged(each)]
     p_holds, p_fails = (
-        zip(*(_tails(each.value, relation, bound) for each in known), strict=True)
-        if known
-        else ((), ())
+        zip(*(_tails(each.value, *condition) for each in known), strict=True) if known else ((), ())
     )
-    holding = iter(holm(p_holds) <= ALPHA)
-    failing = iter(holm(p_fails) <= ALPHA)
+    # places that are counted are judged one by one
+    adjusted = np.asarray if counted else holm
+    holding = iter(adjusted(p_holds) <= alpha)
+    failing = iter(adjusted(p_fails) <= ALPHA)
     checks = []
     for each in found:
         if each not in known:
@@ -145,29 +197,48 @@ def _can_be_judged(entry: Entry) -> bool:
     return isinstance(entry.value, Share) and entry.value.trials >= MIN_SEEDS
 
 
-def _tails(value: Any, relation: str, bound: float) -> tuple[float, float]:
+def _tails(value: Any, relation: str, low: float, high: float) -> tuple[float, float]:
     """One-sided p-values: small where the condition is met, and where it is not."""
     if relation == ">":
-        return value.p_above(bound), value.p_below(bound)
+        return value.p_above(low), value.p_below(low)
     if relation == "<":
-        return value.p_below(bound), value.p_above(bound)
+        return value.p_below(high), value.p_above(high)
     if isinstance(value, Share):
         raise ValueError("a share of runs is compared by > or <, not by within")
-    outside = 2 * min(value.p_above(bound), value.p_below(-bound))
-    return value.p_equivalence(bound), min(1.0, outside)
+    outside = 2 * min(value.p_above(high), value.p_below(low))
+    return max(value.p_above(low), value.p_below(high)), min(1.0, outside)
 
 
 def _words(check: Mapping[str, Any]) -> str:
     """``dice − ce in Dice at the tuned threshold > 0``."""
-    losses = check["losses"]
-    paired = len(losses) == 2 and not check["quantity"].startswith("share")
-    who = f"{losses[0]} \N{MINUS SIGN} {losses[1]}" if paired else ", ".join(losses)
-    rule = {"half": "at ½", "tuned": "tuned", "theory": "at theory's threshold"}[
-        check.get("rule", "half")
-    ]
-    where = ", ".join(f"{k} {v}" for k, v in (check.get("where") or {}).items())
-    of = f"{check['quantity']}{f' {rule}' if not check['quantity'].startswith('share') else ''}"
-    return f"{who}: {of} {check['is']}" + (f" ({where})" if where else "")
+    losses, rule, quantity = check["losses"], check.get("rule", "half"), check["quantity"]
+    share = quantity.startswith("share")
+    two = [rule] * 2 if isinstance(rule, str) else list(rule)
+    names = (
+        losses
+        if two[0] == two[1]
+        else [f"{x} {_RULE_WORDS[r]}" for x, r in zip(losses, two, strict=False)]
+    )
+    paired = len(losses) == 2 and not share
+    who = f"{names[0]} \N{MINUS SIGN} {names[1]}" if paired else ", ".join(names)
+    places = [f"{k} {v}" for k, v in (check.get("where") or {}).items()]
+    if check.get("against"):
+        places.append("less " + ", ".join(f"{k} {v}" for k, v in check["against"].items()))
+    if check.get("over") == "seeds":
+        places.append("these test images")
+    if check.get("at_least"):
+        places.append(f"at {check['at_least']} places or more")
+    of = quantity if share or two[0] != two[1] else f"{quantity} {_RULE_WORDS[two[0]]}"
+    return f"{who}: {of} {check['is']}" + (f" ({', '.join(places)})" if places else "")
+
+
+_RULE_WORDS = {
+    "half": "at ½",
+    "tuned": "tuned",
+    "theory": "at theory's threshold",
+    "plug-in": "by the plug-in rule",
+    "oracle": "at its best threshold",
+}
 
 
 def _listed(words: Sequence[str]) -> str:
@@ -195,7 +266,7 @@ def claims(judgements: Sequence[Judgement]) -> dict[str, dict[str, Any]]:
 
 def _entry(judgements: Sequence[Judgement]) -> dict[str, Any]:
     checks = [c for j in judgements for of_one in j.checks.values() for c in of_one]
-    outcomes = {check.outcome for check in checks}
+    outcomes = {outcome for j in judgements for outcome in j.outcomes}
     if {"holds", "fails"} <= outcomes or outcomes == {"holds", "open"}:
         verdict = "conditional"
     else:

@@ -760,6 +760,7 @@ def _describe(
         "report": study.report,
         "predictions": [prediction.model_dump(by_alias=True) for prediction in study.predictions],
         "smallest_effect": study.smallest_effect,
+        "pool": study.pool,
         **{
             name: {label: known[name] for label, known in by_dataset.items()}
             for name in ("classes", "mode", "data_checksums")

@@ -118,22 +118,38 @@ class Tuning(_Strict):
         return values
 
 
+#: The threshold ½, that of validation, theory's, each image's own by the plug-in rule, the best on the test split.
+Rule = Literal["half", "tuned", "theory", "plug-in", "oracle"]
+_NUMBER = r"[-+]?[0-9.]+([eE][-+]?[0-9]+)?"
+
+
 class Check(_Strict):
     """How the records decide a prediction: a quantity, a condition, and the places where it must be met.
 
     Attributes:
         quantity: of ``lossatlas.claims.QUANTITIES``, such as ``dice`` or ``share that began``.
         losses: labels; of two losses the first less the second, paired by seed.
-        rule: the decision rule: the threshold ½, that of validation, or theory's.
+        rule: the decision rule, or one for each of the two losses; one loss named twice is compared by two rules.
         where: by factor its level, a list of levels, or a condition such as ``"< 0.02"``; absent: every place.
-        is: ``"> 0"``, ``"< 0.1"``, or ``"within 0.01"`` for equality.
+        against: the levels of another place, whose quantity is taken off: a difference between places.
+        over: what is a sample: seeds and test images, or the seeds alone, with the test images that there are.
+        also: studies whose places count too, such as the folds of a task that is cross-validated.
+        at_least: so many places must meet the condition, each by its own test; absent: all must, after Holm's
+            correction.
+        is: ``"> 0"``, ``"< 0.1"``, ``"within 0.01"`` for equality, or ``"in [0.04, 0.096]"``.
     """
 
     quantity: str = Field(min_length=1)
     losses: list[str] = Field(min_length=1)
-    rule: Literal["half", "tuned", "theory"] = "half"
+    rule: Rule | Annotated[list[Rule], Field(min_length=2, max_length=2)] = "half"
     where: dict[str, Any] = Field(default_factory=dict)
-    condition: str = Field(alias="is", pattern=r"^(>|<|within)\s*[-+]?[0-9.]+([eE][-+]?[0-9]+)?$")
+    against: dict[str, Any] | None = None
+    over: Literal["seeds and images", "seeds"] = "seeds and images"
+    also: list[str] = Field(default_factory=list)
+    at_least: int | None = Field(default=None, ge=1)
+    condition: str = Field(
+        alias="is", pattern=rf"^((>|<|within)\s*{_NUMBER}|in \[{_NUMBER}, {_NUMBER}\])$"
+    )
 
 
 class Prediction(_Strict):
@@ -168,6 +184,8 @@ class Study(_Strict):
         training: the budget, the same for every run.
         tuning: the stage that chooses each loss's learning rate; absent: ``training.lr`` for all.
         rates_of: a study that tunes one rate a loss for all its data sets; this one trains with the same rates.
+        pool: a factor of the data sets, such as the fold of a cross-validation: those that differ in it alone are
+            judged as one place, in which a seed's networks together predict every test image once.
         report: the notebook of ``notebooks/reports`` that shows the study.
         predictions: what is expected, written down before the study runs.
         smallest_effect: the smallest difference of interest, in units of Dice (0.01 is one point).
@@ -186,6 +204,7 @@ class Study(_Strict):
     training: Training = Field(default_factory=Training)
     tuning: Tuning | None = None
     rates_of: str | None = Field(default=None, pattern=r"^[a-z][a-z0-9_]*$")
+    pool: str | None = None
     report: str = Field(default="compare", pattern=r"^[a-z][a-z0-9_]*$")
     predictions: list[Prediction] = Field(default_factory=list)
     smallest_effect: float | None = Field(default=None, gt=0, lt=1)
@@ -227,6 +246,12 @@ class Study(_Strict):
                     where = f"of {seen[name]} alone" if name in seen else f"for {without[0]!r} too"
                     raise ValueError(f"{what}: factor {name!r} {where}")
                 seen[name] = what
+        return self
+
+    @model_validator(mode="after")
+    def _pool_is_a_factor(self) -> Study:
+        if self.pool is not None and any(self.pool not in d.factors for d in self.datasets):
+            raise ValueError(f"pool to be a factor of every data set (got {self.pool!r})")
         return self
 
     @model_validator(mode="after")

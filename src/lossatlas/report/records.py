@@ -24,8 +24,9 @@ from lossatlas.statistics.counts import pooled_metric
 
 #: Versions of the records that this code reads.
 SCHEMAS = (1, 2, 3)
-#: Decision rules: the largest logit (p > ½ for one sigmoid), tuned on validation, and theory's.
-RULES = ("argmax", "tuned", "theory")
+#: Decision rules: the largest logit (p > ½ for one sigmoid), tuned on validation, theory's; and, where runs measured
+#: them, the best of each image under calibrated posteriors, and the best on the test split itself, which is a bound.
+RULES = ("argmax", "tuned", "theory", "plug_in", "oracle")
 
 _KEY = ["run_id", "dataset", "model", "loss", "seed"]
 _COLUMNS = {
