@@ -12,7 +12,7 @@ from typing import Any
 
 from sphinx.application import Sphinx
 
-_NOTEBOOK = re.compile(r"\bnotebooks/[\w/]+\.ipynb")
+_NOTEBOOK = re.compile(r"\b(?:notebooks|studies)/[\w/]+\.ipynb")
 _SECTION = 'id="rerun-this-page"'
 
 

@@ -23,7 +23,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "book", help="run a study and build the book (what `make book` does)"
     )
     book.add_argument(
-        "--study", default="quick", help="a study of workflow/studies (default: quick)"
+        "--study", default="quick", help="a study, or the path of its file (default: quick)"
     )
     book.add_argument("--jobs", type=int, help="notebooks at a time (default: one for each core)")
     book.set_defaults(run=_book)
@@ -181,7 +181,7 @@ def _book(given: argparse.Namespace) -> None:
 
 
 def _add_study(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("study", help="a study of workflow/studies, or the path of a study's file")
+    parser.add_argument("study", help="a study, or the path of a study's file")
     parser.add_argument(
         "--runs-dir", default="runs", help="the folder of the run folders (default: runs)"
     )

@@ -20,15 +20,13 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from lossatlas.experiments import ConfigError, Study, load_study, tuning
 from lossatlas.experiments.heartbeat import beats, forget_failure
 from lossatlas.experiments.jobs import all_jobs, report_path
 from lossatlas.experiments.record import NoRunsError, is_complete, run_path, undo_interrupted
 from lossatlas.experiments.recorded import Recorded, recorded_runs
 from lossatlas.experiments.status import Run, needed, survey
-from lossatlas.experiments.study import Member
+from lossatlas.experiments.study import Member, page_notebook, published_studies
 from lossatlas.experiments.versions import changed_components
 
 BOOK = Path("book")
@@ -42,8 +40,6 @@ LOGS = Path("runs/logs")
 PROFILE = Path("workflow/profiles/local")
 #: The studies that ``make book`` trains, and whose pages the table of contents always has.
 BOOK_STUDIES = ("quick", "quick_camvid")
-#: The studies whose records are committed: their pages are made from those, and nothing is trained.
-PUBLISHED_STUDIES = ("begin",)
 #: What has changed where a run's network need only be judged anew.
 JUDGED = ["evaluation"]
 #: Runs of the quick study whose training notebook, executed on them, is a page of the book.
@@ -98,7 +94,7 @@ def run_study(
     not stop the others.
 
     Args:
-        name: a study of ``workflow/studies``, or the path of a study's file.
+        name: a study of ``studies``, or the path of a study's file.
         jobs: jobs at a time; None leaves it to the profile, which takes one for each core.
         runs_dir: the folder of the run folders.
         results_dir: the folder of the records of all studies.
@@ -116,7 +112,6 @@ def run_study(
     file = name
     study = load_study(file)
     name = study.study
-    _require_report(study)
     undo_interrupted(runs_dir)
     results = "" if fresh else results_dir  # --fresh trains what is recorded, too
     before = survey(study, runs_dir, results)
@@ -221,16 +216,6 @@ def retry(
         return []
     _forget_runs(study, again, runs_dir)
     return run_study(name, jobs=jobs, runs_dir=runs_dir, results_dir=results_dir, profile=profile)
-
-
-def _require_report(study: Study) -> None:
-    notebook = REPORTS / f"{study.report}.ipynb"
-    if not notebook.is_file():
-        there = ", ".join(sorted(path.stem for path in REPORTS.glob("*.ipynb")))
-        raise ConfigError(
-            f"study {study.study}: report: expected a notebook of {REPORTS}, got {study.report!r}; "
-            f"there are: {there}"
-        )
 
 
 def _forget_runs(study: Study, runs: Iterable[Run], runs_dir: str) -> None:
@@ -448,20 +433,19 @@ def make_derivation_pages(jobs: int | None = None) -> list[Path]:
 
 
 def page_name(study: Study) -> str:
-    """The page of a study: its own name where its report has it too, else behind the report's."""
-    report, name = study.report, study.study
-    return name if name.startswith(report) else f"{report}_{name}"
+    """The page of a study in ``book/generated``."""
+    return f"studies/{study.study}"
 
 
-def make_study_page(study: Study, *, results_dir: str = "results") -> Path:
-    """Execute the report on a study's records; the page appears in ``book/generated``."""
+def make_study_page(study: Study, file: str, *, results_dir: str = "results") -> Path:
+    """Execute a study's page on its records; it appears in ``book/generated/studies``."""
     from lossatlas.report.page import finish
 
     name = page_name(study)
     records = Path(results_dir) / study.study
     _forget(GENERATED / f"{name}.md")
     return _execute(
-        REPORTS / f"{study.report}.ipynb",
+        page_notebook(file),
         GENERATED / f"{name}.ipynb",
         {"study": study.study, "records": str(records)},
         newer_than=[
@@ -475,10 +459,10 @@ def make_study_page(study: Study, *, results_dir: str = "results") -> Path:
 def make_published_pages(jobs: int | None = None) -> list[Path]:
     """The pages of the studies whose records are committed, ``jobs`` at a time; nothing is trained."""
 
-    def make(name: str) -> Path:
-        study = load_study(name)
+    def make(study: Study) -> Path:
+        name = study.study
         if (Path("results") / name / "study.json").is_file():
-            return make_study_page(study)
+            return make_study_page(study, name)
         return make_missing_page(
             page_name(study),
             "Its records are not in this checkout.",
@@ -487,7 +471,7 @@ def make_published_pages(jobs: int | None = None) -> list[Path]:
         )
 
     with ThreadPoolExecutor(jobs or os.cpu_count()) as pool:
-        return list(pool.map(make, PUBLISHED_STUDIES))
+        return list(pool.map(make, [s for s in published_studies() if s.study not in BOOK_STUDIES]))
 
 
 def make_report_pages(jobs: int | None = None) -> list[Path]:
@@ -561,7 +545,7 @@ def make_missing_page(name: str, why: str, command: str, title: str = "") -> Pat
     _forget(page.with_suffix(".ipynb"))
     _write_if_changed(
         page,
-        f"# {title or name.removeprefix('compare_')} (not run here)\n\n{why}\n\n"
+        f"# {title or name} (not run here)\n\n{why}\n\n"
         f"This page appears after\n\n```bash\n{command}\n```\n",
     )
     return page
@@ -589,38 +573,19 @@ def make_example_page(runs_dir: str = "runs") -> Path | None:
     return None
 
 
-def make_contents(extra: Study | None = None) -> Path:
-    """The table of contents, with the page of a study that is not always there."""
-    contents = yaml.safe_load((BOOK / "_toc.yml").read_text())
-    if extra is not None:
-        page = {"file": f"generated/{page_name(extra)}"}
-        there = [
-            entry["file"]
-            for part in contents["parts"]
-            for chapter in part["chapters"]
-            for entry in [chapter, *chapter.get("sections", [])]
-        ]
-        for part in contents["parts"]:
-            files = [chapter["file"] for chapter in part["chapters"]]
-            if f"generated/compare_{BOOK_STUDIES[0]}" in files and page["file"] not in there:
-                part["chapters"].append(page)
-    path = GENERATED / "_toc.yml"
-    _write_if_changed(path, yaml.safe_dump(contents, sort_keys=False))
-    return path
-
-
-def build_html(contents: Path) -> Path:
+def build_html() -> Path:
     """Build the HTML; a warning is an error.
 
     Sphinx renders anew only the pages whose file has changed. The others name their neighbours, so where pages
     came or went all are rendered.
     """
-    pages = contents.read_text() + "\n".join(sorted(page.name for page in GENERATED.iterdir()))
+    there = sorted(str(page) for page in GENERATED.rglob("*") if page.suffix in (".md", ".ipynb"))
+    pages = (BOOK / "_toc.yml").read_text() + "\n".join(there)
     rendered = BOOK / "_build" / "pages.txt"
     everything = not rendered.is_file() or rendered.read_text() != pages
     command = [
         *(*_tool("jupyter-book"), "build", str(BOOK), *(["--all"] if everything else [])),
-        *("-W", "-n", "--keep-going", "--toc", str(contents.resolve())),
+        *("-W", "-n", "--keep-going"),
     ]
     # A warning is given once, when its page is read: after a failed build all pages are read again.
     rendered.unlink(missing_ok=True)
@@ -755,14 +720,14 @@ def make_book(study: str = BOOK_STUDIES[0], *, jobs: int | None = None) -> Path:
         with _timed(f"study {name}", times):
             failed += run_study(file, jobs=jobs)
         with _timed(f"records and page of {name}", times):
-            fewer = name not in PUBLISHED_STUDIES  # what is committed is not lost to a part of it
+            fewer = not definition.published  # what is committed is not lost to a part of it
             try:
                 try:
                     collect(definition, file=file, fewer=fewer)
                 except MixedCodeError as error:
                     say(f"{error}\nthe page shows them together, and says so")
                     collect(definition, file=file, mixed=True, fewer=fewer)
-                make_study_page(definition)
+                make_study_page(definition, file)
             except NoRunsError:
                 make_missing_page(
                     page_name(definition),
@@ -773,10 +738,10 @@ def make_book(study: str = BOOK_STUDIES[0], *, jobs: int | None = None) -> Path:
     if BOOK_STUDIES[0] not in {definition.study for definition in studies.values()}:
         with _timed(f"page of {BOOK_STUDIES[0]}", times):
             if (Path("results") / BOOK_STUDIES[0] / "study.json").is_file():
-                make_study_page(load_study(BOOK_STUDIES[0]))
+                make_study_page(load_study(BOOK_STUDIES[0]), BOOK_STUDIES[0])
             else:
                 make_missing_page(
-                    f"compare_{BOOK_STUDIES[0]}",
+                    f"studies/{BOOK_STUDIES[0]}",
                     "This book was built for another study.",
                     "make book",
                     load_study(BOOK_STUDIES[0]).title or "",
@@ -789,7 +754,7 @@ def make_book(study: str = BOOK_STUDIES[0], *, jobs: int | None = None) -> Path:
         make_report_pages(jobs)
     make_example_page()
     with _timed("book", times):
-        index = build_html(make_contents(studies[study]))
+        index = build_html()
     say("")
     for stage, seconds in times.items():
         say(f"{seconds:7.1f} s  {stage}")

@@ -39,7 +39,7 @@ def test_a_page_is_mended_once() -> None:
 
 
 def page_with_command() -> dict[str, Any]:
-    return {"body": '<section id="rerun-this-page"><p>notebooks/reports/begin.ipynb</p></section>'}
+    return {"body": '<section id="rerun-this-page"><p>studies/begin/page.ipynb</p></section>'}
 
 
 def test_a_page_has_launch_links_where_the_repository_is_known(
@@ -48,10 +48,10 @@ def test_a_page_has_launch_links_where_the_repository_is_known(
     launch = extension("launch")
     monkeypatch.setenv("GITHUB_REPOSITORY", "someone/atlas")
     context = page_with_command()
-    launch.add_links(SimpleNamespace(), "generated/begin", "page.html", context, None)
+    launch.add_links(SimpleNamespace(), "generated/studies/begin", "page.html", context, None)
     links = re.findall(r'href="([^"]+)"', context["body"])
     assert links == [
-        "https://mybinder.org/v2/gh/someone/atlas/main?labpath=notebooks%2Freports%2Fbegin.ipynb",
+        "https://mybinder.org/v2/gh/someone/atlas/main?labpath=studies%2Fbegin%2Fpage.ipynb",
         "https://colab.research.google.com/github/someone/atlas/blob/main/notebooks/colab.ipynb",
     ]
     assert (ROOT / "notebooks/colab.ipynb").is_file() and (ROOT / ".binder").is_dir()

@@ -80,12 +80,12 @@ def machine() -> str:
 
 def studies() -> list[str]:
     """The committed studies."""
-    return study_names(ROOT / "workflow/studies")
+    return study_names(ROOT / "studies")
 
 
 def load(name: str) -> Study:
     """A committed study."""
-    return load_study(name, ROOT / "workflow/studies")
+    return load_study(name, ROOT / "studies")
 
 
 def cases(name: str) -> dict[str, RunConfig]:

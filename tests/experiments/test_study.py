@@ -9,7 +9,13 @@ import yaml
 
 from lossatlas.experiments import ConfigError, load_study, study_names
 from lossatlas.experiments.config import check_components
-from lossatlas.experiments.study import SCHEMA_FILE, STUDIES, json_schema
+from lossatlas.experiments.study import (
+    SCHEMA_FILE,
+    STUDIES,
+    json_schema,
+    page_notebook,
+    published_studies,
+)
 from lossatlas.experiments.tuning import Choice, tuning_runs
 
 VALID = {
@@ -26,7 +32,8 @@ TUNING = {"lr": [0.001, 0.01], "seeds": [1000, 1001]}
 
 def load(tmp_path, changes=None, **options):
     content = {**VALID, **(changes or {})}
-    path = tmp_path / "mine.yaml"
+    path = tmp_path / "mine" / "study.yaml"
+    path.parent.mkdir(exist_ok=True)
     path.write_text(yaml.safe_dump({k: v for k, v in content.items() if v is not None}))
     return load_study("mine", folder=tmp_path, **options)
 
@@ -45,7 +52,29 @@ def test_a_study_expands_to_its_runs_in_the_order_of_the_file(tmp_path):
 
 def test_a_study_may_be_given_by_the_path_of_its_file(tmp_path):
     load(tmp_path)
+    folder = tmp_path / "mine"
+    assert load_study(str(folder / "study.yaml")).study == "mine"
+    (folder / "study.yaml").rename(tmp_path / "mine.yaml")
     assert load_study(str(tmp_path / "mine.yaml")).study == "mine"
+    (tmp_path / "mine.yaml").rename(folder / "yours.yaml")
+    with pytest.raises(ConfigError, match=r"expected 'yours', the name of its file, got 'mine'"):
+        load_study(str(folder / "yours.yaml"))
+
+
+def test_a_study_s_page_is_the_notebook_beside_its_file_or_the_shared_one(tmp_path):
+    load(tmp_path)
+    assert page_notebook("mine", tmp_path) == tmp_path / "page.ipynb"
+    (tmp_path / "mine" / "page.ipynb").write_text("{}")
+    assert page_notebook("mine", tmp_path) == tmp_path / "mine" / "page.ipynb"
+    assert page_notebook(str(tmp_path / "mine.yaml"), tmp_path) == tmp_path / "page.ipynb"
+
+
+def test_a_study_is_published_by_its_file_and_not_by_its_base(tmp_path):
+    load(tmp_path, {"published": True})
+    other = tmp_path / "other" / "study.yaml"
+    other.parent.mkdir()
+    other.write_text("base: mine\nstudy: other\nquestion: And then?\n")
+    assert [study.study for study in published_studies(tmp_path)] == ["mine"]
 
 
 @pytest.mark.parametrize(
@@ -61,7 +90,7 @@ def test_a_study_may_be_given_by_the_path_of_its_file(tmp_path):
         ({"seeds": [0, "1"]}, ["seeds.1", "integer"]),
         ({"models": [{"name": "unet", "label": "a-b"}]}, ["models.0.label", "pattern"]),
         ({"losses": ["ce", {"name": "ce", "label": "again"}]}, ["'ce' and 'again' to differ"]),
-        ({"study": "other"}, ["expected 'mine' as in the file's name, got 'other'"]),
+        ({"study": "other"}, ["expected 'mine', the name of its folder, got 'other'"]),
         ({"seeds": [0, 0]}, ["seeds", "each seed once"]),
         ({"tuning": {**TUNING, "seeds": [1, 1000]}}, ["tuning.seeds disjoint", "in both: 1"]),
         ({"tuning": {**TUNING, "lr": []}}, ["tuning.lr", "at least 2 items"]),
@@ -75,13 +104,12 @@ def test_a_study_may_be_given_by_the_path_of_its_file(tmp_path):
         ({"smallest_effect": 1.5}, ["smallest_effect", "less than 1"]),
         ({"predictions": [{"text": "x"}]}, ["'predictions.0.claim' is missing"]),
         ({"predictions": [{"claim": "first", "text": "x"}]}, ["predictions.0.claim", "pattern"]),
-        ({"report": "my page"}, ["report", "pattern"]),
     ],
 )
 def test_a_wrong_study_file_says_where_and_what(tmp_path, changes, words):
     with pytest.raises(ConfigError) as caught:
         load(tmp_path, {"runs_per_job": 4} | changes)
-    for word in [*words, "mine.yaml"]:
+    for word in [*words, "mine/study.yaml"]:
         assert word in str(caught.value)
     assert len(str(caught.value).splitlines()) == 1
 
@@ -92,7 +120,8 @@ def test_what_only_the_components_know_is_checked_before_any_run(tmp_path):
 
 
 def test_a_file_that_is_no_yaml_and_a_study_that_is_not_there_are_said_in_a_line(tmp_path):
-    (tmp_path / "mine.yaml").write_text("a: [")
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "study.yaml").write_text("a: [")
     with pytest.raises(ConfigError, match="expected YAML"):
         load_study("mine", folder=tmp_path)
     with pytest.raises(ConfigError, match="did you mean mine"):
@@ -109,7 +138,8 @@ def test_the_repository_has_studies():
 
 
 def test_a_rate_may_be_written_as_people_write_it(tmp_path):
-    (tmp_path / "mine.yaml").write_text(
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "study.yaml").write_text(
         yaml.safe_dump(VALID).replace("steps: 3", "lr: 3e-4") + "smallest_effect: 1E-2"
     )
     study = load_study("mine", folder=tmp_path)

@@ -244,12 +244,12 @@ def test_one_rate_for_several_data_sets_is_the_one_that_is_never_far_behind(tmp_
 def test_a_study_takes_the_rates_of_another(tmp_path, monkeypatch):
     content = STUDY.model_dump() | {"study": "first", "datasets": TWO_PLACES}
     content["tuning"] = content["tuning"] | {"datasets": ["d0"]}
-    folder = tmp_path / "workflow/studies"
-    folder.mkdir(parents=True)
-    (folder / "first.yaml").write_text(json.dumps(content))
+    for name in ("first", "second"):
+        (tmp_path / "studies" / name).mkdir(parents=True)
+    (tmp_path / "studies/first/study.yaml").write_text(json.dumps(content))
     second = {"base": "first", "study": "second", "question": "?", "losses": ["dice"],
               "tuning": None, "rates_of": "first", "datasets": ["digits"]}  # fmt: skip
-    (folder / "second.yaml").write_text(json.dumps(second))
+    (tmp_path / "studies/second/study.yaml").write_text(json.dumps(second))
     monkeypatch.chdir(tmp_path)
     first, second = load_study("first"), load_study("second")
     assert (second.seeds, second.losses[0].name) == (first.seeds, "dice")

@@ -17,7 +17,9 @@ from PIL import Image
 from lossatlas.experiments import TrainParameters
 
 ROOT = Path(__file__).resolve().parents[2]
-NOTEBOOKS = sorted((ROOT / "notebooks").rglob("*.ipynb"))
+NOTEBOOKS = sorted(
+    path for room in ("notebooks", "studies") for path in (ROOT / room).rglob("*.ipynb")
+)
 TRAIN = ROOT / "notebooks" / "train.ipynb"
 
 

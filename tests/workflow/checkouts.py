@@ -49,7 +49,7 @@ def checkout(folder, **changes):
     Returns:
         the path of the study's file.
     """
-    for name in ("notebooks", "workflow"):
+    for name in ("notebooks", "studies", "workflow"):
         if not (folder / name).exists():
             (folder / name).symlink_to(ROOT / name)
     study = STUDY | changes

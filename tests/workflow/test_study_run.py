@@ -7,7 +7,7 @@ import os
 
 import pytest
 import yaml
-from checkouts import ROOT, STUDY, checkout
+from checkouts import STUDY, checkout
 
 from lossatlas import cli, pipeline
 from lossatlas.experiments import load_study
@@ -88,33 +88,11 @@ def test_the_progress_line_says_which_run_of_how_many_the_loss_and_the_time_left
     assert pipeline.progress_line(0, 0, 10, 3.0, []) == "0/10 runs"
 
 
-def test_a_study_of_one_s_own_gets_a_page_in_the_contents(tmp_path, monkeypatch):
-    monkeypatch.setattr(pipeline, "GENERATED", tmp_path)
-    monkeypatch.chdir(ROOT)
-    quick = load_study("quick")
-    mine = quick.model_copy(update={"study": "mine"})
-    contents = pipeline.make_contents(mine).read_text()
-    assert "generated/compare_quick" in contents
-    assert contents.count("generated/compare_mine") == 1
-    again = pipeline.make_contents(quick).read_text()
-    assert "compare_mine" not in again and again.count("generated/compare_quick\n") == 1
-    assert pipeline.page_name(mine.model_copy(update={"report": "imbalance"})) == "imbalance_mine"
-    # a published study has its place already
-    begin = pipeline.make_contents(load_study("begin")).read_text()
-    assert begin.count("generated/begin\n") == 1
-
-
-def test_the_contents_have_the_page_of_every_published_study():
-    contents = (ROOT / "book/_toc.yml").read_text()
-    for name in pipeline.PUBLISHED_STUDIES:
-        assert f"generated/{pipeline.page_name(load_study(name))}\n" in contents
-
-
 def test_a_page_that_cannot_be_made_names_the_command_that_makes_it(tmp_path, monkeypatch):
     monkeypatch.setattr(pipeline, "GENERATED", tmp_path)
-    page = pipeline.make_missing_page("compare_quick_camvid", "Not here.", "make data book")
+    page = pipeline.make_missing_page("studies/quick_camvid", "Not here.", "make data book")
     assert "make data book" in page.read_text()
     written = page.stat().st_mtime_ns
     os.utime(page, ns=(written, written))
-    pipeline.make_missing_page("compare_quick_camvid", "Not here.", "make data book")
+    pipeline.make_missing_page("studies/quick_camvid", "Not here.", "make data book")
     assert page.stat().st_mtime_ns == written, "an unchanged page is not written again"

@@ -311,7 +311,7 @@ def _fingerprint(study: Study, table: pd.DataFrame, tuning: pd.DataFrame, file: 
     """Changes when the records would: with the study, its runs, or the versions that they are compared with."""
     content = [
         SCHEMA,
-        study.model_dump(),
+        study.model_dump(exclude={"published"}),
         table[["run_id", "created_utc", "evaluated_utc"]].to_numpy().tolist(),
         tuning.to_json(),
         _outdated_components(table),
@@ -757,7 +757,6 @@ def _describe(
         "steps": study.training.steps,
         "training": study.training.model_dump(),
         "tuning": _describe_tuning(study, selection, tuning),
-        "report": study.report,
         "predictions": [prediction.model_dump(by_alias=True) for prediction in study.predictions],
         "smallest_effect": study.smallest_effect,
         "pool": study.pool,

@@ -1,4 +1,4 @@
-"""A study: data sets × models × losses × seeds under one budget, read from ``workflow/studies/*.yaml``."""
+"""A study: data sets × models × losses × seeds under one budget, read from ``studies/NAME/study.yaml``."""
 
 from __future__ import annotations
 
@@ -26,7 +26,10 @@ from lossatlas.yaml12 import parse_yaml
 if TYPE_CHECKING:
     from lossatlas.experiments.tuning import Choice
 
-STUDIES = Path("workflow/studies")
+#: A folder a study: its ``study.yaml``, and its ``page.ipynb`` where the page that all studies share is not enough.
+STUDIES = Path("studies")
+STUDY_FILE = "study.yaml"
+PAGE_FILE = "page.ipynb"
 #: Made from the models below by ``lossatlas schema``; an editor checks a study's file with it.
 SCHEMA_FILE = STUDIES / "schema.json"
 
@@ -175,9 +178,9 @@ class Study(_Strict):
     """One question, and every run that answers it.
 
     Attributes:
-        study: the study's name, that of its file.
+        study: the study's name, that of its folder.
         question: what it answers, as a question.
-        title: the heading of its page; absent: the report's heading, with the study's name.
+        title: the heading of its page; absent: the page's own heading, with the study's name.
         follows: the study whose question this one asks again under other conditions; its page then shows both.
         datasets, models, losses: names of the registries, or mappings of name, params and label.
         seeds: of the runs that are reported; equal seeds are paired across losses.
@@ -186,11 +189,11 @@ class Study(_Strict):
         rates_of: a study that tunes one rate a loss for all its data sets; this one trains with the same rates.
         pool: a factor of the data sets, such as the fold of a cross-validation: those that differ in it alone are
             judged as one place, in which a seed's networks together predict every test image once.
-        report: the notebook of ``notebooks/reports`` that shows the study.
         predictions: what is expected, written down before the study runs.
         smallest_effect: the smallest difference of interest, in units of Dice (0.01 is one point).
         runs_per_job: runs that one process trains, one after the other: a small run takes less time than the start
             of a process.
+        published: its records are committed, and the book has its page.
     """
 
     study: str = Field(pattern=r"^[a-z][a-z0-9_]*$")
@@ -205,10 +208,10 @@ class Study(_Strict):
     tuning: Tuning | None = None
     rates_of: str | None = Field(default=None, pattern=r"^[a-z][a-z0-9_]*$")
     pool: str | None = None
-    report: str = Field(default="compare", pattern=r"^[a-z][a-z0-9_]*$")
     predictions: list[Prediction] = Field(default_factory=list)
     smallest_effect: float | None = Field(default=None, gt=0, lt=1)
     runs_per_job: int = Field(default=8, ge=1)
+    published: bool = False
 
     @field_validator("seeds")
     @classmethod
@@ -424,19 +427,46 @@ class Member:
 
 def study_names(folder: Path = STUDIES) -> list[str]:
     """The studies that have a file."""
-    return sorted(path.stem for path in folder.glob("*.yaml"))
+    return sorted(path.parent.name for path in folder.glob(f"*/{STUDY_FILE}"))
+
+
+def published_studies(folder: Path = STUDIES) -> list[Study]:
+    """The studies whose file says ``published: true``."""
+    studies = [load_study(name, folder) for name in study_names(folder)]
+    return [study for study in studies if study.published]
+
+
+def page_notebook(name: str, folder: Path = STUDIES) -> Path:
+    """The notebook that shows a study: ``page.ipynb`` beside its file, else the page that all studies share.
+
+    Args:
+        name: the study's name, or the path of its file.
+        folder: where the studies are.
+    """
+    path = _file(name, folder)
+    own = path.with_name(PAGE_FILE)
+    return own if path.name == STUDY_FILE and own.is_file() else folder / PAGE_FILE
+
+
+def _file(name: str, folder: Path) -> Path:
+    return Path(name) if str(name).endswith(".yaml") else folder / name / STUDY_FILE
+
+
+def _name(path: Path) -> str:
+    """The name that a study's file must have inside: that of its folder, or its own where it stands alone."""
+    return path.resolve().parent.name if path.name == STUDY_FILE else path.stem
 
 
 def load_study(
     name: str, folder: Path = STUDIES, check: Callable[[RunConfig], None] | None = None
 ) -> Study:
-    """Read and validate ``folder/name.yaml``, or the file itself where ``name`` ends in ``.yaml``.
+    """Read and validate ``folder/name/study.yaml``, or the file itself where ``name`` ends in ``.yaml``.
 
     A key ``base`` names another study, whose keys this one takes unless it has its own; ``null`` takes a key away.
 
     Args:
         name: the study's name, or a path.
-        folder: where the study files are.
+        folder: where the studies are.
         check: called with a few runs that use every data set, model and loss at least once, to find what only
             the components know (parameters that nothing reads); it may raise ``ConfigError``.
 
@@ -444,13 +474,14 @@ def load_study(
         ConfigError: there is no such file, it is no YAML, or it has an unknown key, a wrong type, a label
             twice, a loss that does not exist …: one line a problem, each beginning with the file's name.
     """
-    path = Path(name) if str(name).endswith(".yaml") else folder / f"{name}.yaml"
+    path = _file(name, folder)
     content = _read(path, folder)
     try:
         study = validated(Study, content, what="key")
-        if study.study != path.stem:
+        if study.study != _name(path):
+            what = "folder" if path.name == STUDY_FILE else "file"
             raise ConfigError(
-                f"key 'study': expected {path.stem!r} as in the file's name, got {study.study!r}"
+                f"key 'study': expected {_name(path)!r}, the name of its {what}, got {study.study!r}"
             )
         examples = study.examples()
         if check is not None:
@@ -463,14 +494,14 @@ def load_study(
 
 
 #: What a study does not take from its base: what is its own to say.
-_NOT_INHERITED = ("study", "title", "question", "predictions", "follows")
+_NOT_INHERITED = ("study", "title", "question", "predictions", "follows", "published")
 
 
 def _read(path: Path, folder: Path, under: tuple[str, ...] = ()) -> dict[str, Any]:
     """The keys of a study's file, laid over those of its ``base``."""
     if not path.is_file():
         raise ConfigError(
-            f"no study {path.stem!r} (expected {path}): {near_matches(path.stem, study_names(folder))}"
+            f"no study {_name(path)!r} (expected {path}): {near_matches(_name(path), study_names(folder))}"
         )
     try:
         content = parse_yaml(path.read_text(encoding="utf-8"))
@@ -483,10 +514,10 @@ def _read(path: Path, folder: Path, under: tuple[str, ...] = ()) -> dict[str, An
     base = content.pop("base", None)
     if base is None:
         return content
-    chain = (*under, path.stem)
+    chain = (*under, _name(path))
     if base in chain:
         raise ConfigError(f"{path}: base: expected another study, got {' → '.join((*chain, base))}")
-    inherited = _read(folder / f"{base}.yaml", folder, chain)
+    inherited = _read(_file(base, folder), folder, chain)
     kept = {key: value for key, value in inherited.items() if key not in _NOT_INHERITED}
     return {key: value for key, value in (kept | content).items() if value is not None}
 
@@ -497,7 +528,7 @@ def labels(components: Sequence[Component]) -> list[str]:
 
 
 def json_schema() -> str:
-    """The JSON schema of a study's file, as ``workflow/studies/schema.json`` holds it."""
+    """The JSON schema of a study's file, as ``studies/schema.json`` holds it."""
     schema = Study.model_json_schema()
     schema["title"] = "A Loss Atlas study"
     schema["properties"]["base"] = {

@@ -23,6 +23,7 @@ from PIL import Image
 _HEADING = re.compile(r"#{1,6} \S")
 #: Key of an output's metadata that holds the page's title.
 TITLE_KEY = "lossatlas_title"
+_SOURCE = re.compile(r"(?:notebooks|studies)/[\w/]+\.ipynb$")
 _COMMAND_ID = "rerun-this-page"
 
 
@@ -133,7 +134,8 @@ def _command(notebook: NotebookNode) -> list[NotebookNode]:
     if not made.get("input_path") or notebook.cells[-1].get("id") == _COMMAND_ID:
         return []
     source = Path(made["input_path"]).as_posix()
-    source = source[source.find("notebooks/") :] if "notebooks/" in source else source
+    inside = _SOURCE.search(source)  # the path from the repository's root
+    source = inside[0] if inside else source
     given = [f"-p {name} {shlex.quote(str(value))}" for name, value in made["parameters"].items()]
     command = " ".join([f"papermill {source} out.ipynb -k python3", *given])
     text = (

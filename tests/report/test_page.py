@@ -13,7 +13,7 @@ import pytest
 from lossatlas.report import page
 from lossatlas.report.records import RecordsError
 
-REPORT = Path(__file__).parents[2] / "notebooks" / "reports" / "compare.ipynb"
+REPORT = Path(__file__).parents[2] / "studies" / "page.ipynb"
 
 
 def headings(notebook):
@@ -35,7 +35,7 @@ def small(make_records, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def executed(small, tmp_path_factory):
-    path = tmp_path_factory.mktemp("page") / "compare_quick.ipynb"
+    path = tmp_path_factory.mktemp("page") / "quick.ipynb"
     papermill.execute_notebook(
         REPORT,
         path,
@@ -211,10 +211,7 @@ def test_folded_code_without_an_output_joins_the_next_code_that_shows_something(
 
 def test_a_page_ends_with_the_command_that_makes_it(finished):
     assert finished.cells[-1].source.startswith("## Rerun this page")
-    assert (
-        "papermill notebooks/reports/compare.ipynb out.ipynb -k python3"
-        in finished.cells[-1].source
-    )
+    assert "papermill studies/page.ipynb out.ipynb -k python3" in finished.cells[-1].source
     assert "-p study quick" in finished.cells[-1].source
 
 
