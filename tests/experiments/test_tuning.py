@@ -262,3 +262,35 @@ def test_a_study_takes_the_rates_of_another(tmp_path, monkeypatch):
     assert {(member.dataset, member.loss, config.lr) for member, config in runs} == {
         ("digits", "dice", 0.01)
     }
+
+
+def test_losses_and_networks_that_were_not_tuned_say_whose_rate_they_take(tmp_path, monkeypatch):
+    content = STUDY.model_dump() | {"study": "first", "datasets": TWO_PLACES}
+    content["tuning"] = content["tuning"] | {"datasets": ["d0"]}
+    folder = tmp_path / "workflow/studies"
+    folder.mkdir(parents=True)
+    (folder / "first.yaml").write_text(json.dumps(content))
+    losses = ["dice", {"name": "jaccard", "tuned_as": "dice"},
+              {"name": "dice", "label": "slow", "training": {"lr": 1e-4}}, "lovasz_softmax"]  # fmt: skip
+    second = {"base": "first", "study": "second", "question": "?", "losses": losses,
+              "tuning": None, "rates_of": "first", "datasets": ["digits"],
+              "models": ["unet", "segnet"]}  # fmt: skip
+    (folder / "second.yaml").write_text(json.dumps(second))
+    monkeypatch.chdir(tmp_path)
+    first, second = load_study("first"), load_study("second")
+    for member, config in tuning_runs(first):
+        pretend("runs", config, SCORES[member.loss, config.lr])
+    write_selection(first, select(first))
+    runs = second.reporting_runs(read_selection(second))
+    rates = {(member.model, member.loss): config.lr for member, config in runs}
+    assert rates == {
+        (model, loss): lr
+        for model in ("unet", "segnet")
+        for loss, lr in (("dice", 0.01), ("jaccard", 0.01), ("slow", 1e-4))
+    }, "lovasz_softmax names no rate, so it has none"
+
+
+def test_a_loss_is_tuned_as_another_only_where_rates_are_taken():
+    content = STUDY.model_dump() | {"losses": [{"name": "jaccard", "tuned_as": "dice"}]}
+    with pytest.raises(ValueError, match="tuned_as for losses of a study with rates_of"):
+        Study.model_validate(content)

@@ -48,6 +48,8 @@ class Component(_Strict):
         training: keys of the study's ``training`` that differ for this component, such as ``{bias_init: prior}``.
         factors: what the component stands for in the study's design, such as ``{head: relu, bias: prior}``; each
             becomes a column of the records.
+        tuned_as: of a loss whose study takes the rates of another (``rates_of``): the label there whose rate it trains
+            with, where it is not its own.
         label: its name in tables and files.
     """
 
@@ -55,6 +57,7 @@ class Component(_Strict):
     params: dict[str, Any] = Field(default_factory=dict)
     training: dict[str, Any] = Field(default_factory=dict)
     factors: dict[str, str | int | float | bool] = Field(default_factory=dict)
+    tuned_as: str | None = None
     # part of file names, and joined by hyphens to the name of a job
     label: str = Field(pattern=r"^[A-Za-z0-9_.]+$")
 
@@ -186,7 +189,8 @@ class Study(_Strict):
         seeds: of the runs that are reported; equal seeds are paired across losses.
         training: the budget, the same for every run.
         tuning: the stage that chooses each loss's learning rate; absent: ``training.lr`` for all.
-        rates_of: a study that tunes one rate a loss for all its data sets; this one trains with the same rates.
+        rates_of: a study that tunes one rate a loss for all its data sets; this one trains with the same rates. A
+            network that is not there takes the rates of the one that is; a component's own ``training.lr`` stays.
         pool: a factor of the data sets, such as the fold of a cross-validation: those that differ in it alone are
             judged as one place, in which a seed's networks together predict every test image once.
         predictions: what is expected, written down before the study runs.
@@ -249,6 +253,13 @@ class Study(_Strict):
                     where = f"of {seen[name]} alone" if name in seen else f"for {without[0]!r} too"
                     raise ValueError(f"{what}: factor {name!r} {where}")
                 seen[name] = what
+        return self
+
+    @model_validator(mode="after")
+    def _tuned_as_has_a_study(self) -> Study:
+        others = [c.label for c in (*self.datasets, *self.models) if c.tuned_as]
+        if others or (self.rates_of is None and any(loss.tuned_as for loss in self.losses)):
+            raise ValueError("tuned_as for losses of a study with rates_of alone")
         return self
 
     @model_validator(mode="after")
@@ -392,7 +403,7 @@ class Study(_Strict):
     ) -> dict[str, Any] | None:
         """The budget with the optimiser and the rate of a tuning run, or with those that were chosen."""
         training = self.training.model_dump() | self._overrides(combination)
-        if self.tuning is None and self.rates_of is None:
+        if self.tuning is None and (self.rates_of is None or "lr" in self._overrides(combination)):
             return training
         if self.tuning is not None and member is not None and member.stage == "tuning":
             steps = self.tuning.steps or training["steps"]

@@ -335,9 +335,17 @@ def read_selection(
                 f"study {study.study}: rates_of: expected a study that tunes one rate for all its data sets (key "
                 f"tuning.datasets), got {study.rates_of!r}"
             )
-        by_loss = {combination[1:]: choice for combination, choice in chosen.items()}
-        mine = study.combinations()
-        return Selection({key: by_loss[key[1:]] for key in mine if key[1:] in by_loss}, {})
+        found = {combination[1:]: choice for combination, choice in chosen.items()}
+        # one network there: what it was tuned with serves every network here
+        alone = other.models[0].label if len(other.models) == 1 else ""
+        labels = {loss.label: loss.tuned_as or loss.label for loss in study.losses}
+        rates = {
+            (dataset, model, loss): found.get(
+                (model, labels[loss]), found.get((alone, labels[loss]))
+            )
+            for dataset, model, loss in study.combinations()
+        }
+        return Selection({key: choice for key, choice in rates.items() if choice}, {})
     if study.tuning is None:
         return None
     path = selection_path(study, runs_dir)
