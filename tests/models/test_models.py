@@ -28,7 +28,7 @@ COUNTS = {
 
 
 def test_names_come_in_the_books_order():
-    assert models.names() == NAMES
+    assert models.names() == [*NAMES, "plain"]
 
 
 @pytest.mark.parametrize(("key", "count"), COUNTS.items(), ids=lambda value: str(value))
@@ -157,7 +157,9 @@ def test_width_and_depth_scale_the_network(name):
 def test_an_unknown_model_is_refused_with_the_near_matches():
     with pytest.raises(ValueError, match="unknown model 'segnet_basik'; did you mean 'segnet_b"):
         models.build("segnet_basik", 1, 2)
-    with pytest.raises(ValueError, match=r"unknown model 'xyz'; known: unet, segnet, segnet_basic"):
+    with pytest.raises(
+        ValueError, match=r"unknown model 'xyz'; known: unet, segnet, segnet_basic, plain"
+    ):
         models.parameters("xyz")
 
 

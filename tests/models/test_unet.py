@@ -79,3 +79,23 @@ def test_without_smp_the_unet_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "segmentation_models_pytorch", None)
     with pytest.raises(ImportError, match=r"lossatlas\[experiments\]"):
         models.build("unet", 1, 2)
+
+
+def test_without_skips_the_weights_are_the_same_and_the_answer_lacks_what_they_bring():
+    def built(skips):
+        torch.manual_seed(0)
+        return models.build("unet", 1, 1, skips=skips).eval()
+
+    with_skips, without = built(True), built(False)
+    for one, other in zip(with_skips.parameters(), without.parameters(), strict=True):
+        assert torch.equal(one, other)
+    image = torch.rand(1, 1, 32, 32)
+    features = without.encoder(image)
+    assert not torch.equal(with_skips(image), without(image))
+    hidden = without.decoder([*(0 * f for f in features[:-1]), features[-1]])
+    assert torch.equal(without.head(hidden), without(image))
+
+
+def test_skips_are_true_or_false():
+    with pytest.raises(TypeError, match="skips: expected True or False"):
+        models.build("unet", 1, 1, skips=1)

@@ -1,4 +1,4 @@
-"""Networks of the studies: U-Net, SegNet and SegNet-Basic.
+"""Networks of the studies: U-Net, SegNet, SegNet-Basic, and a plain stack of convolutions.
 
 Every model maps images ``(N, in_channels, H, W)`` to logits ``(N, out_channels, H, W)`` for any
 height and width, and draws its weights from torch's global generator: the same
@@ -14,7 +14,17 @@ height and width, and draws its weights from torch's global generator: the same
 from __future__ import annotations
 
 from lossatlas.models._registry import build, count_parameters, names, parameters
+from lossatlas.models.plain import Plain
 from lossatlas.models.segnet import SegNet, SegNetBasic
 from lossatlas.models.unet import UNet
 
-__all__ = ["SegNet", "SegNetBasic", "UNet", "build", "count_parameters", "names", "parameters"]
+__all__ = [
+    "Plain",
+    "SegNet",
+    "SegNetBasic",
+    "UNet",
+    "build",
+    "count_parameters",
+    "names",
+    "parameters",
+]

@@ -7,6 +7,7 @@ import inspect
 from torch import nn
 
 from lossatlas.models._common import AnySize, near_matches
+from lossatlas.models.plain import Plain
 from lossatlas.models.segnet import SegNet, SegNetBasic
 from lossatlas.models.unet import UNet
 
@@ -14,6 +15,7 @@ _MODELS: dict[str, type[AnySize]] = {
     "unet": UNet,
     "segnet": SegNet,
     "segnet_basic": SegNetBasic,
+    "plain": Plain,
 }
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from types import ModuleType
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -84,6 +85,9 @@ class UNet(AnySize):
         Channels of the decoder's blocks, coarsest first, one per halving. By default the plain
         encoder's in reverse, the last of them at least 16, or the last `depth` of (256, 128, 64,
         32, 16). Not with ``size="published"``.
+    skips
+        False gives the decoder zeros in place of the skip connections, so that the number of weights
+        and their initial values stay, and only the answer lacks what they bring.
     head_activation : {"none", "relu", "leaky_relu"}, optional
         What stands between the last batch norm and the 1x1 convolution that gives the logits. By
         default "none", and "relu" for ``size="published"``, as the paper has it. With "relu" and a
@@ -114,10 +118,14 @@ class UNet(AnySize):
         width: int | None = None,
         depth: int | None = None,
         decoder_channels: Sequence[int] | None = None,
+        skips: bool = True,
         head_activation: str | None = None,
     ) -> None:
         super().__init__(in_channels, out_channels)
         overrides = {"width": width, "depth": depth, "decoder_channels": decoder_channels}
+        if not isinstance(skips, bool):
+            raise TypeError(f"skips: expected True or False, got {skips!r}")
+        self.skips = skips
         small = check_size(size, overrides) == "small"
         self.head_activation = check_head_activation(head_activation, "none" if small else "relu")
         if encoder == "plain":
@@ -175,7 +183,10 @@ class UNet(AnySize):
 
     def forward_padded(self, images: Tensor) -> Tensor:
         """Logits of images whose sides are multiples of ``self.multiple``."""
-        logits: Tensor = self.head(self.decoder(self.encoder(images)))
+        features = self.encoder(images)
+        if not self.skips:
+            features = [*(torch.zeros_like(each) for each in features[:-1]), features[-1]]
+        logits: Tensor = self.head(self.decoder(features))
         return logits
 
 
