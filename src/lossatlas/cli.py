@@ -1,288 +1,406 @@
 """The command line: a thin face over the package.
 
-``lossatlas --help`` lists the commands; each says what it needs.
+``lossatlas --help`` lists the commands; ``lossatlas COMMAND --help`` says what one needs, with examples.
+Nothing heavy is imported before a command runs.
 """
 
 from __future__ import annotations
 
-import argparse
+import json
+import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from lossatlas.commands import add_parsers
+try:
+    import click
+except ImportError:
+    raise SystemExit(
+        "lossatlas: expected the package click, which reads the command line, found it not installed; "
+        "pip install 'lossatlas[experiments]'"
+    ) from None
+
+from lossatlas.commands import COMMANDS, examples
+
+#: What the exit status says; ``lossatlas --help`` prints it.
+EXIT_CODES = {
+    0: "done",
+    1: "not done, or something is wrong in the data or the study: the message says what",
+    2: "the command line has a mistake: unknown option, missing argument, wrong type",
+    75: "asked to stop by its scheduler (SIGTERM): the same command goes on",
+    130: "stopped by Ctrl-C: what is finished stays, the same command goes on",
+}
+
+
+class _Commands(click.Group):
+    """The commands; ``data`` is imported when it is called, because torch comes with it."""
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        name, command, rest = super().resolve_command(ctx, args)
+        if name == "data":
+            from lossatlas.data.cli import data
+
+            command = data
+        return name, command, rest
+
+
+_CODES = "\n".join(f"  {code:>3}  {meaning}" for code, meaning in EXIT_CODES.items())
+
+
+@click.group(
+    cls=_Commands,
+    help="Loss Atlas: advice, fair comparisons and records of segmentation losses.",
+    epilog=f"""\b
+Exit status:
+{_CODES}
+
+\b
+Tab completion: eval "$(lossatlas completion bash)", or zsh, or fish.
+LOSSATLAS_TRACEBACK=1 shows where an error was raised.""",
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+@click.version_option(package_name="lossatlas", prog_name="lossatlas")
+def cli() -> None:
+    """Hold the commands."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Parse ``arguments`` (those of the process by default) and run the command; the exit status."""
-    parser = argparse.ArgumentParser(prog="lossatlas", description=__doc__)
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    """Run the command of ``arguments`` (those of the process by default); the exit status.
 
-    book = commands.add_parser(
-        "book", help="run a study and build the book (what `make book` does)"
-    )
-    book.add_argument(
-        "--study", default="quick", help="a study, or the path of its file (default: quick)"
-    )
-    book.add_argument("--jobs", type=int, help="notebooks at a time (default: one for each core)")
-    book.set_defaults(run=_book)
-
-    plan = commands.add_parser("plan", help="a study's runs, which are there, what the rest costs")
-    _add_study(plan)
-    plan.add_argument(
-        "--jobs", type=int, help="jobs at a time in the estimate (default: one for each core)"
-    )
-    plan.set_defaults(run=_plan)
-
-    run = commands.add_parser("run", help="train what a study lacks, then collect its records")
-    _add_study(run)
-    _add_engine(run)
-    run.add_argument("--fresh", action="store_true", help="train all anew, also what is there")
-    run.add_argument(
-        "--stale",
-        action="store_true",
-        help="train those anew whose code has changed since; where that is the evaluation's alone, judge them anew",
-    )
-    _add_mixed(run)
-    run.set_defaults(run=_run)
-
-    status = commands.add_parser("status", help="how far a study is, and what failed and why")
-    _add_study(status)
-    status.add_argument(
-        "--strict", action="store_true", help="exit with 1 unless every run is there"
-    )
-    status.set_defaults(run=_status)
-
-    retry = commands.add_parser("retry", help="try a study's failed or diverged runs again")
-    _add_study(retry)
-    _add_engine(retry)
-    retry.add_argument("--failed", action="store_true", help="runs whose training raised an error")
-    retry.add_argument("--diverged", action="store_true", help="runs that are recorded as diverged")
-    _add_mixed(retry)
-    retry.set_defaults(run=_retry)
-
-    train = commands.add_parser(
-        "train", help="train the runs of one job of a study (what the workflow types)"
-    )
-    _add_study(train)
-    train.add_argument("job")
-    train.add_argument("--accelerator", default="auto", help="auto, cpu, cuda or mps")
-    train.set_defaults(run=_train)
-
-    select = commands.add_parser(
-        "select", help="choose each loss's learning rate from a study's tuning runs"
-    )
-    _add_study(select)
-    select.set_defaults(run=_select)
-
-    schema = commands.add_parser("schema", help="write the JSON schema of a study's file")
-    schema.set_defaults(run=_schema)
-
-    collect = commands.add_parser(
-        "collect", help="gather a study's finished runs into results/STUDY"
-    )
-    _add_study(collect)
-    _add_mixed(collect)
-    collect.add_argument(
-        "--fewer",
-        action="store_true",
-        help="replace records that have more runs than are there now",
-    )
-    collect.set_defaults(run=_collect)
-
-    evaluate = commands.add_parser(
-        "evaluate",
-        help="judge a study's trained networks again by today's code; nothing is trained",
-    )
-    _add_study(evaluate)
-    evaluate.add_argument("--accelerator", default="auto", help="auto, cpu, cuda or mps")
-    evaluate.add_argument(
-        "--everything", action="store_true", help="also the runs that today's code has judged"
-    )
-    evaluate.set_defaults(run=_evaluate)
-
-    verdicts = commands.add_parser(
-        "verdicts",
-        help="settle the ledger's claims from a study's records: results/STUDY/verdicts.json",
-    )
-    verdicts.add_argument("study", help="a study whose records are there")
-    verdicts.add_argument(
-        "--results-dir", default="results", help="the folder of the records (default: results)"
-    )
-    verdicts.set_defaults(run=_verdicts)
-
-    readme = commands.add_parser(
-        "readme", help="write the README's answer and picture from the records of begin"
-    )
-    readme.set_defaults(run=_readme)
-
-    # torch comes with the data package: seconds, which the workflow's own calls need not wait for
-    if next(iter(sys.argv[1:] if arguments is None else arguments), "") == "data":
-        from lossatlas.data.cli import add_parser as add_data_parser
-
-        add_data_parser(commands, _weight_schemes())
-    else:
-        commands.add_parser("data", help="fetch, list, verify, find, check and describe data sets")
-
-    losses = commands.add_parser("losses", help="list the losses and their parameters")
-    losses.set_defaults(run=_losses)
-
-    add_parsers(commands)
-    given = parser.parse_args(arguments)
-    return _reported(given)
-
-
-def _weight_schemes() -> dict[str, Callable[[Any], Any]]:
-    """The class weights that ``data stats`` prints: from (images, classes) counts as an array."""
-
-    def of_array(name: str) -> Callable[[Any], Any]:
-        def weights(counts: Any) -> Any:
-            import torch
-
-            from lossatlas.experiments.components import CLASS_WEIGHTS
-
-            return CLASS_WEIGHTS[name](torch.from_numpy(counts))
-
-        return weights
-
-    names = ("inverse_frequency", "median_frequency", "median_frequency_dataset", "enet_log")
-    return {name: of_array(name) for name in (*names, "effective_number")}
-
-
-def _reported(given: argparse.Namespace) -> int:
-    """Run the command; what a person did wrong, or could not know, is a line and not a traceback."""
-    from lossatlas.experiments import ConfigError
-    from lossatlas.pipeline import StageError
-
+    A mistake of the person who typed is one line on standard error, never a traceback.
+    """
+    given = list(sys.argv[1:] if arguments is None else arguments)
     try:
-        return given.run(given) or 0
-    except (ConfigError, StageError, FileNotFoundError) as error:
-        print(f"lossatlas: {error}", file=sys.stderr)
-        return 1
-    except ValueError as error:
-        from lossatlas.data import DataError
-
-        if not isinstance(error, DataError):
-            raise
-        print(f"lossatlas: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
+        status = cli.main(given, prog_name="lossatlas", standalone_mode=False, obj=_WEIGHTS)
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except (click.Abort, KeyboardInterrupt):
         print(
             "lossatlas: stopped; what is finished stays, the same command goes on", file=sys.stderr
         )
         return 130
+    except Exception as error:
+        if os.environ.get("LOSSATLAS_TRACEBACK") or not _is_told(error):
+            raise
+        print(f"lossatlas: {error}", file=sys.stderr)
+        return 1
+    return status if isinstance(status, int) else 0
 
 
-def _book(given: argparse.Namespace) -> None:
+def _is_told(error: Exception) -> bool:
+    """Whether the message says what is wrong outside this program: files, disk, rights, or input.
+
+    An exception class of this package is raised with a message for people.
+    """
+    ours = any(each.__module__.startswith("lossatlas.") for each in type(error).__mro__)
+    return ours or isinstance(error, OSError)
+
+
+def _weights_of(name: str) -> Callable[[Any], Any]:
+    """Class weights by name, from (images, classes) pixel counts as an array."""
+
+    def weights(counts: Any) -> Any:
+        import torch
+
+        from lossatlas.experiments.components import CLASS_WEIGHTS
+
+        return CLASS_WEIGHTS[name](torch.from_numpy(counts))
+
+    return weights
+
+
+_WEIGHTS = {
+    name: _weights_of(name)
+    for name in (
+        "inverse_frequency",
+        "median_frequency",
+        "median_frequency_dataset",
+        "enet_log",
+        "effective_number",
+    )
+}
+
+
+# -- options that several commands share ----------------------------------------------------------
+
+
+def _studies(ctx: click.Context, parameter: click.Parameter, typed: str) -> list[str]:
+    """Names of the studies here, for completion."""
+    from lossatlas.experiments.study import study_names
+
+    return [name for name in study_names() if name.startswith(typed)]
+
+
+_study = click.argument("study", shell_complete=_studies)
+_runs_dir = click.option(
+    "--runs-dir", default="runs", show_default=True, help="The folder of the run folders."
+)
+_results_dir = click.option(
+    "--results-dir", default="results", show_default=True, help="The folder of the records."
+)
+_jobs = click.option(
+    "--jobs", type=click.IntRange(min=1), help="Jobs at a time (default: one for each core)."
+)
+_profile = click.option(
+    "--profile",
+    default="workflow/profiles/local",
+    show_default=True,
+    help="Snakemake profile: where the jobs run.",
+)
+_mixed = click.option(
+    "--mixed",
+    is_flag=True,
+    help="Take runs of different code together in the records, marked as such.",
+)
+_accelerator = click.option(
+    "--accelerator",
+    default="auto",
+    show_default=True,
+    type=click.Choice(("auto", "cpu", "cuda", "gpu", "mps")),
+)
+_json = click.option("--json", "as_json", is_flag=True, help="Machine-readable output.")
+_dry_run = click.option("--dry-run", is_flag=True, help="Say what would be done, and do nothing.")
+
+
+# -- the commands ---------------------------------------------------------------------------------
+
+
+@cli.command(epilog=examples("lossatlas book", "lossatlas book --study imbalance --jobs 2"))
+@click.option(
+    "--study", default="quick", show_default=True, help="A study.", shell_complete=_studies
+)
+@click.option(
+    "--jobs", type=click.IntRange(min=1), help="Notebooks at a time (default: one a core)."
+)
+def book(study: str, jobs: int | None) -> None:
+    """Run a study and build the book (what `make book` does)."""
     from lossatlas.pipeline import make_book
 
-    make_book(given.study, jobs=given.jobs)
+    make_book(study, jobs=jobs)
 
 
-def _add_study(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("study", help="a study, or the path of a study's file")
-    parser.add_argument(
-        "--runs-dir", default="runs", help="the folder of the run folders (default: runs)"
-    )
-    parser.add_argument(
-        "--results-dir", default="results", help="the folder of the records (default: results)"
-    )
+@cli.command(epilog=examples("lossatlas plan imbalance", "lossatlas plan my/study.yaml --json"))
+@_study
+@_runs_dir
+@_results_dir
+@click.option(
+    "--jobs",
+    type=click.IntRange(min=1),
+    help="Jobs at a time in the estimate (default: one for each core).",
+)
+@_json
+def plan(study: str, runs_dir: str, results_dir: str, jobs: int | None, as_json: bool) -> None:
+    """Show a study's runs and what the missing ones cost.
+
+    STUDY is the name of a study, or the path of a study's file.
+    """
+    _say_plan(study, runs_dir, results_dir, jobs, as_json)
 
 
-def _add_engine(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--jobs", type=int, help="jobs at a time (default: one for each core)")
-    parser.add_argument(
-        "--profile",
-        default="workflow/profiles/local",
-        help="Snakemake profile: where the jobs run (default: workflow/profiles/local)",
-    )
-
-
-def _add_mixed(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--mixed",
-        action="store_true",
-        help="take runs of different code together in the records, marked as such",
-    )
-
-
-def _plan(given: argparse.Namespace) -> None:
+def _say_plan(name: str, runs_dir: str, results_dir: str, jobs: int | None, as_json: bool) -> None:
     from lossatlas.experiments import load_study, status
 
-    study = load_study(given.study)
-    runs = status.survey(study, given.runs_dir, given.results_dir)
-    cost = status.estimate(study, runs, workers=given.jobs)
-    print(status.describe_plan(study, runs, cost))
+    study = load_study(name)
+    runs = status.survey(study, runs_dir, results_dir)
+    cost = status.estimate(study, runs, workers=jobs)
+    if as_json:
+        _print_json(
+            {
+                "study": study.study,
+                "runs": status.counts(runs),
+                "missing": len(status.needed(runs)),
+                "estimate": vars(cost),
+            }
+        )
+    else:
+        print(status.describe_plan(study, runs, cost))
 
 
-def _run(given: argparse.Namespace) -> int:
+@cli.command(
+    epilog=examples("lossatlas run quick", "lossatlas run imbalance --jobs 2 --stale --dry-run")
+)
+@_study
+@_runs_dir
+@_results_dir
+@_jobs
+@_profile
+@click.option("--fresh", is_flag=True, help="Train every run again, also what is there.")
+@click.option(
+    "--stale",
+    is_flag=True,
+    help="Train runs again whose code has changed; re-evaluate where that alone has changed.",
+)
+@_mixed
+@_dry_run
+def run(
+    study: str,
+    runs_dir: str,
+    results_dir: str,
+    jobs: int | None,
+    profile: str,
+    fresh: bool,
+    stale: bool,
+    mixed: bool,
+    dry_run: bool,
+) -> int:
+    """Train what a study lacks, then collect its records.
+
+    STUDY is the name of a study, or the path of a study's file.
+    """
     from lossatlas.pipeline import require_checkout, run_study
 
+    if dry_run:
+        _say_plan(study, runs_dir, results_dir, jobs, as_json=False)
+        if fresh:
+            print("--fresh: every run of the study is trained, also those that are there")
+        elif stale:
+            print(f"--stale: {_stale_count(study, runs_dir, results_dir)} runs are of older code")
+        return 0
     require_checkout()
     failed = run_study(
-        given.study,
-        jobs=given.jobs,
-        runs_dir=given.runs_dir,
-        results_dir=given.results_dir,
-        fresh=given.fresh,
-        stale=given.stale,
-        profile=given.profile,
+        study,
+        jobs=jobs,
+        runs_dir=runs_dir,
+        results_dir=results_dir,
+        fresh=fresh,
+        stale=stale,
+        profile=profile,
     )
-    _collect(given)
+    _collect(study, runs_dir, results_dir, mixed=mixed)
     return 1 if failed else 0
 
 
-def _status(given: argparse.Namespace) -> int:
+def _stale_count(name: str, runs_dir: str, results_dir: str) -> int:
     from lossatlas.experiments import load_study, status
+    from lossatlas.experiments.versions import changed_components
 
-    study = load_study(given.study)
-    runs = status.survey(study, given.runs_dir, given.results_dir)
-    print(status.describe_status(study, runs))
-    return 1 if given.strict and status.needed(runs) else 0
+    runs = status.survey(load_study(name), runs_dir, results_dir)
+    return sum(bool(each.record and changed_components(each.record)) for each in runs)
 
 
-def _retry(given: argparse.Namespace) -> int:
-    from lossatlas.experiments import ConfigError
-    from lossatlas.pipeline import require_checkout, retry
+@cli.command(epilog=examples("lossatlas status imbalance", "lossatlas status quick --json"))
+@_study
+@_runs_dir
+@_results_dir
+@click.option("--strict", is_flag=True, help="Exit with 1 unless every run is there.")
+@_json
+def status(study: str, runs_dir: str, results_dir: str, strict: bool, as_json: bool) -> int:
+    """Show how far a study is, and what failed and why.
 
-    require_checkout()
-    states = {state for state in ("failed", "diverged") if getattr(given, state)}
+    STUDY is the name of a study, or the path of a study's file.
+    """
+    from lossatlas.experiments import load_study
+    from lossatlas.experiments import status as progress
+
+    loaded = load_study(study)
+    runs = progress.survey(loaded, runs_dir, results_dir)
+    if as_json:
+        rows = [
+            {
+                "run": str(each.member),
+                "run_id": each.config.run_id if each.config else None,
+                "state": each.state,
+                "reason": each.reason,
+            }
+            for each in runs
+        ]
+        _print_json({"study": loaded.study, "counts": progress.counts(runs), "runs": rows})
+    else:
+        print(progress.describe_status(loaded, runs))
+    return 1 if strict and progress.needed(runs) else 0
+
+
+@cli.command(epilog=examples("lossatlas retry imbalance --failed --dry-run"))
+@_study
+@_runs_dir
+@_results_dir
+@_jobs
+@_profile
+@click.option("--failed", is_flag=True, help="Runs whose training raised an error.")
+@click.option("--diverged", is_flag=True, help="Runs that are recorded as diverged.")
+@_mixed
+@_dry_run
+def retry(
+    study: str,
+    runs_dir: str,
+    results_dir: str,
+    jobs: int | None,
+    profile: str,
+    failed: bool,
+    diverged: bool,
+    mixed: bool,
+    dry_run: bool,
+) -> int:
+    """Try a study's failed or diverged runs again.
+
+    STUDY is the name of a study, or the path of a study's file.
+    """
+    from lossatlas import pipeline
+
+    states = {name for name, on in (("failed", failed), ("diverged", diverged)) if on}
     if not states:
-        raise ConfigError("expected --failed, --diverged or both, got neither")
-    failed = retry(
-        given.study,
+        raise click.UsageError("expected --failed, --diverged or both, got neither")
+    if dry_run:
+        from lossatlas.experiments import load_study
+        from lossatlas.experiments.status import survey
+
+        again = [each for each in survey(load_study(study), runs_dir) if each.state in states]
+        print(
+            "\n".join([*(f"{each.member}: {each.reason}" for each in again), f"{len(again)} runs"])
+        )
+        return 0
+    pipeline.require_checkout()
+    left = pipeline.retry(
+        study,
         states=states,
-        jobs=given.jobs,
-        runs_dir=given.runs_dir,
-        results_dir=given.results_dir,
-        profile=given.profile,
+        jobs=jobs,
+        runs_dir=runs_dir,
+        results_dir=results_dir,
+        profile=profile,
     )
-    _collect(given)
-    return 1 if failed else 0
+    _collect(study, runs_dir, results_dir, mixed=mixed)
+    return 1 if left else 0
 
 
-def _train(given: argparse.Namespace) -> None:
+@cli.command()
+@_study
+@click.argument("job")
+@_runs_dir
+@_results_dir
+@_accelerator
+def train(study: str, job: str, runs_dir: str, results_dir: str, accelerator: str) -> None:
+    """Train the runs of one job (what the workflow types)."""
     from lossatlas.experiments import load_study
     from lossatlas.experiments.jobs import train_job
 
     train_job(
-        load_study(given.study),
-        given.job,
-        runs_dir=given.runs_dir,
-        results_dir=given.results_dir,
-        accelerator=given.accelerator,
+        load_study(study),
+        job,
+        runs_dir=runs_dir,
+        results_dir=results_dir,
+        accelerator=accelerator,
     )
 
 
-def _select(given: argparse.Namespace) -> None:
+@cli.command()
+@_study
+@_runs_dir
+@_results_dir
+def select(study: str, runs_dir: str, results_dir: str) -> None:
+    """Choose each loss's learning rate from tuning runs."""
     from lossatlas.experiments import load_study
     from lossatlas.pipeline import select_rates
 
-    select_rates(load_study(given.study), given.runs_dir, given.results_dir)
+    select_rates(load_study(study), runs_dir, results_dir)
 
 
-def _schema(given: argparse.Namespace) -> None:
+@cli.command()
+def schema() -> None:
+    """Write the JSON schema of a study's file."""
     from lossatlas.experiments.study import SCHEMA_FILE, json_schema
     from lossatlas.pipeline import require_checkout
 
@@ -291,21 +409,34 @@ def _schema(given: argparse.Namespace) -> None:
     print(SCHEMA_FILE)
 
 
-def _collect(given: argparse.Namespace) -> None:
+@cli.command(epilog=examples("lossatlas collect imbalance"))
+@_study
+@_runs_dir
+@_results_dir
+@_mixed
+@click.option(
+    "--fewer", is_flag=True, help="Replace records that have more runs than are there now."
+)
+def collect(study: str, runs_dir: str, results_dir: str, mixed: bool, fewer: bool) -> None:
+    """Gather a study's finished runs into results/STUDY.
+
+    STUDY is the name of a study, or the path of a study's file.
+    """
+    _collect(study, runs_dir, results_dir, mixed=mixed, fewer=fewer)
+
+
+def _collect(
+    name: str, runs_dir: str, results_dir: str, *, mixed: bool = False, fewer: bool = False
+) -> None:
     from lossatlas.experiments import load_study
     from lossatlas.experiments.collect import collect
     from lossatlas.pipeline import require_checkout
 
     require_checkout()
-    study = load_study(given.study)
-    judged = (Path(given.results_dir) / study.study / "verdicts.json").is_file()
+    study = load_study(name)
+    judged = (Path(results_dir) / study.study / "verdicts.json").is_file()
     folder = collect(
-        study,
-        runs_dir=given.runs_dir,
-        results_dir=given.results_dir,
-        file=given.study,
-        mixed=given.mixed,
-        fewer=getattr(given, "fewer", False),
+        study, runs_dir=runs_dir, results_dir=results_dir, file=name, mixed=mixed, fewer=fewer
     )
     print(folder)
     if judged and not (folder / "verdicts.json").is_file():
@@ -314,39 +445,54 @@ def _collect(given: argparse.Namespace) -> None:
         )
 
 
-def _evaluate(given: argparse.Namespace) -> None:
+@cli.command(epilog=examples("lossatlas evaluate imbalance --accelerator cpu"))
+@_study
+@_runs_dir
+@_results_dir
+@_accelerator
+@click.option(
+    "--everything", is_flag=True, help="Also the runs that today's code has evaluated already."
+)
+def evaluate(
+    study: str, runs_dir: str, results_dir: str, accelerator: str, everything: bool
+) -> None:
+    """Re-evaluate a study's trained networks; train nothing.
+
+    STUDY is the name of a study, or the path of a study's file.
+    """
     from lossatlas.experiments import load_study
     from lossatlas.experiments.reevaluate import reassess_study
 
     count = reassess_study(
-        load_study(given.study),
-        runs_dir=given.runs_dir,
-        accelerator=given.accelerator,
-        everything=given.everything,
+        load_study(study), runs_dir=runs_dir, accelerator=accelerator, everything=everything
     )
     if count:
-        where = "" if given.runs_dir == "runs" else f" --runs-dir {given.runs_dir}"
-        print(f"{count} runs evaluated; `lossatlas collect {given.study}{where}` takes them up")
+        where = "" if runs_dir == "runs" else f" --runs-dir {runs_dir}"
+        print(f"{count} runs evaluated; `lossatlas collect {study}{where}` takes them up")
     else:
         print(
             "nothing to do: every finished run was judged by today's code (--everything repeats it)"
         )
 
 
-def _verdicts(given: argparse.Namespace) -> None:
-    from lossatlas.claims import judge
-    from lossatlas.pipeline import StageError
-    from lossatlas.report.records import RecordsError
+@cli.command()
+@click.argument("study")
+@_results_dir
+def verdicts(study: str, results_dir: str) -> None:
+    """Settle the ledger's claims from a study's records.
 
-    try:
-        path = judge.write(Path(given.results_dir) / given.study)
-    except RecordsError as error:
-        raise StageError(str(error)) from None
+    Writes results/STUDY/verdicts.json.
+    """
+    from lossatlas.claims import judge
+
+    path = judge.write(Path(results_dir) / study)
     print(judge.describe(path))
     print(path)
 
 
-def _readme(given: argparse.Namespace) -> None:
+@cli.command()
+def readme() -> None:
+    """Write the README's answer and picture from records."""
     from lossatlas.pipeline import require_checkout
     from lossatlas.report.readme import write
 
@@ -354,12 +500,50 @@ def _readme(given: argparse.Namespace) -> None:
     print(write("results/begin"))
 
 
-def _losses(given: argparse.Namespace) -> None:
-    from lossatlas import losses
+@cli.command(epilog=examples("lossatlas losses", "lossatlas losses --json"))
+@_json
+def losses(as_json: bool) -> None:
+    """List the losses and their parameters."""
+    from lossatlas import losses as registry
 
-    for name in losses.names():
-        parameters = ", ".join(str(p).split(":")[0] for p in losses.parameters(name))
-        print(f"{name:18s} {parameters}")
+    rows = {
+        name: [str(each).split(":")[0] for each in registry.parameters(name)]
+        for name in registry.names()
+    }
+    if as_json:
+        _print_json(rows)
+    else:
+        for name, parameters in rows.items():
+            print(f"{name:18s} {', '.join(parameters)}")
+
+
+@cli.command(
+    epilog=examples(
+        'eval "$(lossatlas completion bash)"',
+        "lossatlas completion fish > ~/.config/fish/completions/lossatlas.fish",
+    )
+)
+@click.argument("shell", type=click.Choice(("bash", "zsh", "fish")))
+def completion(shell: str) -> None:
+    """Print the script for completion by Tab."""
+    from click.shell_completion import get_completion_class
+
+    found = get_completion_class(shell)
+    assert found is not None, shell
+    print(found(cli, {}, "lossatlas", "_LOSSATLAS_COMPLETE").source())
+
+
+@cli.group()
+def data() -> None:
+    """Fetch, list, verify, find, check and describe data sets."""
+
+
+for _command in COMMANDS:
+    cli.add_command(_command)
+
+
+def _print_json(value: Any) -> None:
+    print(json.dumps(value, indent=1, ensure_ascii=False))
 
 
 if __name__ == "__main__":

@@ -2,137 +2,145 @@
 
 from __future__ import annotations
 
-import argparse
+import contextlib
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
-
-def add_parsers(commands: Any) -> None:
-    """Add the commands to a parser's subcommands; a ``DataError`` of theirs is the caller's to print."""
-    _add_advise(commands)
-    _add_compare(commands)
-    _add_predict(commands)
-    _add_export(commands)
-    table = commands.add_parser(
-        "decisions", help="write the numbers of advise's decision table from the records"
-    )
-    table.set_defaults(run=_decisions)
+import click
 
 
-def _add_advise(commands: Any) -> None:
-    parser = commands.add_parser(
-        "advise",
-        help="advice for the masks of a folder: loss, threshold, sampling, bias, metrics",
-        description="Measure the masks of a folder and say what the studies and the derivations advise.",
-        epilog="examples: lossatlas advise my/folder --html advice.html; "
+def examples(*lines: str) -> str:
+    """The end of a command's help: lines that a person could type."""
+    return "\b\nExamples:\n" + "\n".join(f"  {line}" for line in lines)
+
+
+class _ManyLosses(click.Command):
+    """Takes ``--losses ce dice`` as well as ``--losses ce --losses dice``."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        spread: list[str] = []
+        after = ""
+        for each in args:
+            if after == "names" and not each.startswith("-"):
+                spread.append("--losses")
+            after = "names" if after == "option" and not each.startswith("-") else after
+            after = "option" if each == "--losses" else "" if each.startswith("-") else after
+            spread.append(each)
+        return super().parse_args(ctx, spread)
+
+
+_json = click.option("--json", "as_json", is_flag=True, help="Machine-readable output.")
+_void = click.option("--ignore-index", type=int, help="Value of void pixels in the masks.")
+
+
+@click.command(
+    epilog=examples(
+        "lossatlas advise my/folder --html advice.html",
         "lossatlas advise first/masks --also second/masks --need probability --json",
     )
-    parser.add_argument("root", help="a folder with masks/, or of masks alone")
-    parser.add_argument(
-        "--need",
-        default="mask",
-        choices=("mask", "probability", "boundary"),
-        help="what the network is for (default: mask)",
-    )
-    parser.add_argument(
-        "--also", action="append", default=[], metavar="FOLDER", help="another annotator's masks"
-    )
-    parser.add_argument("--ignore-index", type=int, help="value of void pixels in the masks")
-    parser.add_argument("--json", action="store_true", help="machine-readable")
-    parser.add_argument(
-        "--html", type=Path, metavar="FILE", help="also write one page with pictures"
-    )
-    parser.set_defaults(run=_advise)
+)
+@click.argument("root")
+@click.option(
+    "--need",
+    default="mask",
+    show_default=True,
+    type=click.Choice(("mask", "probability", "boundary")),
+    help="What the network is for.",
+)
+@click.option("--also", multiple=True, metavar="FOLDER", help="Another annotator's masks.")
+@_void
+@_json
+@click.option(
+    "--html",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Also write a page with pictures.",
+)
+def advise(
+    root: str,
+    need: str,
+    also: tuple[str, ...],
+    ignore_index: int | None,
+    as_json: bool,
+    html: Path | None,
+) -> None:
+    """Measure masks; advise loss, threshold and metrics.
+
+    The advice is what the studies and the derivations say of masks like these.
+
+    ROOT is a folder with masks/, or a folder of masks alone.
+    """
+    from lossatlas.advise import advise as advice_for
+    from lossatlas.advise.advice import describe
+    from lossatlas.advise.facts import read_masks
+
+    advice = advice_for(root, need=need, also=list(also), ignore_index=ignore_index)
+    if html is not None:
+        from lossatlas.advise.page import write_page
+
+        write_page(html, advice, read_masks(root, ignore_index=ignore_index))
+    if as_json:
+        print(json.dumps(advice, indent=1, ensure_ascii=False, allow_nan=False))
+    else:
+        print(describe(advice))
+        if html is not None:
+            print(f"\n{html}")
 
 
-def _add_compare(commands: Any) -> None:
-    parser = commands.add_parser(
-        "compare",
-        help="train several losses fairly on your own folder within a budget, and report",
-        description="Plan within a budget, train, and write a page. The same command goes on where it stopped.",
-        epilog="example: lossatlas compare my/folder --losses ce dice focal --budget 30m --out compared",
-    )
-    parser.add_argument("root", help="a folder with images/ and masks/")
-    parser.add_argument("--losses", nargs="+", help="names (default: ce dice dice_ce)")
-    parser.add_argument(
-        "--budget", default="30m", help="time for all, as 90s, 30m, 2h (default: 30m)"
-    )
-    parser.add_argument(
-        "--out", default="compared", help="folder of study, runs, page (default: compared)"
-    )
-    parser.add_argument(
-        "--side",
-        type=int,
-        default=256,
-        help="longer side of the images; 0: as they are (default: 256)",
-    )
-    parser.add_argument("--ignore-index", type=int, help="value of void pixels in the masks")
-    parser.add_argument("--dry-run", action="store_true", help="measure and plan, train nothing")
-    parser.add_argument("--json", action="store_true", help="machine-readable result")
-    parser.set_defaults(run=_compare)
+@click.command(
+    cls=_ManyLosses,
+    epilog=examples(
+        "lossatlas compare my/folder --losses ce dice focal --budget 30m --out compared",
+        "lossatlas compare my/folder --dry-run",
+    ),
+)
+@click.argument("root")
+@click.option("--losses", multiple=True, metavar="NAMES", help="Losses (default: ce dice dice_ce).")
+@click.option("--budget", default="30m", show_default=True, help="Time for all, as 90s, 30m or 2h.")
+@click.option(
+    "--out", default="compared", show_default=True, help="Folder of study, runs and page."
+)
+@click.option(
+    "--side",
+    type=click.IntRange(min=0),
+    default=256,
+    show_default=True,
+    help="Longer side of the images in pixels; 0: as they are.",
+)
+@_void
+@click.option("--dry-run", is_flag=True, help="Measure and plan; train nothing.")
+@_json
+def compare(
+    root: str,
+    losses: tuple[str, ...],
+    budget: str,
+    out: str,
+    side: int,
+    ignore_index: int | None,
+    dry_run: bool,
+    as_json: bool,
+) -> int:
+    """Compare losses on your own folder within a budget.
 
+    Plans, trains every loss alike, and writes a report page.
 
-def _add_predict(commands: Any) -> None:
-    parser = commands.add_parser(
-        "predict",
-        help="predict masks of new images with a trained network",
-        description="Predict the masks of images, large ones by overlapping tiles.",
-        epilog="example: lossatlas predict runs/2f1ad9dd7bfbb69d new/images --out masks",
-    )
-    parser.add_argument(
-        "checkpoint", help="a run folder, its last.ckpt, or an exported .safetensors file"
-    )
-    parser.add_argument("images", help="an image, or a folder of images")
-    parser.add_argument("--out", required=True, help="folder of the masks")
-    parser.add_argument(
-        "--rule", help="decision rule: tuned (default where there is one) or argmax"
-    )
-    parser.add_argument(
-        "--tile", type=int, default=512, help="side of a tile; 0: whole (default: 512)"
-    )
-    parser.add_argument(
-        "--overlap", type=int, help="pixels beyond a tile (default: as the network needs)"
-    )
-    parser.add_argument(
-        "--probabilities", action="store_true", help="also write probabilities, float16 .npy"
-    )
-    parser.add_argument("--device", default="cpu", help="cpu, cuda or mps (default: cpu)")
-    parser.set_defaults(run=_predict)
+    ROOT is a folder with images/ and masks/. The same command goes on where it stopped.
+    """
+    from lossatlas.advise import compare as comparing
 
-
-def _add_export(commands: Any) -> None:
-    parser = commands.add_parser(
-        "export",
-        help="write a trained network as ONNX or safetensors, with model.json beside it",
-        epilog="example: lossatlas export runs/2f1ad9dd7bfbb69d --format onnx --out exported",
+    request = comparing.Request(
+        root=str(Path(root).expanduser().resolve()),
+        losses=comparing.parse_losses(losses or comparing.LOSSES),
+        budget_s=comparing.budget_seconds(budget),
+        side=side,
+        ignore_index=ignore_index,
     )
-    parser.add_argument("checkpoint", help="a run folder or its last.ckpt")
-    parser.add_argument("--format", default="onnx", choices=("onnx", "safetensors"))
-    parser.add_argument("--out", default="exported", help="folder (default: exported)")
-    parser.add_argument("--rule", help="decision rule that model.json recommends (default: tuned)")
-    parser.set_defaults(run=_export)
-
-
-def _compare(given: argparse.Namespace) -> int:
-    import contextlib
-    import sys
-
-    from lossatlas.advise import compare
-
-    request = compare.Request(
-        root=str(Path(given.root).expanduser().resolve()),
-        losses=compare.parse_losses(given.losses or compare.LOSSES),
-        budget_s=compare.budget_seconds(given.budget),
-        side=given.side,
-        ignore_index=given.ignore_index,
-    )
-    # with --json, standard output holds the result alone
-    with contextlib.redirect_stdout(sys.stderr) if given.json else contextlib.nullcontext():
-        found = compare.compare(request, given.out, dry_run=given.dry_run)
-    if given.json:
-        values = {k: str(v) if isinstance(v, Path) else v for k, v in vars(found).items()}
-        print(json.dumps(values, indent=1, ensure_ascii=False))
+    with _result_alone(as_json):
+        found = comparing.compare(request, out, dry_run=dry_run)
+    if as_json:
+        _print_json(vars(found))
     else:
         for line in found.failed:
             print(f"failed: {line}")
@@ -140,61 +148,125 @@ def _compare(given: argparse.Namespace) -> int:
     return 1 if found.failed else 0
 
 
-def _predict(given: argparse.Namespace) -> None:
+@click.command(
+    epilog=examples(
+        "lossatlas predict runs/2f1ad9dd7bfbb69d new/images --out masks",
+        "lossatlas predict exported/model.safetensors photo.tif --out masks --tile 1024",
+    )
+)
+@click.argument("checkpoint")
+@click.argument("images")
+@click.option("--out", required=True, help="Folder of the masks.")
+@click.option("--rule", help="Decision rule: tuned (default where there is one) or argmax.")
+@click.option(
+    "--tile",
+    type=click.IntRange(min=0),
+    default=512,
+    show_default=True,
+    help="Side of a tile in pixels; 0: the whole image at once.",
+)
+@click.option(
+    "--overlap",
+    type=click.IntRange(min=0),
+    help="Pixels beyond a tile (default: as the network needs).",
+)
+@click.option("--probabilities", is_flag=True, help="Also write probabilities, float16 .npy.")
+@click.option("--device", default="cpu", show_default=True, help="cpu, cuda or mps.")
+@click.option("--dry-run", is_flag=True, help="Name the masks that would be written; write none.")
+@_json
+def predict(
+    checkpoint: str,
+    images: str,
+    out: str,
+    rule: str | None,
+    tile: int,
+    overlap: int | None,
+    probabilities: bool,
+    device: str,
+    dry_run: bool,
+    as_json: bool,
+) -> None:
+    """Predict the masks of images, large ones by overlapping tiles.
+
+    CHECKPOINT is a run folder, its last.ckpt, or an exported .safetensors file; IMAGES an image or a
+    folder of images. Masks that are there already are kept.
+    """
     from lossatlas import deploy
 
-    if given.tile < 0 or (given.overlap or 0) < 0:
-        raise deploy.DeployError(
-            "tile and overlap: expected 0 or more pixels, got a negative number"
-        )
-    deployed = deploy.load(given.checkpoint)
-    name, rule = deployed.rule(given.rule)
-    threshold = f", threshold {rule.probability:.3f}" if len(rule.offsets) == 1 else ""
-    print(f"decision rule: {name}{threshold}")
-    count = deploy.predict_folder(
-        deployed,
-        given.images,
-        given.out,
-        rule=given.rule,
-        probabilities=given.probabilities,
-        say=print,
-        tile=given.tile,
-        overlap=given.overlap,
-        device=given.device,
-    )
-    print(f"{count} masks in {given.out}; masks that were there are kept")
+    deployed = deploy.load(checkpoint)
+    name, decision = deployed.rule(rule)
+    planned = deploy.masks_to_write(images, out, probabilities=probabilities)
+    with _result_alone(as_json):
+        threshold = f", threshold {decision.probability:.3f}" if len(decision.offsets) == 1 else ""
+        print(f"decision rule: {name}{threshold}")
+        if dry_run:
+            for mask in planned.values():
+                print(mask)
+            count = 0
+        else:
+            count = deploy.predict_folder(
+                deployed,
+                images,
+                out,
+                rule=rule,
+                probabilities=probabilities,
+                say=print,
+                tile=tile,
+                overlap=overlap,
+                device=device,
+            )
+            print(f"{count} masks in {out}; masks that were there are kept")
+    if as_json:
+        _print_json({"rule": name, "written": count, "masks": list(planned.values())})
 
 
-def _export(given: argparse.Namespace) -> None:
+@click.command(
+    epilog=examples("lossatlas export runs/2f1ad9dd7bfbb69d --format onnx --out exported")
+)
+@click.argument("checkpoint")
+@click.option(
+    "--format",
+    "kind",
+    default="onnx",
+    show_default=True,
+    type=click.Choice(("onnx", "safetensors")),
+)
+@click.option("--out", default="exported", show_default=True, help="Folder of the files.")
+@click.option("--rule", help="Decision rule that model.json recommends (default: tuned).")
+@_json
+def export(checkpoint: str, kind: str, out: str, rule: str | None, as_json: bool) -> None:
+    """Write a trained network as ONNX or safetensors.
+
+    CHECKPOINT is a run folder or its last.ckpt. model.json beside it holds preprocessing and
+    tuned threshold.
+    """
     from lossatlas import deploy
 
-    file, checked = deploy.export(
-        deploy.load(given.checkpoint), given.out, format=given.format, rule=given.rule
-    )
-    print(f"{file}; {checked}")
-
-
-def _advise(given: argparse.Namespace) -> None:
-    from lossatlas.advise import advise
-    from lossatlas.advise.advice import describe
-    from lossatlas.advise.facts import read_masks
-
-    advice = advise(given.root, need=given.need, also=given.also, ignore_index=given.ignore_index)
-    if given.html is not None:
-        from lossatlas.advise.page import write_page
-
-        write_page(given.html, advice, read_masks(given.root, ignore_index=given.ignore_index))
-    if given.json:
-        print(json.dumps(advice, indent=1, ensure_ascii=False, allow_nan=False))
+    with _result_alone(as_json):
+        file, checked = deploy.export(deploy.load(checkpoint), out, format=kind, rule=rule)
+    if as_json:
+        _print_json({"file": file, "checked": checked})
     else:
-        print(describe(advice))
-        if given.html is not None:
-            print(f"\n{given.html}")
+        print(f"{file}; {checked}")
 
 
-def _decisions(given: argparse.Namespace) -> None:
+@click.command()
+def decisions() -> None:
+    """Write the numbers of the decision table from records."""
     from lossatlas.advise import evidence
     from lossatlas.pipeline import require_checkout
 
     require_checkout()
     print(evidence.rewrite(Path("src/lossatlas/advise/decisions.yaml")))
+
+
+def _result_alone(as_json: bool) -> contextlib.AbstractContextManager[Any]:
+    """With ``--json`` standard output holds the result alone; what is said goes to standard error."""
+    return contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext()
+
+
+def _print_json(value: Any) -> None:
+    print(json.dumps(value, indent=1, ensure_ascii=False, default=str))
+
+
+COMMANDS = (advise, compare, predict, export, decisions)

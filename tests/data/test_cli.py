@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import shutil
 
@@ -15,12 +14,9 @@ from lossatlas.data import cli, paths
 @pytest.fixture
 def run():
     """Run ``lossatlas data ARGUMENTS`` and return the exit status."""
-    parser = argparse.ArgumentParser(prog="lossatlas")
-    cli.add_parser(parser.add_subparsers(dest="command"))
 
     def call(*arguments: str) -> int:
-        given = parser.parse_args(["data", *arguments])
-        return given.run(given)
+        return cli.data.main(list(arguments), standalone_mode=False) or 0
 
     return call
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 from pathlib import Path
 
@@ -298,10 +297,7 @@ def test_a_truncated_image_and_channels_that_differ_are_named(tmp_path):
 
 
 def run(*arguments: str) -> int:
-    parser = argparse.ArgumentParser()
-    cli.add_parser(parser.add_subparsers())
-    given = parser.parse_args(["data", "check", *arguments])
-    return given.run(given)
+    return cli.data.main(["check", *arguments], standalone_mode=False) or 0
 
 
 def test_check_finds_nothing_in_a_sound_folder(tmp_path, capsys):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 
 import matplotlib
@@ -118,10 +117,7 @@ def test_a_report_of_void_alone_is_one_clear_line():
 
 
 def run(*arguments: str, schemes=None) -> int:
-    parser = argparse.ArgumentParser()
-    cli.add_parser(parser.add_subparsers(), schemes)
-    given = parser.parse_args(["data", "stats", *arguments])
-    return given.run(given)
+    return cli.data.main(["stats", *arguments], standalone_mode=False, obj=schemes) or 0
 
 
 def test_stats_prints_every_split_and_takes_parameters(capsys):

@@ -8,7 +8,7 @@ import re
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -347,7 +347,7 @@ def _train(study: Study, runs_dir: Path, say: Callable[[str], None]) -> list[str
     from lossatlas.experiments.jobs import jobs, train_job
 
     failed = []
-    for job in jobs(study, "tuning"):
+    for job in _shown(jobs(study, "tuning"), "tuning"):
         train_job(study, job.name, runs_dir=runs_dir)
     if study.tuning is not None:
         selection = tuning.select(study, runs_dir)
@@ -355,13 +355,20 @@ def _train(study: Study, runs_dir: Path, say: Callable[[str], None]) -> list[str
         for combination, choice in selection.items():
             edge = ", at the edge of what was tried" if choice.at_edge else ""
             say(f"{combination[2]}: rate {choice.lr:g}{edge}")
-    for job in jobs(study, "report"):
+    for job in _shown(jobs(study, "report"), "training"):
         failed += [
             f"{outcome.member}: {outcome.status} {outcome.reason}".strip()
             for outcome in train_job(study, job.name, runs_dir=runs_dir)
             if outcome.status != "completed"
         ]
     return failed
+
+
+def _shown(each: Sequence[Any], what: str) -> Iterable[Any]:
+    """The jobs, with a progress bar on a terminal and nothing elsewhere."""
+    from tqdm import tqdm
+
+    return tqdm(each, desc=what, unit="job", disable=None, leave=False)
 
 
 def parse_losses(names: Sequence[str]) -> list[str]:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import math
 from collections.abc import Mapping
 from typing import Any
+
+import click
 
 from lossatlas.data import fetch
 from lossatlas.data.checking import check_folder
@@ -15,69 +16,13 @@ from lossatlas.data.errors import DataError
 from lossatlas.data.registry import SOURCES, load_labels, source
 from lossatlas.data.statistics import WeightScheme, format_report, report
 
+_json = click.option("--json", "as_json", is_flag=True, help="Machine-readable output.")
 
-def add_parser(
-    subparsers: Any, weight_schemes: Mapping[str, WeightScheme] | None = None
-) -> argparse.ArgumentParser:
-    """Add the command ``data`` to a parser's subcommands; ``run(namespace)`` gives the exit status.
 
-    ``weight_schemes`` are the class weights that ``stats`` prints, by name; this package knows
-    none, for it stands beside ``lossatlas.losses``, not above it. A
-    :class:`lossatlas.data.DataError` of a command is left to the caller to print as one line.
-    """
-    parser: argparse.ArgumentParser = subparsers.add_parser("data", help=__doc__)
-    commands = parser.add_subparsers(dest="data_command", required=True, metavar="COMMAND")
-
-    listing = commands.add_parser("list", help="every data set: classes, licence, whether at hand")
-    listing.add_argument("--json", action="store_true", help="machine-readable")
-    listing.set_defaults(run=_list)
-
-    get = commands.add_parser("get", help="download a data set, verified, into data/raw")
-    get.add_argument("name", nargs="+")
-    get.add_argument("--force", action="store_true", help="fetch again and replace what is there")
-    get.set_defaults(run=_get)
-
-    verify = commands.add_parser(
-        "verify", help="hash every file of a set again and list what is wrong"
-    )
-    verify.add_argument("name", nargs="+")
-    verify.set_defaults(run=_verify)
-
-    path = commands.add_parser("path", help="print the folder that holds a data set")
-    path.add_argument("name")
-    path.set_defaults(run=_path)
-
-    check = commands.add_parser("check", help="report everything that is wrong in your own folder")
-    check.add_argument("root", help="folder with images/ and masks/")
-    check.add_argument("--ignore-index", type=int, help="value of void pixels in the masks")
-    for side in ("height", "width"):
-        check.add_argument(f"--{side}", type=int, help=f"{side} that loading resizes to")
-    check.add_argument("--seed", type=int, default=0, help="of the splits, without split files")
-    check.add_argument("--json", action="store_true", help="machine-readable, every name")
-    check.set_defaults(run=_check)
-
-    stats = commands.add_parser("stats", help="how unbalanced a data set is, split by split")
-    stats.add_argument("name")
-    stats.add_argument("--split", choices=SPLITS, help="one split alone (default: all)")
-    stats.add_argument(
-        "-p",
-        "--param",
-        nargs=2,
-        action="append",
-        default=[],
-        metavar=("NAME", "VALUE"),
-        help="a parameter of the data set, the value in YAML (repeat for more)",
-    )
-    stats.add_argument("--no-shapes", action="store_true", help="leave out components and thinness")
-    stats.add_argument(
-        "--shape-images",
-        type=int,
-        default=60,
-        help="images that components and thinness are taken from, evenly spaced (default: 60)",
-    )
-    stats.add_argument("--json", action="store_true", help="machine-readable")
-    stats.set_defaults(run=lambda given: _stats(given, weight_schemes or {}))
-    return parser
+@click.group()
+def data() -> None:
+    """Fetch, list, verify, find, check and describe data sets."""
+    # A DataError of a command is left to the caller to print as one line.
 
 
 def facts(name: str) -> dict[str, Any]:
@@ -98,17 +43,19 @@ def facts(name: str) -> dict[str, Any]:
     }
 
 
-def _list(given: argparse.Namespace) -> int:
+@data.command("list")
+@_json
+def list_sets(as_json: bool) -> None:
+    """List every data set: classes, licence, whether it is here."""
     rows = [facts(name) for name in SOURCES]
-    if given.json:
+    if as_json:
         print(json.dumps(rows, indent=1, ensure_ascii=False))
-        return 0
+        return
     for row in rows:
         how = "`data get`" if row["fetchable"] else "bring the files"
         where = row["path"] or ("built in" if row["available"] else f"not here ({how})")
         classes = f"{len(row['classes'])} classes"
         print(f"{row['name']:<12} {classes:<11} {row['title']}; {row['licence']}\n{'':<12} {where}")
-    return 0
 
 
 def _fetched(name: str) -> Any:
@@ -120,19 +67,25 @@ def _fetched(name: str) -> Any:
     return known
 
 
-def _get(given: argparse.Namespace) -> int:
-    for name in given.name:
+@data.command(epilog="Example: lossatlas data get camvid")
+@click.argument("names", nargs=-1, required=True, metavar="NAME...")
+@click.option("--force", is_flag=True, help="Fetch again and replace what is there.")
+def get(names: tuple[str, ...], force: bool) -> None:
+    """Download a data set, verified, into data/raw."""
+    for name in names:
         known = _fetched(name)
         before = known.find()
-        base = fetch.get(known, force=given.force)
-        if before is not None and not given.force:
+        base = fetch.get(known, force=force)
+        if before is not None and not force:
             print(f"{name}: at hand in {base}; --force fetches it again")
-    return 0
 
 
-def _verify(given: argparse.Namespace) -> int:
+@data.command(epilog="Example: lossatlas data verify camvid crackforest")
+@click.argument("names", nargs=-1, required=True, metavar="NAME...")
+def verify(names: tuple[str, ...]) -> int:
+    """Hash every file of a set again and list what is wrong."""
     wrong = 0
-    for name in given.name:
+    for name in names:
         known = _fetched(name)
         problems = fetch.verify(known)
         for problem in problems:
@@ -144,27 +97,61 @@ def _verify(given: argparse.Namespace) -> int:
     return 1 if wrong else 0
 
 
-def _path(given: argparse.Namespace) -> int:
-    print(_fetched(given.name).locate())
-    return 0
+@data.command()
+@click.argument("name")
+def path(name: str) -> None:
+    """Print the folder that holds a data set."""
+    print(_fetched(name).locate())
 
 
-def _stats(given: argparse.Namespace, schemes: Mapping[str, WeightScheme]) -> int:
-    params = {name: _value(name, text) for name, text in given.param}
+@data.command(epilog="Example: lossatlas data stats digits -p foreground 0.02 --split train")
+@click.argument("name")
+@click.option("--split", type=click.Choice(SPLITS), help="One split alone (default: all).")
+@click.option(
+    "-p",
+    "--param",
+    "params",
+    nargs=2,
+    multiple=True,
+    metavar="NAME VALUE",
+    help="A parameter of the data set, the value in YAML (repeat for more).",
+)
+@click.option("--no-shapes", is_flag=True, help="Leave out components and thinness.")
+@click.option(
+    "--shape-images",
+    type=int,
+    default=60,
+    show_default=True,
+    help="Images that components and thinness are taken from, evenly spaced.",
+)
+@_json
+@click.pass_obj
+def stats(
+    schemes: Mapping[str, WeightScheme] | None,
+    name: str,
+    split: str | None,
+    params: tuple[tuple[str, str], ...],
+    no_shapes: bool,
+    shape_images: int,
+    as_json: bool,
+) -> None:
+    """Show how unbalanced a data set is, split by split."""
+    # The caller gives the class weights that are printed, by name, as the context's object: this
+    # package stands beside `lossatlas.losses`, not above it, and knows none.
+    values = {key: _value(key, text) for key, text in params}
     results = [
         report(
-            load_labels(given.name, split, **params),
-            schemes,
-            shapes=not given.no_shapes,
-            shape_images=given.shape_images,
+            load_labels(name, each, **values),
+            schemes or {},
+            shapes=not no_shapes,
+            shape_images=shape_images,
         )
-        for split in ([given.split] if given.split else SPLITS)
+        for each in ([split] if split else SPLITS)
     ]
-    if given.json:
+    if as_json:
         print(json.dumps(_without_nan(results), indent=1, ensure_ascii=False))
     else:
         print("\n\n".join(format_report(result) for result in results))
-    return 0
 
 
 def _value(name: str, text: str) -> Any:
@@ -190,22 +177,34 @@ def _without_nan(value: Any) -> Any:
     return None if isinstance(value, float) and math.isnan(value) else value
 
 
-def _check(given: argparse.Namespace) -> int:
-    findings = check_folder(
-        given.root,
-        ignore_index=given.ignore_index,
-        seed=given.seed,
-        height=given.height,
-        width=given.width,
-    )
+@data.command(epilog="Example: lossatlas data check my/folder --json")
+@click.argument("root")
+@click.option("--ignore-index", type=int, help="Value of void pixels in the masks.")
+@click.option("--height", type=int, help="Height that loading resizes to.")
+@click.option("--width", type=int, help="Width that loading resizes to.")
+@click.option("--seed", type=int, default=0, help="Of the splits, without split files.")
+@_json
+def check(
+    root: str,
+    ignore_index: int | None,
+    height: int | None,
+    width: int | None,
+    seed: int,
+    as_json: bool,
+) -> int:
+    """Report everything that is wrong in your own folder.
+
+    ROOT is a folder with images/ and masks/. Exit status 1: an error or a warning was found.
+    """
+    findings = check_folder(root, ignore_index=ignore_index, seed=seed, height=height, width=width)
     count = {s: sum(f.severity == s for f in findings) for s in ("error", "warning", "note")}
-    if given.json:
+    if as_json:
         print(json.dumps([vars(f) for f in findings], indent=1, ensure_ascii=False))
     else:
         for finding in findings:
             print(finding)
         print(
-            f"{given.root}: {count['error']} kinds of error, {count['warning']} of warning, "
+            f"{root}: {count['error']} kinds of error, {count['warning']} of warning, "
             f"{count['note']} of note"
         )
     return 1 if count["error"] or count["warning"] else 0

@@ -195,6 +195,27 @@ def _decide(
         chances[..., rows, columns] = found.half().numpy()
 
 
+def masks_to_write(
+    images: str | Path, out: str | Path, *, probabilities: bool = False
+) -> dict[Path, Path]:
+    """Image file → mask file of the masks that :func:`predict_folder` would write.
+
+    Raises:
+        DataError: no images, or ``out`` is inside ``images``.
+    """
+    from lossatlas.data.folder import image_files
+
+    images, out = Path(images), Path(out)
+    if out.resolve().is_relative_to(images.resolve()) and images.is_dir():
+        raise DataError(f"out: expected a folder outside {images}, got {out}; name another one")
+    masks = {path: out / f"{stem}.png" for stem, path in image_files(images).items()}
+    return {
+        path: mask
+        for path, mask in masks.items()
+        if not mask.is_file() or (probabilities and not mask.with_suffix(".npy").is_file())
+    }
+
+
 def predict_folder(
     deployed: Deployed,
     images: str | Path,
@@ -226,22 +247,12 @@ def predict_folder(
     Raises:
         DataError: no images, or one that cannot be read or differs from training; those before are there.
     """
-    from lossatlas.data.folder import image_files
     from lossatlas.data.reading import read_image
 
-    images, out = Path(images), Path(out)
-    root = images if images.is_dir() else images.parent
-    if out.resolve().is_relative_to(root.resolve()) and images.is_dir():
-        raise DataError(f"out: expected a folder outside {images}, got {out}; name another one")
-    files = image_files(images)
     decision = deployed.rule(rule)[1]
     written = 0
     with _large_images():
-        for stem, path in files.items():
-            mask = out / f"{stem}.png"
-            chances = out / f"{stem}.npy" if probabilities else None
-            if mask.is_file() and (chances is None or chances.is_file()):
-                continue
+        for path, mask in masks_to_write(images, out, probabilities=probabilities).items():
             labels, found = predict_image(
                 deployed,
                 read_image(path).array,
@@ -251,8 +262,8 @@ def predict_folder(
                 **options,
             )
             mask.parent.mkdir(parents=True, exist_ok=True)
-            if chances is not None and found is not None:
-                _write(chances, lambda file, found=found: np.save(file, found))
+            if found is not None:
+                _write(mask.with_suffix(".npy"), lambda file, found=found: np.save(file, found))
             _write(mask, lambda file, labels=labels: _png(labels, file))
             written += 1
             if say is not None:
