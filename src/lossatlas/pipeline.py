@@ -418,7 +418,7 @@ def make_derivation_pages(jobs: int | None = None) -> list[Path]:
     """Execute the derivations, ``jobs`` at a time; a formula that its checks refute stops the build."""
     from lossatlas.report.page import finish
 
-    sources = _sources("theory", "losses", "report", "metrics")
+    sources = _sources("claims", "theory", "losses", "report", "metrics")
     # what studies have settled: the ledger shows it
     settled = list(Path("results").glob("*/verdicts.json"))
 
@@ -526,8 +526,8 @@ def make_costs(bench: str = "results/bench") -> list[Path]:
 
 def make_front(results_dir: str | Path = "results") -> list[Path]:
     """What the front pages name: numbers and figures of the study `begin`, and the ledger's answers translated."""
+    from lossatlas.claims import answers
     from lossatlas.report import front
-    from lossatlas.theory import answers
 
     made = front.files(Path(results_dir) / "begin", GENERATED / "front")
     for language in answers.SOURCES:

@@ -40,7 +40,7 @@ def test_the_built_book_has_the_pages_of_its_table_of_contents(built_book: Path)
 def test_the_ledger_has_an_anchor_for_every_claim_and_its_filter_works(
     built_book: Path, serve: Any, browser: Any
 ) -> None:
-    from lossatlas.theory import ledger
+    from lossatlas.claims import ledger
 
     if not (built_book / "generated" / "ledger.html").exists():
         pytest.skip("the built book has no ledger: run `make book` first")

@@ -1,1 +1,1 @@
-"""What studies predict of the ledger's claims, and how their records decide it."""
+"""The ledger of claims: what settles each one, a computation of :mod:`lossatlas.theory` or a study's records."""

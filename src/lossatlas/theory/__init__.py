@@ -1,4 +1,4 @@
-"""Derivations, closed-form gradients and the ledger of claims.
+"""Derivations and closed-form gradients, and the claims that they settle.
 
 Everything here checks itself: a formula that differs from its derivative by computer algebra,
 from autograd of :mod:`lossatlas.losses`, or from finite differences raises

@@ -11,19 +11,19 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from lossatlas.claims import ledger
+from lossatlas.claims.ledger import LedgerError
 from lossatlas.theory import (
     atlas,
     categorical,
     focal,
     image_shares,
     information,
-    ledger,
     lovasz,
     metric_facts,
     overlap,
     weighting,
 )
-from lossatlas.theory.ledger import LedgerError
 from lossatlas.theory.verdict import Verdict, noted, notes, settled, settles
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import yaml
 
-from lossatlas.theory import answers, ledger
+from lossatlas.claims import answers, ledger
 
 CLAIM = {claim.id: claim for claim in ledger.load()[1]}["40"]
 

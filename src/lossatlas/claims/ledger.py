@@ -76,7 +76,7 @@ def load() -> tuple[dict[str, dict[str, str]], tuple[Claim, ...]]:
         LedgerError: an unknown key, kind or source, a quote that is too long or that does not say
             where it was seen, or a claim that nothing settles.
     """
-    text = files("lossatlas.theory").joinpath("claims.yaml").read_text(encoding="utf-8")
+    text = files("lossatlas.claims").joinpath("claims.yaml").read_text(encoding="utf-8")
     data = yaml.safe_load(text)
     claims = []
     for entry in data["claims"]:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import yaml
 
-from lossatlas.theory import ledger
+from lossatlas.claims import ledger
 
 #: Where the translations are, from the repository's root.
 FOLDER = Path("book/answers")
@@ -83,7 +83,7 @@ def _because(claim: ledger.Claim, verdict: ledger.Verdict, row: dict, language: 
     """The reason in the language; in English where it has changed since it was translated."""
     if verdict.verdict in ("awaiting", "withdrawn"):
         kind = "awaits" if verdict.verdict == "awaiting" else "told"
-        return _WORDS[language][kind].format(study=claim.study)
+        return str(_WORDS[language][kind]).format(study=claim.study)
     if row.get("because_of") != fingerprint(verdict.because):
         return verdict.because.replace("|", "\\|")
     found = numbers_of(verdict.because)
