@@ -130,6 +130,22 @@ def test_a_difference_between_places_adds_their_errors():
         entries(known, *asked, against={"foreground": "> 0"})
 
 
+def test_two_networks_on_the_same_images_are_paired():
+    """What both share, a hard image or an easy one, cancels."""
+    hard = 0.2 * np.random.default_rng(1).random(IMAGES)
+    known = records(
+        place("cracks", {"ce": {"argmax": 0.7 - hard}}, model="unet"),
+        place("cracks", {"ce": {"argmax": 0.65 - hard}}, model="plain"),
+    )
+    where, against = {"model": "plain"}, {"model": "unet"}
+    (entry,) = entries(known, "dice", ["ce"], where=where, against=against)
+    assert entry.place == "cracks, plain less cracks, unet"
+    assert entry.value.estimate == pytest.approx(-0.05, abs=1e-6)
+    assert (entry.value.images, entry.value.standard_error < 1e-6) == (IMAGES, True)
+    (alone,) = entries(known, "dice", ["ce"], where=where)
+    assert alone.value.standard_error > 0.01
+
+
 def test_the_folds_of_a_cross_validation_are_one_place():
     folds = [
         place(f"fold{k}", {"ce": {"argmax": d}, "dice": {"argmax": d + 0.1}}, fold=k, nll=0.1 + k)

@@ -171,15 +171,16 @@ def entries(
     """
     _known("quantity", quantity, QUANTITIES)
     rules = (rule, rule) if isinstance(rule, str) else tuple(rule)
-    for each in rules:
-        _known("rule", each, RULES)
+    for one_rule in rules:
+        _known("rule", one_rule, RULES)
     for loss in losses:
         _known("loss", loss, records.losses)
     parts, absent = _named(records, where or {})
     if not parts and not absent:
         raise ValueError(f"expected a place with {dict(where or {})}, the study has none")
     found, whole = [], []
-    for place, part in zip(_places(parts), parts, strict=True):
+    several = len(records.study["models"]) > 1
+    for place, part in zip(_places(parts, several), parts, strict=True):
         asked = records.losses if quantity == REGRET else losses
         asked = list(dict.fromkeys(asked))
         folds = part.runs.dataset.nunique()
@@ -192,16 +193,48 @@ def entries(
             whole.append(part)
         else:
             found.append(Entry(place, *_value(records, part, quantity, losses, rules, over)))
-    several = len(records.study["models"]) > 1
     for gap in absent:
         name = f"{gap['dataset']}, {gap['model']}" if several else str(gap["dataset"])
         found.append(Entry(name, None, "none of its runs is there yet", awaits=True))
     if quantity in OVER_PLACES and not found:
         value, why = _over_places(whole, quantity, losses, rules[0])
         return [Entry(f"{len(whole)} places together", value, why)]
-    if against is not None:
-        return _compared(records, found, quantity, losses, rule, against, over)
-    return found
+    if against is None:
+        return found
+    others = entries(records, quantity, losses, rule, against, over=over)
+    if len(others) != 1:
+        raise ValueError(
+            f"against: expected levels of one place, got {dict(against)} with {len(others)}"
+        )
+    (base,) = _named(records, against)[0] or (None,)
+    compared = []
+    for number, each in enumerate(found):
+        own = parts[number] if number < len(parts) else None
+        alike = base is not None and own is not None and _same_images(own, base)
+        images = quantity in OF_IMAGES and len(losses) == 1 and each.value is not None
+        if base and own and alike and images:
+            value = _of_models(own, base, OF_IMAGES[quantity], losses[0], rules[0], over)
+            compared.append(Entry(f"{each.place} less {others[0].place}", value))
+        else:
+            compared.append(_compared(each, others[0], paired=alike))
+    return compared
+
+
+def _same_images(one: Part, other: Part) -> bool:
+    """Whether two places are two networks, or two trainings, on the same seeds and test images."""
+    return (one.dataset, one.image_ids, one.seeds) == (other.dataset, other.image_ids, other.seeds)
+
+
+def _of_models(
+    part: Part, base: Part, metric: str, loss: str, rule: str, over: str
+) -> Difference | None:
+    """A loss with one network less the same loss with another, paired by seed and test image."""
+    names = (f"{loss}, {part.model}", f"{loss}, {base.model}")
+    tables = [each.by_rule[RULES[rule]][loss] for each in (part, base)]
+    both = dict(zip(names, tables, strict=True))
+    seeds = dict.fromkeys(names, part.seeds[loss])
+    joint = replace(part, losses=list(names), seeds=seeds, by_rule={RULES[rule]: both})
+    return _of_images(joint, metric, names, (rule, rule), over)[0]
 
 
 def _named(
@@ -432,31 +465,17 @@ def _agreement(tables: Sequence[np.ndarray], draws: int = 1000) -> Difference:
     )
 
 
-def _compared(
-    records: Records,
-    found: Sequence[Entry],
-    quantity: str,
-    losses: Sequence[str],
-    rule: str | Sequence[str],
-    against: Mapping[str, Any],
-    over: str,
-) -> list[Entry]:
-    """Every entry less that of the one place `against`; their networks and data are others, so errors add."""
-    others = entries(records, quantity, losses, rule, against, over=over)
-    if len(others) != 1:
-        raise ValueError(
-            f"against: expected levels of one place, got {dict(against)} with {len(others)}"
-        )
-    (other,) = others
-    compared = []
-    for each in found:
-        name = f"{each.place} less {other.place}"
-        if isinstance(each.value, Difference) and isinstance(other.value, Difference):
-            compared.append(Entry(name, _less(each.value, other.value)))
-        else:
-            gap = other if not isinstance(other.value, Difference) else each
-            compared.append(Entry(name, None, gap.why or "no difference", gap.awaits))
-    return compared
+def _compared(each: Entry, other: Entry, *, paired: bool) -> Entry:
+    """An entry less that of another place; errors add, unless both are of the same seeds and of nothing else."""
+    name = f"{each.place} less {other.place}"
+    one, base = each.value, other.value
+    if not isinstance(one, Difference) or not isinstance(base, Difference):
+        gap = other if not isinstance(base, Difference) else each
+        return Entry(name, None, gap.why or "no difference", gap.awaits)
+    if paired and one.images == base.images == 0:
+        both = np.array([one.per_seed, base.per_seed])
+        return Entry(name, _of_seeds(both[0] - both[1], (one.first, one.second)))
+    return Entry(name, _less(one, base))
 
 
 def _less(first: Difference, second: Difference) -> Difference:
@@ -512,7 +531,7 @@ def _is_level(level: Any, wanted: Any) -> bool:
     return bool(level == wanted)
 
 
-def _places(parts: Sequence[Part]) -> list[str]:
+def _places(parts: Sequence[Part], several: bool) -> list[str]:
     """Names of places that say in what they differ: ``3 %, 533 objects``; else the data set."""
     levels = pd.DataFrame([part.runs.iloc[0] for part in parts])
     factors = [
@@ -524,8 +543,7 @@ def _places(parts: Sequence[Part]) -> list[str]:
         return [
             ", ".join(_FACTOR_WORDS[f](row[f]) for f in factors) for _, row in levels.iterrows()
         ]
-    one_model = len({part.model for part in parts}) == 1
-    return [part.dataset if one_model else f"{part.dataset}, {part.model}" for part in parts]
+    return [f"{part.dataset}, {part.model}" if several else part.dataset for part in parts]
 
 
 _FACTOR_WORDS: dict[str, Callable[[Any], str]] = {
