@@ -3,6 +3,9 @@
 ``python tests/experiments/golden.py`` adds what is new to the table, and writes again what has another version than
 when it was written. With ``--all`` it compares the other cases too; where bits have changed under the same version
 it writes nothing and says which number to raise in ``lossatlas.experiments.versions``.
+
+``--rounding``, after ``ROUNDING`` was raised: makes all runs and writes their bits, if every run is within the
+tolerance of the table. If one is not, a formula has changed: it writes nothing and says so.
 """
 
 from __future__ import annotations
@@ -21,7 +24,7 @@ import pandas as pd
 import torch
 
 from lossatlas import data
-from lossatlas.experiments import RunConfig, Study, load_study
+from lossatlas.experiments import RunConfig, Study, load_study, versions
 from lossatlas.experiments.components import load_datasets
 from lossatlas.experiments.provenance import _cpu_name
 from lossatlas.experiments.record import read_run
@@ -229,45 +232,69 @@ def run(config: RunConfig, datasets: dict[str, Any]) -> Golden:
     )
 
 
-def read() -> tuple[str, dict[str, Golden]]:
-    """The machine of the committed table, and its cases."""
+def read() -> tuple[str, int, dict[str, Golden]]:
+    """The machine and the rounding revision of the committed table, and its cases."""
     if not TABLE.is_file():
-        return machine(), {}
+        return machine(), versions.ROUNDING, {}
     content = json.loads(TABLE.read_text())
-    return content["machine"], {name: Golden(**case) for name, case in content["cases"].items()}
+    cases = {name: Golden(**case) for name, case in content["cases"].items()}
+    return content["machine"], content.get("rounding", 1), cases
 
 
-def verdict(before: Golden | None, now: Golden, same_machine: bool) -> str:
-    """``"equal"``, ``"new"``, ``"raised"`` (another version than in the table) or what is wrong."""
+def verdict(before: Golden | None, now: Golden, same_bits: bool) -> str:
+    """``"equal"``, ``"new"``, ``"raised"`` (another version than in the table) or what is wrong.
+
+    `same_bits`: whether both were made on one machine with one rounding revision, and must have the same bits.
+    """
     if before is None:
         return "new"
     if before.versions != now.versions:
         return "raised"
-    if same_machine and before.weights != now.weights:
-        return (
-            "other weights under the same versions: raise that of the training, model, loss or data"
-        )
-    if same_machine and before.record != now.record:
-        return "another evaluation of the same weights under the same version: raise EVALUATION"
     if not before.is_near(now):
-        return f"another run, beyond the tolerance of {TOLERANCE:g} between machines"
+        return (
+            f"another run, beyond the tolerance of {TOLERANCE:g} between machines: raise the version of the training, "
+            "model, loss or data; the runs made before are then stale"
+        )
+    if same_bits and before.weights != now.weights:
+        return (
+            "other weights under the same versions. If a formula has changed, raise the version of the training, "
+            "model, loss or data: the runs made before are then stale. If only the order of sums has changed, raise "
+            "ROUNDING and run `python tests/experiments/golden.py --rounding`: records stay valid"
+        )
+    if same_bits and before.record != now.record:
+        return "another evaluation of the same weights under the same version: raise EVALUATION"
     return "equal"
 
 
-def main(everything: bool = False) -> int:
-    """Bring the table up to date; with `everything` also compare the cases that it has with today's versions."""
-    of, table = read()
+def main(everything: bool = False, rounding: bool = False) -> int:
+    """Bring the table up to date.
+
+    With `everything` also compare the cases that it has with today's versions; with `rounding` make them all and take
+    their bits, if all are within the tolerance.
+    """
+    of, made, table = read()
+    if rounding == (made == versions.ROUNDING):
+        print(
+            f"the table was made with ROUNDING {made}, which is still its value: expected a raised one in "
+            "lossatlas.experiments.versions; raise it first"
+            if rounding
+            else f"the table was made with ROUNDING {made}, which is now {versions.ROUNDING}: add --rounding"
+        )
+        return 1
     wrong, kept = [], {}
     for name in studies():
         for case, config in cases(name).items():
             there = table.get(case)
             current = there is not None and there.versions == component_versions(config)
-            datasets = None if current and not everything else datasets_of(key(config))
+            skip = current and not everything and not rounding
+            datasets = None if skip else datasets_of(key(config))
             if datasets is None:
                 kept |= {case: table[case]} if case in table else {}
+                if rounding and case in table:
+                    wrong.append(f"{case}: its data set is not on this machine, get it first")
                 continue
             kept[case] = run(config, datasets)
-            found = verdict(table.get(case), kept[case], of == machine())
+            found = verdict(table.get(case), kept[case], of == machine() and not rounding)
             if found not in ("equal", "new", "raised"):
                 wrong.append(f"{case}: {found}")
     if wrong:
@@ -275,10 +302,11 @@ def main(everything: bool = False) -> int:
         return 1
     lines = [f"  {json.dumps(case)}: {json.dumps(asdict(kept[case]))}" for case in sorted(kept)]
     body = ",\n".join(lines)
-    TABLE.write_text(f'{{"machine": {json.dumps(machine())},\n "cases": {{\n{body}\n}}}}\n')
+    head = f'"machine": {json.dumps(machine())},\n "rounding": {versions.ROUNDING},\n'
+    TABLE.write_text(f'{{{head} "cases": {{\n{body}\n}}}}\n')
     print(f"{len(kept)} golden runs in {TABLE}")
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main("--all" in sys.argv))
+    sys.exit(main("--all" in sys.argv, "--rounding" in sys.argv))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 
 import golden
@@ -12,8 +13,8 @@ from lossatlas.experiments import evaluate, training, versions
 
 def found_for(name):
     """By case, what the committed table says of a run made now."""
-    of, table = golden.read()
-    same = of == golden.machine()
+    of, rounding, table = golden.read()
+    same = of == golden.machine() and rounding == versions.ROUNDING
     cases = golden.cases(name)
     compared = cases if os.environ.get("LOSSATLAS_EXTENDED") else golden.covering(cases)
     found = {}
@@ -50,7 +51,7 @@ def test_the_cases_that_are_always_compared_have_every_level_of_every_study():
 
 
 def test_every_row_of_the_table_is_a_case_of_a_committed_study():
-    _, table = golden.read()
+    *_, table = golden.read()
     cases = {case for name in golden.studies() for case in golden.cases(name)}
     assert set(table) <= cases, "python tests/experiments/golden.py drops what no study uses"
 
@@ -67,12 +68,13 @@ def test_a_change_of_the_training_is_found_until_its_version_is_raised(a_case, m
     rate = training.learning_rate_factor
     monkeypatch.setattr(training, "learning_rate_factor", lambda *a: rate(*a) * (1 + 1e-6))
     after = golden.run(config, datasets)
-    assert "raise" in golden.verdict(before, after, same_machine=True)
-    assert golden.verdict(before, after, same_machine=False) == "equal", "within the tolerance"
+    advice = golden.verdict(before, after, same_bits=True)
+    assert "raise the version" in advice and "golden.py --rounding" in advice
+    assert golden.verdict(before, after, same_bits=False) == "equal", "within the tolerance"
     monkeypatch.setattr(training, "learning_rate_factor", lambda *a: rate(*a) * 2)
-    assert "tolerance" in golden.verdict(before, golden.run(config, datasets), same_machine=False)
+    assert "tolerance" in golden.verdict(before, golden.run(config, datasets), same_bits=False)
     monkeypatch.setattr(versions, "TRAINING", versions.TRAINING + 1)
-    assert golden.verdict(before, golden.run(config, datasets), same_machine=True) == "raised"
+    assert golden.verdict(before, golden.run(config, datasets), same_bits=True) == "raised"
 
 
 def test_a_change_of_the_evaluation_alone_is_found(a_case, monkeypatch):
@@ -86,4 +88,48 @@ def test_a_change_of_the_evaluation_alone_is_found(a_case, monkeypatch):
         return found
 
     monkeypatch.setattr("lossatlas.experiments.training.assess", other)
-    assert "EVALUATION" in golden.verdict(before, golden.run(config, datasets), same_machine=True)
+    assert "EVALUATION" in golden.verdict(before, golden.run(config, datasets), same_bits=True)
+
+
+def test_the_table_was_made_with_todays_rounding():
+    assert golden.read()[1] == versions.ROUNDING, "python tests/experiments/golden.py --rounding"
+
+
+@pytest.fixture
+def one_case(a_case, monkeypatch, tmp_path):
+    """A table of a single case; a function that runs `main` after all losses were multiplied by a factor."""
+    config, _ = a_case
+    now = golden.Golden(versions.component_versions(config), "a", "b", [1.0, 0.5])
+    monkeypatch.setattr(golden, "TABLE", tmp_path / "golden.json")
+    monkeypatch.setattr(golden, "studies", lambda: ["begin"])
+    monkeypatch.setattr(golden, "cases", lambda name: {"case": config})
+    monkeypatch.setattr(golden, "run", lambda *_: now)
+    assert golden.main() == 0
+
+    def after(factor, **options):
+        other = dataclasses.replace(now, weights="c", losses=[factor * x for x in now.losses])
+        monkeypatch.setattr(golden, "run", lambda *_: other)
+        return golden.main(**options), golden.read()[1:]
+
+    return after
+
+
+def test_other_bits_within_the_tolerance_are_taken_as_another_rounding(one_case, monkeypatch):
+    raised = versions.ROUNDING + 1
+    monkeypatch.setattr(versions, "ROUNDING", raised)
+    code, (rounding, table) = one_case(1.01, rounding=True)
+    assert (code, rounding, table["case"].weights) == (0, raised, "c")
+
+
+def test_another_formula_is_refused_as_another_rounding(one_case, monkeypatch, capsys):
+    before = versions.ROUNDING
+    monkeypatch.setattr(versions, "ROUNDING", before + 1)
+    code, (rounding, table) = one_case(1.1, rounding=True)
+    assert (code, rounding, table["case"].weights) == (1, before, "a")
+    assert "raise the version" in capsys.readouterr().out
+
+
+def test_another_rounding_is_taken_only_after_its_number_was_raised(one_case, capsys):
+    code, (_, table) = one_case(1.01, rounding=True)
+    assert (code, table["case"].weights) == (1, "a")
+    assert "raise it first" in capsys.readouterr().out

@@ -11,6 +11,7 @@ from lossatlas.experiments.versions import (
     component_versions,
     made_with,
     mixed_components,
+    recorded_versions,
 )
 
 
@@ -82,3 +83,13 @@ def test_all_runs_share_the_training(monkeypatch):
     old = record(loss="ce")
     monkeypatch.setattr(versions, "TRAINING", 2)
     assert list(mixed_components([old, record(loss="dice")])) == ["training"]
+
+
+def test_another_rounding_is_recorded_and_makes_no_run_stale(monkeypatch):
+    config = RunConfig(loss="dice")
+    old = record(code=recorded_versions(config))
+    monkeypatch.setattr(versions, "ROUNDING", versions.ROUNDING + 1)
+    new = record(code=recorded_versions(config))
+    assert new["code"]["rounding"] == old["code"]["rounding"] + 1
+    assert changed_components(old) == []
+    assert mixed_components([old, new]) == {}

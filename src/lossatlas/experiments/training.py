@@ -51,7 +51,7 @@ from lossatlas.experiments.seeding import (
     hash_of_weights,
 )
 from lossatlas.experiments.stopping import StopSignals
-from lossatlas.experiments.versions import component_versions, training_versions
+from lossatlas.experiments.versions import recorded_versions, training_versions
 from lossatlas.metrics.overlap import ConfusionMatrix
 from lossatlas.metrics.thresholds import ThresholdSearch
 
@@ -405,7 +405,7 @@ def train_run(
                     "wall_s": round(checkpoints.elapsed_s + time.perf_counter() - started, 3),
                     "train_s": round(trained.train_s, 3),
                     "peak_memory_mb": round(provenance.peak_memory_mb(fabric.device), 1),
-                    "code": component_versions(config),
+                    "code": recorded_versions(config),
                     "energy_j": provenance.energy_since(energy_before, fabric.device),
                     **provenance.commit(),
                     "packages": provenance.packages(),

@@ -4,6 +4,7 @@ What a run computes is the contract, not how its code is written. A module may b
 the golden runs (``tests/experiments/test_golden_runs.py``: a few steps of every configuration that a committed study
 uses) end with the same bits, no number here changes and no record is stale. When they end with others, that test fails
 until the version of what has changed is raised here; then, and only then, the runs made before are stale.
+Where only the order of sums has changed, :data:`ROUNDING` is raised instead, and no run is stale.
 
 The numbers stand here and not beside the code that they speak of, so that a command that only compares them need not
 import torch.
@@ -21,6 +22,9 @@ from lossatlas.experiments.config import RunConfig
 TRAINING: Final = 1
 #: From final weights to the record: decision rules, metrics, calibration.
 EVALUATION: Final = 1
+#: Raised when golden runs end with other bits, but every measure stays within the tolerance that another processor is
+#: granted. The formulas are the same, so records stay valid; each record says which it was made with.
+ROUNDING: Final = 1
 #: The schemes of class weights.
 WEIGHTS: Final = 1
 #: By registry name; a component that is not listed has version 1.
@@ -62,6 +66,11 @@ def component_versions(config: RunConfig) -> dict[str, int]:
     return {**training_versions(config), "evaluation": EVALUATION}
 
 
+def recorded_versions(config: RunConfig) -> dict[str, int]:
+    """What a record says of the code that made it: :func:`component_versions`, and the ``rounding``."""
+    return {**component_versions(config), "rounding": ROUNDING}
+
+
 def made_with(code: Mapping[str, Any] | None) -> dict[str, Any]:
     """The versions that a record names, with hashes of published code turned into their version."""
     return {kind: _HASHES.get((kind, value), value) for kind, value in (code or {}).items()}
@@ -84,7 +93,7 @@ def mixed_components(records: Iterable[Mapping[str, Any]]) -> dict[str, dict[Any
     """Components of which some records were made with another version than others, with runs by version.
 
     All runs share the training and the evaluation; the runs of one loss share that loss, and so for models and data
-    sets. Records without named components stand for themselves with the code as a whole.
+    sets. Records without named components stand for themselves with the code as a whole. Runs of two roundings are one.
 
     Returns:
         for instance ``{"loss dice": {1: 8, 2: 2}}``; empty where nothing is mixed.
@@ -92,6 +101,8 @@ def mixed_components(records: Iterable[Mapping[str, Any]]) -> dict[str, dict[Any
     versions: dict[str, Counter[Any]] = {}
     for record in records:
         for kind, version in (made_with(record.get("code")) or {"code": "unnamed"}).items():
+            if kind == "rounding":
+                continue
             name = record["config"].get("dataset" if kind == "data" else kind)
             what = f"{kind} {name}" if kind in ("data", "model", "loss") else kind
             versions.setdefault(what, Counter())[version] += 1
