@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import ast
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import nbformat
@@ -14,6 +12,7 @@ import papermill
 import pytest
 from PIL import Image
 
+from lossatlas import cli
 from lossatlas.experiments import TrainParameters
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -60,61 +59,20 @@ def test_the_training_notebook_s_defaults_are_those_of_the_configuration():
     assert TrainParameters.parse(namespace) == TrainParameters()
 
 
-def run_papermill(tmp_path, *arguments):
-    command = [
-        sys.executable,
-        "-m",
-        "papermill",
-        str(TRAIN),
-        str(tmp_path / "out.ipynb"),
-        "-k",
-        "python3",
-    ]
-    return subprocess.run(
-        [*command, "--no-progress-bar", *arguments], cwd=tmp_path, capture_output=True, text=True
+def execute(folder, **parameters):
+    """Run the training notebook in ``folder`` as papermill does; what the cells have put out."""
+    done = papermill.execute_notebook(
+        TRAIN,
+        folder / "out.ipynb",
+        parameters,
+        kernel_name="python3",
+        cwd=folder,
+        progress_bar=False,
     )
+    return [output for cell in done.cells for output in cell.get("outputs", [])]
 
 
-def test_papermill_trains_every_seed_and_the_notebook_shows_the_runs(tmp_path):
-    done = run_papermill(
-        tmp_path,
-        *("-p", "dataset", "digits", "-p", "model", "segnet", "-p", "loss", "lovasz_softmax"),
-        *(
-            "-p",
-            "seeds",
-            "[0,1]",
-            "-p",
-            "steps",
-            "2",
-            "-p",
-            "batch_size",
-            "4",
-            "-p",
-            "evaluations",
-            "1",
-        ),
-        *("-p", "dataset_params", "{image_size: 32, train_size: 12, val_size: 4, test_size: 4}"),
-        *("-p", "model_params", "{width: 4, depth: 2}"),
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    assert len(list((tmp_path / "runs").glob("*/run.json"))) == 2
-    outputs = [
-        output
-        for cell in nbformat.read(tmp_path / "out.ipynb", as_version=4).cells
-        for output in cell.get("outputs", [])
-    ]
-    assert sum("image/png" in output.get("data", {}) for output in outputs) == 3
-    assert "mean test Dice of" in str(outputs[-1])
-
-
-def test_a_wrong_parameter_stops_papermill_before_any_training(tmp_path):
-    done = run_papermill(tmp_path, "-p", "los", "dice")
-    assert done.returncode != 0
-    assert "ConfigError: unknown parameter 'los' (got 'dice'): did you mean loss" in done.stderr
-    assert not (tmp_path / "runs").exists()
-
-
-def test_the_training_notebook_takes_a_folder_of_one_s_own(tmp_path):
+def test_papermill_trains_every_seed_on_a_folder_of_one_s_own_and_shows_the_runs(tmp_path, capsys):
     """Pairs of images and masks by stem, names with spaces and accents, a palette and void: straight in."""
     root = tmp_path / "my data"
     generator = np.random.default_rng(0)
@@ -128,33 +86,28 @@ def test_the_training_notebook_takes_a_folder_of_one_s_own(tmp_path):
         Image.fromarray(image.astype(np.uint8)).save(root / "images" / f"scène {k:02d}.png")
         Image.fromarray(mask).save(root / "masks" / f"scène {k:02d}.png")
     (root / "classes.yaml").write_text("classes: [background, thing]\nignore_index: 255\n")
-    checked = subprocess.run(
-        [sys.executable, "-m", "lossatlas.cli", "data", "check", str(root)],
-        capture_output=True,
-        text=True,
-    )
-    assert checked.returncode == 0, checked.stdout + checked.stderr
-    done = run_papermill(
+    assert cli.main(["data", "check", str(root)]) == 0, capsys.readouterr()
+    outputs = execute(
         tmp_path,
-        *("-p", "dataset", "folder", "-p", "dataset_params", f"{{root: {str(root)!r}}}"),
-        *("-p", "loss", "dice", "-p", "model_params", "{width: 4, depth: 2}"),
-        *(
-            "-p",
-            "steps",
-            "30",
-            "-p",
-            "batch_size",
-            "4",
-            "-p",
-            "evaluations",
-            "1",
-            "-p",
-            "lr",
-            "0.01",
-        ),
+        dataset="folder",
+        dataset_params={"root": str(root)},
+        model="segnet",
+        model_params={"width": 4, "depth": 2},
+        loss="lovasz_softmax",
+        seeds=[0, 1],
+        steps=2,
+        batch_size=4,
+        evaluations=1,
     )
-    assert done.returncode == 0, done.stderr[-3000:]
-    (record,) = (tmp_path / "runs").glob("*/run.json")
-    run = json.loads(record.read_text())
-    assert run["classes"] == ["background", "thing"]
-    assert run["status"] == "completed"
+    records = [json.loads(path.read_text()) for path in (tmp_path / "runs").glob("*/run.json")]
+    assert [record["status"] for record in records] == ["completed"] * 2
+    assert all(record["classes"] == ["background", "thing"] for record in records)
+    assert sum("image/png" in output.get("data", {}) for output in outputs) == 3
+    assert "mean test Dice of" in str(outputs[-1])
+
+
+def test_a_wrong_parameter_stops_papermill_before_any_training(tmp_path):
+    wrong = r"ConfigError: unknown parameter 'los' \(got 'dice'\): did you mean loss"
+    with pytest.raises(papermill.PapermillExecutionError, match=wrong):
+        execute(tmp_path, los="dice")
+    assert not (tmp_path / "runs").exists()
