@@ -182,3 +182,71 @@ def lines(
         panel.set_yscale("log")
     panel.legend()
     return figure
+
+
+def increments(
+    of: Callable[[np.ndarray, np.ndarray], np.ndarray],
+    style: Style,
+    *,
+    foreground: int,
+    pixels: int,
+    seed: int = 0,
+) -> Figure:
+    """The weight of each pixel in the order of its error: foreground pixels as bars, background as dots.
+
+    Args:
+        of: :func:`lossatlas.theory.lovasz.increments`.
+        style: a loss's style by its name.
+        foreground: foreground pixels of the image.
+        pixels: its pixels.
+        seed: of the errors.
+    """
+    truth = np.arange(pixels) < foreground
+    errors = np.random.default_rng(seed).uniform(size=pixels)
+    order = np.argsort(-errors)
+    weights, missed = of(errors, truth)[order], truth[order]
+    figure, panel = plt.subplots(layout="constrained", figsize=(5.0, 2.6))
+    places = np.arange(1, pixels + 1)
+    colour = style("lovasz_softmax")["color"]
+    panel.bar(places[missed], weights[missed], color=colour, label="foreground")
+    panel.plot(places[~missed], weights[~missed], "o", ms=3, color="#555555", label="background")
+    panel.set(xlabel="place in the order, largest error first", ylabel="weight of the error")
+    panel.legend()
+    return figure
+
+
+def distance_map(signed_distance: Callable[..., Any], side: int = 64) -> Figure:
+    """The signed distance to the boundary of a disc and a small square; the boundary is drawn in black.
+
+    Args:
+        signed_distance: :func:`lossatlas.losses.distance.signed_distance`.
+        side: pixels of the picture's side.
+    """
+    import torch
+
+    rows, columns = np.mgrid[:side, :side] / side
+    mask = (rows - 0.55) ** 2 + (columns - 0.35) ** 2 < 0.22**2
+    mask |= (abs(rows - 0.2) < 0.06) & (abs(columns - 0.8) < 0.06)
+    phi = signed_distance(torch.as_tensor(mask)[None, None])[0, 0].numpy()
+    figure, panel = plt.subplots(layout="constrained", figsize=(5.0, 3.6))
+    drawn = panel.imshow(phi, cmap="PuOr", vmin=-abs(phi).max(), vmax=abs(phi).max())
+    panel.contour(mask, [0.5], colors="black", linewidths=1.2)
+    panel.set_axis_off()
+    figure.colorbar(drawn, label="φ in pixels, negative inside")
+    return figure
+
+
+def skeletons(masks: Mapping[str, Any], skeleton: Callable[[Any], Any]) -> Figure:
+    """Each mask in grey, a row each, with its soft skeleton in black.
+
+    Args:
+        masks: tensors (1, 1, H, W) by title.
+        skeleton: what draws the soft skeleton of such a tensor.
+    """
+    figure, panels = plt.subplots(len(masks), 1, layout="constrained", figsize=(5.0, 4.4))
+    for panel, (title, mask) in zip(panels, masks.items(), strict=True):
+        shown = 0.3 * mask + 0.7 * skeleton(mask)
+        panel.imshow(shown[0, 0].numpy(), cmap="gray_r", vmin=0, vmax=1)
+        panel.set_title(title, fontsize=9)
+        panel.set_axis_off()
+    return figure

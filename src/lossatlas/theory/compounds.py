@@ -1,0 +1,74 @@
+"""How the parts of a compound loss share the push, at a network that answers the same everywhere."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+from lossatlas import losses
+from lossatlas.theory.atlas import share_by_autograd
+from lossatlas.theory.check import Array, autograd
+
+#: The names of the tables' columns, and the losses.
+PARTS = {
+    "cross-entropy": losses.CrossEntropyLoss(mode="binary"),
+    "Dice": losses.DiceLoss(mode="binary"),
+    "Dice + CE": losses.build("dice_ce", mode="binary"),
+}
+
+
+def _push(loss: object, fraction: float, prob: float, pixels: int) -> float:
+    """Size of the gradient at the logit of one foreground pixel."""
+    target = np.zeros((1, 1, pixels))
+    target[..., : max(1, round(fraction * pixels))] = 1.0
+    logits: Array = np.full(target.shape, np.log(prob / (1 - prob)))
+    return float(abs(autograd(loss, logits, target)[0, 0, 0]))  # type: ignore[arg-type]
+
+
+def push(fraction: float, pixels: int, probs: Sequence[float] | None = None) -> pd.DataFrame:
+    """The push on one foreground pixel against the constant answer p, a column a loss, in units of 1/`pixels`.
+
+    Args:
+        fraction: foreground fraction π.
+        pixels: pixels of the image.
+        probs: the answers; twenty from 0.001 to 0.99 by default, evenly in the logit.
+    """
+    if probs is None:
+        probs = list(1 / (1 + np.exp(-np.linspace(-6.9, 4.6, 20))))
+    return pd.DataFrame(
+        {
+            "p": list(probs),
+            **{
+                name: [pixels * _push(loss, fraction, p, pixels) for p in probs]
+                for name, loss in PARTS.items()
+            },
+        }
+    )
+
+
+def balance(fractions: Sequence[float], pixels: int, prob: float = 0.5) -> pd.DataFrame:
+    """Who pushes the foreground, and how much of each gradient falls on it; a row a foreground fraction.
+
+    Args:
+        fractions: foreground fractions π.
+        pixels: pixels of the image.
+        prob: the constant answer.
+    """
+    rows = []
+    for fraction in fractions:
+        dice = _push(PARTS["Dice"], fraction, prob, pixels)
+        entropy = _push(PARTS["cross-entropy"], fraction, prob, pixels)
+        shares = {
+            f"foreground's share, {name}": f"{100 * share_by_autograd(loss, fraction, prob, pixels):.1f} %"
+            for name, loss in PARTS.items()
+        }
+        rows.append(
+            {
+                "π": f"{100 * fraction:g} %",
+                "Dice's part of the push": f"{100 * dice / (dice + entropy):.0f} %",
+                **shares,
+            }
+        )
+    return pd.DataFrame(rows)
