@@ -46,7 +46,9 @@ class _Findings:
         self.found: dict[tuple[str, str], list[str]] = {}
 
     def add(self, severity: str, what: str, name: str) -> None:
-        self.found.setdefault((severity, what), []).append(name)
+        names = self.found.setdefault((severity, what), [])
+        if name not in names[-1:]:  # slices of a volume say the same of it
+            names.append(name)
 
     def refused(self, error: DataError, name: str, severity: str = "error") -> None:
         """Record what a step of the loader raised; the file's path makes way for ``name``."""
@@ -165,6 +167,7 @@ def _check_files(
     base = bound.layout.root
     contents: dict[bytes, list[tuple[str, str]]] = {}
     sizes: dict[str, set[tuple[int, int]]] = {split: set() for split in SPLITS}
+    spacings: set[tuple[float, float]] = set()
     levels = _Levels()
     for stem in bound.layout.pairs:
         sample = bound.sample(stem)
@@ -199,7 +202,10 @@ def _check_files(
         try:
             if mask is not None:
                 bound.refuse_sizes(base, sample, size, mask.shape)
-        except DataError:
+        except DataError as error:
+            if "affine" in str(error):
+                found.refused(error, bound.file_of(sample.label), severity)
+                continue
             what = "image and mask of different size"
             if (
                 mask is not None
@@ -208,8 +214,19 @@ def _check_files(
             ):
                 what += " (the mask fits the image before its EXIF orientation is applied)"
             found.add(severity, what, stem)
+        if read.spacing_mm is not None:
+            spacings.add(read.spacing_mm)
+            if image.min() == image.max():
+                continue  # slices beyond the body are alike in every volume
         digest = hashlib.sha256(repr(image.shape).encode() + image.tobytes()).digest()
         contents.setdefault(digest, []).append((split, sample.image))
+    if len(spacings) > 1:
+        least, most = min(spacings), max(spacings)
+        found.add(
+            "note",
+            "volumes of several spacings; distances are counted in pixels: resample them to one",
+            f"{least[0]:g}×{least[1]:g} mm to {most[0]:g}×{most[1]:g} mm",
+        )
     for split, seen in sizes.items():
         try:
             if seen:

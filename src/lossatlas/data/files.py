@@ -340,7 +340,7 @@ class FileDataset(abc.ABC):
 
     def _check_pairs(self, base: Path, samples: Sequence[Sample]) -> None:
         for field, other in (("image", "label"), ("label", "image")):
-            missing = [s for s in samples if not (base / getattr(s, field)).exists()]
+            missing = [s for s in samples if not (base / self.file_of(getattr(s, field))).exists()]
             if missing:
                 what = "image" if field == "image" else "mask"
                 raise DataError(
@@ -349,9 +349,15 @@ class FileDataset(abc.ABC):
                     f"{shorten(s.id for s in missing)}); restore it or take it off the split"
                 )
 
+    def file_of(self, name: str) -> str:
+        """The file, relative to the base, that holds the image or mask ``name``."""
+        return name
+
     def _digests(self, base: Path, files: Sequence[str], verify: bool) -> dict[str, str]:
         if not (verify and self.registered):
-            return integrity.digests(self.name, base, files)
+            holders = {name: self.file_of(name) for name in files}
+            digests = integrity.digests(self.name, base, list(dict.fromkeys(holders.values())))
+            return {name: digests[holder] for name, holder in holders.items()}
         return integrity.verify(self.name, base, files, self.expected_digests(base, files))
 
     def expected_digests(self, base: Path, files: Iterable[str]) -> dict[str, set[str]]:

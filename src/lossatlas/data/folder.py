@@ -3,6 +3,7 @@
 ```
 ROOT/images/001.png   ROOT/masks/001.png       (png, jpg, jpeg, tif, tiff, webp, bmp, gif, npy)
 ROOT/images/day2/7.tif  ROOT/masks/day2/7.png  (subfolders alike on both sides)
+ROOT/images/scan.nii.gz ROOT/masks/scan.nii.gz (volumes, read as slices scan/0000, scan/0001 …)
 ROOT/classes.yaml                              (optional)
 ROOT/train.txt, val.txt, test.txt              (optional: one stem a line)
 ```
@@ -19,7 +20,8 @@ two values that become 0 and 255; without it the least and the greatest value of
 images do, for all splits alike.
 
 Without split files the stems are dealt out by the SHA-256 of ``seed`` and stem, so that an image
-keeps its split when others are added: 70 % train, 15 % val, 15 % test on average.
+keeps its split when others are added: 70 % train, 15 % val, 15 % test on average. The slices of a
+volume stay together, in the split that the volume's stem falls into, and are one group.
 
 :mod:`lossatlas.data.reading` decodes each file. :mod:`lossatlas.data.checking` runs the same steps as
 the loader here and collects what they refuse.
@@ -41,7 +43,7 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from lossatlas.data import checks, imageio, reading
+from lossatlas.data import checks, imageio, reading, volumes
 from lossatlas.data.dataset import SPLITS, SegmentationDataset
 from lossatlas.data.errors import DataError, shorten
 from lossatlas.data.files import FileDataset, Sample, read_lines
@@ -49,7 +51,8 @@ from lossatlas.data.settings import CUSTOMARY_VOID, read_settings
 
 UInt8Array = npt.NDArray[np.uint8]
 
-SUFFIXES = (".png", ".tif", ".tiff", ".webp", ".bmp", ".gif", ".npy", ".jpg", ".jpeg")
+SUFFIXES: tuple[str, ...] = (".png", ".tif", ".tiff", ".webp", ".bmp", ".gif", ".npy", ".jpg")
+SUFFIXES += (".jpeg", *volumes.SUFFIXES)
 _JUNK = ("thumbs.db", "desktop.ini", "ehthumbs.db", "icon\r", "__macosx", "@eadir")
 """What operating systems leave in folders, beside every name that begins with a dot."""
 
@@ -208,7 +211,8 @@ def image_files(images: Path) -> dict[str, Path]:
         DataError: no such file or folder, no image in it, or two images of one stem.
     """
     if images.is_file():
-        return {images.stem: images}
+        names = _slices(images.parent, images.name)
+        return {_stem_of(name, None) or images.stem: images.parent / name for name in names}
     if not images.is_dir():
         raise DataError(f"{images}: expected an image or a folder of images, found none")
     layout = Layout(images, {}, {})
@@ -244,7 +248,14 @@ def _files_below(folder: Path, layout: Layout) -> Iterator[str]:
             elif not (Path(here) / name).is_file():
                 layout.unread.append(f"{folder.name}/{below / name}")
             else:
-                yield (below / name).as_posix()
+                yield from _slices(folder, (below / name).as_posix())
+
+
+def _slices(folder: Path, name: str) -> list[str]:
+    """The file, or the slices of a volume; a damaged volume is listed whole, and refused when read."""
+    if not volumes.is_volume(name):
+        return [name]
+    return [f"{name}/{index}" for index in volumes.slices(folder / name)] or [name]
 
 
 def _is_junk(name: str) -> bool:
@@ -258,12 +269,16 @@ def _stem_of(name: str, pattern: str | None) -> str | None:
     ('day/1', None)
     """
     path = Path(name)
-    if path.suffix.lower() not in SUFFIXES:
+    if volumes.is_slice(path):
+        stem = _stem_of(path.parent.as_posix(), pattern)
+        return None if stem is None else f"{stem}/{path.name}"
+    if path.suffix.lower() not in SUFFIXES and not volumes.is_volume(name):
         return None
-    stem = path.stem
+    stem = volumes.stem_of_volume(path.name) if volumes.is_volume(name) else path.stem
     if pattern is not None:
         before, after = pattern.split("{stem}")
-        whole = path.name if Path(after).suffix.lower() in SUFFIXES else path.stem
+        suffixed = Path(after).suffix.lower() in SUFFIXES or volumes.is_volume(after)
+        whole = path.name if suffixed else stem
         if not (whole.startswith(before) and whole.endswith(after)):
             return None
         stem = whole[len(before) : len(whole) - len(after)]
@@ -432,12 +447,16 @@ class Bound(FolderDataset):
         files = [s for s in SPLITS if (root / f"{s}.txt").is_file()]
         if files:
             return {
-                s: [_listed(line, known) for line in read_lines(root / f"{s}.txt", self.name)]
+                s: [
+                    stem
+                    for line in read_lines(root / f"{s}.txt", self.name)
+                    for stem in _listed(line, known)
+                ]
                 for s in files
             }
         dealt: dict[str, list[str]] = {split: [] for split in SPLITS}
         for stem in self.layout.pairs:
-            dealt[split_of(stem, self.seed)].append(stem)
+            dealt[split_of(self._group(stem), self.seed)].append(stem)
         return dealt
 
     def split_faults(self, split: str) -> Iterator[DataError]:
@@ -488,8 +507,26 @@ class Bound(FolderDataset):
         return [self.sample(stem) for stem in self.splits[split]]
 
     def sample(self, stem: str) -> Sample:
-        """The pair of a stem."""
-        return Sample(stem, stem, self.layout.images[stem], self.layout.masks[stem])
+        """The pair of a stem; slices of a volume are one group."""
+        return Sample(stem, self._group(stem), self.layout.images[stem], self.layout.masks[stem])
+
+    def _group(self, stem: str) -> str:
+        is_slice = volumes.is_slice(Path(self.layout.images[stem]))
+        return stem.rpartition("/")[0] if is_slice else stem
+
+    def file_of(self, name: str) -> str:
+        """The file that holds an image or a mask: of a slice, its volume."""
+        path = Path(name)
+        return path.parent.as_posix() if volumes.is_slice(path) else name
+
+    def refuse_sizes(
+        self, base: Path, sample: Sample, size: tuple[int, int], label_size: tuple[int, ...]
+    ) -> None:
+        """Also raise where a mask's volume lies elsewhere in space than its image's."""
+        image, mask = base / sample.image, base / sample.label
+        if volumes.is_slice(image) and volumes.is_slice(mask):
+            volumes.refuse_other_geometry(image, mask)
+        super().refuse_sizes(base, sample, size, label_size)
 
     def image_size(self, base: Path, sample: Sample) -> tuple[int, int]:
         """(height, width) as the image is read, its orientation applied."""
@@ -580,14 +617,21 @@ def read_labels(
     return labels, read.notes
 
 
-def _listed(line: str, known: Mapping[str, str]) -> str:
-    """Stem that a line of a split file means: a stem, a file name, or a path from the root."""
+def _listed(line: str, known: Mapping[str, str]) -> list[str]:
+    """Stems that a line of a split file means: a stem, a file name, a path from the root, a volume."""
     path = Path(unicodedata.normalize("NFC", line))
     parts = path.parts[1:] if path.parts[:1] in (("images",), ("masks",)) else path.parts
     whole = Path(*parts) if parts else path
     short = whole.with_suffix("") if whole.suffix.lower() in SUFFIXES else whole
+    if volumes.is_volume(whole):
+        short = whole.with_name(volumes.stem_of_volume(whole.name))
     candidates = (whole.as_posix(), short.as_posix(), short.name)
-    return next((c for c in candidates if c in known), short.as_posix())
+    found = next((c for c in candidates if c in known), None)
+    if found is not None:
+        return [found]
+    within = [s for s in sorted(known) if s.rpartition("/")[0] == short.as_posix()]
+    slices = [s for s in within if volumes.is_slice(Path(known[s]))]
+    return slices or [short.as_posix()]
 
 
 def _index_of(name: str, classes: Sequence[str], void: int | None) -> int:

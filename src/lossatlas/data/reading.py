@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, UnidentifiedImageError
 
-from lossatlas.data import imageio
+from lossatlas.data import imageio, volumes
 from lossatlas.data.errors import DataError
 
 Array = npt.NDArray[Any]
@@ -36,10 +36,12 @@ class Reading:
     Attributes:
         array: an image (H, W, C) or a mask (H, W); a mask read as colours is (H, W, 3) uint8.
         notes: what was converted, or is odd, each a short clause.
+        spacing_mm: distance of rows and of columns, where the file says it (NIfTI).
     """
 
     array: Array
     notes: tuple[str, ...] = ()
+    spacing_mm: tuple[float, float] | None = None
 
 
 def read_image(path: Path) -> Reading:
@@ -60,7 +62,7 @@ def read_image(path: Path) -> Reading:
             f"{path}: expected finite numbers, got {count} that are NaN or infinite; correct the "
             "image"
         )
-    return Reading(array, tuple(notes))
+    return Reading(array, tuple(notes), _spacing(path))
 
 
 def read_mask(path: Path, *, colours: bool = False) -> Reading:
@@ -83,7 +85,7 @@ def read_mask(path: Path, *, colours: bool = False) -> Reading:
         notes.append("grey mask saved as colour: one channel taken")
     if not colours:
         array = array if array.ndim == 2 else array[..., 0]
-        return Reading(_whole_numbers(array, path), tuple(notes))
+        return Reading(_whole_numbers(array, path), tuple(notes), _spacing(path))
     if array.dtype == bool:
         array = array.astype(np.uint8) * np.uint8(255)
     array = array[..., None] if array.ndim == 2 else array
@@ -95,6 +97,10 @@ def read_mask(path: Path, *, colours: bool = False) -> Reading:
             f"{array.dtype}; convert it"
         )
     return Reading(array, tuple(notes))
+
+
+def _spacing(path: Path) -> tuple[float, float] | None:
+    return volumes.geometry(path.parent).spacing_mm if volumes.is_slice(path) else None
 
 
 def is_lossy(path: Path) -> bool:
@@ -128,6 +134,10 @@ def _decode(path: Path, part: str, *, colours: bool) -> tuple[Array, list[str]]:
     """(H, W) or (H, W, C), and notes. ``colours``: a palette gives colours, not indices."""
     if path.suffix.lower() == ".npy":
         return _numpy(path), []
+    if volumes.is_slice(path):
+        return volumes.read_slice(path), []
+    if volumes.is_volume(path):  # listed whole where its header does not decode
+        volumes.geometry(path)
     with _whole_file(path):
         try:
             with Image.open(path) as image:
