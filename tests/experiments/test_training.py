@@ -13,9 +13,10 @@ import torch
 from small import QUICK, SMALL_DIGITS, file_hashes
 
 from lossatlas import losses
-from lossatlas.experiments import RunConfig, TrainParameters, training
+from lossatlas.experiments import ConfigError, RunConfig, TrainParameters, training
 from lossatlas.experiments.components import (
     CLASS_WEIGHTS,
+    as_configured,
     build_loss_for,
     build_loss_on,
     build_model_for,
@@ -472,3 +473,26 @@ def test_camvid_trains_where_it_is_at_hand(tmp_path):
     )
     assert len(record["per_class"]) == 11
     assert record["status"] == "completed"
+
+
+def test_two_classes_train_with_two_softmax_channels_where_it_is_asked(tmp_path):
+    params = {"task": "binary", "image_size": 32, "train_size": 12, "val_size": 6, "test_size": 4}
+    one = RunConfig(
+        dataset_params=params,
+        model_params={"width": 4, "depth": 2},
+        steps=2,
+        batch_size=4,
+        evaluations=1,
+    )
+    two = one.model_copy(update={"two_channels": True})
+    assert one.run_id != two.run_id
+    datasets = load_datasets(one)
+    made = [
+        read_run(train_run(config, datasets, runs_dir=tmp_path, accelerator="cpu"))
+        for config in (one, two)
+    ]
+    assert [record["mode"] for record in made] == ["binary", "multiclass"]
+    assert made[1]["parameters"] == made[0]["parameters"] + 16 + 1, "one more row of the head"
+    assert datasets["train"].mode == "binary", "the data set that other runs share stays as it is"
+    with pytest.raises(ConfigError, match="two_channels: expected a binary data set"):
+        as_configured(two, {"train": load_datasets(RunConfig())["train"]})

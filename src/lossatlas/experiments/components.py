@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
 import math
 from collections.abc import Callable, Mapping
@@ -150,6 +151,26 @@ def load_datasets(
         lossatlas.data.DataError: files are missing or wrong; says what to do.
     """
     return {split: data.load(config.dataset, split, **config.dataset_params) for split in splits}
+
+
+def as_configured(config: RunConfig, datasets: Mapping[str, Any]) -> dict[str, Any]:
+    """The splits as the run sees them: of two classes with one channel, or with two (``config.two_channels``).
+
+    Raises:
+        ConfigError: two channels are asked for a data set that has them, or more, already.
+    """
+    if not config.two_channels:
+        return dict(datasets)
+    seen = {}
+    for split, dataset in datasets.items():
+        if dataset.mode != "binary":
+            raise ConfigError(
+                f"two_channels: expected a binary data set, got {dataset.name!r} of mode {dataset.mode!r}: set it to "
+                "false"
+            )
+        seen[split] = copy.copy(dataset)
+        seen[split].mode = "multiclass"
+    return seen
 
 
 def build_model_for(config: RunConfig, dataset: Any, weight: Any = None) -> nn.Module:

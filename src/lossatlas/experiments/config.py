@@ -39,7 +39,7 @@ Measure = Literal["plug_in", "thin", "oracle", "pixels"]
 _NO_RESULT = {"checkpoint_s"}
 #: Parameters that runs had not when the first records were published: a run that leaves them at their default is the
 #: run that it was.
-_LATER = ("measures",)
+_LATER = ("measures", "two_channels")
 
 
 class ConfigError(ValueError):
@@ -79,6 +79,7 @@ class Training(_Strict):
             at the tuned threshold (tenths of a second an image); ``"oracle"``: the counts of each image at the
             threshold that is best on the test split, a bound and no result; ``"pixels"``: the logits of two thousand
             of its pixels, the same ones for every network.
+        two_channels: train a two-class data set with two softmax channels in place of one sigmoid.
         share_every: steps between two measurements of the foreground's share of the gradient at the logits;
             0 measures none.
         precision: of the forward pass; weights and losses stay in float32.
@@ -102,6 +103,7 @@ class Training(_Strict):
     healthy_start: bool = False
     boundary: bool = False
     measures: list[Measure] = Field(default_factory=list)
+    two_channels: bool = False
     share_every: int = Field(default=25, ge=0)
     precision: Precision = "32-true"
     micro_batch: int | None = Field(default=None, ge=1)

@@ -19,7 +19,12 @@ from typing import Any
 import torch
 
 from lossatlas.experiments import provenance, tuning, versions
-from lossatlas.experiments.components import build_loss_on, build_model_for, load_datasets
+from lossatlas.experiments.components import (
+    as_configured,
+    build_loss_on,
+    build_model_for,
+    load_datasets,
+)
 from lossatlas.experiments.config import ConfigError, RunConfig
 from lossatlas.experiments.evaluate import assess
 from lossatlas.experiments.processes import OneProcess
@@ -72,6 +77,7 @@ def reassess_run(
     _require_same_network(folder, record)
     _require_same_data(folder, record, datasets)
     device = OneProcess(accelerator, "32-true").fabric.device
+    datasets = as_configured(config, datasets)
     train_set = datasets["train"]
     model = build_model_for(config, train_set).to(device)
     if config.channels_last:  # as it was trained: another memory format gives other last digits

@@ -22,6 +22,7 @@ from lossatlas.experiments import health, provenance
 from lossatlas.experiments.augment import build_augmentation
 from lossatlas.experiments.checkpoint import Checkpoints
 from lossatlas.experiments.components import (
+    as_configured,
     build_loss_on,
     build_model_for,
     has_background,
@@ -323,6 +324,7 @@ def train_run(
         # there still is one where the process was killed after the run had got its name
         shutil.rmtree(partial_path(runs_dir, config), ignore_errors=True)
         return run_path(runs_dir, config)
+    datasets = as_configured(config, datasets)
     started, created = time.perf_counter(), datetime.datetime.now(datetime.UTC)
     processes = processes or OneProcess(accelerator, config.precision)
     fabric = processes.fabric
