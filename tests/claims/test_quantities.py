@@ -3,82 +3,18 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 
+sys.path.insert(0, str(Path(__file__).parent))
+from hand_made import CE, DICE, IMAGES, place, records
+
 from lossatlas.claims import curves, judge, pixels
 from lossatlas.claims.quantities import entries
-from lossatlas.report.records import RULES, Part, Records
-
-SEEDS, IMAGES, TRUE = 8, 12, 1000
-NOISE = np.random.default_rng(0).normal(0, 0.002, (SEEDS, IMAGES))
-
-
-def counts(dice):
-    """(S, N, 2, 3) counts of images with 1000 foreground pixels each, whose Dice is `dice` plus a little noise."""
-    tp = np.round(TRUE * (np.broadcast_to(np.asarray(dice, float), (SEEDS, IMAGES)) + NOISE))
-    tp = tp.astype(int)
-    wrong = TRUE - tp
-    back = np.stack([TRUE + 0 * tp, wrong, wrong], -1)
-    return np.stack([back, np.stack([tp, wrong, wrong], -1)], -2)
-
-
-def place(dataset, scores, model="unet", **columns):
-    """A place; `scores` gives the Dice by loss and rule, ``{"ce": {"argmax": 0.6, "tuned": 0.7}}``."""
-    by_rule = {
-        rule: {loss: counts(of[rule]) for loss, of in scores.items()}
-        for rule in RULES
-        if all(rule in of for of in scores.values())
-    }
-    rows = [
-        {
-            "run_id": f"{dataset}-{model}-{loss}-{seed}",
-            "dataset": dataset,
-            "model": model,
-            "loss": loss,
-            "seed": seed,
-            "val_foreground_dice_tuned": of.get("tuned", of["argmax"]),
-            **{k: v[loss] if isinstance(v, dict) else v for k, v in columns.items()},
-        }
-        for loss, of in scores.items()
-        for seed in range(SEEDS)
-    ]
-    return Part(
-        dataset=dataset,
-        model=model,
-        losses=list(scores),
-        seeds={loss: list(range(SEEDS)) for loss in scores},
-        classes=["background", "object"],
-        image_ids=[f"i{k}" for k in range(IMAGES)],
-        groups=[f"i{k}" for k in range(IMAGES)],
-        counts=by_rule["argmax"],
-        by_rule=by_rule,
-        runs=pd.DataFrame(rows),
-        per_class=pd.DataFrame(),
-        curves=pd.DataFrame({"run_id": []}),
-        styles={},
-    )
-
-
-def records(*parts, folder=Path("nowhere"), **study):
-    losses = [{"label": loss, "name": loss} for loss in parts[0].losses]
-    described = {
-        "study": "hand_made",
-        "losses": losses,
-        "seeds": list(range(SEEDS)),
-        "datasets": list({part.dataset for part in parts}),
-        "models": list({part.model for part in parts}),
-        **study,
-    }
-    nothing = pd.DataFrame()
-    return Records(folder, described, nothing, nothing, nothing, nothing, list(parts))
-
-
-CE = {"argmax": 0.60, "tuned": 0.70, "oracle": 0.71, "plug_in": 0.72}
-DICE = {"argmax": 0.69, "tuned": 0.695, "oracle": 0.70, "plug_in": 0.70}
 
 
 def test_the_published_gap_is_the_sum_of_its_four_parts():
@@ -186,6 +122,9 @@ def test_rankings_that_agree_have_a_correlation_of_one_and_opposite_ones_of_minu
     assert (entry.place, entry.value.estimate) == ("2 places together", 1.0)
     other = records(ranked("x", 0.1, 0.5, 0.9), ranked("y", 0.6, 0.4, 0.2))
     assert entries(other, "rank correlation", losses)[0].value.estimate == -1.0
+    ties = records(ranked("x", 0.1, 0.5, 0.9), ranked("y", 0.5, 0.5, 0.5))
+    (entry,) = entries(ties, "rank correlation", losses)
+    assert (entry.value, entry.why) == (None, "at a place all losses are equal")
 
 
 def test_the_best_rate_is_that_of_the_place_where_a_seed_does_best():

@@ -445,21 +445,24 @@ def _over_places(
     if quantity == "rank correlation":
         if len(losses) < 3 or len(parts) < 2:
             return None, "ranks are compared for at least three losses at two places"
-        return _agreement([np.array([of[loss] for loss in losses]) for of in by_loss]), ""
+        value = _agreement([np.array([of[loss] for loss in losses]) for of in by_loss])
+        return (value, "") if value is not None else (None, "at a place all losses are equal")
     rates = np.log10([float(part.runs.rate.iloc[0]) for part in parts])
     best = [rates[np.argmax([of[loss] for of in by_loss], axis=0)] for loss in losses]
     return _of_seeds(best[0] - (best[1] if len(best) > 1 else 0.0), losses), ""
 
 
-def _agreement(tables: Sequence[np.ndarray], draws: int = 1000) -> Difference:
+def _agreement(tables: Sequence[np.ndarray], draws: int = 1000) -> Difference | None:
     """Mean Kendall tau-b over the pairs of places, each (losses, seeds); its error is a bootstrap's over the seeds."""
     generator = np.random.default_rng(0)
     seeds = min(table.shape[1] for table in tables)
     counts = [drawn_counts(generator, draws, table.shape[1]) for table in tables]
     means = [n @ table.T / table.shape[1] for n, table in zip(counts, tables, strict=True)]
     pairs = list(itertools.combinations(range(len(tables)), 2))
-    drawn = np.mean([tau_b(means[a], means[b]) for a, b in pairs], axis=0)
-    tau = np.mean([tau_b(tables[a].mean(1), tables[b].mean(1)) for a, b in pairs])
+    tau = float(np.mean([tau_b(tables[a].mean(1), tables[b].mean(1)) for a, b in pairs]))
+    if math.isnan(tau):
+        return None
+    drawn = np.nanmean([tau_b(means[a], means[b]) for a, b in pairs], axis=0)
     return replace(
         _of_seeds(np.full(seeds, tau), ("", "")), standard_error=float(np.nanstd(drawn, ddof=1))
     )

@@ -1,0 +1,71 @@
+"""Every check of every committed study can be made, before any of it has run."""
+
+from __future__ import annotations
+
+import itertools
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+from hand_made import CE, SEEDS, place
+
+from lossatlas.claims import judge, quantities
+from lossatlas.experiments.study import labels, load_study, study_names
+from lossatlas.report.records import Records
+
+FOLDER = Path(__file__).resolve().parents[2] / "studies"
+#: Its predictions are told on its page, which is older than checks.
+WITHOUT_CHECKS = {"begin"}
+STUDIES = [name for name in study_names(FOLDER) if load_study(name, FOLDER).predictions]
+
+
+def made_up(study):
+    """Records of a study as if all of it had run."""
+    parts = []
+    for dataset, model in itertools.product(study.datasets, study.models):
+        columns = dict.fromkeys(quantities.OF_RUNS.values(), 0.5) | dataset.factors | model.factors
+        columns |= {"began": True, "oracle_offset": 0.0, "offsets_tuned": "[0.0]"}
+        losses = labels(study.losses)
+        scores = {
+            loss: {rule: dice - 0.01 * rank for rule, dice in CE.items()}
+            for rank, loss in enumerate(losses)
+        }
+        parts.append(place(dataset.label, scores, model.label, **columns))
+    described = {
+        "study": study.study,
+        "losses": [{"label": each.label, "name": each.name} for each in study.losses],
+        "seeds": list(range(SEEDS)),
+        "datasets": labels(study.datasets),
+        "models": labels(study.models),
+        "pool": study.pool,
+        "predictions": [each.model_dump(by_alias=True) for each in study.predictions],
+    }
+    nothing = pd.DataFrame()
+    return Records(Path("nowhere"), described, nothing, nothing, nothing, nothing, parts)
+
+
+@pytest.mark.parametrize("name", STUDIES)
+def test_the_judge_can_make_every_check_of_a_study(name, monkeypatch):
+    monkeypatch.setattr(quantities, "Scores", Quick)
+    study = load_study(name, FOLDER)
+    for prediction, judgement in zip(study.predictions, judge.judge(made_up(study)), strict=True):
+        assert judgement.outcome in ("holds", "fails", "open")
+        for check, found in zip(prediction.holds, judgement.checks.values(), strict=True):
+            also = [len(made_up(load_study(other, FOLDER)).parts) > 0 for other in check.also]
+            assert all(also)
+            assert check.at_least is None or check.at_least <= len(found)
+    if name not in WITHOUT_CHECKS:
+        without = [each.text for each in study.predictions if not each.holds]
+        assert not without, "say how the records decide it (key holds)"
+
+
+class Quick(quantities.Scores):
+    """Intervals with Student's quantiles: here no number matters."""
+
+    def _paired(self, tables, metric):
+        values = [np.full(SEEDS, 0.5) for _ in tables]
+        return quantities._of_seeds(values[0], tuple(tables)[:2])
