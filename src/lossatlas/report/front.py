@@ -181,6 +181,8 @@ def figure(table: pd.DataFrame, language: str = "en", *, dark: bool = False) -> 
     settings: Any = dict.fromkeys(inked, ink)
     settings |= {"grid.color": "#555555" if dark else "#DDDDDD", "axes.facecolor": "none"}
     dice = "#FF8A3D" if dark else style.loss_colour("dice")
+    # a backend that is loaded within the context would lose its interactive mode behind it: a notebook shows no figure
+    plt.switch_backend(mpl.get_backend())
     with mpl.rc_context(settings):
         drawn, axes = plt.subplots(1, 2, figsize=(5.7, 3.2), sharey=True, constrained_layout=True)
         drawn.patch.set_alpha(0)

@@ -116,7 +116,7 @@ def trained(names: Sequence[str], records: str | Path = _STUDY) -> Markdown:
     ]
     below = (
         "*Medians over seeds on the test images: no activation before the last layer, prior bias, small U-Net, drawn "
-        "digits. The calibration error is that of the foreground's pixels. Study [`begin`](begin.ipynb).*"
+        "digits. The calibration error is that of the foreground's pixels. Study [`begin`](studies/begin.ipynb).*"
     )
     return Markdown(f"{markdown_table(pd.DataFrame(rows))}\n\n{below}")
 
