@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
+import socket
 
 import pytest
 
@@ -35,3 +37,44 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         for item in items:
             if item.get_closest_marker("extended"):
                 item.add_marker(skip)
+
+
+@pytest.fixture(scope="session")
+def fork_server():
+    """Starts processes in which torch is loaded: the seconds of its import are paid once."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(
+        ["lossatlas.experiments.training", "segmentation_models_pytorch"]
+    )
+    return context
+
+
+@pytest.fixture(scope="session")
+def side_by_side(fork_server):
+    """``side_by_side(function, [arguments, …])``: a process each, at the same time; all must end with status 0."""
+
+    def run(function, arguments):
+        running = [fork_server.Process(target=function, args=each) for each in arguments]
+        try:
+            for process in running:
+                process.start()
+            for process in running:
+                process.join(240)
+            assert [process.exitcode for process in running] == [0] * len(running)
+        finally:
+            for process in running:
+                process.kill()
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def free_port():
+    """``free_port()``: a port of this machine that nobody listens on."""
+
+    def find():
+        with socket.socket() as listening:
+            listening.bind(("127.0.0.1", 0))
+            return listening.getsockname()[1]
+
+    return find

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
 import math
 import re
 import runpy
-import socket
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -50,23 +48,15 @@ def test_the_compiled_loss_equals_the_plain_one():
     assert found["model"].weight.grad.abs().sum() > 0
 
 
-def test_two_processes_take_the_step_that_one_takes_with_the_whole_batch(tmp_path):
+def test_two_processes_take_the_step_that_one_takes_with_the_whole_batch(
+    tmp_path, side_by_side, free_port
+):
+    main = importlib.import_module("ddp").main
+
     def weights(world: int) -> dict[str, torch.Tensor]:
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = str(free.getsockname()[1])
         out = tmp_path / f"{world}.pt"
-        workers = [
-            subprocess.Popen(
-                [sys.executable, str(HERE / "ddp.py"), str(rank), str(world), port, str(out)]
-            )
-            for rank in range(world)
-        ]
-        try:
-            assert [worker.wait(timeout=200) for worker in workers] == [0] * world
-        finally:
-            for worker in workers:
-                worker.kill()
+        port = str(free_port())
+        side_by_side(main, [(rank, world, port, str(out)) for rank in range(world)])
         return torch.load(out, weights_only=True)
 
     one, two = weights(1), weights(2)

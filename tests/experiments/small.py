@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import os
+
+from lossatlas.experiments import distributed
 
 SMALL_DIGITS = {"image_size": 32, "train_size": 24, "val_size": 6, "test_size": 6}
 QUICK = {
@@ -20,3 +23,18 @@ def file_hashes(folder):
         name: hashlib.sha256((folder / name).read_bytes()).hexdigest()
         for name in ("curves.parquet", "per_image.parquet", "predictions.npz")
     }
+
+
+def train_as(rank, port, arguments):
+    """What torch's launcher does for one of two processes."""
+    os.environ.update(
+        RANK=str(rank),
+        LOCAL_RANK=str(rank),
+        GROUP_RANK="0",
+        WORLD_SIZE="2",
+        LOCAL_WORLD_SIZE="2",
+        MASTER_ADDR="127.0.0.1",
+        MASTER_PORT=str(port),
+        TORCHELASTIC_RUN_ID="test",
+    )
+    distributed.main(arguments)

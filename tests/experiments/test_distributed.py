@@ -5,9 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
-import subprocess
-import sys
 import threading
 import time
 
@@ -15,6 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from small import train_as
 from torch import nn
 
 from lossatlas import losses
@@ -50,41 +48,15 @@ CONFIGS = [RunConfig(**COMMON, loss=loss) for loss in LOSSES] + [
 
 
 @pytest.fixture(scope="module")
-def both(tmp_path_factory):
+def both(tmp_path_factory, side_by_side, free_port):
     """The folders of the same runs, made by one process and by two."""
     one, two = tmp_path_factory.mktemp("one"), tmp_path_factory.mktemp("two")
     datasets = load_datasets(CONFIGS[0])
     for config in CONFIGS[:-1]:
         train_run(config, datasets, runs_dir=one, accelerator="cpu")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    described = json.dumps([config.model_dump() for config in CONFIGS])
-    subprocess.run(
-        [sys.executable, "-c", TWO, str(port), str(two), described], check=True, timeout=600
-    )
+    described, port = json.dumps([config.model_dump() for config in CONFIGS]), free_port()
+    side_by_side(train_as, [(rank, port, [str(two), "cpu", described]) for rank in range(2)])
     return one, two
-
-
-#: What torch's launcher does, but the packages are loaded once: seconds of imports for each process less.
-TWO = """
-import os, sys
-from lossatlas.experiments import distributed
-import segmentation_models_pytorch
-port, runs_dir, described = sys.argv[1:]
-children = []
-for rank in range(2):
-    children.append(os.fork())
-    if children[-1] == 0:
-        os.environ.update(
-            RANK=str(rank), LOCAL_RANK=str(rank), GROUP_RANK="0", WORLD_SIZE="2", LOCAL_WORLD_SIZE="2",
-            MASTER_ADDR="127.0.0.1", MASTER_PORT=port, TORCHELASTIC_RUN_ID="test",
-        )
-        distributed.main([runs_dir, "cpu", described])
-        os._exit(0)
-statuses = [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
-sys.exit(int(statuses != [0, 0]))
-"""
 
 
 @pytest.mark.parametrize("config", CONFIGS[:-1], ids=LOSSES)

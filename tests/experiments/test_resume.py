@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import multiprocessing
 import os
 import random
 import signal
@@ -77,17 +76,13 @@ def wait_for(condition, process, pause_s=0.001):
 
 @pytest.mark.timeout(900)  # twenty starts of Python and torch, each slow beside other work
 def test_a_run_killed_at_twenty_moments_ends_as_one_that_was_left_alone(
-    datasets, undisturbed, tmp_path
+    datasets, undisturbed, tmp_path, fork_server
 ):
     """The kills fall anywhere: while the model is built, in a step, in the middle of writing a checkpoint."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(
-        ["lossatlas.experiments.training", "segmentation_models_pytorch"]
-    )
     partial, moments = partial_path(tmp_path, CONFIG), random.Random(0)
     half_written = 0
     for kill in range(20):
-        process = context.Process(
+        process = fork_server.Process(
             target=train_run,
             args=(CONFIG, datasets),
             kwargs={"runs_dir": tmp_path, "accelerator": "cpu"},

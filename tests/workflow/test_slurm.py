@@ -36,16 +36,11 @@ def program(name):
     return shutil.which(name, path=os.environ["PATH"] + ":/usr/sbin:/usr/local/sbin")
 
 
-def free_port():
-    with socket.socket() as listening:
-        listening.bind(("127.0.0.1", 0))
-        return listening.getsockname()[1]
-
-
 class Cluster:
     """Slurm with one node in a folder of its own: key, daemons, state, logs."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, ports: tuple[int, int]) -> None:
+        self.ports = ports
         self.folder, self.host = folder, socket.gethostname().split(".")[0]
         self.conf = folder / "slurm.conf"
         self.env = os.environ | {
@@ -70,8 +65,8 @@ class Cluster:
                 [
                     "ClusterName=one",
                     f"SlurmctldHost={self.host}(127.0.0.1)",
-                    f"SlurmctldPort={free_port()}",
-                    f"SlurmdPort={free_port()}",
+                    f"SlurmctldPort={self.ports[0]}",
+                    f"SlurmdPort={self.ports[1]}",
                     f"SlurmUser={getpass.getuser()}",
                     f"SlurmdUser={getpass.getuser()}",
                     "AuthType=auth/munge",
@@ -155,7 +150,7 @@ class Cluster:
 
 
 @pytest.fixture
-def cluster():
+def cluster(free_port):
     missing = [name for name in _PROGRAMS if program(name) is None]
     if missing:
         pytest.skip(
@@ -165,7 +160,7 @@ def cluster():
         pytest.skip("the extra [cluster] is not installed: no executor plugin for Slurm")
     # not tmp_path: the name of a socket may have a hundred characters
     folder = Path(tempfile.mkdtemp(prefix="slurm-")).resolve()
-    running = Cluster(folder)
+    running = Cluster(folder, (free_port(), free_port()))
     try:
         running.start()
         yield running
