@@ -53,6 +53,24 @@ def test_onnx_gives_the_logits_of_torch_at_another_batch_and_size(run, tmp_path)
     assert np.allclose(found, expected, atol=1e-4 * np.abs(expected).max())
 
 
+def test_onnx_and_its_description_alone_give_the_masks_of_predict(run, tmp_path):
+    """What a program in another language does: preparation, graph, and threshold from two files."""
+    pytest.importorskip("onnxscript")
+    runtime = pytest.importorskip("onnxruntime")
+    trained = deploy.load(run)
+    file, _ = deploy.export(trained, tmp_path, format="onnx")
+    about = json.loads((tmp_path / "model.json").read_text())
+    multiple = about["side_multiple"]
+    image = np.random.default_rng(0).integers(0, 256, (9 * multiple, 7 * multiple, 1), np.uint8)
+    mean, std = (np.float32(about["preparation"][key]) for key in ("mean", "std"))
+    prepared = ((image.astype(np.float32) / 255 - mean) / std).transpose(2, 0, 1)[None]
+    (logits,) = runtime.InferenceSession(str(file)).run(None, {"images": prepared})
+    found = 1 / (1 + np.exp(-logits[0, 0])) > about["threshold"]
+    expected, _ = deploy.predict_image(trained, image, tile=0)
+    assert about["rule"] == "tuned" and 0 < found.mean() < 1
+    assert (found != expected.astype(bool)).mean() < 1e-3  # round-off at the threshold
+
+
 def test_without_the_onnx_packages_the_message_says_what_to_install(run, tmp_path, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "onnxscript", None)
     with pytest.raises(deploy.DeployError, match="pip install onnx onnxscript onnxruntime"):

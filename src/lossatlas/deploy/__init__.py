@@ -2,7 +2,7 @@
 
 from lossatlas.deploy.export import export
 from lossatlas.deploy.network import Deployed, DeployError, load
-from lossatlas.deploy.predict import masks_to_write, predict_folder, predict_image
+from lossatlas.deploy.predict import masks_to_write, predict_folder, predict_image, score
 from lossatlas.deploy.preparation import Preparation
 
 __all__ = [
@@ -14,4 +14,5 @@ __all__ = [
     "masks_to_write",
     "predict_folder",
     "predict_image",
+    "score",
 ]

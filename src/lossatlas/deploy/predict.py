@@ -17,7 +17,7 @@ from torch import nn
 
 from lossatlas.data.errors import DataError
 from lossatlas.deploy.network import Deployed, DeployError
-from lossatlas.metrics import DecisionRule
+from lossatlas.metrics import ConfusionMatrix, DecisionRule
 from lossatlas.models._common import AnySize
 
 UInt8Array = npt.NDArray[np.uint8]
@@ -174,6 +174,32 @@ def predict_image(
         logits = nn.functional.interpolate(logits_whole, native, mode="bilinear")
         _decide(logits, rule, labels, chances, slice(None), slice(None))
     return labels, chances
+
+
+def score(
+    labels: UInt8Array, truth: UInt8Array, classes: int, *, void: int | None = None
+) -> ConfusionMatrix:
+    """The confusion of a mask with the truth, counted in strips of rows: memory follows a strip.
+
+    Counts add up, so every metric equals that of the whole image.
+
+    Args:
+        labels, truth: class indices (H, W); either may be a memory map.
+        classes: number of classes.
+        void: value of the pixels of ``truth`` that are left out.
+
+    Raises:
+        DataError: masks of different size.
+    """
+    if labels.shape != truth.shape:
+        raise DataError(
+            f"expected masks of one size, got {labels.shape} and {truth.shape}; correct one"
+        )
+    confusion = ConfusionMatrix(classes, void)
+    for start in range(0, len(labels), TILE):
+        rows = slice(start, start + TILE)
+        confusion.update(np.asarray(labels[rows])[None], np.asarray(truth[rows])[None])
+    return confusion
 
 
 def _shape(channels: int, native: tuple[int, ...]) -> tuple[int, ...]:
