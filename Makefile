@@ -1,5 +1,4 @@
 # Each line is a command that a person could type.
-STUDY ?= quick
 BIN := .venv/bin
 LOCK := requirements.lock
 
@@ -10,7 +9,7 @@ export MALLOC_MMAP_THRESHOLD_ ?= 33554432
 .PHONY: book test bench data lint lock clean
 
 book: .venv/ready
-	@$(BIN)/lossatlas book --study "$(STUDY)"
+	@$(BIN)/lossatlas book $(if $(STUDY),--study "$(STUDY)")
 
 test: .venv/ready
 	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder --durations=25
@@ -47,4 +46,4 @@ lock:
 	(echo "# Every version with its hashes, made by \`make lock\`."; cat $(LOCK)) > $(LOCK).new && mv $(LOCK).new $(LOCK)
 
 clean:
-	rm -rf book/_build book/generated runs results/quick results/quick_camvid .snakemake
+	rm -rf book/_build book/generated runs .snakemake

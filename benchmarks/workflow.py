@@ -47,9 +47,9 @@ import nbformat
 import psutil
 import yaml
 
-from lossatlas import pipeline
 from lossatlas.experiments import RunConfig, Study, load_study
 from lossatlas.experiments.record import run_path
+from lossatlas.workflow import PROFILE, snakemake
 
 ROOT = Path(__file__).resolve().parents[1]
 LOSSES = (
@@ -197,8 +197,8 @@ def workflow(folder: Path, sizes: Sequence[int], rounds: int) -> list[dict[str, 
         copy_runs(study, trained, folder / "runs")
         jobs = -(-runs // RUNS_PER_JOB)
         file = f"{study.study}.yaml"
-        graph = pipeline.snakemake(f"each_{runs}.yaml", 1, "runs", pipeline.PROFILE)
-        engine = pipeline.snakemake(file, os.cpu_count(), "runs", pipeline.PROFILE)
+        graph = snakemake(f"each_{runs}.yaml", 1, "runs", PROFILE)
+        engine = snakemake(file, os.cpu_count(), "runs", PROFILE)
         cells, records = folder / "runs/cells" / study.study, folder / "results" / study.study
         for stage, in_jobs, command, forget in (
             ("plan", runs, lossatlas("plan", file), []),

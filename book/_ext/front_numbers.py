@@ -1,6 +1,6 @@
 """Puts numbers that a program has read from records into the text of a page.
 
-``book/generated/front/numbers.json`` is made by ``lossatlas.pipeline.make_front``. A page writes ``{{ begin.seeds }}``;
+``book/generated/front/numbers.json`` is made by ``lossatlas.book.make_front``. A page writes ``{{ begin.seeds }}``;
 where a number is missing, MyST's warning stops the build.
 """
 

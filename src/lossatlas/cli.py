@@ -170,15 +170,15 @@ _dry_run = click.option("--dry-run", is_flag=True, help="Say what would be done,
 
 
 @cli.command(epilog=examples("lossatlas book", "lossatlas book --study imbalance --jobs 2"))
+@click.option("--study", help="A study to run first, by name or file.", shell_complete=_studies)
 @click.option(
-    "--study", default="quick", show_default=True, help="A study.", shell_complete=_studies
+    "--jobs",
+    type=click.IntRange(min=1),
+    help="Trainings and notebooks at a time (default: one a core).",
 )
-@click.option(
-    "--jobs", type=click.IntRange(min=1), help="Notebooks at a time (default: one a core)."
-)
-def book(study: str, jobs: int | None) -> None:
-    """Run a study and build the book (what `make book` does)."""
-    from lossatlas.pipeline import make_book
+def book(study: str | None, jobs: int | None) -> None:
+    """Build the book from the records in results/ (what `make book` does)."""
+    from lossatlas.book import make_book
 
     make_book(study, jobs=jobs)
 
@@ -251,7 +251,7 @@ def run(
 
     STUDY is the name of a study, or the path of a study's file.
     """
-    from lossatlas.pipeline import require_checkout, run_study
+    from lossatlas.workflow import require_checkout, run_study
 
     if dry_run:
         _say_plan(study, runs_dir, results_dir, jobs, as_json=False)
@@ -339,7 +339,7 @@ def retry(
 
     STUDY is the name of a study, or the path of a study's file.
     """
-    from lossatlas import pipeline
+    from lossatlas import workflow
 
     states = {name for name, on in (("failed", failed), ("diverged", diverged)) if on}
     if not states:
@@ -353,8 +353,8 @@ def retry(
             "\n".join([*(f"{each.member}: {each.reason}" for each in again), f"{len(again)} runs"])
         )
         return 0
-    pipeline.require_checkout()
-    left = pipeline.retry(
+    workflow.require_checkout()
+    left = workflow.retry(
         study,
         states=states,
         jobs=jobs,
@@ -393,7 +393,7 @@ def train(study: str, job: str, runs_dir: str, results_dir: str, accelerator: st
 def select(study: str, runs_dir: str, results_dir: str) -> None:
     """Choose each loss's learning rate from tuning runs."""
     from lossatlas.experiments import load_study
-    from lossatlas.pipeline import select_rates
+    from lossatlas.workflow import select_rates
 
     select_rates(load_study(study), runs_dir, results_dir)
 
@@ -402,7 +402,7 @@ def select(study: str, runs_dir: str, results_dir: str) -> None:
 def schema() -> None:
     """Write the JSON schema of a study's file."""
     from lossatlas.experiments.study import SCHEMA_FILE, json_schema
-    from lossatlas.pipeline import require_checkout
+    from lossatlas.workflow import require_checkout
 
     require_checkout()
     SCHEMA_FILE.write_text(json_schema(), encoding="utf-8")
@@ -430,7 +430,7 @@ def _collect(
 ) -> None:
     from lossatlas.experiments import load_study
     from lossatlas.experiments.collect import collect
-    from lossatlas.pipeline import require_checkout
+    from lossatlas.workflow import require_checkout
 
     require_checkout()
     study = load_study(name)
@@ -493,8 +493,8 @@ def verdicts(study: str, results_dir: str) -> None:
 @cli.command()
 def readme() -> None:
     """Write the README's answer and picture from records."""
-    from lossatlas.pipeline import require_checkout
     from lossatlas.report.readme import write
+    from lossatlas.workflow import require_checkout
 
     require_checkout()
     print(write("results/begin"))

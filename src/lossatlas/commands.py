@@ -254,7 +254,7 @@ def export(checkpoint: str, kind: str, out: str, rule: str | None, as_json: bool
 def decisions() -> None:
     """Write the numbers of the decision table from records."""
     from lossatlas.advise import evidence
-    from lossatlas.pipeline import require_checkout
+    from lossatlas.workflow import require_checkout
 
     require_checkout()
     print(evidence.rewrite(Path("src/lossatlas/advise/decisions.yaml")))

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import yaml
 
-from lossatlas import pipeline
+from lossatlas import workflow
 from lossatlas.experiments.heartbeat import beats
 from lossatlas.experiments.jobs import all_jobs, report_path, train_job
 
@@ -105,7 +105,7 @@ def in_this_process(monkeypatch):
     As in the Snakefile, a job whose marker is there is done, and the rates are chosen between the two stages.
     """
 
-    def workflow(command, log, study, runs_dir, results_dir):
+    def trained(command, log, study, runs_dir, results_dir):
         for stage in ("tuning",) if "target=rates" in command else ("tuning", "report"):
             for job in all_jobs(study, runs_dir, results_dir).values():
                 marker = report_path(study, job, runs_dir).with_suffix(".done")
@@ -113,7 +113,7 @@ def in_this_process(monkeypatch):
                     train_job(study, job.name, runs_dir=runs_dir, results_dir=results_dir)
                     marker.touch()
             if study.tuning is not None and stage == "tuning":
-                pipeline.select_rates(study, runs_dir, results_dir)
+                workflow.select_rates(study, runs_dir, results_dir)
         return 0
 
-    monkeypatch.setattr(pipeline, "_watched", workflow)
+    monkeypatch.setattr(workflow, "_watched", trained)

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 
 import pytest
 import yaml
 from checkouts import STUDY, checkout
 
-from lossatlas import cli, pipeline
+from lossatlas import book, cli, workflow
 from lossatlas.experiments import load_study
 from lossatlas.experiments.record import is_complete
 
@@ -79,20 +78,21 @@ def test_a_mirror_that_is_named_must_be_there(tmp_path, monkeypatch, capsys):
 
 def test_the_progress_line_says_which_run_of_how_many_the_loss_and_the_time_left():
     beat = {"label": "digits · unet · ce · seed 1", "step": 50, "steps": 100, "loss": 0.4321}
-    line = pipeline.progress_line(done=7, before=5, total=10, elapsed_s=250, under_way=[beat])
+    line = workflow.progress_line(done=7, before=5, total=10, elapsed_s=250, under_way=[beat])
     # 2.5 runs took 250 s, 2.5 are left
     assert (
         line
         == "7/10 runs · digits · unet · ce · seed 1: step 50/100, loss 0.432 · about 4 min left"
     )
-    assert pipeline.progress_line(0, 0, 10, 3.0, []) == "0/10 runs"
+    assert workflow.progress_line(0, 0, 10, 3.0, []) == "0/10 runs"
 
 
-def test_a_page_that_cannot_be_made_names_the_command_that_makes_it(tmp_path, monkeypatch):
-    monkeypatch.setattr(pipeline, "GENERATED", tmp_path)
-    page = pipeline.make_missing_page("studies/quick_camvid", "Not here.", "make data book")
-    assert "make data book" in page.read_text()
-    written = page.stat().st_mtime_ns
-    os.utime(page, ns=(written, written))
-    pipeline.make_missing_page("studies/quick_camvid", "Not here.", "make data book")
-    assert page.stat().st_mtime_ns == written, "an unchanged page is not written again"
+def test_a_page_without_records_names_the_command_that_makes_them(tmp_path):
+    page = tmp_path / "studies" / "quick.ipynb"
+    page.parent.mkdir()
+    page.write_text("{}")
+    made = page.with_suffix(".md")
+    assert book.main(["missing", str(made), "Ten digits", "make book STUDY=quick"]) == 0
+    assert made.read_text().startswith("# Ten digits (not run)\n")
+    assert "```bash\nmake book STUDY=quick\n```" in made.read_text()
+    assert not page.exists(), "a page has one source"

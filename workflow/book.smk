@@ -1,0 +1,215 @@
+# records and notebooks → pages → HTML: what `make book` builds. A page is executed again where its notebook, the code
+# that it shows, or its records have changed. Nothing is trained but the few steps of the example.
+#
+#   snakemake -s workflow/book.smk --workflow-profile workflow/profiles/local
+
+import json
+from pathlib import Path
+
+from lossatlas.experiments import load_study
+from lossatlas.experiments.study import page_notebook, published_studies
+
+GENERATED = "book/generated"
+LANGUAGES = sorted(path.stem for path in Path("book/answers").glob("*.yaml"))
+STEPS = "python -m lossatlas.book"
+# linear algebra takes one thread a page: pages are made beside each other
+shell.prefix("export OMP_NUM_THREADS=1; ")
+LOG = "runs/logs/page-{name}.log"
+
+
+def code(*rooms):
+    """The package's files whose change makes a page out of date."""
+    kinds = (".py", ".yaml", ".json", ".csv")
+    root = Path("src/lossatlas")
+    return sorted(str(path) for room in rooms for path in (root / room).rglob("*") if path.suffix in kinds)
+
+
+def records(study):
+    return f"results/{study.study}/study.json"
+
+
+# name → (study, name or file): the published studies, and the one that the command names
+studies = {study.study: (study, study.study) for study in published_studies()}
+if config.get("study"):
+    asked = load_study(config["study"])
+    studies[asked.study] = (asked, config["study"])
+shown = {name: found for name, found in studies.items() if Path(records(found[0])).is_file()}
+absent = {name: found for name, found in studies.items() if name not in shown}
+
+derivations = [path.stem for path in sorted(Path("notebooks/derivations").glob("*.ipynb"))]
+# what a report reads; without it the page names the command that measures it
+measured = {
+    "benchmark": ("results/bench/losses.csv", "make bench book"),
+    "statistics": (
+        "results/statistics/coverage.csv",
+        "python benchmarks/coverage.py --out results/statistics/coverage.csv && make book",
+    ),
+}
+reports = [name for name, (table, _) in measured.items() if Path(table).is_file()]
+unmeasured = [name for name in measured if name not in reports]
+# the training notebook on a run of seconds
+EXAMPLE = {
+    "dataset_params": {"image_size": 32, "objects": 2, "foreground": 0.12, "distractors": 0, "train_size": 256},
+    "model_params": {"width": 8, "depth": 3},
+    "loss": "dice",
+    "seeds": [0, 1],
+    "steps": 120,
+    "batch_size": 8,
+    "lr": 0.01,
+}
+pages = [
+    *(f"{GENERATED}/{name}.ipynb" for name in [*derivations, *reports, "datasets", "run_example"]),
+    *(f"{GENERATED}/{name}.md" for name in [*unmeasured, "costs", "loop"]),
+    *(f"{GENERATED}/studies/{name}.ipynb" for name in shown),
+    *(f"{GENERATED}/studies/{name}.md" for name in absent),
+    f"{GENERATED}/front/numbers.json",
+]
+
+
+wildcard_constraints:
+    name="[a-z0-9_]+",
+
+
+localrules:
+    missing_study,
+    missing_report,
+
+
+rule html:
+    input:
+        pages,
+        "book/_config.yml",
+        "book/_toc.yml",
+        "book/references.bib",
+        [str(path) for path in Path("book").glob("*.md")],
+        [str(path) for room in ("_ext", "_static") for path in Path("book", room).rglob("*.*") if path.suffix != ".pyc"],
+        code("losses"),  # whose docstrings are a page
+    output:
+        # its parts come and go; of the rest Sphinx knows what is out of date
+        touch("book/_build/built"),
+    threads: workflow.cores
+    shell:
+        "{STEPS} html"
+
+
+rule study_page:
+    input:
+        notebook=lambda wildcards: page_notebook(shown[wildcards.name][1]),
+        records=lambda wildcards: records(shown[wildcards.name][0]),
+        code=code("claims", "report", "statistics", "theory"),
+    output:
+        f"{GENERATED}/studies/{{name}}.ipynb",
+    log:
+        LOG,
+    params:
+        given=lambda wildcards: json.dumps({"study": wildcards.name, "records": f"results/{wildcards.name}"}),
+    shell:
+        "{STEPS} page {input.notebook:q} {output:q} {params.given:q} 2> {log:q}"
+
+
+rule missing_study:
+    output:
+        f"{GENERATED}/studies/{{name}}.md",
+    params:
+        title=lambda wildcards: absent[wildcards.name][0].title or wildcards.name,
+        make=lambda wildcards: f"make book STUDY={absent[wildcards.name][1]}",
+    shell:
+        "{STEPS} missing {output:q} {params.title:q} {params.make:q}"
+
+
+rule derivation:
+    input:
+        notebook="notebooks/derivations/{name}.ipynb",
+        code=code("claims", "losses", "metrics", "report", "theory"),
+        # what studies have settled: the ledger shows it
+        settled=lambda wildcards: (
+            sorted(map(str, Path("results").glob("*/verdicts.json"))) if wildcards.name == "ledger" else []
+        ),
+    output:
+        f"{GENERATED}/{{name,{'|'.join(derivations)}}}.ipynb",
+    log:
+        LOG,
+    shell:
+        "{STEPS} page {input.notebook:q} {output:q} 2> {log:q}"
+
+
+rule report:
+    input:
+        notebook="notebooks/reports/{name}.ipynb",
+        code=code("report"),
+        tables=lambda wildcards: [
+            str(path) for path in Path(measured[wildcards.name][0]).parent.glob("*") if path.is_file()
+        ],
+    output:
+        f"{GENERATED}/{{name,{'|'.join(measured)}}}.ipynb",
+    log:
+        LOG,
+    shell:
+        "{STEPS} page {input.notebook:q} {output:q} 2> {log:q}"
+
+
+rule missing_report:
+    output:
+        f"{GENERATED}/{{name,{'|'.join(measured)}}}.md",
+    params:
+        make=lambda wildcards: measured[wildcards.name][1],
+    shell:
+        "{STEPS} missing {output:q} {wildcards.name:q} {params.make:q}"
+
+
+rule datasets:
+    input:
+        notebook="notebooks/reports/datasets.ipynb",
+        code=code("data", "losses"),
+    output:
+        f"{GENERATED}/datasets.ipynb",
+    log:
+        "runs/logs/page-datasets.log",
+    shell:
+        "{STEPS} page {input.notebook:q} {output:q} 2> {log:q}"
+
+
+rule example:
+    input:
+        notebook="notebooks/train.ipynb",
+        code=["src/lossatlas/experiments/versions.py", "src/lossatlas/report/run.py"],
+    output:
+        f"{GENERATED}/run_example.ipynb",
+    log:
+        "runs/logs/page-example.log",
+    params:
+        given=json.dumps(EXAMPLE),
+    shell:
+        "{STEPS} page {input.notebook:q} {output:q} {params.given:q} 2> {log:q}"
+
+
+rule costs:
+    # the measured times of clusters, for the page that includes them
+    input:
+        [str(path) for path in Path("results/bench").glob("*")],
+        [records(study) for study, _ in shown.values()],
+        "src/lossatlas/report/costs.py",
+        "src/lossatlas/report/loop.py",
+    output:
+        f"{GENERATED}/costs.md",
+        f"{GENERATED}/loop.md",
+    log:
+        "runs/logs/page-costs.log",
+    shell:
+        "{STEPS} costs 2> {log:q}"
+
+
+rule front:
+    # numbers and figures of the front pages, and the ledger's answers in other languages
+    input:
+        "results/begin/study.json",
+        sorted(map(str, Path("results").glob("*/verdicts.json"))),
+        [f"book/answers/{language}.yaml" for language in LANGUAGES],
+        code("claims", "report", "theory"),
+    output:
+        f"{GENERATED}/front/numbers.json",
+        [f"{GENERATED}/front/claims_{language}.md" for language in LANGUAGES],
+    log:
+        "runs/logs/page-front.log",
+    shell:
+        "{STEPS} front 2> {log:q}"
