@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from lossatlas.report import style
+from lossatlas.report import look, style
 from lossatlas.report.records import Records, load
 from lossatlas.statistics.intervals import number
 from lossatlas.statistics.paired import Difference, paired_differences
@@ -207,7 +207,7 @@ def figure(table: pd.DataFrame, language: str = "en", *, dark: bool = False) -> 
 
 
 def files(records: str | Path, folder: str | Path) -> dict[str, str]:
-    """``numbers.json``, the table of results, and the figure in every language, light and dark, as text by path.
+    """``numbers.json``, the results, the pictures, and the figure in every language, light and dark, as text by path.
 
     Nothing is written here: the caller writes what differs, so that unchanged pages are not built again.
     """
@@ -218,6 +218,7 @@ def files(records: str | Path, folder: str | Path) -> dict[str, str]:
     made[str(folder / "results.md")] = (
         f'```{{raw}} html\n<div class="results-table" tabindex="0">\n{shown}\n</div>\n```\n'
     )
+    made[str(folder / "look.md")] = look.embed(Path(records) / "look.npz")
     table = seeds_table(records)
     for language in WORDS:
         for shade in ("light", "dark"):

@@ -1,0 +1,192 @@
+// Predictions of two losses beside each other; a threshold on their stored logits moves both masks and their scores.
+// The data stand in the page (#look-data), so that it works from a file and without a network.
+"use strict";
+
+document.addEventListener("DOMContentLoaded", () => {
+  const root = document.getElementById("look");
+  const source = document.getElementById("look-data");
+  if (!root || !source) return;
+  const data = JSON.parse(source.textContent);
+  const bytes = (text) => Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
+  for (const group of data.groups) {
+    group.images = bytes(group.images);
+    group.targets = bytes(group.targets);
+    for (const loss of group.losses) group.logits[loss] = bytes(group.logits[loss]);
+  }
+  const HIT = [0, 158, 115], MISSED = [213, 94, 0], FALSE_ALARM = [86, 180, 233];
+  const LEAST = -127, MOST = 127; // tenths of a logit
+
+  const make = (tag, properties = {}, ...children) => {
+    const node = Object.assign(document.createElement(tag), properties);
+    node.append(...children);
+    return node;
+  };
+  const chooser = (name, label) => {
+    const select = make("select", { id: `look-${name}` });
+    select.addEventListener("change", draw);
+    return [select, make("label", {}, `${label} `, select)];
+  };
+  const [groups, groupsLabel] = chooser("group", "Data and last layer");
+  const [images, imagesLabel] = chooser("image", "Image");
+  const [left, leftLabel] = chooser("left", "Left");
+  const [right, rightLabel] = chooser("right", "Right");
+  const [view, viewLabel] = chooser("view", "View");
+  const slider = make("input", { type: "range", id: "look-threshold", min: LEAST, max: MOST, step: 1, value: 0 });
+  const shown = make("output", { htmlFor: "look-threshold" });
+  const large = make("input", { type: "checkbox", id: "look-large" });
+  const pictures = make("div", { className: "look-pictures" });
+  const sides = ["image", "left", "right"].map((name) => {
+    const canvas = make("canvas", { id: `look-canvas-${name}` });
+    canvas.setAttribute("role", "img");
+    const caption = make("figcaption");
+    pictures.append(make("figure", {}, canvas, caption));
+    return { canvas, caption };
+  });
+  const table = make("tbody");
+  const curve = make("div", { className: "look-curve" });
+  const runs = make("p", { className: "look-runs" });
+
+  groups.append(...data.groups.map((group, k) => new Option(group.title, k)));
+  view.append(new Option("errors", "errors"), new Option("truth", "truth"), new Option("probability", "probability"));
+  const losses = Object.keys(data.colours);
+  left.append(...losses.map((loss) => new Option(loss, loss)));
+  right.append(...losses.map((loss) => new Option(loss, loss)));
+  left.value = "ce";
+  right.value = "dice";
+  groups.addEventListener("change", fillImages);
+  slider.addEventListener("input", draw);
+  large.addEventListener("change", () => pictures.classList.toggle("large", large.checked));
+
+  const button = (text, threshold) => {
+    const node = make("button", { type: "button", textContent: text });
+    node.addEventListener("click", () => {
+      slider.value = Math.max(LEAST, Math.min(MOST, Math.round(threshold() * data.unit)));
+      draw();
+    });
+    return node;
+  };
+  const group = () => data.groups[Number(groups.value)];
+  const buttons = make("div", { className: "look-buttons" },
+    button("½", () => 0),
+    button("left's own threshold", () => -group().tuned[left.value]),
+    button("right's own threshold", () => -group().tuned[right.value]));
+
+  const heading = make("tr");
+  for (const name of ["", "Dice", "precision", "recall"]) heading.append(make("th", { scope: "col", textContent: name }));
+  const scores = make("table", {}, make("caption", { textContent: "Scores at this threshold" }), make("thead", {}, heading), table);
+  scores.setAttribute("aria-live", "polite");
+  root.replaceChildren(
+    make("div", { className: "look-tools" }, groupsLabel, imagesLabel, leftLabel, rightLabel, viewLabel,
+      make("label", {}, large, " large pictures")),
+    make("label", { className: "look-slider" }, "Threshold ", shown, slider), buttons, pictures,
+    make("div", { className: "look-scores" }, scores), curve, runs);
+
+  function fillImages() {
+    images.replaceChildren(...group().rules.map((rule, k) => new Option(`${k + 1}: ${rule}`, k)));
+    draw();
+  }
+
+  // Counts of hit, predicted and true pixels among the bytes from..to, at a threshold in tenths of a logit.
+  function counts(loss, threshold, from, to) {
+    const { logits, targets } = group();
+    const edge = threshold + data.zero;
+    let hit = 0, predicted = 0, truth = 0;
+    for (let k = from; k < to; k += 1) {
+      const on = logits[loss][k] >= edge ? 1 : 0;
+      predicted += on;
+      truth += targets[k];
+      hit += on & targets[k];
+    }
+    return { hit, predicted, truth };
+  }
+  const ratio = (a, b) => (b === 0 ? "–" : (a / b).toFixed(3));
+  const dice = ({ hit, predicted, truth }) => (predicted + truth === 0 ? 1 : (2 * hit) / (predicted + truth));
+
+  function paint({ canvas, caption }, loss, at, threshold) {
+    const { shape, images: grey, targets, logits, losses: there } = group();
+    const [, height, width] = shape;
+    const pixels = height * width;
+    canvas.width = width;
+    canvas.height = height;
+    const context = canvas.getContext("2d");
+    const drawn = context.createImageData(width, height);
+    const known = loss === null || there.includes(loss);
+    for (let k = 0; k < pixels; k += 1) {
+      const place = at * pixels + k;
+      let colour = [grey[place], grey[place], grey[place]];
+      if (loss !== null && known) {
+        const on = logits[loss][place] >= threshold + data.zero;
+        const true_ = targets[place] === 1;
+        colour = colour.map((value) => 0.55 * value);
+        if (view.value === "probability") {
+          colour = Array(3).fill(255 / (1 + Math.exp((data.zero - logits[loss][place]) / data.unit)));
+        } else if (view.value === "truth") {
+          if (true_) colour = [255, 255, 255];
+        } else if (on && true_) colour = HIT;
+        else if (true_) colour = MISSED;
+        else if (on) colour = FALSE_ALARM;
+      }
+      drawn.data.set([...colour, 255], 4 * k);
+    }
+    context.putImageData(drawn, 0, 0);
+    if (loss === null) {
+      caption.textContent = `test image ${group().ids[at]}, ${group().rules[at]}`;
+      canvas.setAttribute("aria-label", caption.textContent);
+      return;
+    }
+    const found = counts(loss, threshold, at * pixels, (at + 1) * pixels);
+    caption.textContent = `${loss}: Dice ${dice(found).toFixed(3)}`;
+    canvas.setAttribute("aria-label", `${view.value} of ${loss} at this threshold: ${found.hit} pixels found, ` +
+      `${found.truth - found.hit} missed, ${found.predicted - found.hit} false alarms`);
+  }
+
+  function row(name, { hit, predicted, truth }) {
+    const cells = [dice({ hit, predicted, truth }).toFixed(3), ratio(hit, predicted), ratio(hit, truth)];
+    return make("tr", {}, make("th", { scope: "row", textContent: name }), ...cells.map((text) => make("td", { textContent: text })));
+  }
+
+  // Dice over the six images against the threshold: a curve a loss, named at its end.
+  function drawCurve(all, threshold) {
+    const x = (t) => 40 + (500 * (t - LEAST)) / (MOST - LEAST);
+    const y = (value) => 150 - 130 * value;
+    const lines = [...new Set([left.value, right.value])].map((loss, k) => {
+      const points = [];
+      let best = { value: -1, t: 0 };
+      for (let t = LEAST; t <= MOST; t += 3) {
+        const value = dice(counts(loss, t, 0, all));
+        if (value > best.value) best = { value, t };
+        points.push(`${x(t).toFixed(1)},${y(value).toFixed(1)}`);
+      }
+      const dash = k ? ' stroke-dasharray="6 3"' : "";
+      return `<polyline points="${points.join(" ")}" fill="none" stroke="${data.colours[loss]}" stroke-width="2"${dash}/>` +
+        `<text x="${x(best.t)}" y="${y(best.value) - 6}" text-anchor="middle" dx="${k ? 34 : -34}">${loss}</text>`;
+    });
+    const ticks = [-10, -5, 0, 5, 10].map((z) => `<text x="${x(z * data.unit)}" y="168" text-anchor="middle">${z}</text>`);
+    curve.innerHTML = `<svg viewBox="0 0 560 190" role="img" aria-label="Dice over the six images against the threshold">` +
+      `<path d="M40 20V150H540" fill="none" stroke="#666"/><text x="34" y="154" text-anchor="end">0</text>` +
+      `<text x="34" y="24" text-anchor="end">1</text>${ticks.join("")}` +
+      `<text x="290" y="185" text-anchor="middle">threshold as a logit (½ is 0); Dice over six images</text>` +
+      `<line x1="${x(threshold)}" x2="${x(threshold)}" y1="20" y2="150" stroke="#888" stroke-dasharray="3 3"/>${lines.join("")}</svg>`;
+  }
+
+  function draw() {
+    const threshold = Number(slider.value);
+    const p = 1 / (1 + Math.exp(-threshold / data.unit));
+    const text = p > 0.999 ? "0.999…" : p < 0.001 ? p.toExponential(1) : p.toFixed(3);
+    shown.textContent = `p = ${text}`;
+    slider.setAttribute("aria-valuetext", `probability ${text}`);
+    const at = Number(images.value);
+    const [count, height, width] = group().shape;
+    const pixels = height * width;
+    paint(sides[0], null, at, threshold);
+    paint(sides[1], left.value, at, threshold);
+    paint(sides[2], right.value, at, threshold);
+    const rows = [left.value, right.value];
+    table.replaceChildren(
+      ...rows.map((loss) => row(`${loss}, this image`, counts(loss, threshold, at * pixels, (at + 1) * pixels))),
+      ...rows.map((loss) => row(`${loss}, six images`, counts(loss, threshold, 0, count * pixels))));
+    drawCurve(count * pixels, threshold);
+    runs.textContent = `Runs, seed ${group().seed}: ${rows.map((loss) => `${loss} ${group().runs[loss]}`).join(", ")}.`;
+  }
+  fillImages();
+});

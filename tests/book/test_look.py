@@ -1,0 +1,114 @@
+"""The threshold on stored logits: what the page shows is what NumPy counts, from a file, by keyboard, on a phone."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from lossatlas.report import look
+
+ROOT = Path(__file__).resolve().parents[2]
+SCRIPT = ROOT / "book" / "_static" / "pages" / "look.js"
+STYLE = ROOT / "book" / "_static" / "book.css"
+LOGITS = ROOT / "results" / "begin" / "look.npz"
+
+
+@pytest.fixture(scope="module")
+def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The page's own HTML in a plain file."""
+    html = look.embed(LOGITS).removeprefix("```{raw} html\n").removesuffix("```\n")
+    path = tmp_path_factory.mktemp("look") / "look.html"
+    path.write_text(
+        f"<!doctype html><html lang='en'><head><meta charset='utf-8'><title>Look</title>"
+        f"<meta name='viewport' content='width=device-width'><style>{STYLE.read_text()}</style></head>"
+        f"<body><article>{html}</article><script>{SCRIPT.read_text()}</script></body></html>",
+        encoding="utf-8",
+    )
+    return path
+
+
+@pytest.fixture
+def page(browser: Any, file: Path) -> Iterator[Any]:
+    opened = browser.new_page()
+    opened.on("pageerror", lambda error: pytest.fail(str(error)))
+    opened.goto(file.as_uri())
+    yield opened
+    opened.close()
+
+
+def counted(loss: str, tenths: int) -> list[str]:
+    """Dice, precision and recall over the first group's six images, as the page prints them."""
+    with np.load(LOGITS) as saved:
+        about = json.loads(str(saved["about"]))
+        name = about["groups"][0]["name"]
+        mask = saved[f"{name}/{loss}"].astype(int) >= tenths + about["zero"]
+        truth = saved[f"{name}/targets"] == 1
+    hit, predicted, true = (mask & truth).sum(), mask.sum(), truth.sum()
+    precision = f"{hit / predicted:.3f}" if predicted else "–"
+    return [f"{2 * hit / (predicted + true):.3f}", precision, f"{hit / true:.3f}"]
+
+
+def shown(page: Any, row: str) -> list[str]:
+    return page.locator(f"#look tr:has(th:text-is('{row}')) td").all_text_contents()
+
+
+@pytest.mark.parametrize("tenths", [0, -15, 40])
+def test_the_scores_are_those_that_numpy_counts(page: Any, tenths: int) -> None:
+    page.eval_on_selector(
+        "#look-threshold",
+        f"(node) => {{ node.value = {tenths}; node.dispatchEvent(new Event('input')); }}",
+    )
+    for loss in ("ce", "dice"):
+        assert shown(page, f"{loss}, six images") == counted(loss, tenths)
+
+
+def test_cross_entropy_finds_nothing_at_one_half_and_its_own_threshold_brings_it_back(
+    page: Any,
+) -> None:
+    assert shown(page, "ce, six images")[0] == "0.000"
+    page.get_by_role("button", name="left's own threshold").click()
+    assert float(shown(page, "ce, six images")[0]) > 0.5
+
+
+def test_the_threshold_moves_by_the_keyboard_and_says_its_value(page: Any) -> None:
+    before = page.get_attribute("#look-threshold", "aria-valuetext")
+    page.focus("#look-threshold")
+    page.keyboard.press("ArrowRight")
+    after = page.get_attribute("#look-threshold", "aria-valuetext")
+    assert before == "probability 0.500" and after == "probability 0.525"
+    assert "missed" in page.get_attribute("#look-canvas-left", "aria-label")
+
+
+def test_the_mask_follows_the_threshold(page: Any) -> None:
+    drawn = "(node) => node.toDataURL()"
+    before = page.eval_on_selector("#look-canvas-right", drawn)
+    page.eval_on_selector(
+        "#look-threshold", "(node) => { node.value = 120; node.dispatchEvent(new Event('input')); }"
+    )
+    assert page.eval_on_selector("#look-canvas-right", drawn) != before
+
+
+def test_another_group_has_its_own_runs(page: Any) -> None:
+    before = page.locator(".look-runs").text_content()
+    page.select_option("#look-group", "1")
+    assert page.locator(".look-runs").text_content() != before
+    assert page.locator("#look-image option").count() == 6
+
+
+def test_it_fits_a_phone(page: Any) -> None:
+    page.set_viewport_size({"width": 400, "height": 900})
+    wide = "document.scrollingElement.scrollWidth - document.scrollingElement.clientWidth"
+    assert page.evaluate(wide) <= 1
+
+
+def test_the_data_stay_below_a_megabyte(file: Path) -> None:
+    assert LOGITS.stat().st_size < 2**20 and file.stat().st_size < 2**20
+
+
+def test_a_checkout_without_logits_says_the_command(tmp_path: Path) -> None:
+    assert "python benchmarks/look.py" in look.embed(tmp_path / "look.npz")
