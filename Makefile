@@ -6,10 +6,14 @@ LOCK := requirements.lock
 export MALLOC_TRIM_THRESHOLD_ ?= 2000000000
 export MALLOC_MMAP_THRESHOLD_ ?= 33554432
 
-.PHONY: book test bench data lint lock clean
+.PHONY: book pdf test bench data lint lock clean
 
 book: .venv/ready
 	@$(BIN)/lossatlas book $(if $(STUDY),--study "$(STUDY)")
+
+# The built book as one PDF, linked from its front page.
+pdf: book
+	@$(BIN)/python book/pdf.py
 
 test: .venv/ready
 	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder --durations=25

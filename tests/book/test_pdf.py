@@ -1,0 +1,83 @@
+"""The whole book as one PDF: its links stay within it, and the front page links it."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+
+@pytest.fixture(scope="module")
+def pdf() -> Any:
+    path = Path(__file__).resolve().parents[2] / "book" / "pdf.py"
+    spec = importlib.util.spec_from_file_location("book_pdf", path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def book(tmp_path: Path) -> Path:
+    """A built book of two pages."""
+    (tmp_path / "generated").mkdir()
+    head = '<html><head><link rel="stylesheet" href="a.css"><script src="_static/mathjax/x.js"></script></head><body>'
+    contents = '<nav class="bd-links"><a class="internal" href="generated/two.html">Two</a></nav>'
+    (tmp_path / "intro.html").write_text(
+        f'{head}{contents}<article><h1 id="front">Front</h1><a href="generated/two.html#part">on</a> '
+        '<code class="docutils"><span class="pre">make</span> <span class="pre">pdf</span></code>'
+        "<a href='https://example.org/'>out</a></article></body></html>"
+    )
+    (tmp_path / "generated" / "two.html").write_text(
+        f'{head}<article><h2 id="part">Part</h2><img src="../_images/a.png" alt="a"><a href="#part">self</a>'
+        "<details><summary>Solution</summary>open</details><details class='hide'>code</details>"
+        "<script>1</script></article></body></html>"
+    )
+    return tmp_path
+
+
+def test_links_between_pages_become_links_within_the_page(pdf: Any, book: Path) -> None:
+    html = pdf.single(book)
+    ids = set(re.findall(r'id="([^"]+)"', html))
+    inner = re.findall(r'href="#([^"]+)"', html)
+    assert len(inner) == 2 and set(inner) <= ids
+    assert 'href="https://example.org/"' in html and 'src="_images/a.png"' in html
+
+
+def test_solutions_are_open_and_folded_code_and_scripts_are_left_out(pdf: Any, book: Path) -> None:
+    html = pdf.single(book)
+    assert '<details open="">' in html and "code</details>" not in html and "<script>1" not in html
+    assert "mathjax" in html
+
+
+def test_the_front_page_links_the_pdf(pdf: Any, book: Path, browser: Any) -> None:
+    # `browser` skips where there is none; Playwright's loop must not run twice in one thread
+    import concurrent.futures
+
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        made = pool.submit(pdf.make_pdf, book).result()
+    assert made.read_bytes().startswith(b"%PDF")
+    assert 'href="loss-atlas.pdf"' in (book / "intro.html").read_text()
+    assert not (book / ".single.html").exists()
+
+
+def test_the_built_book_prints(pdf: Any, built_book: Path, browser: Any, tmp_path: Path) -> None:
+    import concurrent.futures
+
+    copy = tmp_path / "html"
+    shutil.copytree(built_book, copy)
+    pages = pdf.order(copy)
+    assert len(pages) > 20
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        made = pool.submit(pdf.make_pdf, copy).result()
+    # a page of the book takes at least one page of paper
+    assert len(re.findall(rb"/Type\s*/Page\b", made.read_bytes())) >= len(pages)
+
+
+def test_a_folder_without_a_book_says_what_to_do(pdf: Any, tmp_path: Path) -> None:
+    with pytest.raises(SystemExit, match="make book"):
+        pdf.make_pdf(tmp_path)
