@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import gc
 import sys
-import time
 import tracemalloc
 from pathlib import Path
 
@@ -485,7 +485,8 @@ def test_a_mutated_folder_passes_the_check_exactly_when_it_loads(tmp_path, start
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning", "ignore::PIL.Image.DecompressionBombWarning")
-def test_a_thousand_mutated_files_are_read_or_refused_by_name(tmp_path):
+@pytest.mark.parametrize("count", [200, pytest.param(1000, marks=pytest.mark.extended)])
+def test_mutated_files_are_read_or_refused_by_name(tmp_path, count):
     originals = []
     for name, save in (
         ("a.png", lambda p: Image.fromarray(COLOURS).save(p)),
@@ -503,7 +504,7 @@ def test_a_thousand_mutated_files_are_read_or_refused_by_name(tmp_path):
         originals.append((name, (tmp_path / name).read_bytes()))
     rng = np.random.default_rng(0)
     outcomes = {"read": 0, "refused": 0}
-    for number in range(1000):
+    for number in range(count):
         name, body = originals[number % len(originals)]
         damaged = bytearray(body)
         for _ in range(int(rng.integers(1, 6))):
@@ -521,7 +522,7 @@ def test_a_thousand_mutated_files_are_read_or_refused_by_name(tmp_path):
             except data.DataError as error:
                 assert str(error).startswith(f"{path}: expected") and "\n" not in str(error)
                 outcomes["refused"] += 1
-    assert min(outcomes.values()) > 200, outcomes
+    assert min(outcomes.values()) > count / 5, outcomes
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="names that Windows forbids")
@@ -545,15 +546,14 @@ def test_names_are_names_whatever_they_hold(tmp_path, monkeypatch):
 
 
 def test_the_check_of_a_large_folder_needs_memory_for_names_alone(tmp_path):
-    peaks, counts = [], (200, 1200)
+    peaks, counts = [], (100, 800)
+    check_folder(draw(tmp_path / "first", THREE))  # what is loaded once is no cost of a pair
     for count in counts:
         root = draw(tmp_path / str(count), THREE, count=count, size=(64, 64))
-        check_folder(root)
+        gc.collect()
         tracemalloc.start()
-        started = time.perf_counter()
         assert passes(root)
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
-        assert time.perf_counter() - started < 60
     # An image has 12 KiB; a pair may cost its names, digest and split: 2 KiB.
     assert (peaks[1] - peaks[0]) / (counts[1] - counts[0]) < 2048, peaks
