@@ -66,8 +66,8 @@ def test_the_cores_of_the_tiles_cover_an_image_once(sizes):
 def test_tiles_give_the_logits_of_the_whole_image(kind):
     model = network(kind)
     reach = view(model)
-    side = 2 * reach + 4 * model.multiple
-    image = torch.randn(1, 1, side + 3 * model.multiple + 5, side + model.multiple + 3)
+    side = 2 * reach + model.multiple
+    image = torch.randn(1, 1, side + 2 * model.multiple + 5, side + model.multiple + 3)
     with torch.inference_mode():
         whole = model(image)
         parts = torch.empty_like(whole)
@@ -94,8 +94,8 @@ def test_an_overlap_below_the_view_would_change_the_logits():
 def test_a_large_image_has_the_same_metrics_by_tiles_as_whole(run):
     trained = deploy.load(run)
     assert trained.rule()[0] == "tuned"
-    image = picture(1100, 900)
-    target = torch.from_numpy((picture(1100, 900, seed=1)[..., 0] > 200).astype(np.int64))
+    image = picture(600, 500)
+    target = torch.from_numpy((picture(600, 500, seed=1)[..., 0] > 200).astype(np.int64))
     scores = []
     for tile in (0, 256):
         labels, _ = deploy.predict_image(trained, image, tile=tile)
@@ -225,11 +225,11 @@ def test_an_image_that_cannot_be_read_is_named_and_those_before_are_kept(run, pi
 
 
 def test_a_mutated_run_gives_a_network_or_an_error_of_ours(run, tmp_path):
-    """200 runs with a few bytes changed, or cut short, in the checkpoint or in the record."""
+    """80 runs with a few bytes changed, or cut short, in the checkpoint or in the record."""
     rng = np.random.default_rng(0)
     original = {name: (run / name).read_bytes() for name in ("last.ckpt", "run.json")}
     refused = 0
-    for _ in range(200):
+    for _ in range(80):
         contents = dict(original)
         name = ("last.ckpt", "run.json")[int(rng.integers(2))]
         changed = bytearray(contents[name])
@@ -245,7 +245,7 @@ def test_a_mutated_run_gives_a_network_or_an_error_of_ours(run, tmp_path):
         except DataError as error:  # DeployError is one
             assert "\n" not in str(error)
             refused += 1
-    assert refused > 50
+    assert refused > 20
 
 
 @pytest.mark.parametrize(
