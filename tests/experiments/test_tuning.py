@@ -267,15 +267,15 @@ def test_a_study_takes_the_rates_of_another(tmp_path, monkeypatch):
 def test_losses_and_networks_that_were_not_tuned_say_whose_rate_they_take(tmp_path, monkeypatch):
     content = STUDY.model_dump() | {"study": "first", "datasets": TWO_PLACES}
     content["tuning"] = content["tuning"] | {"datasets": ["d0"]}
-    folder = tmp_path / "workflow/studies"
-    folder.mkdir(parents=True)
-    (folder / "first.yaml").write_text(json.dumps(content))
+    for name in ("first", "second"):
+        (tmp_path / "studies" / name).mkdir(parents=True)
+    (tmp_path / "studies/first/study.yaml").write_text(json.dumps(content))
     losses = ["dice", {"name": "jaccard", "tuned_as": "dice"},
               {"name": "dice", "label": "slow", "training": {"lr": 1e-4}}, "lovasz_softmax"]  # fmt: skip
     second = {"base": "first", "study": "second", "question": "?", "losses": losses,
               "tuning": None, "rates_of": "first", "datasets": ["digits"],
               "models": ["unet", "segnet"]}  # fmt: skip
-    (folder / "second.yaml").write_text(json.dumps(second))
+    (tmp_path / "studies/second/study.yaml").write_text(json.dumps(second))
     monkeypatch.chdir(tmp_path)
     first, second = load_study("first"), load_study("second")
     for member, config in tuning_runs(first):
