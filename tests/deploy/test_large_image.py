@@ -45,7 +45,8 @@ def predicted(run: Path, folder: Path, side: int) -> tuple[int, list[int]]:
         truth[start : start + rows] = mask[:rows, :side]
         noise = rng.integers(0, 156, (rows, side), np.uint8)
         image[start : start + rows, :, 0] = noise + 100 * truth[start : start + rows]
-    image.flush(), truth.flush()
+    image.flush()
+    truth.flush()
     done = subprocess.run(
         [sys.executable, "-c", _PREDICT, str(run), str(folder), str(side), "512"],
         capture_output=True,

@@ -28,7 +28,7 @@ from lossatlas.metrics import (
 
 torch.set_num_threads(1)
 
-SPACINGS = {2: [None, 2.0, (0.5, 3.0)], 3: [None, (1.0, 1.0, 5.0)]}
+SPACINGS: dict = {2: [None, 2.0, (0.5, 3.0)], 3: [None, (1.0, 1.0, 5.0)]}
 CASES = [(d, s) for d in SPACINGS for s in SPACINGS[d]]
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +31,7 @@ def _run(name: str, **parameters: Any) -> dict[str, Any]:
 
 
 @pytest.fixture
-def run_notebook() -> Callable[..., dict[str, Any]]:
+def run_notebook() -> Iterator[Callable[..., dict[str, Any]]]:
     """``run_notebook(name, **parameters)`` executes every code cell and returns what they left."""
     import matplotlib.pyplot as plt
 
