@@ -81,7 +81,9 @@ class Component(_Strict):
 
 
 def _distinct(components: Any) -> Any:
-    labels = [c.get("label", c.get("name")) if isinstance(c, dict) else c for c in components or []]
+    if not isinstance(components, list):
+        return components  # pydantic says what it expected
+    labels = [c.get("label", c.get("name")) if isinstance(c, dict) else c for c in components]
     for label in labels:
         if labels.count(label) > 1:
             raise ValueError(
@@ -525,6 +527,8 @@ def _read(path: Path, folder: Path, under: tuple[str, ...] = ()) -> dict[str, An
     base = content.pop("base", None)
     if base is None:
         return content
+    if not isinstance(base, str):
+        raise ConfigError(f"{path}: base: expected the name of a study, got {base!r}")
     chain = (*under, _name(path))
     if base in chain:
         raise ConfigError(f"{path}: base: expected another study, got {' → '.join((*chain, base))}")
