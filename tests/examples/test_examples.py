@@ -18,9 +18,17 @@ LOOPS = (
     "smp_unet",
     "monai_unet",
     "lightning_fabric_loop",
+    "lightning_trainer",
+    "huggingface_trainer",
     "deep_supervision",
     "mixed_precision",
 )
+NEEDED = {
+    "smp_unet": ["segmentation_models_pytorch"],
+    "monai_unet": ["monai"],
+    "lightning_trainer": ["lightning"],
+    "huggingface_trainer": ["transformers", "accelerate"],
+}
 
 
 @pytest.fixture(autouse=True)
@@ -34,9 +42,8 @@ def run(name: str):
 
 @pytest.mark.parametrize("name", LOOPS)
 def test_an_example_trains(name):
-    needed = {"smp_unet": "segmentation_models_pytorch", "monai_unet": "monai"}
-    if name in needed:
-        pytest.importorskip(needed[name])
+    for needed in NEEDED.get(name, ()):
+        pytest.importorskip(needed, reason=f"pip install {needed} to run this example")
     history = run(name)["history"]
     assert all(math.isfinite(value) for value in history)
     assert history[-1] < 0.9 * history[0]
