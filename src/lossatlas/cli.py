@@ -177,7 +177,7 @@ _dry_run = click.option("--dry-run", is_flag=True, help="Say what would be done,
     help="Trainings and notebooks at a time (default: one a core).",
 )
 def book(study: str | None, jobs: int | None) -> None:
-    """Build the book from the records in results/ (what `make book` does)."""
+    """Build the book from the records (as `make book` does)."""
     from lossatlas.book import make_book
 
     make_book(study, jobs=jobs)
