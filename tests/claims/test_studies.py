@@ -6,7 +6,6 @@ import itertools
 import sys
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import pytest
 
@@ -16,6 +15,7 @@ from hand_made import CE, SEEDS, place
 from lossatlas.claims import judge, quantities
 from lossatlas.experiments.study import labels, load_study, study_names
 from lossatlas.report.records import Records
+from lossatlas.statistics.paired import paired_differences
 
 FOLDER = Path(__file__).resolve().parents[2] / "studies"
 #: Its predictions are told on its page, which is older than checks.
@@ -64,8 +64,8 @@ def test_the_judge_can_make_every_check_of_a_study(name, monkeypatch):
 
 
 class Quick(quantities.Scores):
-    """Intervals with Student's quantiles: here no number matters."""
+    """Intervals with Student's quantiles, which resample nothing."""
 
     def _paired(self, tables, metric):
-        values = [np.full(SEEDS, 0.5) for _ in tables]
-        return quantities._of_seeds(values[0], tuple(tables)[:2])
+        of = {"metric": metric, "foreground": self.part.foreground, "method": "student"}
+        return paired_differences(tables, **of)[0]

@@ -315,7 +315,8 @@ def _value(
         return _regret(part, losses[0], rules[0], over)
     if quantity in OF_PIXELS:
         return _of_pixels(records, part, quantity, losses, rules[0])
-    values = _by_run(records, part, quantity, rules[0])
+    asked = replace(part, runs=part.runs[part.runs.loss.isin(losses)])
+    values = _by_run(records, asked, quantity, rules[0])
     if values is None:
         return None, f"the records have no {quantity}"
     gaps = int(values[list(dict.fromkeys(losses))].isna().sum().sum())
@@ -337,7 +338,8 @@ def _by_run(records: Records, part: Part, quantity: str, rule: str) -> pd.DataFr
         of_run = runs.set_index("run_id")[column].astype(float)
     elif quantity in OF_CURVES:
         measure = OF_CURVES[quantity]
-        of_run = pd.Series({run: measure(curve) for run, curve in part.curves.groupby("run_id")})
+        rows = part.curves[part.curves.run_id.isin(runs.run_id)]
+        of_run = pd.Series({run: measure(curve) for run, curve in rows.groupby("run_id")})
     else:
         name, column = OF_TABLES[quantity]
         path = records.folder / f"{name}.parquet"

@@ -1,0 +1,98 @@
+"""What the records of a study say, as pandas frames: the arithmetic of a page stays in sight on the page."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from lossatlas.claims.judge import judge
+from lossatlas.claims.quantities import Share, entries
+from lossatlas.experiments.study import load_study
+from lossatlas.report.records import Records, load
+from lossatlas.statistics.paired import Difference, minimum_detectable_effect
+
+
+def load_if_run(folder: str | Path, study: str) -> Records | None:
+    """The records of a study; None where it has no reported run yet."""
+    there = (Path(folder) / "study.json").is_file()
+    return load(folder, study) if there else None
+
+
+def state(study: str, records: Records | None) -> str:
+    """How much of a study has run, in a sentence, with the command that goes on.
+
+    Parameters
+    ----------
+    study
+        its name.
+    records
+        of it, or None.
+    """
+    asked = load_study(study)
+    wanted = len(asked.members("report"))
+    command = f"`lossatlas run {study}`"
+    if records is None:
+        tuning = len(asked.members("tuning"))
+        also = f" and {tuning} tuning runs" if tuning else ""
+        return f"**Not run.** {command} trains its {wanted} reported runs{also}."
+    done = len(records.runs)
+    if done < wanted:
+        return (
+            f"**{done} of {wanted} runs; not yet judged.** What follows is from these. {command} trains the "
+            "others, on any machine."
+        )
+    return f"All {wanted} runs are here, and the predictions are judged."
+
+
+def differences(
+    records: Records,
+    quantity: str,
+    losses: Sequence[str],
+    rule: str | Sequence[str] = "half",
+    where: Mapping[str, Any] | None = None,
+    **options: Any,
+) -> pd.DataFrame:
+    """A quantity at every place: ``estimate``, ``low``, ``high`` (95 %), ``sd`` over seeds, ``seeds``, ``why``.
+
+    Indexed by place; a place whose runs are missing has NaN, and says why. The parameters are those of
+    :func:`lossatlas.claims.quantities.entries`. A share of runs has no interval here.
+    """
+    rows = []
+    for each in entries(records, quantity, losses, rule, where, **options):
+        value = each.value
+        row: dict[str, Any] = {"place": each.place, "why": each.why}
+        if isinstance(value, Difference):
+            row |= {"estimate": value.estimate, "low": value.low, "high": value.high}
+            row |= {"sd": pd.Series(value.per_seed).std(), "seeds": value.seeds}
+        elif isinstance(value, Share):
+            row |= {"estimate": value.estimate, "seeds": value.trials}
+        rows.append(row)
+    columns = ["estimate", "low", "high", "sd", "seeds", "why"]
+    return pd.DataFrame(rows).set_index("place").reindex(columns=columns)
+
+
+def predictions(records: Records) -> pd.DataFrame:
+    """What was predicted and what came: ``claim``, ``prediction`` and ``outcome``, with places where they differ."""
+    rows = [
+        {"claim": each.claim, "prediction": each.text, "outcome": each.where}
+        for each in judge(records)
+    ]
+    return pd.DataFrame(rows, columns=["claim", "prediction", "outcome"])
+
+
+def detectable(
+    records: Records, quantity: str, losses: Sequence[str], rule: str | Sequence[str] = "half"
+) -> pd.DataFrame:
+    """What a study can see: the smallest difference that its seeds find with a chance of 80 %, by place.
+
+    ``sd`` is the standard deviation of the paired difference over the seeds that there are, ``minimum detectable
+    effect`` what the planned seeds find, for other trainings on the same test images.
+    """
+    found = differences(records, quantity, losses, rule, over="seeds")[["sd", "seeds"]]
+    planned = len(records.study["seeds"])
+    least = minimum_detectable_effect(planned) if planned > 1 else math.inf
+    return found.assign(**{"minimum detectable effect": found.sd * least})

@@ -1,0 +1,106 @@
+"""Pages of studies tell a whole study, a part of one, and none, by the same cells."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sys
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+import pandas as pd
+import pytest
+
+matplotlib.use("agg")
+sys.path.insert(0, str(Path(__file__).parent))
+from hand_made import SEEDS, place, records
+from test_studies import FOLDER, Quick, made_up
+
+from lossatlas.claims import frames, quantities
+from lossatlas.experiments.study import load_study
+
+PAGES = ["thresholds", "imbalance", "dynamics"]
+
+
+def cells(name):
+    notebook = json.loads((FOLDER / name / "page.ipynb").read_text())
+    return ["".join(cell["source"]) for cell in notebook["cells"] if cell["cell_type"] == "code"]
+
+
+def shown_by(name, known, monkeypatch):
+    """What the cells of a page display, run one after the other in this process."""
+    monkeypatch.chdir(FOLDER.parent)
+    monkeypatch.setattr(frames, "load_if_run", lambda *_: known)
+    monkeypatch.setattr(quantities, "Scores", Quick)
+    shown = []
+    names = {}
+    for cell in cells(name):
+        code = cell.replace("from IPython.display import Markdown, display\n", "")
+        names |= {"Markdown": str, "display": lambda *what, **_: shown.extend(what)}
+        exec(compile(code, f"{name}/page.ipynb", "exec"), names)
+    return shown
+
+
+def whole(name):
+    """Made-up records of a study, with a curve for every run."""
+    known = made_up(load_study(name, FOLDER))
+    steps = np.arange(1, 61)
+    curve = {"step": steps, "loss_value": 1 / steps + 0.01 * (-1.0) ** steps}
+    curve |= {"easy_negative_share": 0.1}
+    curve |= dict.fromkeys(("val_dice_tuned", "val_mean_dice"), np.where(steps % 10, np.nan, steps))
+    curve |= {"val_loss": np.where(steps % 10, np.nan, 1 / steps)}
+    table = pd.DataFrame(curve)
+    parts = [
+        dataclasses.replace(
+            part, curves=pd.concat(table.assign(run_id=run) for run in part.runs.run_id)
+        )
+        for part in known.parts
+    ]
+    runs = pd.concat(part.runs for part in parts)
+    return dataclasses.replace(known, parts=parts, runs=runs)
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_a_page_of_no_records_says_what_would_train(name, monkeypatch):
+    shown = shown_by(name, None, monkeypatch)
+    assert "Not run" in shown[0] and f"lossatlas run {name}" in shown[0]
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_a_page_of_some_runs_says_how_many_and_shows_those(name, monkeypatch):
+    known = whole(name)
+    first, *rest = known.parts
+    gone = (first.runs.loss == "ce") & (first.runs.seed == 0)
+    parts = [dataclasses.replace(first, runs=first.runs[~gone]), *rest]
+    known = dataclasses.replace(known, parts=parts, runs=pd.concat(p.runs for p in parts))
+    shown = shown_by(name, known, monkeypatch)
+    wanted = len(load_study(name, FOLDER).members("report"))
+    assert f"{wanted - 1} of {wanted} runs; not yet judged" in shown[0]
+    assert len(shown) > 4
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_a_page_is_short_and_its_cells_too(name):
+    notebook = json.loads((FOLDER / name / "page.ipynb").read_text())["cells"]
+    sources = ["".join(cell["source"]) for cell in notebook]
+    assert len(notebook) <= 12
+    assert sum(len(source.split()) for source in sources) <= 1200
+    for cell, source in zip(notebook, sources, strict=True):
+        assert cell["cell_type"] == "markdown" or len(source.splitlines()) <= 10
+        assert max(map(len, source.splitlines())) <= 120
+    assert any("assert " in source for source in sources)
+
+
+def test_what_can_be_detected_follows_from_the_spread_over_seeds():
+    scores = {"ce": {"argmax": 0.6}, "dice": {"argmax": 0.65}}
+    known = records(place("cracks", scores))
+    assert frames.differences(known, "dice", ["dice", "ce"]).estimate["cracks"] == pytest.approx(
+        0.05
+    )
+    found = frames.detectable(known, "dice", ["ce"])
+    # eight pairs find 1.16 standard deviations four times of five (Cohen)
+    assert found["minimum detectable effect"]["cracks"] == pytest.approx(
+        1.16 * found.sd["cracks"], rel=0.01
+    )
+    assert found.seeds["cracks"] == SEEDS
