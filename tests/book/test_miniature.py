@@ -94,6 +94,25 @@ def test_only_the_wanted_part_of_mathjax_is_in_the_book(small_book: Path) -> Non
     assert size < 4_000_000
 
 
+def test_a_page_fetches_the_icons_that_the_book_shows_and_no_others(
+    small_book: Path, serve: Any, browser: Any
+) -> None:
+    script = small_book / "_static" / "scripts" / "fontawesome.js"
+    assert script.stat().st_size < 150_000
+    with serve(small_book) as origin:
+        page = browser.new_page()
+        page.goto(f"{origin}/intro.html")
+        page.wait_for_selector("button svg.fa-magnifying-glass", state="attached")
+        shown = page.locator("svg.fa-magnifying-glass path").first.get_attribute("d")
+        page.close()
+    assert shown and len(shown) > 50
+
+
+def test_a_page_without_a_formula_does_not_fetch_mathjax(small_book: Path) -> None:
+    assert "tex-chtml.js" in (small_book / "intro.html").read_text(encoding="utf-8")
+    assert "tex-chtml.js" not in (small_book / "search.html").read_text(encoding="utf-8")
+
+
 def test_the_checker_sees_a_page_that_is_wrong(serve: Any, complaints: Any, tmp_path: Path) -> None:
     bad = tmp_path / "bad.html"
     bad.write_text(

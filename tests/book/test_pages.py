@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import re
 from pathlib import Path
 from typing import Any
@@ -82,3 +83,51 @@ def test_every_link_between_pages_leads_to_something_that_is_there(
                 if anchor not in ids[file]:
                     broken.append(f"{name} → {target}")
     assert broken == []
+
+
+#: What a first visit fetches from a host that compresses text, as GitHub Pages does.
+HEAVIEST_PAGE_BYTES = 1_500_000
+FIRST_SCREEN_MS = 1_000
+_TEXT = {".html", ".js", ".css", ".svg", ".json"}
+
+
+def _fetched(built: Path, page: Path) -> dict[str, int]:
+    """Sizes of a page and of what its tags fetch; text as gzip sends it."""
+    text = page.read_text(encoding="utf-8")
+    named = re.findall(r'<(?:script|img|link)[^>]*?(?:src|href)="([^"]{1,300})"', text)
+    local = {re.split(r"[?#]", name)[0] for name in named if not re.match(r"[a-z]+:|#", name)}
+    files = {page, *((page.parent / name).resolve() for name in local)}
+    return {
+        str(file.relative_to(built)): len(
+            gzip.compress(file.read_bytes()) if file.suffix in _TEXT else file.read_bytes()
+        )
+        for file in files
+        if file.is_file() and (file == page or file.suffix != ".html")
+    }
+
+
+def test_no_page_is_heavier_than_a_megabyte_and_a_half(built_book: Path, pages_of: Any) -> None:
+    built = built_book.resolve()
+    weights = {name: sum(_fetched(built, built / name).values()) for name in pages_of(built)}
+    assert {name: size for name, size in weights.items() if size > HEAVIEST_PAGE_BYTES} == {}
+
+
+def test_the_front_page_shows_its_first_words_within_a_second(
+    built_book: Path, serve: Any, browser: Any
+) -> None:
+    """The best of three visits: another process on the machine is not the book's fault."""
+    paint = (
+        "performance.getEntriesByName('first-contentful-paint').map((each) => each.startTime)[0]"
+    )
+    times = []
+    with serve(built_book) as origin:
+        for _ in range(3):
+            context = browser.new_context()
+            page = context.new_page()
+            page.goto(f"{origin}/intro.html", wait_until="load")
+            page.wait_for_function(
+                "performance.getEntriesByName('first-contentful-paint').length > 0"
+            )
+            times.append(page.evaluate(paint))
+            context.close()
+    assert min(times) < FIRST_SCREEN_MS

@@ -145,21 +145,19 @@ document.addEventListener("DOMContentLoaded", () => {
     return make("tr", {}, make("th", { scope: "row", textContent: name }), ...cells.map((text) => make("td", { textContent: text })));
   }
 
-  // Dice over the six images against the threshold: a curve a loss, named at its end.
+  // Dice over the six images against the threshold: a curve a loss, named above.
   function drawCurve(all, threshold) {
     const x = (t) => 40 + (500 * (t - LEAST)) / (MOST - LEAST);
     const y = (value) => 150 - 130 * value;
     const lines = [...new Set([left.value, right.value])].map((loss, k) => {
       const points = [];
-      let best = { value: -1, t: 0 };
       for (let t = LEAST; t <= MOST; t += 3) {
-        const value = dice(counts(loss, t, 0, all));
-        if (value > best.value) best = { value, t };
-        points.push(`${x(t).toFixed(1)},${y(value).toFixed(1)}`);
+        points.push(`${x(t).toFixed(1)},${y(dice(counts(loss, t, 0, all))).toFixed(1)}`);
       }
       const dash = k ? ' stroke-dasharray="6 3"' : "";
       return `<polyline points="${points.join(" ")}" fill="none" stroke="${data.colours[loss]}" stroke-width="2"${dash}/>` +
-        `<text x="${x(best.t)}" y="${y(best.value) - 6}" text-anchor="middle" dx="${k ? 34 : -34}">${loss}</text>`;
+        `<path d="M${330 + 120 * k} 12h24" stroke="${data.colours[loss]}" stroke-width="2"${dash}/>` +
+        `<text x="${360 + 120 * k}" y="16">${loss}</text>`;
     });
     const ticks = [-10, -5, 0, 5, 10].map((z) => `<text x="${x(z * data.unit)}" y="168" text-anchor="middle">${z}</text>`);
     curve.innerHTML = `<svg viewBox="0 0 560 190" role="img" aria-label="Dice over the six images against the threshold">` +
