@@ -1,7 +1,7 @@
 """The built book for every reader: axe's rules on each page, the dark setting, search, and plain files.
 
-axe-core is not part of the environment: `LOSSATLAS_AXE` names its `axe.min.js` (`npm pack axe-core`), or the package
-``axe-core-python`` brings it.
+axe-core (MPL 2.0) comes with the package ``axe-playwright-python``; `LOSSATLAS_AXE` names another
+`axe.min.js`, such as that of `npm pack axe-core`.
 """
 
 from __future__ import annotations
@@ -30,12 +30,14 @@ async () => {
 @pytest.fixture(scope="module")
 def axe() -> str:
     """The source of axe-core."""
-    package = importlib.util.find_spec("axe_core_python")
+    package = importlib.util.find_spec("axe_playwright_python")
     folders = package.submodule_search_locations if package else None
     bundled = [path for folder in folders or [] for path in Path(folder).rglob("axe.min.js")]
     path = os.environ.get("LOSSATLAS_AXE") or (str(bundled[0]) if bundled else "")
     if not Path(path).is_file():
-        pytest.skip("no axe-core: set LOSSATLAS_AXE to its axe.min.js, from `npm pack axe-core`")
+        pytest.skip(
+            "no axe-core: pip install axe-playwright-python, or LOSSATLAS_AXE=its axe.min.js"
+        )
     return Path(path).read_text(encoding="utf-8")
 
 
