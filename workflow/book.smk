@@ -28,6 +28,13 @@ def records(study):
     return f"results/{study.study}/study.json"
 
 
+def records_shown(name):
+    """The records that a derivation shows beside its formulas: what studies have settled, and the scores of `begin`."""
+    settled = sorted(map(str, Path("results").glob("*/verdicts.json"))) if name == "ledger" else []
+    shows = "families" in Path("notebooks/derivations", f"{name}.ipynb").read_text(encoding="utf-8")
+    return [*settled, *(["results/begin/study.json"] if shows else [])]
+
+
 # name → (study, name or file): the published studies, and the one that the command names
 studies = {study.study: (study, study.study) for study in published_studies()}
 if config.get("study"):
@@ -49,11 +56,12 @@ reports = [name for name, (table, _) in measured.items() if Path(table).is_file(
 unmeasured = [name for name in measured if name not in reports]
 # the training notebook on a run of seconds
 EXAMPLE = {
-    "dataset_params": {"image_size": 32, "objects": 2, "foreground": 0.12, "distractors": 0, "train_size": 256},
+    "dataset_params": {"image_size": 32, "objects": 2, "foreground": 0.12, "distractors": 0, "train_size": 256,
+                       "val_size": 64, "test_size": 64},
     "model_params": {"width": 8, "depth": 3},
     "loss": "dice",
     "seeds": [0, 1],
-    "steps": 120,
+    "steps": 100,
     "batch_size": 8,
     "lr": 0.01,
 }
@@ -120,11 +128,11 @@ rule missing_study:
 rule derivation:
     input:
         notebook="notebooks/derivations/{name}.ipynb",
-        code=code("claims", "losses", "metrics", "report", "theory"),
-        # what studies have settled: the ledger shows it
-        settled=lambda wildcards: (
-            sorted(map(str, Path("results").glob("*/verdicts.json"))) if wildcards.name == "ledger" else []
-        ),
+        code=[
+            *code("losses", "metrics", "theory"),
+            *(f"src/lossatlas/{file}" for file in ("claims/ledger.py", "claims/claims.yaml", "report/style.py")),
+        ],
+        records=lambda wildcards: records_shown(wildcards.name),
     output:
         f"{GENERATED}/{{name,{'|'.join(derivations)}}}.ipynb",
     log:
