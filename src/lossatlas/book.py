@@ -13,7 +13,8 @@ import shlex
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -43,10 +44,41 @@ def make_book(study: str | None = None, *, jobs: int | None = None) -> Path:
         ConfigError: the study's file is wrong; nothing has been done.
         BookError: a page or the HTML failed, or runs failed: then the book shows the others.
     """
-    from lossatlas.workflow import PROFILE, environment, require_checkout, require_mirror, tool
+    from lossatlas.workflow import require_checkout, require_mirror
 
     require_checkout()
     require_mirror()
+    with _alone():
+        return _make_book(study, jobs)
+
+
+@contextmanager
+def _alone() -> Iterator[None]:
+    """Keep a second build of this checkout out: both would write the same pages.
+
+    The system frees the lock of a process that is killed.
+
+    Raises:
+        BookError: another build is at work.
+    """
+    from filelock import FileLock, Timeout
+
+    LOGS.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(LOGS / "book.lock", timeout=0)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise BookError(
+            "expected one build of the book at a time, found another at work in this checkout; "
+            "wait until it ends"
+        ) from None
+    with lock:
+        yield
+
+
+def _make_book(study: str | None, jobs: int | None) -> Path:
+    from lossatlas.workflow import PROFILE, environment, tool
+
     failed = _run(study, jobs) if study else []
     started = time.monotonic()
     command = [
