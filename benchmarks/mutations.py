@@ -18,6 +18,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 ROOT = Path(__file__).resolve().parents[1]
+#: What pytest has said last, in the folder of the copy.
+OUTPUT = "pytest.log"
 
 
 class Break(NamedTuple):
@@ -224,10 +226,13 @@ def _test(source: Path, tests: list[str]) -> None:
     sys.path.insert(0, str(source))
     os.environ["PYTHONPATH"] = str(source)  # for the processes that a test starts
     os.chdir(ROOT)
-    output = os.open(os.devnull, os.O_WRONLY)
+    output = os.open(source / OUTPUT, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     os.dup2(output, 1)
     os.dup2(output, 2)
-    os._exit(int(pytest.main(["-x", "-q", "-p", "no:cacheprovider", *tests])))
+    options = ["-x", "-q", "-p", "no:cacheprovider", "--timeout=1200"]
+    code = pytest.main([*options, *tests])
+    sys.stdout.flush()
+    os._exit(int(code))
 
 
 def status(source: Path, tests: list[str]) -> int | None:
@@ -250,6 +255,7 @@ def main(words: str = "") -> int:
         losses = source / "lossatlas/losses"
         before = status(source, sorted({f"tests/losses/{each.test}" for each in chosen}))
         if before != 0:
+            print((source / OUTPUT).read_text()[-3000:])
             print(f"expected the tests to pass before any break, got pytest's status {before}")
             return 1
         missed = 0
