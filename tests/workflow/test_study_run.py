@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import nbformat
 import pytest
 import yaml
 from checkouts import STUDY, checkout
@@ -96,3 +97,18 @@ def test_a_page_without_records_names_the_command_that_makes_them(tmp_path):
     assert made.read_text().startswith("# Ten digits (not run)\n")
     assert "```bash\nmake book STUDY=quick\n```" in made.read_text()
     assert not page.exists(), "a page has one source"
+
+
+def test_a_page_whose_cell_fails_is_no_page_and_what_ran_of_it_stays(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    cells = [nbformat.v4.new_markdown_cell("# T"), nbformat.v4.new_code_cell("assert 1 == 2, 'no'")]
+    kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    nbformat.write(
+        nbformat.v4.new_notebook(cells=cells, metadata={"kernelspec": kernel}), "t.ipynb"
+    )
+    assert book.main(["page", "t.ipynb", "generated/t.ipynb"]) == 1
+    said = capsys.readouterr().out
+    assert "AssertionError: no" in said
+    assert "t.ipynb failed; what ran of it is in runs/logs/page-t.ipynb" in said
+    assert (tmp_path / "runs/logs/page-t.ipynb").is_file()
+    assert not (tmp_path / "generated").exists()
