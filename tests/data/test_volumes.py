@@ -154,5 +154,5 @@ def test_volumes_and_pictures_may_lie_side_by_side(folder):
 def test_without_nibabel_the_message_says_what_to_install(folder, monkeypatch):
     volumes._volume.cache_clear()
     monkeypatch.setitem(sys.modules, "nibabel", None)
-    with pytest.raises(DataError, match=r"pip install nibabel"):
+    with pytest.raises(DataError, match=r"pip install 'lossatlas\[volumes\]'"):
         check_folder(folder)

@@ -73,7 +73,7 @@ def test_onnx_and_its_description_alone_give_the_masks_of_predict(run, tmp_path)
 
 def test_without_the_onnx_packages_the_message_says_what_to_install(run, tmp_path, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "onnxscript", None)
-    with pytest.raises(deploy.DeployError, match="pip install onnx onnxscript onnxruntime"):
+    with pytest.raises(deploy.DeployError, match=r"pip install 'lossatlas\[export\]'"):
         deploy.export(deploy.load(run), tmp_path, format="onnx")
 
 

@@ -167,7 +167,7 @@ def _volume(path: Path, _changed: int) -> _Volume:
     except ImportError:
         raise DataError(
             f"{path}: expected nibabel, which reads NIfTI volumes, found it not installed; "
-            "pip install nibabel"
+            "pip install 'lossatlas[volumes]'"
         ) from None
     try:
         image = nibabel.as_closest_canonical(nibabel.load(path))

@@ -114,7 +114,7 @@ def _onnx(deployed: Deployed, path: Path) -> str:
     except ImportError:
         raise DeployError(
             "onnx: expected the packages onnx and onnxscript, which torch exports with, found none; "
-            "`pip install onnx onnxscript onnxruntime`, or take --format safetensors"
+            "`pip install 'lossatlas[export]'`, or take --format safetensors"
         ) from None
     generator = torch.Generator().manual_seed(0)
     side = _SIDE * multiple
