@@ -91,7 +91,7 @@ def length(node: ast.expr, tree: ast.Module) -> int:
 
 def number(item: ast.expr) -> int:
     """A parameter that is a number, in ``pytest.param`` or not."""
-    return ast.literal_eval(item.args[0] if isinstance(item, ast.Call) else item)
+    return int(ast.literal_eval(item.args[0] if isinstance(item, ast.Call) else item))
 
 
 def cases(file: str, name: str) -> int:
@@ -101,7 +101,9 @@ def cases(file: str, name: str) -> int:
     for each in node.decorator_list:
         if isinstance(each, ast.Call) and ast.unparse(each.func) == "pytest.mark.parametrize":
             if f"range({ast.literal_eval(each.args[0])})" in ast.unparse(node):
-                return sum(number(item) for item in each.args[1].elts)  # turns of the loop
+                values = each.args[1]
+                assert isinstance(values, ast.List)
+                return sum(number(item) for item in values.elts)  # turns of the loop
             count *= length(each.args[1], tree)
     turns = [
         length(n.iter, tree)
