@@ -115,7 +115,7 @@ def test_a_run_s_id_changes_with_every_field_and_with_nothing_else():
             {"augment": {}}, {"evaluations": 2}, {"precision": "bf16-mixed"}, {"optimizer": "sgd"},
             {"boundary": True}, {"bias_init": "prior"}, {"foreground_batches": 0.5}, {"healthy_start": True},
             {"share_every": 0}, {"micro_batch": 4}, {"channels_last": True}, {"compile": True},
-            {"measures": ["thin"]},
+            {"measures": ["thin"]}, {"two_channels": True},
         )
     ]  # fmt: skip
     # how often a run under way is saved changes no result
