@@ -1,17 +1,20 @@
 """Time and memory of every loss beside its peers: forward and backward, one process, interleaved.
 
-    python benchmarks/losses.py --out results/bench            # the published table (some minutes)
-    python benchmarks/losses.py --out /tmp/bench --quick       # a smoke test (seconds)
+    python benchmarks/losses.py --out results/bench                  # the published table
+    python benchmarks/losses.py --out bench --device cuda            # the GPU alone
+    python benchmarks/losses.py --out bench --quick                  # a smoke test (seconds)
 
 Every round runs each contender once, so that a busy machine slows all alike; a contender's time is
 its median over the rounds, and its ratio the median of its ratios to cross-entropy (binary
 cross-entropy on S2) *in the same round*. Peak memory is what the step allocates over what lived
 before it: the running sum of the allocator's own events (torch.profiler) on the CPU, and
-``torch.cuda.max_memory_allocated`` on a GPU. One thread on the CPU.
+``torch.cuda.max_memory_allocated`` on a GPU. On the CPU with one thread, and with torch's default.
+On a GPU the plain formulas run, and beside them the same compiled.
 
-Writes losses.csv (one row per shape, loss and library), scaling.csv (time against pixels and
-classes), floor.csv (the operations that no form can leave out), losses.json (machine, versions, how
-it was measured) and losses.png.
+Writes losses.csv (one row per shape, number of threads, loss and library), missed.csv (the targets
+that were missed, and the peers that are ahead), scaling.csv (time against pixels and classes),
+floor.csv (the operations that no form can leave out), losses.json (machine, versions, how it was
+measured) and losses.png.
 """
 
 from __future__ import annotations
@@ -32,6 +35,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -52,6 +56,8 @@ QUICK_SHAPES: dict[str, tuple[int, ...]] = {
     "S3": (1, 3, 8, 8, 8),
 }
 PEERS = {"smp": "segmentation_models_pytorch", "monai": "monai", "kornia": "kornia"}
+#: What is also measured compiled, where asked: one loss of each kind.
+COMPILED = ("ce", "focal", "dice", "tversky", "dice_ce", "lovasz_softmax 4096 bins")
 
 
 def contenders(channels: int) -> dict[tuple[str, str], Loss]:
@@ -190,13 +196,15 @@ def peak_mib(loss: Loss, logits: Tensor, target: Tensor) -> float:
     return peak / 2**20
 
 
-def measure(shape: str, size: tuple[int, ...], device: str, rounds: int) -> list[dict[str, Any]]:
-    """Rows of one shape."""
+def measure(
+    shape: str, size: tuple[int, ...], device: str, rounds: int, *, compiled: bool
+) -> list[dict[str, Any]]:
+    """Rows of one shape, with as many threads as torch has now."""
     logits, target = inputs(size, device)
     logits.requires_grad_()
     running = contenders(size[1])
-    if device == "cuda":
-        for name in ("ce", "dice"):
+    if compiled:
+        for name in COMPILED:
             running[name, "lossatlas compiled"] = torch.compile(
                 running[name, "lossatlas"], fullgraph=True
             )
@@ -213,13 +221,16 @@ def measure(shape: str, size: tuple[int, ...], device: str, rounds: int) -> list
     for i in range(rounds):
         for key, loss in running.items():
             times[key].append(seconds(loss, logits, target))
-        progress(f"{shape} on {device}: round {i + 1} of {rounds}")
+        progress(
+            f"{shape} on {device}, {torch.get_num_threads()} threads: round {i + 1} of {rounds}"
+        )
     base, base_mib = times["ce", "torch"], memory["ce", "torch"]
     # The floor: logits read twice, the gradient written once.
     floor_bytes = 3 * logits.numel() * logits.element_size()
     return [
         {
             "device": device,
+            "threads": torch.get_num_threads(),
             "shape": shape,
             "size": "x".join(map(str, size)),
             "loss": name,
@@ -347,6 +358,7 @@ def picture(rows: list[dict[str, Any]], path: Path) -> None:
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
+    rows = [r for r in rows if r["threads"] == 1 or r["device"] != "cpu"]
     panels = sorted({(r["device"], r["shape"]) for r in rows})
     fig, axes = plt.subplots(1, len(panels), figsize=(5.2 * len(panels), 8), squeeze=False)
     styles = {
@@ -408,9 +420,20 @@ def main(arguments: Iterable[str] | None = None) -> None:
     parser.add_argument("--no-scaling", action="store_true", help="leave the scaling out")
     parser.add_argument("--quick", action="store_true", help="tiny inputs: a smoke test")
     parser.add_argument("--no-floor", action="store_true", help="leave out the unavoidable")
+    parser.add_argument(
+        "--device", choices=["cpu", "cuda"], help="this one alone; else the CPU, and a GPU if any"
+    )
+    parser.add_argument(
+        "--compiled", action="store_true", help="also compiled formulas on the CPU, as on a GPU"
+    )
     options = parser.parse_args(None if arguments is None else list(arguments))
     if options.rounds < 1:
         parser.error(f"--rounds must be at least 1, got {options.rounds}")
+    gpu = torch.cuda.is_available()
+    if options.device == "cuda" and not gpu:
+        parser.error("--device cuda needs a GPU that torch can use, got none; leave it out")
+    devices = [options.device] if options.device else ["cpu", "cuda"] if gpu else ["cpu"]
+    default = torch.get_num_threads()
     torch.set_num_threads(1)
     warnings.filterwarnings("ignore")
     rounds = 2 if options.quick else options.rounds
@@ -423,19 +446,26 @@ def main(arguments: Iterable[str] | None = None) -> None:
             print(f"{row['shape']} {row['loss']:14} {row['what']:40} {row['ratio']:6.2f}x")
     rows: list[dict[str, Any]] = []
     scale_rows: list[dict[str, Any]] = []
-    for device in ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]:
-        for shape in options.shapes:
-            rows += measure(shape, sizes[shape], device, rounds)
+    for device in devices:
+        compiled = options.compiled or device == "cuda"
+        for threads in sorted({1, default}) if device == "cpu" else [default]:
+            torch.set_num_threads(threads)
+            for shape in options.shapes:
+                rows += measure(shape, sizes[shape], device, rounds, compiled=compiled)
+        torch.set_num_threads(1)
         if not options.no_scaling:
             scale_rows += scaling(device, options.quick, 2 if options.quick else 3)
     write(rows, options.out / "losses.csv")
     if scale_rows:
         write(scale_rows, options.out / "scaling.csv")
+    report = importlib.import_module("lossatlas.report.benchmark")
+    report.missed(pd.DataFrame(rows)).to_csv(options.out / "missed.csv", index=False)
     (options.out / "losses.json").write_text(json.dumps(machine(), indent=2) + "\n")
     picture(rows, options.out / "losses.png")
     for row in rows:
         print(
-            f"{row['device']:4} {row['shape']} {row['loss']:26} {row['library']:18} "
+            f"{row['device']:4} {row['threads']} {row['shape']} {row['loss']:26} "
+            f"{row['library']:18} "
             f"{row['median_ms']:9.2f} ms {row['time_ratio']:6.2f}x "
             f"{row['peak_mib']:8.1f} MiB {row['memory_ratio']:6.2f}x"
         )

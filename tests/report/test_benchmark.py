@@ -19,7 +19,7 @@ def measured(tmp_path):
     rows = [
         ("S1", "ce", "torch", 1.0, 1.0),
         ("S1", "ce", "lossatlas", 1.1, 0.5),
-        ("S1", "dice", "lossatlas", 1.2, 0.6),
+        ("S1", "dice", "lossatlas", 0.7, 0.6),
         ("S1", "dice", "kornia", 1.7, 2.0),
         ("S1", "dice", "smp", 7.0, 0.5),
         ("S1", "poly1", "lossatlas", 1.0, 0.4),
@@ -45,7 +45,7 @@ def measured(tmp_path):
 
 def test_the_table_sets_ours_beside_the_fastest_and_the_lightest_peer(measured):
     table = benchmark.table(measured, "cpu", "S1")
-    assert list(table.loc["dice"]) == ["1.20×", "1.70× (kornia)", "0.60×", "0.50× (smp)"]
+    assert list(table.loc["dice"]) == ["0.70×", "1.70× (kornia)", "0.60×", "0.50× (smp)"]
     assert list(table.loc["poly1"]) == ["1.00×", "–", "0.40×", "–"]
 
 
@@ -94,3 +94,19 @@ def test_a_record_of_other_losses_says_so_and_one_of_today_s_does_not(measured):
     assert "Measured with other losses" in told and "version 1 of the losses; today's is 3" in told
     measured.machine["losses_version"] = 3
     assert measured.stale(3) == ""
+
+
+def test_what_was_missed_names_targets_and_peers_and_two_threads_are_a_device_of_their_own(
+    measured,
+):
+    rows = measured.rows.assign(threads=1)
+    slow = rows[rows.loss == "dice"].assign(threads=2, time_ratio=[2.0, 1.7, 7.0])
+    found = benchmark.missed(pd.concat([rows, slow]))
+    assert list(zip(found.device, found.loss, found.what, strict=True)) == [
+        ("cpu", "dice", "target"),
+        ("cpu", "ce", "time"),
+        ("cpu", "dice", "memory"),
+        ("cpu, 2 threads", "dice", "time"),
+        ("cpu, 2 threads", "dice", "memory"),
+    ]
+    assert list(found.limit)[:2] == ["≤ 0.7× time, ≤ 0.5× memory", "1.00× (torch)"]

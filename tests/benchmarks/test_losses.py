@@ -1,0 +1,62 @@
+"""The benchmark of the losses measures one thread and the default, plain and compiled, and lists what it missed."""
+
+from __future__ import annotations
+
+import csv
+import functools
+import importlib.util
+import json
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from lossatlas import losses
+
+
+@pytest.fixture
+def benchmark(monkeypatch):
+    path = Path(__file__).resolve().parents[2] / "benchmarks/losses.py"
+    spec = importlib.util.spec_from_file_location("benchmark_losses", path)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    monkeypatch.setattr(module, "PEERS", {})
+    monkeypatch.setattr(module, "COMPILED", ("dice", "lovasz_softmax 4096 bins"))
+    # No compiler is needed to see that the compiled formulas run.
+    monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend="aot_eager"))
+    return module
+
+
+def test_a_run_writes_every_table_with_threads_compiled_formulas_and_the_version(
+    benchmark, tmp_path
+):
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        benchmark.main(
+            ["--out", str(tmp_path), "--quick", "--shapes", "S3", "--compiled", "--device", "cpu"]
+            + ["--no-scaling", "--no-floor"]
+        )
+    finally:
+        torch.set_num_threads(before)
+    with (tmp_path / "losses.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert {row["threads"] for row in rows} == {"1", "2"}
+    values = {(row["threads"], row["loss"], row["library"]): float(row["value"]) for row in rows}
+    for loss in benchmark.COMPILED:
+        plain, compiled = (values["1", loss, f"lossatlas{how}"] for how in ("", " compiled"))
+        assert compiled == pytest.approx(plain, rel=1e-3)
+    assert json.loads((tmp_path / "losses.json").read_text())["losses_version"] == losses.VERSION
+    with (tmp_path / "missed.csv").open() as file:
+        missed = list(csv.DictReader(file))
+    targets = [row for row in missed if row["what"] == "target"]
+    assert targets and all(row["shape"] == "S3" for row in targets)
+
+
+def test_a_gpu_that_is_not_there_is_named(benchmark, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(SystemExit):
+        benchmark.main(["--out", str(tmp_path), "--device", "cuda"])
+    assert "needs a GPU" in capsys.readouterr().err
