@@ -36,8 +36,18 @@ def test_a_run_writes_every_table_with_threads_compiled_formulas_and_the_version
     torch.set_num_threads(2)
     try:
         benchmark.main(
-            ["--out", str(tmp_path), "--quick", "--shapes", "S3", "--compiled", "--device", "cpu"]
-            + ["--no-scaling", "--no-floor"]
+            [
+                "--out",
+                str(tmp_path),
+                "--quick",
+                "--shapes",
+                "S3",
+                "--compiled",
+                "--device",
+                "cpu",
+                "--no-scaling",
+                "--no-floor",
+            ]
         )
     finally:
         torch.set_num_threads(before)
