@@ -118,7 +118,8 @@ def test_a_traceback_is_shown_on_request(monkeypatch):
 @pytest.mark.slow
 def test_ctrl_c_ends_a_command_with_130_and_a_line(tmp_path):
     code = (
-        "import sys, time; from lossatlas import cli\n"
+        "import signal, sys, time; from lossatlas import cli\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # a background job is started without it
         "cli.cli.commands['schema'].callback = lambda: (print('on', flush=True), time.sleep(60))\n"
         "sys.exit(cli.main(['schema']))"
     )

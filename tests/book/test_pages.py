@@ -25,13 +25,17 @@ def test_every_page_of_the_built_book_reads_without_a_network(
 def test_the_built_book_has_the_pages_of_its_table_of_contents(built_book: Path) -> None:
     import yaml
 
+    from lossatlas.experiments.study import published_studies
+
     toc = yaml.safe_load((built_book.parents[1] / "_toc.yml").read_text(encoding="utf-8"))
     chapters = [
         page["file"]
         for part in toc["parts"]
         for chapter in part["chapters"]
         for page in [chapter, *chapter.get("sections", [])]
+        if "file" in page  # else a glob, of the studies
     ]
+    chapters += [f"generated/studies/{study.study}" for study in published_studies()]
     missing = [
         name for name in [toc["root"], *chapters] if not (built_book / f"{name}.html").exists()
     ]

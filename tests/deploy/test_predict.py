@@ -62,7 +62,10 @@ def test_the_cores_of_the_tiles_cover_an_image_once(sizes):
     assert (seen == 1).all()
 
 
-@pytest.mark.parametrize("kind", NETWORKS)
+@pytest.mark.parametrize(
+    "kind",
+    [pytest.param(n, marks=pytest.mark.extended) if "resnet" in n else n for n in NETWORKS],  # 36 s
+)
 def test_tiles_give_the_logits_of_the_whole_image(kind):
     model = network(kind)
     reach = view(model)
