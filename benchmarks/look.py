@@ -1,6 +1,6 @@
 """Logits of a few test images from finished runs of the study `begin`, for the page that moves the threshold.
 
-    python benchmarks/look.py --runs runs --out results/begin/look.npz
+    python benchmarks/look.py --runs runs --out results/look/begin.npz
 
 needs the run folders (`lossatlas run begin` trains them) and trains nothing. The images are chosen by rule, over
 the whole test split, each loss at its threshold of validation: the two on which the losses disagree most (largest minus
@@ -39,7 +39,7 @@ def main() -> None:
     parser.add_argument(
         "--seed", type=int, help="default: the first in which a threshold rescues cross-entropy"
     )
-    parser.add_argument("--out", type=Path, default=Path("results/begin/look.npz"))
+    parser.add_argument("--out", type=Path, default=Path("results/look/begin.npz"))
     given = parser.parse_args()
     torch.set_num_threads(1)
     records = pd.read_parquet(given.records / "runs.parquet")

@@ -15,7 +15,7 @@ from lossatlas.report import look
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPT = ROOT / "book" / "_static" / "pages" / "look.js"
 STYLE = ROOT / "book" / "_static" / "book.css"
-LOGITS = ROOT / "results" / "begin" / "look.npz"
+LOGITS = ROOT / "results" / "look" / "begin.npz"
 
 
 @pytest.fixture(scope="module")

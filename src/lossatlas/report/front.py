@@ -218,7 +218,7 @@ def files(records: str | Path, folder: str | Path) -> dict[str, str]:
     made[str(folder / "results.md")] = (
         f'```{{raw}} html\n<div class="results-table" tabindex="0">\n{shown}\n</div>\n```\n'
     )
-    made[str(folder / "look.md")] = look.embed(Path(records) / "look.npz")
+    made[str(folder / "look.md")] = look.embed(Path(records).parent / "look" / "begin.npz")
     table = seeds_table(records)
     for language in WORDS:
         for shade in ("light", "dark"):
