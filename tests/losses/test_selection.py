@@ -9,7 +9,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from lossatlas import losses
-from lossatlas.losses import _fast
+from lossatlas.losses import _order
 
 # How the surprisals of a map may lie; -1 is a void pixel.
 MAPS = {
@@ -41,8 +41,8 @@ def test_all_but_the_largest_are_dropped(
     expected = u[u >= 0].sort(descending=True).values[:count]
     left = u.clone()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(_fast, "_CHUNK", 256)  # several parts
-        cut = _fast.drop_all_but(left, count)
+        patch.setattr(_order, "_PART", 256)  # several parts
+        cut = _order.drop_all_but(left, count)
     kept = left[left >= cut]
     kept = kept[kept >= 0]
     torch.testing.assert_close(kept.sort(descending=True).values, expected, rtol=0, atol=0)

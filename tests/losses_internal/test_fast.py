@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from lossatlas import losses
-from lossatlas.losses import _fast, _sample
+from lossatlas.losses import _chunked, _layout
 
 MODES = ["multiclass", "binary", "binary, floating", "binary, soft", "multilabel"]
 OPTIONS: list[dict[str, Any]] = [
@@ -57,7 +57,7 @@ def test_chunked_and_plain_forms_agree_across_chunk_borders(
 ) -> None:
     # The chunked Lovász form exists in float32 alone.
     dtype = torch.float32 if "lovasz" in name else torch.float64
-    monkeypatch.setattr(_fast, "_CHUNK", 64)
+    monkeypatch.setattr(_chunked, "_CHUNK", 64)
     logits, target = _case(mode)
     logits = logits.to(dtype)
     tolerance = 1e-11 if dtype == torch.float64 else 2e-6
@@ -74,7 +74,7 @@ def test_chunked_and_plain_forms_agree_across_chunk_borders(
         assert first is not None
         again = torch.autograd.grad(3 * value, fast)[0]  # the buffer is gone: recomputed
         with monkeypatch.context() as patch:
-            patch.setattr(_sample, "eager_cpu", lambda tensor: False)
+            patch.setattr(_layout, "eager_cpu", lambda tensor: False)
             expected = loss(plain, target)
             expected.backward()
         scale = max(1.0, float(expected.detach().abs()))
@@ -125,7 +125,7 @@ def test_lovasz_gradient_in_float32_is_exact_on_a_large_image() -> None:
 
 
 def test_ignored_pixels_may_hold_inf_and_nan_across_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_fast, "_CHUNK", 16)
+    monkeypatch.setattr(_chunked, "_CHUNK", 16)
     logits, target = torch.randn(2, 3, 6), torch.randint(0, 3, (2, 6))
     target[:, 4:] = 255
     logits[:, :, 4], logits[:, :, 5] = torch.nan, torch.inf

@@ -11,9 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from . import _check
+from ._layout import sample
 from ._parameters import ClassNumbers, CommonParameters, reject_unknown, show_inherited
 from ._processes import sum_over_processes
-from ._sample import Regions, Sample, class_table, sample
+from ._sample import Regions, Sample, class_table
 
 
 def ratio(numerator: Tensor, denominator: Tensor, empty: float = 0.0) -> Tensor:
@@ -86,7 +87,8 @@ class SegmentationLoss(nn.Module):
     """
 
     weight: Tensor | None
-    #: Which primitives the formula uses, "surprisal" or "regions": compounds share them.
+    #: Which primitives the formula uses, "surprisal" (and its plain sum, "entropy") or "regions":
+    #: compounds share them.
     needs: tuple[str, ...] = ()
     #: Parameters that other losses of the family take and this one does not, each with the reason.
     refused: ClassVar[Mapping[str, str]] = {}
@@ -129,7 +131,15 @@ class SegmentationLoss(nn.Module):
 
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
         """Loss of `logits` against `target`; see the class for shapes."""
-        return self.of(sample(logits, target, mode=self.mode, ignore_index=self.ignore_index))
+        return self.of(
+            sample(
+                logits,
+                target,
+                mode=self.mode,
+                ignore_index=self.ignore_index,
+                needs=self.needs,
+            )
+        )
 
     def of(self, s: Sample) -> Tensor:
         """Loss of a sample that is already checked (what a compound shares among its parts)."""
@@ -412,8 +422,9 @@ class CompoundLoss(SegmentationLoss):
         for part, scale in self.terms():
             key = (part.mode, part.ignore_index)
             if key not in samples:
-                samples[key] = sample(logits, target, mode=key[0], ignore_index=key[1])
-                samples[key].shared = needs[key] >= {"surprisal", "regions"}
+                samples[key] = sample(
+                    logits, target, mode=key[0], ignore_index=key[1], needs=needs[key]
+                )
             value = scale * part.of(samples[key])
             total = value if total is None else total + value
         assert total is not None

@@ -8,13 +8,12 @@ A :class:`Sample` is one checked pair of logits and target. It offers
 
 The plain formulas live here, in differentiable PyTorch: they define the values, serve as double
 backward, and are what ``torch.compile``, ``torch.export``, ``torch.func`` and accelerators see.
-On the CPU, eager, ``_fast`` computes the same in chunks with closed-form backwards; which of the two
-runs is decided in `fast`.
+On the CPU, eager, ``_chunked`` overrides some of the methods; ``_layout`` decides which of the two a
+call becomes.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -22,7 +21,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from . import _check, _fast
+from . import _check
 
 #: φ(u, q): a per-pixel loss as a function of u = -log p_t and q = 1 - p_t.
 Phi = Callable[[Tensor, Tensor], Tensor]
@@ -63,9 +62,7 @@ class Sample:
     mode: str
     soft: bool
     spatial: tuple[int, ...]
-    fast: bool = False  #: whether the chunked forms of ``_fast`` may be used
-    shared: bool = False  #: whether both surprisal and regions will be asked for
-    _cache: dict[str, Tensor] = field(default_factory=dict)
+    _cache: dict[str, Tensor] = field(default_factory=dict, kw_only=True)
 
     def plainly(self) -> Callable[[Tensor], Sample]:
         """Make this sample of other logits, with plain formulas (for double backward)."""
@@ -100,7 +97,7 @@ class Sample:
         z = self.logits
         if self.valid is not None:
             z = torch.where(self.valid[:, None] if self.softmax else self.valid, z, 0.0)
-        return _fast.certain(z) if self.softmax else z
+        return certain(z) if self.softmax else z
 
     def clean_target(self) -> Tensor:
         """Target with ignored entries replaced by class (or probability) 0."""
@@ -177,8 +174,6 @@ class Sample:
 
     def label_surprisal(self) -> Tensor:
         """Surprisal of hard labels of exclusive classes, (N, P)."""
-        if self.fast:
-            return self._statistics(surprisal=True, regions=self.shared, squared=False)[0]
         label = self.clean_target().long()
         return -self.log_probs().gather(1, label[:, None])[:, 0]
 
@@ -194,48 +189,12 @@ class Sample:
 
         `dphi` is the derivative of `phi` by u, or None where φ is u itself.
         """
-        if dphi is None:
-            phi = itself
-        shared = self.shared and self.softmax
-        constant = not any(x is not None and x.requires_grad for x in (weight, scale))
-        if not self.fast or shared or not constant:
-            total = self.pixels(phi, weight).sum()
-            return total if scale is None else total * scale
-        again = self.plainly()
-        factor = self.logits.new_ones(()) if scale is None else scale.to(self.logits.dtype)
-        function = _fast.SoftmaxPixelSum if self.softmax else _fast.SigmoidPixelSum
-        result: Tensor = function.apply(
-            self.logits,
-            self.target,
-            self.valid,
-            weight,
-            factor,
-            phi,
-            dphi,
-            lambda z: (again(z).pixel_sum(phi, dphi, weight, factor),),
-        )
-        return result
+        total = self.pixels(itself if dphi is None else phi, weight).sum()
+        return total if scale is None else total * scale
 
     def weight_sum(self, weight: Tensor | None = None) -> Tensor:
         """Sum of the map `weights`."""
-        if not self.fast:
-            return self.weights(weight).sum()
-        if weight is None:
-            entries = self.target.numel() if self.valid is None else int(self.valid.sum())
-            return torch.tensor(float(entries), dtype=self.logits.dtype)
-        truth, count = self.class_totals()
-        if self.softmax:
-            total = (truth * weight[:, 0]).sum()
-        else:
-            total = (truth * weight[1, :, 0] + (count - truth) * weight[0, :, 0]).sum()
-        return total.to(self.logits.dtype)
-
-    def class_totals(self) -> tuple[Tensor, Tensor]:
-        """T = Σ t and the number of valid pixels, per image and class, (N, C), float64."""
-        if "truth" not in self._cache:
-            truth, count = _fast.class_totals(self.logits.shape, self.target, self.valid)
-            self._cache["truth"], self._cache["count"] = truth, count
-        return self._cache["truth"], self._cache["count"]
+        return self.weights(weight).sum()
 
     def weights(self, weight: Tensor | None = None) -> Tensor:
         """Map of Σ_c w_c t_c, the weight each pixel carries; 0 at ignored pixels."""
@@ -263,8 +222,6 @@ class Sample:
 
     def regions(self, *, squared: bool = False, distance: bool = False) -> Regions:
         """Statistics per image and class, (N, C)."""
-        if self.fast and not (distance and self.soft):
-            return self._fast_regions(squared)
         p, t = self.probs(), self.truth()
         wide = wide_dtype(self.logits)
 
@@ -284,51 +241,63 @@ class Sample:
             predicted, target = total(p * p), total(t * t)
         return Regions(intersection, predicted, target, count, apart)
 
-    def _fast_regions(self, squared: bool) -> Regions:
-        """Statistics by the chunked forms."""
-        target, count = self.class_totals()
-        if self.softmax:
-            stats = self._statistics(surprisal=self.shared, regions=True, squared=squared)[1]
-        else:
-            key, again = f"sigmoid {squared}", self.plainly()
-            if key not in self._cache:
-                self._cache[key] = _fast.SigmoidStatistics.apply(
-                    self.logits,
-                    self.target,
-                    self.valid,
-                    squared,
-                    lambda z: (_stacked(again(z).regions(squared=squared)),),
-                )
-            stats = self._cache[key]
-            if squared and self.soft:
-                target = _fast.class_totals(self.logits.shape, self.target**2, self.valid)[0]
-        intersection, predicted = stats.unbind(0)
-        apart = predicted + target - 2 * intersection
-        return Regions(intersection, predicted, target, count, apart)
+    # ------------------------------------------------------------------ pixels in order
 
-    def _statistics(
-        self, *, surprisal: bool, regions: bool, squared: bool
+    def chosen(self, u: Tensor, count: Tensor) -> Tensor:
+        """Mask of the `count` largest of the flat map `u`, in which void pixels are negative."""
+        # A rank for every pixel: no host needs to know how many are kept.
+        order = u.argsort(descending=True)
+        rank = torch.arange(u.shape[0], device=u.device)
+        return torch.zeros_like(order).scatter(0, order, rank) < count
+
+    def hard(self, u: Tensor, cut: float, fewest: Tensor) -> Tensor:
+        """Mask of what lies above `cut`, or of the `fewest` largest where that is more."""
+        above = u > cut
+        return torch.where(above.sum() >= fewest, above, self.chosen(u, fewest))
+
+    def hardest_map(
+        self, cut: float | None, fewest: Callable[[Tensor], Tensor], weight: Tensor | None
     ) -> tuple[Tensor, Tensor]:
-        """Surprisal map and region statistics of hard labels in one pass, remembered."""
-        again = self.plainly()
+        """Map w u of the pixels with u above `cut`, or at least the `fewest` largest; and its mask.
 
-        def plain(z: Tensor) -> tuple[Tensor, ...]:
-            twin = again(z)
-            u = twin.pixels(itself)
-            return u, _stacked(twin.regions(squared=squared))
+        `fewest` is a function of the number of valid pixels. Without a `cut` it alone decides.
+        """
+        u = self.surprisal()
+        value = u if weight is None else self.pixels(itself, weight)
+        key = u.detach()
+        key = torch.where(key.isnan(), torch.inf, key)  # never left out: NaN in, NaN out
+        n = torch.tensor(key.numel(), device=u.device)
+        if self.valid is not None:
+            key, n = torch.where(self.valid, key, -1.0), self.valid.sum()
+        key, least = key.reshape(-1), fewest(n)
+        kept = self.chosen(key, least) if cut is None else self.hard(key, cut, least)
+        kept = kept.reshape(u.shape)
+        if self.valid is not None:
+            kept = kept & self.valid
+        return torch.where(kept, value, 0.0), kept  # no factor: it would make NaN of an infinite u
 
-        key = f"softmax {squared}"
-        have_u, have_stats = key + " u" in self._cache, key in self._cache
-        if (surprisal and not have_u) or (regions and not have_stats):
-            u, stats = _fast.SoftmaxStatistics.apply(
-                self.logits, self.target, self.valid, surprisal, regions, squared, plain
-            )
-            if surprisal:
-                self._cache[key + " u"] = u
-            if regions:
-                self._cache[key] = stats
-        empty = self.logits[:0]
-        return self._cache.get(key + " u", empty), self._cache.get(key, empty)
+    def hardest(
+        self, cut: float | None, fewest: Callable[[Tensor], Tensor], weight: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        """Σ w u and Σ w over the pixels of `hardest_map`."""
+        value, kept = self.hardest_map(cut, fewest, weight)
+        return value.sum(), (self.weights(weight) * kept).sum()
+
+    def lovasz(
+        self,
+        plain: Callable[[Sample], Tensor],
+        coefficient: Callable[[Tensor, Tensor], Tensor],
+        *,
+        per_image: bool,
+        hinge: bool,
+        bins: int | None,
+    ) -> Tensor:
+        """Lovász loss of the formula `plain`.
+
+        `coefficient` gives each class's share of T and the number of valid pixels; it and the
+        keywords are for a form that makes value and gradient in one go.
+        """
+        return plain(self)
 
 
 def possible(u: Tensor, t: Tensor) -> Tensor:
@@ -336,23 +305,10 @@ def possible(u: Tensor, t: Tensor) -> Tensor:
     return torch.where(u.isposinf() & (t == 0), 0.0, u)
 
 
-def _forward_mode() -> bool:
-    """Whether forward-mode differentiation is on, which needs plain formulas."""
-    return torch.autograd.forward_ad._current_level >= 0
-
-
-def eager_cpu(tensor: Tensor) -> bool:
-    """Whether values may be looked at for free: on the CPU, untraced, outside of torch.func."""
-    return not torch.compiler.is_compiling() and (
-        tensor.device.type == "cpu"
-        and type(tensor) in (Tensor, torch.nn.Parameter)
-        and not _check.is_functorch(tensor)
-    )
-
-
-def _stacked(r: Regions) -> Tensor:
-    """I and S as one tensor, as the chunked forms give them."""
-    return torch.stack([r.intersection, r.predicted])
+def certain(z: Tensor) -> Tensor:
+    """Logits (N, C, P) in which a pixel with a logit of +inf has 0 there and -inf elsewhere."""
+    sure = z.isposinf()
+    return torch.where(sure, 0.0, torch.where(sure.any(1, keepdim=True), -torch.inf, z))
 
 
 def wide_dtype(logits: Tensor) -> torch.dtype:
@@ -378,35 +334,3 @@ def class_table(weight: Tensor | None, sample: Sample, *, name: str = "weight") 
     if sample.mode == "multilabel":
         return weight[None, :, None].expand(2, -1, -1)
     return weight[:, None]
-
-
-def sample(logits: Tensor, target: Tensor, *, mode: str, ignore_index: int | None) -> Sample:
-    """Check one call and lay it out as a :class:`Sample`."""
-    _check.logits(logits, mode)
-    soft = _check.target(target, logits, mode)
-    channels, spatial = logits.shape[1], tuple(logits.shape[2:])
-    ignore_index = _check.void_label(target, ignore_index)
-    _check.values(target, soft=soft, mode=mode, channels=channels, ignore_index=ignore_index)
-    batch, pixels = logits.shape[0], math.prod(spatial)
-    flat = logits.reshape(batch, channels, pixels)
-    if logits.dtype in (torch.float16, torch.bfloat16):
-        flat = flat.float()
-    if mode == "multiclass" and not soft:
-        labels = target.reshape(batch, pixels)
-    else:
-        labels = target.reshape(batch, channels, pixels)
-        if soft and labels.dtype != flat.dtype:
-            labels = labels.to(flat.dtype)
-    valid = None
-    if ignore_index is not None:
-        valid = labels != ignore_index
-        if mode == "multiclass" and soft:
-            valid = valid.any(1)  # a pixel is void where every channel holds ignore_index
-    fast = (
-        (mode != "multiclass" or not soft)
-        and eager_cpu(flat)
-        and eager_cpu(labels)
-        and not labels.requires_grad
-        and not _forward_mode()
-    )
-    return Sample(flat, labels, valid, mode, soft, spatial, fast)

@@ -9,11 +9,11 @@ from typing import ClassVar, Unpack
 import torch
 from torch import Tensor
 
-from . import _check, _fast
+from . import _check
 from ._base import PixelLoss, SegmentationLoss, balance_table, product, ratio
 from ._parameters import ClassNumbers, CommonParameters, PixelParameters
 from ._processes import sum_over_processes
-from ._sample import Sample, class_table, eager_cpu, itself, possible
+from ._sample import Sample, class_table, possible
 
 
 class CrossEntropyLoss(PixelLoss):
@@ -51,6 +51,8 @@ class CrossEntropyLoss(PixelLoss):
     >>> round(losses.CrossEntropyLoss()(logits, target).item(), 4)  # ln 2
     0.6931
     """
+
+    needs = ("surprisal", "entropy")
 
     def __init__(self, *, label_smoothing: float = 0.0, **common: Unpack[PixelParameters]) -> None:
         super().__init__(**common)
@@ -322,51 +324,10 @@ class _HardPixels(SegmentationLoss):
     def of(self, s: Sample) -> Tensor:
         """Weighted mean (or sum, or map) of the surprisal over the pixels kept."""
         table = class_table(self.weight, s)
-        constant = table is None or not table.requires_grad
-        if s.fast and not s.softmax and constant and self.reduction != "none":
-            return self.fast(s, table)
-        u = s.surprisal()
-        value = u if table is None else s.pixels(itself, table)
-        key = u.detach()
-        key = torch.where(key.isnan(), torch.inf, key)  # never left out: NaN in, NaN out
-        n = torch.tensor(key.numel(), device=u.device)
-        if s.valid is not None:
-            key, n = torch.where(s.valid, key, -1.0), s.valid.sum()
-        kept = self.keep(key.reshape(-1), n).reshape(u.shape)
-        if s.valid is not None:
-            kept = kept & s.valid
-        value = torch.where(kept, value, 0.0)  # no factor: it would make NaN of an infinite loss
         if self.reduction == "none":
-            return s.shaped(value)
-        if self.reduction == "sum":
-            return value.sum()
-        return ratio(value.sum(), (s.weights(table) * kept).sum())
-
-    def keep(self, u: Tensor, n: Tensor) -> Tensor:
-        """Which of the losses `u` (all pixels, flat; -1 where void) are kept; `n` are valid."""
-        fewest = self.fewest(n)
-        if self.cut is None:
-            return largest(u, fewest)
-        hard = u > self.cut
-        if eager_cpu(u):
-            return hard if int(hard.sum()) >= int(fewest) else largest(u, fewest)
-        return torch.where(hard.sum() >= fewest, hard, largest(u, fewest))
-
-    def fast(self, s: Sample, table: Tensor | None) -> Tensor:
-        """Mean or sum by the chunked form."""
-        n = s.target.numel() if s.valid is None else int(s.valid.sum())
-        again = s.plainly()
-        result: Tensor = _fast.SigmoidHardest.apply(
-            s.logits,
-            s.target,
-            s.valid,
-            table,
-            self.cut,
-            int(self.fewest(torch.tensor(n))),
-            self.reduction == "mean",
-            lambda z: (self.of(again(z)),),
-        )
-        return result
+            return s.shaped(s.hardest_map(self.cut, self.fewest, table)[0])
+        total, weights = s.hardest(self.cut, self.fewest, table)
+        return total if self.reduction == "sum" else ratio(total, weights)
 
 
 class OHEMCrossEntropyLoss(_HardPixels):
@@ -465,17 +426,6 @@ class TopKCrossEntropyLoss(_HardPixels):
     def fewest(self, n: Tensor) -> Tensor:
         """Return round(k n), at least one."""
         return (self.k * n).round().long().clamp_min(1)
-
-
-def largest(u: Tensor, count: Tensor) -> Tensor:
-    """Mask of the `count` largest of a flat tensor, in which void pixels are negative."""
-    if eager_cpu(u):
-        left = u.clone()
-        return left >= _fast.drop_all_but(left, int(count))
-    # A rank for every pixel: no host needs to know how many are kept.
-    order = u.argsort(descending=True)
-    rank = torch.arange(u.shape[0], device=u.device)
-    return torch.zeros_like(order).scatter(0, order, rank) < count
 
 
 def uniform_cross_entropy(s: Sample, table: Tensor | None) -> Tensor:

@@ -10,8 +10,9 @@ from torch import Tensor
 
 from . import _check
 from ._base import RegionLoss, ratio
+from ._layout import sample
 from ._parameters import DistanceParameters
-from ._sample import Regions, Sample, sample
+from ._sample import Regions, Sample
 from ._sample import wide_dtype as _wide
 
 

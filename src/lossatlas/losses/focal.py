@@ -321,7 +321,6 @@ class UnifiedFocalLoss(RegionLoss):
 
     def of(self, s: Sample) -> Tensor:
         """Return λ times the pixel half plus 1-λ times the region half."""
-        s.shared = True
         return self.weight_lambda * self.pixel_half(s) + (1 - self.weight_lambda) * super().of(s)
 
     def pixel_half(self, s: Sample) -> Tensor:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from typing import ClassVar, TypedDict, Unpack
 
 import torch
 from torch import Tensor
 
-from . import _check, _fast
+from . import _check
 from ._base import RegionLoss, ratio
 from ._parameters import ClassNumbers, ClassParameters
 from ._sample import Regions, Sample
@@ -65,10 +66,18 @@ class _LovaszLoss(RegionLoss):
 
     def of(self, s: Sample) -> Tensor:
         """Mean over classes of the errors' Lovász extension."""
-        constant = self.weight is None or not self.weight.requires_grad
-        single = s.fast and s.logits.dtype == torch.float32
-        if self.reduction != "none" and single and constant and hard(s):
-            return self.fast(s)
+        if self.reduction == "none" or (self.weight is not None and self.weight.requires_grad):
+            return self.plain(s)
+        return s.lovasz(
+            self.plain,
+            functools.partial(self.coefficient, s),
+            per_image=self.per_image,
+            hinge=self.hinge,
+            bins=self.bins,
+        )
+
+    def plain(self, s: Sample) -> Tensor:
+        """The loss in differentiable operations."""
         errors, truth = self.errors(s), s.truth()
         valid = s.valid_pixels()[:, None].expand_as(errors) if s.softmax else s.valid_pixels()
         if not self.per_image:
@@ -85,32 +94,15 @@ class _LovaszLoss(RegionLoss):
         r = Regions(loss, loss, total, count, loss)
         return self.reduced(loss, self.class_weights(r, s), s)
 
-    def fast(self, s: Sample) -> Tensor:
-        """The same by the chunked form, which wants the factor of each class beforehand."""
-        truth, count = s.class_totals()
+    def coefficient(self, s: Sample, truth: Tensor, count: Tensor) -> Tensor:
+        """Share of each image and class in the loss, of its T and number of pixels (N, C)."""
         if not self.per_image:
             truth, count = truth.sum(0), count.sum(0)
         weights = self.class_weights(Regions(truth, truth, truth, count, truth), s)
-        if self.reduction == "mean":
-            total = weights.sum(-1, keepdim=True)
-            weights = ratio(weights, total) / (total > 0).sum().clamp_min(1)
-        again = s.plainly()
-        result: Tensor = _fast.LovaszSum.apply(
-            s.logits,
-            s.target,
-            s.valid,
-            weights,
-            self.per_image,
-            self.hinge,
-            self.bins,
-            lambda z: (self.of(again(z)),),
-        )
-        return result
-
-
-def hard(s: Sample) -> bool:
-    """Whether every label is 0 or 1 (or a class); looks at the values, so on the CPU only."""
-    return s.softmax or not s.soft or _fast.is_hard(s.target, s.valid)
+        if self.reduction == "sum":
+            return weights
+        total = weights.sum(-1, keepdim=True)
+        return ratio(weights, total) / (total > 0).sum().clamp_min(1)
 
 
 def lovasz_extension(errors: Tensor, truth: Tensor, valid: Tensor) -> Tensor:
