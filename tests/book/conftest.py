@@ -133,7 +133,7 @@ def _complaints(
     page.on("pageerror", lambda error: found.append(f"uncaught: {error}"))
     page.on("console", console)
     page.goto(address, wait_until="load")
-    page.evaluate("async () => { if (window.MathJax) await window.MathJax.startup.promise; }")
+    page.evaluate("async () => { await window.MathJax?.startup?.promise; }")
     page.wait_for_function("[...document.images].every((image) => image.complete)")
     for width_px in widths_px:
         page.set_viewport_size({"width": width_px, "height": 900})

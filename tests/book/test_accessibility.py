@@ -59,7 +59,7 @@ def test_no_page_breaks_a_serious_rule_of_accessibility(
         for name in pages_of(built_book):
             page = context.new_page()
             page.goto(f"{origin}/{name}", wait_until="load")
-            page.evaluate("async () => { if (window.MathJax) await MathJax.startup.promise; }")
+            page.evaluate("async () => { await window.MathJax?.startup?.promise; }")
             page.evaluate(axe)
             found = [each for each in page.evaluate(AXE) if each["impact"] in SERIOUS]
             if found:
@@ -112,7 +112,7 @@ def test_the_pages_open_as_plain_files(built_book: Path, browser: Any) -> None:
     page.on("requestfailed", lambda request: errors.append(request.url))
     for name in ("intro", "generated/two_gradients", "explorer", "generated/ledger"):
         page.goto((built_book / f"{name}.html").as_uri(), wait_until="load")
-        page.evaluate("async () => { if (window.MathJax) await MathJax.startup.promise; }")
+        page.evaluate("async () => { await window.MathJax?.startup?.promise; }")
         assert page.title()
     page.close()
     assert errors == []
