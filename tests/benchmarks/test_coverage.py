@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
 from pathlib import Path
 
 import pandas as pd
@@ -13,13 +11,8 @@ FILE = Path(__file__).resolve().parents[2] / "benchmarks" / "coverage.py"
 
 
 @pytest.fixture(scope="module")
-def coverage():
-    """The script as a module, known by its name to the processes that it starts."""
-    spec = importlib.util.spec_from_file_location("coverage_simulator", FILE)
-    loaded = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = loaded
-    spec.loader.exec_module(loaded)
-    return loaded
+def coverage(script):
+    return script("benchmarks/coverage.py")
 
 
 def covered(coverage, mix, studies):

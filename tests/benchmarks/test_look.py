@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,13 +10,8 @@ import pytest
 
 
 @pytest.fixture(scope="module")
-def look() -> Any:
-    path = Path(__file__).resolve().parents[2] / "benchmarks" / "look.py"
-    spec = importlib.util.spec_from_file_location("look", path)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+def look(script: Any) -> Any:
+    return script("benchmarks/look.py")
 
 
 def test_the_images_are_those_of_the_rules_and_none_comes_twice(look: Any) -> None:

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import csv
 import functools
-import importlib.util
 import json
-import sys
-from pathlib import Path
 
 import pytest
 import torch
@@ -16,12 +13,8 @@ from lossatlas import losses
 
 
 @pytest.fixture
-def benchmark(monkeypatch):
-    path = Path(__file__).resolve().parents[2] / "benchmarks/losses.py"
-    spec = importlib.util.spec_from_file_location("benchmark_losses", path)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
+def benchmark(monkeypatch, script):
+    module = script("benchmarks/losses.py")
     monkeypatch.setattr(module, "PEERS", {})
     monkeypatch.setattr(module, "COMPILED", ("dice", "lovasz_softmax 4096 bins"))
     # No compiler is needed to see that the compiled formulas run.

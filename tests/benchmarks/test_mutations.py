@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
 from pathlib import Path
 
 import pytest
@@ -13,12 +11,8 @@ LOSSES = ROOT / "src/lossatlas/losses"
 
 
 @pytest.fixture(scope="module")
-def mutations():
-    spec = importlib.util.spec_from_file_location("mutations", ROOT / "benchmarks/mutations.py")
-    loaded = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = loaded
-    spec.loader.exec_module(loaded)
-    return loaded
+def mutations(script):
+    return script("benchmarks/mutations.py")
 
 
 def test_every_break_fits_the_code_and_names_a_test_that_is_there(mutations):

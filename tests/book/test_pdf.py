@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import re
 import shutil
 from pathlib import Path
@@ -12,13 +11,8 @@ import pytest
 
 
 @pytest.fixture(scope="module")
-def pdf() -> Any:
-    path = Path(__file__).resolve().parents[2] / "book" / "pdf.py"
-    spec = importlib.util.spec_from_file_location("book_pdf", path)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+def pdf(script: Any) -> Any:
+    return script("book/pdf.py")
 
 
 @pytest.fixture

@@ -3,20 +3,13 @@
 from __future__ import annotations
 
 import difflib
-import importlib.util
-from pathlib import Path
 
 import pytest
 
-API = Path(__file__).parents[1] / "api.py"
-
 
 @pytest.fixture(scope="module")
-def api():
-    spec = importlib.util.spec_from_file_location("api", API)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+def api(script):
+    return script("tests/api.py")
 
 
 def test_public_names_and_signatures_are_those_of_the_file(api):

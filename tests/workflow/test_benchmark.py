@@ -3,23 +3,15 @@
 from __future__ import annotations
 
 import csv
-import importlib.util
 import math
 import sys
 
 import pytest
-from checkouts import ROOT
 
 
 @pytest.fixture(scope="module")
-def benchmark():
-    spec = importlib.util.spec_from_file_location(
-        "benchmark_workflow", ROOT / "benchmarks/workflow.py"
-    )
-    loaded = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = loaded
-    spec.loader.exec_module(loaded)
-    return loaded
+def benchmark(script):
+    return script("benchmarks/workflow.py")
 
 
 @pytest.mark.parametrize("runs", [1, 10, 100, 1000])
