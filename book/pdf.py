@@ -79,19 +79,29 @@ def article(book: Path, page: str, pages: list[str]) -> Tag:
     return found
 
 
+def mathjax(book: Path, pages: list[str]) -> list[Tag]:
+    """The scripts that set the formulas: those of the first page that loads them, for pages without formulas do not."""
+    for page in pages:
+        soup = BeautifulSoup((book / page).read_text(encoding="utf-8"), "html.parser")
+        found = [node for node in soup.select("script") if "mathjax" in str(node).lower()]
+        if any("mathjax" in str(node.get("src")).lower() for node in found):
+            for node in found:
+                if node.get("src"):
+                    node["src"] = posixpath.normpath(
+                        posixpath.join(posixpath.dirname(page), str(node["src"]))
+                    )
+            return found
+    return []
+
+
 def single(book: Path) -> str:
     """All pages as one HTML document, to lie in the book's folder."""
     front = BeautifulSoup((book / "intro.html").read_text(encoding="utf-8"), "html.parser")
     if front.head is None:
         raise SystemExit(f"{book / 'intro.html'}: expected a page with a <head>, got none")
     pages = order(book)
-    mathjax = [
-        node
-        for node in front.select("script")
-        if "MathJax" in str(node) or "mathjax" in str(node.get("src"))
-    ]
     styles = front.head.select('link[rel="stylesheet"]')
-    head = "".join(map(str, [*styles, *dict.fromkeys(map(str, mathjax))]))
+    head = "".join(map(str, [*styles, *mathjax(book, pages)]))
     body = "\n".join(str(article(book, page, pages)) for page in pages)
     return (
         '<!doctype html><html lang="en" data-theme="light" data-mode="light"><head><meta charset="utf-8">'
@@ -117,9 +127,7 @@ def make_pdf(book: Path) -> Path:
             browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
             page = browser.new_page()
             page.goto(page_file.resolve().as_uri(), wait_until="load", timeout=120_000)
-            page.evaluate(
-                "async () => { if (window.MathJax) await window.MathJax.startup.promise; }"
-            )
+            page.evaluate("async () => { await window.MathJax?.startup?.promise; }")
             page.pdf(path=pdf, prefer_css_page_size=True, outline=True, tagged=True)
             browser.close()
     finally:

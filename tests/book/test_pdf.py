@@ -19,7 +19,10 @@ def pdf(script: Any) -> Any:
 def book(tmp_path: Path) -> Path:
     """A built book of two pages."""
     (tmp_path / "generated").mkdir()
-    head = '<html><head><link rel="stylesheet" href="a.css"><script src="_static/mathjax/x.js"></script></head><body>'
+    # as the book has it: the configuration on every page, the program on those with formulas alone
+    config = "<script>window.MathJax = {}</script>"
+    program = '<script src="../_static/mathjax/x.js?v=1"></script>'
+    head = f'<html><head><link rel="stylesheet" href="a.css">{config}</head><body>'
     contents = '<nav class="bd-links"><a class="internal" href="generated/two.html">Two</a></nav>'
     (tmp_path / "intro.html").write_text(
         f'{head}{contents}<article><h1 id="front">Front</h1><a href="generated/two.html#part">on</a> '
@@ -27,7 +30,8 @@ def book(tmp_path: Path) -> Path:
         "<a href='https://example.org/'>out</a></article></body></html>"
     )
     (tmp_path / "generated" / "two.html").write_text(
-        f'{head}<article><h2 id="part">Part</h2><img src="../_images/a.png" alt="a"><a href="#part">self</a>'
+        f"{head.replace(config, config + program)}"
+        '<article><h2 id="part">Part</h2><img src="../_images/a.png" alt="a"><a href="#part">self</a>'
         "<details><summary>Solution</summary>open</details><details class='hide'>code</details>"
         "<script>1</script></article></body></html>"
     )
@@ -45,7 +49,11 @@ def test_links_between_pages_become_links_within_the_page(pdf: Any, book: Path) 
 def test_solutions_are_open_and_folded_code_and_scripts_are_left_out(pdf: Any, book: Path) -> None:
     html = pdf.single(book)
     assert '<details open="">' in html and "code</details>" not in html and "<script>1" not in html
-    assert "mathjax" in html
+
+
+def test_formulas_are_set_although_the_front_page_has_none(pdf: Any, book: Path) -> None:
+    html = pdf.single(book)
+    assert html.index("window.MathJax") < html.index('src="_static/mathjax/x.js?v=1"')
 
 
 def test_the_front_page_links_the_pdf(pdf: Any, book: Path, browser: Any) -> None:
@@ -66,6 +74,7 @@ def test_the_built_book_prints(pdf: Any, built_book: Path, browser: Any, tmp_pat
     shutil.copytree(built_book, copy)
     pages = pdf.order(copy)
     assert len(pages) > 20
+    assert 'src="_static/mathjax/' in pdf.single(copy)
     with concurrent.futures.ThreadPoolExecutor(1) as pool:
         made = pool.submit(pdf.make_pdf, copy).result()
     # a page of the book takes at least one page of paper
