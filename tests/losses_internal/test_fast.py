@@ -140,3 +140,11 @@ def test_ignored_pixels_may_hold_inf_and_nan_across_chunks(monkeypatch: pytest.M
         torch.testing.assert_close(value, expected)
         torch.testing.assert_close(full.grad[:, :, :4], cut.grad)
         assert not full.grad[:, :, 4:].any()
+
+
+@pytest.mark.parametrize("size", [7, 8, 12, 4096])
+def test_the_logarithm_of_products_is_the_sum_of_logarithms(size: int) -> None:
+    for largest in (1.0, 1e-7):  # a sure network's terms are tiny, and must not be lost
+        e = torch.rand(size, generator=torch.Generator().manual_seed(0)) * largest
+        expected = e.double().log1p().sum().item()
+        assert _chunked._log1p_sum(e) == pytest.approx(expected, rel=1e-6)

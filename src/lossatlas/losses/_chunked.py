@@ -17,8 +17,9 @@ Differentiating a backward (``create_graph=True``) goes through the plain formul
 from __future__ import annotations
 
 import functools
+import itertools
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,7 +29,6 @@ from torch import Tensor
 from . import _check, _order
 from ._sample import Phi, Regions, Sample, certain, itself, possible
 
-Slices = tuple[slice, slice]
 Outputs = tuple[Tensor, ...]
 #: Outputs, or a scalar, with the buffer of the logits' shape that the gradient is made in, or is.
 Made = tuple[Outputs, Tensor | None]
@@ -192,8 +192,8 @@ class ChunkedSample(Sample):
         """T = Σ t (or Σ t²) and the number of valid pixels, per image and class, (N, C), float64."""
         key = f"truth {squared}"
         if key not in self._cache:
-            target = self.target**2 if squared else self.target
-            self._cache[key] = _class_totals(self.logits.shape, target, self.valid)
+            how = (self.logits.shape, self.target, self.valid)
+            self._cache[key] = _class_totals(*how, squared)
         return self._cache[key], self.valid_counts()
 
     def valid_counts(self) -> Tensor:
@@ -310,33 +310,41 @@ def _stacked(r: Regions) -> Tensor:
     return torch.stack([r.intersection, r.predicted, r.target.expand_as(r.predicted)])
 
 
-def _chunks(shape: torch.Size) -> Iterator[Slices]:
-    """Slices over images and pixels of (N, C, P) in chunks of about `_CHUNK` elements."""
-    n, c, p = shape
-    if n == 0 or p == 0:
-        return
-    images, pixels = max(1, _CHUNK // (c * p)), min(p, max(1, _CHUNK // c))
-    for i in range(0, n, images):
-        for j in range(0, p, pixels):
-            yield slice(i, min(i + images, n)), slice(j, min(j + pixels, p))
+def _size(shape: torch.Size) -> tuple[int, int]:
+    """Images and pixels in a chunk of logits (N, C, P): whole images, or pixels of one."""
+    _, c, p = shape
+    # Of several classes there are maps of a pixel each beside those of the logits: fewer, larger chunks.
+    elements = _CHUNK * (1 if c == 1 else 2 if c <= _FEW else 4)
+    return max(1, elements // (c * p)), min(p, max(1, elements // c))
 
 
-def _cut(x: Tensor, at: Slices) -> Tensor:
-    """Chunk of a map (N, P) or (N, C, P)."""
-    rows, columns = at  # narrow costs half of what indexing does
-    x = x.narrow(0, rows.start, rows.stop - rows.start)
-    return x.narrow(-1, columns.start, columns.stop - columns.start)
+def _cuts(x: Tensor, shape: torch.Size) -> list[Tensor]:
+    """Chunks of a map (N, P) or (N, C, P) of logits of `shape`.
+
+    All views in one call: narrowing chunk by chunk costs as much as an operation on a chunk.
+    """
+    if shape[0] == 0 or shape[2] == 0:
+        return []
+    images, pixels = _size(shape)
+    return [part for rows in x.split(images) for part in rows.split(pixels, -1)]
 
 
-@dataclass
+def _added(parts: list[Tensor], n: int) -> Tensor:
+    """Sums of the chunks, each (..., k, C), as sums of the n images in float64, (..., n, C)."""
+    total = torch.cat(parts, -2).double()
+    return total if n == 0 else total.unflatten(-2, (n, -1)).sum(-2)
+
+
+@dataclass(slots=True)
 class _Piece:
     """Chunk of a call: logits and probabilities are 0 where void, labels are as they came."""
 
-    at: Slices
+    rows: slice  #: its images
     z: Tensor
     target: Tensor
     valid: Tensor | None
     out: Tensor  #: chunk of the buffer, or memory of its own
+    maps: tuple[Tensor, ...]  #: chunks of the other maps
 
 
 @dataclass
@@ -348,19 +356,30 @@ class _Source:
     valid: Tensor | None
     weight: Tensor | None = None
 
-    def pieces(self, buffer: Tensor | None) -> Iterator[_Piece]:
-        """The chunks, with those of the buffer, or with memory of their own."""
+    def pieces(self, buffer: Tensor | None, *maps: Tensor) -> Iterator[_Piece]:
+        """The chunks, with those of the buffer (or with memory of their own) and of other maps."""
+        shape = self.logits.shape
+        if shape[0] == 0 or shape[2] == 0:
+            return
+        images, pixels = _size(shape)
+        repeats = -(-shape[2] // pixels)
         soft = self.target.ndim == 3
-        for at in _chunks(self.logits.shape):
-            z, t = _cut(self.logits, at), _cut(self.target, at)
-            v = None if self.valid is None else _cut(self.valid, at)
-            if soft:
+
+        def cuts(x: Tensor | None) -> Iterable[Any]:
+            return itertools.repeat(None) if x is None else _cuts(x, shape)
+
+        others = zip(*map(cuts, maps), strict=True) if maps else itertools.repeat(())
+        columns = map(cuts, (self.logits, self.target, self.valid, buffer))
+        for number, (z, t, v, out, more) in enumerate(zip(*columns, others, strict=False)):
+            first = number // repeats * images
+            if soft and t.dtype != z.dtype:
                 t = t.to(z.dtype)
             if v is not None:
                 z = torch.where(v[:, None] if v.ndim < z.ndim else v, z, 0.0)
                 t = torch.where(v, t, 0.0) if soft else t
-            out = torch.empty(z.shape, dtype=z.dtype) if buffer is None else _cut(buffer, at)
-            yield _Piece(at, z, t, v, out)
+            if out is None:
+                out = torch.empty(z.shape, dtype=z.dtype)
+            yield _Piece(slice(first, first + z.shape[0]), z, t, v, out, more)
 
 
 def _like(logits: Tensor) -> Tensor:
@@ -473,19 +492,20 @@ def _softmax_statistics(
     n, c, p = s.logits.shape
     buffer = _like(s.logits) if keep else None
     u_all = s.logits.new_empty((n, p) if surprisal else (0, 0))
-    sums = torch.zeros(3, n, c, dtype=torch.float64)
-    for piece in s.pieces(buffer):
+    sums = [torch.zeros(3, n, c)] if n * p == 0 else []
+    for piece in s.pieces(buffer, *([u_all] if surprisal else [])):
         if surprisal:
             labels, u, inverse = _surprisal(piece)
             piece.out.mul_(inverse[:, None])
-            _cut(u_all, piece.at).copy_(u)
+            piece.maps[0].copy_(u)
         else:
             labels = _Labels(piece, planes=c <= _FEW)
             _softmax(piece.z, piece.valid, piece.out, shifted=False)
         if regions:
             add = _sums_few if labels.masks else _sums_many
-            sums[:, piece.at[0]].add_(add(piece.out, labels, squared))
-    return (u_all, _from_errors(*sums.unbind(0))), buffer
+            sums.append(add(piece.out, labels, squared))
+    stats = _from_errors(*_added(sums, n).unbind(0)) if regions else torch.zeros(0)
+    return (u_all, stats), buffer
 
 
 def _from_errors(truth: Tensor, missed: Tensor, excess: Tensor) -> Tensor:
@@ -502,7 +522,7 @@ def _sums_few(p: Tensor, labels: _Labels, squared: bool) -> Tensor:
         wrong = torch.mul(plane, error).sum(-1) if squared else error.sum(-1)
         missed = error.mul_(mask).sum(-1).neg_()
         rows.append(torch.stack([mask.sum(-1), missed, wrong if squared else wrong + missed]))
-    return torch.stack(rows, -1).double()
+    return torch.stack(rows, -1)
 
 
 def _sums_many(p: Tensor, labels: _Labels, squared: bool) -> Tensor:
@@ -543,18 +563,18 @@ def _softmax_gradient(
     a = b = None
     if by_stats is not None:
         a, b, _ = by_stats.to(s.logits.dtype).unbind(0)
-    for piece in s.pieces(grad):
+    for piece in s.pieces(grad, *([] if by_u is None else [by_u])):
         p, labels = piece.out, _Labels(piece, planes=c <= _FEW)
         if fresh:
             _softmax(piece.z, piece.valid, p, shifted=shifted)
-        g = None if by_u is None else _masked(by_u[piece.at], piece.valid)
+        g = None if by_u is None else _masked(piece.maps[0], piece.valid)
         if a is None or b is None:
             assert g is not None
             p.mul_(g[:, None])
             labels.subtract(p, g)
         else:
             form = _few_gradient if labels.masks else _many_gradient
-            form(p, labels, a[piece.at[0]], b[piece.at[0], :, None], g, squared)
+            form(p, labels, a[piece.rows], b[piece.rows, :, None], g, squared)
     return grad
 
 
@@ -673,12 +693,25 @@ def _entropy(piece: _Piece) -> float:
     """Σ u of a piece of sigmoids; `out` is scratch memory."""
     # max(z, 0) - t z is exact for t = 0 and 1; then log(1 + e^-|z|).
     u = piece.z.clamp_min(0).addcmul_(piece.z, piece.target, value=-1)
-    u.add_(torch.abs(piece.z, out=piece.out).neg_().exp_().log1p_())
-    total = _sum(_masked(u, piece.valid))
+    rest = torch.abs(piece.z, out=piece.out).neg_().exp_()
+    if piece.valid is not None:  # 1 where void
+        rest.mul_(piece.valid)
+    total = _sum(u) + _log1p_sum(rest)
     if math.isfinite(total):
         return total
     # Infinite logits: what is not the target costs nothing.
     return _sum(_masked(_sigmoid_surprisal(piece.z, piece.target), piece.valid))
+
+
+def _log1p_sum(e: Tensor) -> float:
+    """Σ log(1 + e) of numbers from 0 to 1: of products of eight, for the logarithm is what costs."""
+    e = e.reshape(-1)
+    for _ in range(3):
+        if e.numel() % 2:
+            break
+        x, y = e.chunk(2)
+        e = torch.addcmul(x, x, y).add_(y)  # (1 + x) (1 + y) - 1, without cancellation
+    return _sum(e.log1p())
 
 
 def _sigmoid(z: Tensor, valid: Tensor | None, out: Tensor) -> None:
@@ -691,16 +724,17 @@ def _sigmoid(z: Tensor, valid: Tensor | None, out: Tensor) -> None:
 def _sigmoid_statistics(s: _Source, keep: bool, squared: bool, entropy: bool) -> Made:
     """I, S (or Σ p²), T of every channel, (3, N, C), and Σ u if `entropy`; probabilities."""
     buffer = _like(s.logits) if keep else None
+    n, c, pixels = s.logits.shape
     total = 0.0
-    sums = torch.zeros(3, *s.logits.shape[:2], dtype=torch.float64)
+    sums = [torch.zeros(3, n, c)] if n * pixels == 0 else []
     for piece in s.pieces(buffer):
         p, t = piece.out, piece.target
         total += _entropy(piece) if entropy else 0.0
         _sigmoid(piece.z, piece.valid, p)
-        missed = torch.addcmul(t, t, p, value=-1)
-        excess = (p - t).mul_(p) if squared else torch.addcmul(p, p, t, value=-1)
-        sums[:, piece.at[0]].add_(torch.stack([x.sum(-1) for x in (t, missed, excess)]))
-    return (_from_errors(*sums.unbind(0)), s.logits.new_tensor(total)), buffer
+        missed = torch.addcmul(t, t, p, value=-1).sum(-1)
+        excess = ((p - t).mul_(p) if squared else torch.addcmul(p, p, t, value=-1)).sum(-1)
+        sums.append(torch.stack([t.sum(-1), missed, excess]))
+    return (_from_errors(*_added(sums, n).unbind(0)), s.logits.new_tensor(total)), buffer
 
 
 def _sigmoid_gradient(
@@ -715,36 +749,45 @@ def _sigmoid_gradient(
     grad = _like(s.logits) if buffer is None else buffer
     by_stats = s.logits.new_zeros(3, *s.logits.shape[:2]) if by_stats is None else by_stats
     a, b, _ = by_stats.to(s.logits.dtype)[..., None].unbind(0)
+    numbers = [x.flatten().tolist() for x in (a, b)] if s.logits.shape[1] == 1 else []
     for piece in s.pieces(grad):
-        p, rows = piece.out, piece.at[0]
+        p, t, rows = piece.out, piece.target, piece.rows
         if fresh:
             _sigmoid(piece.z, piece.valid, p)
-        pull = None if by_sum is None else (p - piece.target).mul_(by_sum)
-        slope = piece.target * a[rows]
-        # With one row b is a single number, for which torch's loop is the fast one.
-        slope = slope.addcmul_(p, b[rows], value=2) if squared else slope.add_(b[rows])
+        pull = None if by_sum is None else p - t
+        if numbers and t.shape[0] == 1:  # numbers go into the operation before
+            by_t, by_p = (x[rows.start] for x in numbers)
+            slope = (t * by_t).add_(p, alpha=2 * by_p) if squared else (t * by_t).add_(by_p)
+        else:
+            slope = t * a[rows]
+            slope = slope.addcmul_(p, b[rows], value=2) if squared else slope.add_(b[rows])
         slope = _masked(slope, piece.valid)
         torch.ops.aten.sigmoid_backward.grad_input(slope, p, grad_input=p)
-        if pull is not None:
-            p.add_(pull)
+        if pull is not None and by_sum is not None:
+            p.add_(pull, alpha=by_sum.item())
     return grad
 
 
-def _class_totals(shape: torch.Size, target: Tensor, valid: Tensor | None) -> Tensor:
-    """T = Σ t per image and class, (N, C), float64."""
+def _class_totals(shape: torch.Size, target: Tensor, valid: Tensor | None, squared: bool) -> Tensor:
+    """T = Σ t, or Σ t², per image and class, (N, C), float64."""
     n, c, p = shape
-    if target.ndim == 3:
-        return _masked(target, valid).sum(-1, dtype=torch.float64)
-    truth = torch.zeros(n, c, dtype=torch.float64)
-    for at in _chunks(torch.Size((n, 1, p))):  # void labels are counted as a class C
-        labels = _cut(target, at)
-        if valid is not None:
-            labels = torch.where(_cut(valid, at), labels.long(), c)
-        if labels.shape[0] > 1:
-            labels = labels.long() + (c + 1) * torch.arange(labels.shape[0])[:, None]
-        counts = torch.bincount(labels.reshape(-1), minlength=(at[0].stop - at[0].start) * (c + 1))
-        truth[at[0]] += counts.view(-1, c + 1)[:, :c]
-    return truth
+    if n * p == 0:
+        return torch.zeros(n, c, dtype=torch.float64)
+    counts, soft = [], target.ndim == 3
+    shape = shape if soft else torch.Size((n, 1, p))
+    voids = itertools.repeat(None) if valid is None else _cuts(valid, shape)
+    for labels, v in zip(_cuts(target, shape), voids, strict=False):
+        k = labels.shape[0]
+        if soft:
+            t = _masked(labels, v)
+            counts.append((t * t if squared and t.is_floating_point() else t).sum(-1))
+            continue
+        if v is not None:  # void labels are counted as a class C
+            labels = torch.where(v, labels.long(), c)
+        if k > 1:
+            labels = labels.long() + (c + 1) * torch.arange(k)[:, None]
+        counts.append(torch.bincount(labels.reshape(-1), minlength=k * (c + 1)).view(k, c + 1))
+    return _added(counts, n)[:, :c]
 
 
 def _all_hard(t: Tensor) -> bool:
@@ -768,10 +811,9 @@ def _sigmoid_hardest(
         result = _kept_sums(s, cut, buffer, known=None)
     if result is None or result[2] < fewest:
         surprisals = _like(s.logits) if buffer is None else buffer
-        for piece in s.pieces(None):
-            u = _sigmoid_surprisal(piece.z, piece.target)
-            v = piece.valid
-            _cut(surprisals, piece.at).copy_(u if v is None else torch.where(v, u, -1.0))
+        for piece in s.pieces(surprisals):
+            u, v = _sigmoid_surprisal(piece.z, piece.target), piece.valid
+            piece.out.copy_(u if v is None else torch.where(v, u, -1.0))
         cut = _order.drop_all_but(surprisals.view(-1), fewest)
         result = _kept_sums(s, cut, buffer, known=surprisals)
     return result[0], result[1], buffer
@@ -788,12 +830,12 @@ def _kept_sums(
 ) -> tuple[float, float, float]:
     """Σ w u, Σ w and number of the pixels with u >= cut; their slopes w du/dz into `buffer`."""
     total = weights = count = 0.0
-    for piece in s.pieces(buffer):
+    for piece in s.pieces(buffer, *([] if known is None else [known])):
         z, t, v = piece.z, piece.target, piece.valid
         hard = not s.target.is_floating_point() or _all_hard(t)
         sign = torch.rsub(t, 1, alpha=2)
         x = sign * z
-        u = _cut(known, piece.at) if known is not None else None
+        u = piece.maps[0] if piece.maps else None
         if u is None:
             u = _softplus(x) if hard else _sigmoid_surprisal(z, t)
         kept = torch.ge(u, cut, out=torch.empty_like(z))
@@ -864,9 +906,10 @@ def _lovasz(
                 slope.mul_(where).mul_(1 - where)
             where.copy_(slope)
     if mean is not None:
-        for piece in s.pieces(None):
+        for piece in s.pieces(None, grad, mean):
             _probabilities(piece)
-            _cut(grad, piece.at).sub_(_cut(mean, piece.at)[:, None]).mul_(piece.out)
+            slope, offset = piece.maps
+            slope.sub_(offset[:, None]).mul_(piece.out)
     return total.to(s.logits.dtype), grad
 
 

@@ -80,7 +80,7 @@ class FocalLoss(PixelLoss):
     def dphi(self, u: Tensor, q: Tensor) -> Tensor:
         """q^(γ-1) (q + γ (1-q) u)."""
         q = q if self.gamma >= 2 else _positive(q)
-        return q ** (self.gamma - 1) * (q + self.gamma * (1 - q) * u)
+        return torch.addcmul(q, 1 - q, u, value=self.gamma).mul_(_power(q, self.gamma - 1))
 
     def of(self, s: Sample) -> Tensor:
         """Mean over pixels, or over positives, of α (1 - p_t)^γ (-log p_t)."""
@@ -93,6 +93,11 @@ class FocalLoss(PixelLoss):
         positives = s.weight_sum(positive_table(s))
         total, positives = (sum_over_processes(x, self.process_group) for x in (total, positives))
         return total / positives.clamp_min(1)
+
+
+def _power(q: Tensor, exponent: float) -> Tensor:
+    """Return q to an exponent: itself for 1, which a power would compute."""
+    return q if exponent == 1 else q**exponent
 
 
 def _positive(q: Tensor) -> Tensor:
