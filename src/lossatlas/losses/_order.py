@@ -73,8 +73,8 @@ def sorted_extension(
     """Lovász extension times `factor` by the exact order of the errors, and its slope by p or z.
 
     Among equal errors foreground goes first; errors of 0 or less cost nothing and have slope 0.
-    Non-negative floats are ordered as their bits are, so the errors are sorted as integers, which
-    is a radix sort; the lowest bit makes room for the label. Errors that differ in that bit alone
+    Non-negative floats are ordered as their bits are, so the errors are sorted as integers; the
+    lowest bit makes room for the label. Errors that differ in that bit alone
     count as equal, which moves an increment by the relative size of one pixel in the union.
     Nothing outlives its use: sorting needs the memory.
     """
@@ -86,8 +86,8 @@ def sorted_extension(
     keys.bitwise_xor_(0x7FFFFFFE)  # largest first
     keys.bitwise_xor_(t.to(torch.int32))  # lowest bit: 0 for foreground
     del errors, t
-    keys, order = keys.sort()
     size = keys.numel()
+    keys, order = _sorted(keys)
     # From here on only those with an error: the key of 0 is 0x7FFFFFFE or one more.
     count = int(torch.searchsorted(keys, 0x7FFFFFFE))
     keys, order = keys[:count], order[:count]
@@ -109,6 +109,22 @@ def sorted_extension(
     increments.mul_(background.mul_(2 * factor).sub_(factor))
     del keys, background
     return value, torch.zeros(size, dtype=torch.float32).index_copy_(0, order, increments)
+
+
+def _sorted(keys: Tensor) -> tuple[Tensor, Tensor]:
+    """Non-negative int32 keys in ascending order, and where each was; equal keys keep their order.
+
+    Key and place are sorted as one number: NumPy has vector instructions for that, and takes a third
+    of the time of torch's sort, which it leaves the work to where NumPy is not installed.
+    """
+    packed = keys.long().bitwise_left_shift_(32)
+    packed.bitwise_or_(torch.arange(keys.numel()))
+    try:
+        packed.numpy().sort()
+    except RuntimeError:
+        packed = packed.sort().values
+    keys = (packed >> 32).int()
+    return keys, packed.bitwise_and_(0xFFFFFFFF)
 
 
 def _error_of(keys: Tensor) -> Tensor:
