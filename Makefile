@@ -20,7 +20,7 @@ test: .venv/ready
 
 bench: .venv/ready
 	$(BIN)/python benchmarks/losses.py --out results/bench
-	$(BIN)/python benchmarks/training.py --out results/bench --studies results/imbalance
+	$(BIN)/python benchmarks/training.py --out results/bench --studies results/begin
 	$(BIN)/python benchmarks/workflow.py --out results/bench
 
 data: .venv/ready

@@ -14,7 +14,7 @@ from lossatlas.report.records import Part, Records
 from lossatlas.report.scores import Scores
 from lossatlas.report.style import CAPTION_STYLE
 from lossatlas.statistics.counts import METRICS
-from lossatlas.statistics.intervals import number
+from lossatlas.statistics.intervals import MIN_SEEDS, number
 
 #: Marks a loss that is not significantly lower than the highest.
 NOT_LOWER = "◦"
@@ -76,9 +76,10 @@ def comparison(
     for scores in several:
         part = scores.part
         title = f"{part.model}, {part.dataset}" if two_sets else part.model
-        leader = scores.leader(metric)
-        level = scores.level_with_leader(metric)
         asked = max(len(seeds) for seeds in part.seeds.values())
+        compared = min(len(seeds) for seeds in part.seeds.values()) >= MIN_SEEDS
+        leader = scores.leader(metric) if compared else None
+        level = scores.level_with_leader(metric) if compared else []
         cells = dict.fromkeys(losses, "–")
         for loss in part.losses:
             interval = scores.interval(loss, metric)
@@ -88,15 +89,20 @@ def comparison(
             swatches[loss] = part.styles[loss]["color"]
         if metric == "foreground_dice":
             cells["best constant"] = number(part.constant_dice)
-        bold.add((leader, title))
+        if leader is not None:
+            bold.add((leader, title))
         columns[title] = cells
     frame = pd.DataFrame(columns)
     frame.index.name = "loss"
     caption = (
         f"Test {METRICS[metric]}, mean over the foreground classes and over "
-        f"{_seeds(several)}. {several[0].meaning()} Bold: the highest mean of a column; "
-        f"{NOT_LOWER}: not significantly lower (paired, after Holm's correction)."
+        f"{_seeds(several)}. {several[0].meaning()}"
     )
+    if bold:
+        caption += (
+            f" Bold: the highest mean of a column; {NOT_LOWER}: not significantly lower (paired, after Holm's "
+            "correction)."
+        )
     return Table(frame, caption, swatches, frozenset(bold))
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import ast
 import inspect
 import json
+import math
 import textwrap
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -109,7 +110,7 @@ def trained(names: Sequence[str], records: str | Path = _STUDY) -> Markdown:
             "foreground": f"{100 * foreground:g} %",
             "Dice at ½": f"{part.foreground_dice.median():.3f}",
             "Dice, tuned": f"{part.foreground_dice_tuned.median():.3f}",
-            "calibration error": f"{part.ece_foreground.median():.2f}",
+            "calibration error": _rounded(part.ece_foreground.median()),
             "begun": f"{int(part.began.sum())} of {len(part)}",
         }
         for (loss, foreground), part in runs.groupby(["loss", "foreground"], sort=False)
@@ -119,6 +120,11 @@ def trained(names: Sequence[str], records: str | Path = _STUDY) -> Markdown:
         "digits. The calibration error is that of the foreground's pixels. Study [`begin`](studies/begin.ipynb).*"
     )
     return Markdown(f"{markdown_table(pd.DataFrame(rows))}\n\n{below}")
+
+
+def _rounded(value: float) -> str:
+    """Two digits, or a dash for a measure that the runs do not have."""
+    return "–" if math.isnan(value) else f"{value:.2f}"
 
 
 def elsewhere(
