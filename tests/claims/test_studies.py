@@ -42,6 +42,7 @@ def made_up(study):
         "datasets": labels(study.datasets),
         "models": labels(study.models),
         "pool": study.pool,
+        "smallest_effect": study.smallest_effect,
         "predictions": [each.model_dump(by_alias=True) for each in study.predictions],
     }
     nothing = pd.DataFrame()

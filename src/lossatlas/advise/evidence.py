@@ -30,13 +30,15 @@ _DIGITS = 4
 def refresh(table: Mapping[str, Any], results: str | Path = "results") -> dict[str, Any]:
     """The table with the facts of its studied data sets and every number of its evidence made again.
 
+    The facts of a data set whose files are not at hand stay as they are.
+
     Raises:
         RecordsError: a study's records are not there.
         ValueError: an arm of the evidence has too few runs.
     """
     fresh = copy.deepcopy(dict(table))
     for data in fresh["studied"]:
-        data["facts"] = _facts_of(results, data["study"], data["dataset"])
+        data["facts"] = _facts_of(results, data["study"], data["dataset"]) or data["facts"]
     study_of = {data["dataset"]: data["study"] for data in fresh["studied"]}
     for row in fresh["rows"]:
         for item in row.get("evidence", []):
@@ -61,14 +63,16 @@ def rewrite(file: Path = FILE, results: str | Path = "results") -> Path:
 
 
 def _facts_of(results: str | Path, study: str, dataset: str) -> dict[str, float]:
-    """The features of a studied data set, from its training masks."""
-    from lossatlas.data import load_labels
+    """The features of a studied data set, from its training masks; none where its files are not at hand."""
+    from lossatlas.data import is_available, load_labels
+    from lossatlas.experiments.study import load_study
     from lossatlas.report.records import load
 
-    design = load(Path(results) / study).study
-    params = design["dataset_params"][dataset]
-    # every studied set is drawn from the digits so far, whose name the records do not repeat
-    masks = load_labels("digits", "train", **params)
+    (source,) = {each.name for each in load_study(study).datasets if each.label == dataset}
+    if not is_available(source):
+        return {}
+    params = load(Path(results) / study).study["dataset_params"][dataset]
+    masks = load_labels(source, "train", **params)
     row = rarest(measure(masks.labels, masks.classes, masks.ignore_index, count=len(masks)))
     return {
         name: float(f"{row[name]:.{_DIGITS}g}") for name in ("fraction", "area_share", "thinness")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -78,10 +79,13 @@ def numbers(records: str | Path) -> dict[str, Any]:
         "planned": str(len(runs) + study.missing_runs),
         "steps": str(study.study["steps"]),
     }
+    margin = float(study.study["smallest_effect"])
     for name, model in HEADS.items():
         here = runs[runs.model == model]
+        dice = here[(here.dataset == PLACE) & (here.loss == "dice")].foreground_dice.median()
         found[name] = {
-            loss: _medians(part) for loss, part in here[here.dataset == PLACE].groupby("loss")
+            loss: _medians(part, dice - margin)
+            for loss, part in here[here.dataset == PLACE].groupby("loss")
         }
         found[name]["rare"] = {
             loss: _medians(part) for loss, part in here[here.dataset == RARE].groupby("loss")
@@ -167,13 +171,20 @@ def results_table(records: str | Path) -> pd.DataFrame:
     ]
 
 
-def figure(table: pd.DataFrame, language: str = "en", *, dark: bool = False) -> Figure:
-    """A line a seed: cross-entropy at ½ → at its threshold → Dice, a panel for each last layer.
+def figure(
+    table: pd.DataFrame,
+    language: str = "en",
+    *,
+    dark: bool = False,
+    titles: Mapping[str, str] | None = None,
+) -> Figure:
+    """A line a seed: cross-entropy at ½ → at its threshold → Dice, a panel for each last layer, three in a row at most.
 
     Args:
         table: as `seeds_table` makes it.
         language: a key of `WORDS`.
         dark: light ink, for a dark page.
+        titles: of the panels, by what stands in the column ``head``; None takes those of the last layers.
     """
     words, ink = WORDS[language], "#E8E8E8" if dark else "#1A1A1A"
     style.set_theme()
@@ -184,9 +195,17 @@ def figure(table: pd.DataFrame, language: str = "en", *, dark: bool = False) -> 
     # a backend that is loaded within the context would lose its interactive mode behind it: a notebook shows no figure
     plt.switch_backend(mpl.get_backend())
     with mpl.rc_context(settings):
-        drawn, axes = plt.subplots(1, 2, figsize=(5.7, 3.2), sharey=True, constrained_layout=True)
+        panels = list(table.groupby("head", sort=False))
+        wide = min(3, len(panels))
+        high = -(-len(panels) // wide)
+        size = (5.7 if wide < 3 else 7.2, 3.2 if high == 1 else 2.7 * high)
+        drawn, grid = plt.subplots(
+            high, wide, figsize=size, sharey=True, constrained_layout=True, squeeze=False
+        )
         drawn.patch.set_alpha(0)
-        for axis, (head, rows) in zip(axes, table.groupby("head", sort=False), strict=True):
+        for axis in grid.flat[len(panels) :]:
+            axis.remove()
+        for axis, (head, rows) in zip(grid.flat, panels, strict=False):
             seeds = len(rows)
             places = np.arange(3)[:, None] + np.linspace(-0.09, 0.09, seeds)  # seeds side by side
             values = rows[["ce at ½", "ce tuned", "dice"]].to_numpy().T  # (3, seeds)
@@ -201,8 +220,10 @@ def figure(table: pd.DataFrame, language: str = "en", *, dark: bool = False) -> 
             if lost.any():
                 axis.text(1.28, 0.17, words["note"].format(lost=lost.sum(), seeds=seeds), va="top")
             axis.set_xticks(range(3), words["points"])
-            axis.set(title=words[str(head)], xlim=(-0.35, 2.35), ylim=(-0.04, 1))
-        axes[0].set_ylabel(words["axis"])
+            title = words[str(head)] if titles is None else titles.get(str(head), str(head))
+            axis.set(title=title, xlim=(-0.35, 2.35), ylim=(-0.04, 1))
+        for axis in grid[:, 0]:
+            axis.set_ylabel(words["axis"])
     return drawn
 
 
@@ -229,14 +250,15 @@ def files(records: str | Path, folder: str | Path) -> dict[str, str]:
     return made
 
 
-def _medians(runs: pd.DataFrame) -> dict[str, str]:
+def _medians(runs: pd.DataFrame, level: float = 0.0) -> dict[str, str]:
+    """Of the trainings that find nothing at ½, `rescued` are those whose threshold brings them to `level`."""
     dead = runs[runs.foreground_dice == 0]
     found = {name: f"{runs[column].median():.3f}" for name, column in _SCORES.items()}
     return found | {
         "trainings": str(len(runs)),
         "began": str(int(runs.began.sum())),
         "nothing_at_half": str(len(dead)),
-        "rescued": str(int(dead.began.sum())),
+        "rescued": str(int((dead.foreground_dice_tuned >= level).sum())),
         "calibration": f"{runs.ece_foreground.median():.2f}",
     }
 

@@ -1,0 +1,181 @@
+"""The numbers, the table and the figure of the front page that come from real images: the study `thresholds`.
+
+The sentences stand in ``book/intro.md`` and its translations; they name a number as ``{{ real.… }}``. A task counts
+when all its seeds of cross-entropy and of Dice are there.
+"""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import Any
+
+import matplotlib.pyplot as plt
+import pandas as pd
+
+from lossatlas.claims import frames
+from lossatlas.report import front
+from lossatlas.report.records import Records
+from lossatlas.statistics.intervals import number
+
+#: What a task's name in the study says, by language; a task that has no entry keeps its name.
+NAMES = {
+    "en": {"cracks": "cracks", "vessels": "vessels", "mitochondria": "mitochondria",
+           "synapses": "synapses", "pedestrians": "pedestrians"},
+    "es": {"cracks": "grietas", "vessels": "vasos", "mitochondria": "mitocondrias",
+           "synapses": "sinapsis", "pedestrians": "peatones"},
+    "fr": {"cracks": "fissures", "vessels": "vaisseaux", "mitochondria": "mitochondries",
+           "synapses": "synapses", "pedestrians": "piétons"},
+}  # fmt: skip
+PAIR = ("dice", "ce")
+
+
+def tasks(study: Records) -> list[str]:
+    """The tasks of which every seed of cross-entropy and of Dice is there, in the study's order."""
+    wanted = len(study.study["seeds"])
+    counts = study.runs[study.runs.loss.isin(PAIR)].groupby(["dataset", "loss"]).size()
+    order = study.study["datasets"]
+    return [task for task in order if all(counts.get((task, loss), 0) == wanted for loss in PAIR)]
+
+
+def table(study: Records) -> pd.DataFrame:
+    """A row for each task: medians at ½ and at the threshold of validation, and Dice minus cross-entropy there.
+
+    Index: task. Columns: ``foreground`` (share of the test pixels), ``ce at ½``, ``ce``, ``dice at ½``, ``dice``
+    (medians of test Dice over the seeds; without ½, at the threshold of validation), and ``half``, ``half low``,
+    ``half high``, ``tuned``, ``tuned low``, ``tuned high``: mean paired differences with 95 % intervals, for other
+    trainings on these test images.
+    """
+    done, rows = tasks(study), {}
+    fractions = {part.dataset: part.fractions[0] for part in study.parts}
+    for task in done:
+        runs = dict(iter(study.runs[study.runs.dataset == task].groupby("loss")))
+        rows[task] = {
+            "foreground": 1 - fractions[task],
+            "ce at ½": runs["ce"].foreground_dice.median(),
+            "ce": runs["ce"].foreground_dice_tuned.median(),
+            "dice at ½": runs["dice"].foreground_dice.median(),
+            "dice": runs["dice"].foreground_dice_tuned.median(),
+        }
+    found = pd.DataFrame.from_dict(rows, orient="index")
+    for rule in ("half", "tuned"):
+        gaps = frames.differences(study, "dice", PAIR, rule, over="seeds").reindex(done)
+        columns = {"estimate": rule, "low": f"{rule} low", "high": f"{rule} high"}
+        found = found.join(gaps[list(columns)].rename(columns=columns).astype(float))
+    return found
+
+
+def numbers(folder: str | Path, study_name: str = "thresholds") -> dict[str, Any]:
+    """Every number of the front page that comes from real images, as text; only ``tasks`` while no task is complete.
+
+    Args:
+        folder: of the study's records.
+        study_name: whose they are.
+
+    Returns:
+        how many ``tasks`` are complete of how many ``planned``; ``seeds``, ``runs``, ``planned_runs``; for
+        each task its medians and differences; and by rule (``half``, ``tuned``) the difference ``largest_…`` that is
+        farthest from 0, with its task, and the numbers of tasks in which Dice is ``within_…`` the smallest effect,
+        ``ahead_…`` or ``behind_…`` (its interval off zero).
+    """
+    known = frames.load_if_run(folder, study_name)
+    if known is None or not tasks(known):
+        return {"tasks": "0"}
+    found = table(known)
+    made: dict[str, Any] = {
+        "tasks": str(len(found)),
+        "planned": str(len(known.study["datasets"])),
+        "seeds": str(len(known.study["seeds"])),
+        "runs": str(len(known.runs)),
+        "planned_runs": str(len(known.runs) + known.missing_runs),
+    }
+    margin = float(known.study["smallest_effect"])
+    for rule in ("half", "tuned"):
+        gaps = found[rule]
+        farthest = str(gaps.abs().idxmax())
+        made[f"largest_{rule}"] = {"task": farthest, "difference": _told(found.loc[farthest], rule)}
+        made[f"within_{rule}"] = str(int((gaps.abs() < margin).sum()))
+        made[f"ahead_{rule}"] = str(int((found[f"{rule} low"] > 0).sum()))
+        made[f"behind_{rule}"] = str(int((found[f"{rule} high"] < 0).sum()))
+    for task, row in found.iterrows():
+        made[str(task)] = {
+            "foreground": f"{100 * row['foreground']:.2g}",
+            "half": _told(row, "half"),
+            "tuned": _told(row, "tuned"),
+            "ce_half": f"{row['ce at ½']:.3f}",
+            "ce": f"{row['ce']:.3f}",
+            "dice_half": f"{row['dice at ½']:.3f}",
+            "dice": f"{row['dice']:.3f}",
+        }
+    return made
+
+
+def _told(row: Any, rule: str) -> str:
+    low, high = (number(row[f"{rule} {end}"], sign=True) for end in ("low", "high"))
+    return f"{number(row[rule], sign=True)} [{low}, {high}]"
+
+
+def shown(found: pd.DataFrame) -> pd.DataFrame:
+    """The table of tasks as the front page shows it: one number a cell."""
+    columns = {
+        "ce": "cross-entropy",
+        "dice": "Dice",
+        "tuned": "Dice − cross-entropy",
+        "tuned low": "from",
+        "tuned high": "to",
+    }
+    cells = found[list(columns)].rename(columns=columns)
+    for name in ("cross-entropy", "Dice"):
+        cells[name] = cells[name].map("{:.3f}".format)
+    for name in ("Dice − cross-entropy", "from", "to"):
+        cells[name] = cells[name].map(lambda value: number(value, sign=True))
+    cells.insert(0, "foreground", (100 * found["foreground"]).map("{:.2g} %".format))
+    return cells.rename_axis("task").reset_index()
+
+
+def seeds_table(study: Records) -> pd.DataFrame:
+    """A row for each complete task and seed, in the columns of :func:`lossatlas.report.front.seeds_table`."""
+    rows = []
+    for task in tasks(study):
+        of = {
+            loss: runs.set_index("seed").sort_index()
+            for loss, runs in study.runs[study.runs.dataset == task].groupby("loss")
+        }
+        rows.append(
+            pd.DataFrame(
+                {
+                    "head": task,
+                    "seed": of["ce"].index,
+                    "ce at ½": of["ce"].foreground_dice.to_numpy(),
+                    "ce tuned": of["ce"].foreground_dice_tuned.to_numpy(),
+                    "dice": of["dice"].foreground_dice.reindex(of["ce"].index).to_numpy(),
+                }
+            )
+        )
+    return pd.concat(rows, ignore_index=True)
+
+
+def files(
+    folder: str | Path, made_in: str | Path, study_name: str = "thresholds"
+) -> dict[str, str]:
+    """The figure in every language, light and dark, and the table of tasks, as text by path; none without a task."""
+    known = frames.load_if_run(folder, study_name)
+    if known is None or not tasks(known):
+        return {}
+    made_in, lines = Path(made_in), seeds_table(known)
+    html = shown(table(known)).to_html(index=False, border=0, classes="results")
+    made = {
+        str(
+            made_in / "real.md"
+        ): f'```{{raw}} html\n<div class="results-table" tabindex="0">\n{html}\n</div>\n```\n'
+    }
+    for language in front.WORDS:
+        for shade in ("light", "dark"):
+            drawn, text = (
+                front.figure(lines, language, dark=shade == "dark", titles=NAMES[language]),
+                io.StringIO(),
+            )
+            drawn.savefig(text, format="svg", metadata={"Date": None})
+            plt.close(drawn)
+            made[str(made_in / f"real_{language}_{shade}.svg")] = text.getvalue()
+    return made
