@@ -14,7 +14,6 @@ from lossatlas.statistics import paired
 from lossatlas.statistics.counts import METRICS, pooled_metric
 from lossatlas.statistics.paired import (
     Difference,
-    compare,
     holm,
     minimum_detectable_effect,
     paired_differences,
@@ -169,7 +168,8 @@ def test_images_all_alike_leave_the_paired_t_test_of_the_seeds():
     assert (got.low, got.high) == pytest.approx(tuple(theirs.confidence_interval(0.95)))
     above = stats.ttest_rel(a, b - 0.03, alternative="greater").pvalue
     below = stats.ttest_rel(a, b + 0.03, alternative="less").pvalue
-    assert got.p_equivalence(0.03) == pytest.approx(max(above, below))
+    assert got.p_above(-0.03) == pytest.approx(above)
+    assert got.p_below(0.03) == pytest.approx(below)
 
 
 def test_seeds_all_alike_leave_the_t_test_of_the_clusters():
@@ -215,47 +215,9 @@ def test_p_value_and_interval_say_the_same_at_every_level(stretch, alpha):
     assert one.p_value(one.estimate) == pytest.approx(1.0)
 
 
-def test_equivalence_is_shown_exactly_where_the_90_per_cent_interval_is_within_the_margin():
-    one = difference(0.004, error=0.002, stretch=(0.9, 1.2))
-    low, high = one.interval(0.90)
-    assert max(abs(low), abs(high)) == high
-    assert one.p_equivalence(high) == pytest.approx(0.05)
-    assert one.p_equivalence(high + 1e-3) < 0.05 < one.p_equivalence(high - 1e-3)
-
-
 def test_far_tails_stay_above_zero_so_that_corrections_for_many_pairs_mean_something():
     assert 0 < difference(0.2).p_value() < 1e-5
     assert difference(-0.2).p_value() == pytest.approx(difference(0.2).p_value())
-
-
-@pytest.mark.parametrize(
-    ("estimate", "error", "outcome"),
-    [
-        (0.05, 0.01, "better"),
-        (-0.05, 0.01, "worse"),
-        (0.001, 0.002, "equivalent"),
-        (0.006, 0.001, "equivalent"),  # surely not zero, surely too small to matter
-        (0.01, 0.02, "undecided"),
-        (0.0, 0.0, "equivalent"),
-        (0.02, 0.0, "better"),
-    ],
-)
-def test_the_outcome_follows_from_interval_and_margin(estimate, error, outcome):
-    assert compare([difference(estimate, error)], 0.01)[0].outcome == outcome
-
-
-def test_outcomes_are_corrected_for_the_number_of_pairs():
-    lone = difference(0.03, 0.01)
-    assert 0.005 < lone.p_value() < 0.05
-    assert compare([lone], 0.01)[0].outcome == "better"
-    several = [lone, *[difference(0.0, 0.02)] * 9]
-    found = compare(several, 0.01)
-    assert {each.outcome for each in found} == {"undecided"}
-    assert [each.p for each in found] == pytest.approx(holm([d.p_value() for d in several]))
-    assert [each.p_equivalence for each in found] == pytest.approx(
-        holm([d.p_equivalence(0.01) for d in several])
-    )
-    assert lone.low > 0  # the interval is the pair's own
 
 
 def test_the_text_names_difference_interval_and_n():
@@ -332,12 +294,12 @@ def test_a_spread_that_both_losses_share_cancels():
     assert got.high - got.low < 0.01
 
 
-def test_equal_losses_differ_by_nothing_and_are_equivalent():
+def test_equal_losses_differ_by_nothing():
     values = np.random.default_rng(11).normal(size=(8, 30))
     got = paired_differences({"a": values, "b": values.copy()})[0]
     assert (got.estimate, got.low, got.high) == (0, 0, 0)
     assert got.p_value() == 1.0
-    assert compare([got], 0.01)[0].outcome == "equivalent"
+    assert got.p_above(-0.01) == got.p_below(0.01) == 0.0
 
 
 def test_alike_images_of_a_video_count_once():
@@ -493,13 +455,11 @@ def test_resamples_without_a_rare_class_are_left_out():
     assert got.low < got.estimate < got.high
 
 
-def test_bad_tests_and_margins_are_refused():
+def test_bad_tests_are_refused():
     for call, words in [
-        (lambda: difference(0.1).p_equivalence(-1), "margin above 0"),
-        (lambda: compare([difference(0.1)], 0.01, alpha=5), "alpha between 0 and 1"),
-        (lambda: compare([], 0.01), "at least one difference"),
         (lambda: holm([0.1, 1.2]), "p-values between 0 and 1"),
         (lambda: power(1.0, 1), "at least 2 seeds"),
+        (lambda: power(1.0, 8, alpha=5), "alpha between 0 and 1"),
         (lambda: minimum_detectable_effect(8, power=0.01), "a power above alpha"),
     ]:
         with pytest.raises(ValueError, match=words):

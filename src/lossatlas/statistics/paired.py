@@ -1,4 +1,4 @@
-"""Differences between two losses: interval, test, equivalence, and what a study could have seen.
+"""Differences between two losses: interval, test, and what a study could have seen.
 
 The design is crossed. Seeds s = 1..S train a network each under every loss, and all networks are
 tested on the same images, which come in clusters g = 1..G (videos, patients; an image by itself
@@ -143,15 +143,6 @@ class Difference:
     def p_below(self, bound: float) -> float:
         """One-sided p-value: small where the difference is smaller than `bound`."""
         return self._tail(bound, upwards=False)
-
-    def p_equivalence(self, margin: float) -> float:
-        """p-value of two one-sided tests: small where the difference lies within ±`margin`.
-
-        p ≤ α exactly where the interval at level 1 − 2α lies within (−margin, margin)
-        (Schuirmann, Journal of Pharmacokinetics and Biopharmaceutics 15, 1987).
-        """
-        _check_margin(margin)
-        return max(self.p_above(-margin), self.p_below(margin))
 
     def _tail(self, bound: float, *, upwards: bool) -> float:
         """One-sided p-value; the side of the estimate on which the bound lies sets the stretch."""
@@ -301,53 +292,6 @@ def holm(p_values: Sequence[float] | np.ndarray) -> np.ndarray:
     adjusted = np.empty_like(p)
     adjusted[order] = np.minimum(steps, 1)
     return adjusted
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """What a difference supports when several are tested together.
-
-    Attributes
-    ----------
-    outcome
-        Of the first loss: "better", "worse", "equivalent" or "undecided".
-    p, p_equivalence
-        p-values of "no difference" and of "a difference of the margin or more", adjusted by `holm`.
-    """
-
-    outcome: Literal["better", "worse", "equivalent", "undecided"]
-    p: float
-    p_equivalence: float
-
-
-def compare(
-    differences: Sequence[Difference], margin: float, *, alpha: float = 0.05
-) -> list[Comparison]:
-    """What each difference supports, with both kinds of test adjusted by `holm` for their number.
-
-    `margin` is the smallest effect of interest, in the metric's unit. Equivalence comes first: a
-    difference that is significant, and significantly smaller than the margin, is of no interest. Then
-    better or worse, where the difference is significant. Neither: undecided, which is what too few
-    seeds give and no sign of equality. The two kinds of test are two families, each with a chance of
-    at most `alpha` for any false statement. A higher score is better.
-
-    Raises ValueError without differences, and for a margin or alpha out of range.
-    """
-    _check_margin(margin)
-    _check_fraction("alpha", alpha)
-    if not differences:
-        raise ValueError("expected at least one difference, got none")
-    different = holm([d.p_value() for d in differences])
-    equal = holm([d.p_equivalence(margin) for d in differences])
-    found = []
-    for d, p, p_equivalence in zip(differences, different, equal, strict=True):
-        outcome: Literal["better", "worse", "equivalent", "undecided"] = "undecided"
-        if p_equivalence <= alpha:
-            outcome = "equivalent"
-        elif p <= alpha:
-            outcome = "better" if d.estimate > 0 else "worse"
-        found.append(Comparison(outcome, float(p), float(p_equivalence)))
-    return found
 
 
 # ---------------------------------------------------------------- what a study can see
@@ -707,10 +651,3 @@ def _check_known(losses: Sequence[str], asked: Iterable[str]) -> None:
 def _check_fraction(name: str, value: float) -> None:
     if not 0 < value < 1:
         raise ValueError(f"expected {name} between 0 and 1, got {value}")
-
-
-def _check_margin(margin: float) -> None:
-    if not (np.isfinite(margin) and margin > 0):
-        raise ValueError(
-            f"expected a margin above 0, the smallest effect of interest, got {margin}"
-        )
