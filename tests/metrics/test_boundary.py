@@ -18,13 +18,12 @@ from lossatlas.metrics import (
     BoundaryMetrics,
     ObjectRecall,
     average_surface_distance,
-    boundary_f,
     boundary_iou,
     hausdorff_distance,
     normalized_surface_dice,
-    surface,
     surface_distances,
 )
+from lossatlas.metrics.boundary import _f_score, _surface
 
 torch.set_num_threads(1)
 
@@ -48,6 +47,10 @@ def blobs(seed: int, dimensions: int = 2):
 
 
 # --- an oracle that is easy to believe ----------------------------------------------------------
+
+
+def surface(mask):
+    return _surface(np.pad(mask, 1))[(slice(1, -1),) * mask.ndim]
 
 
 def neighbours(index):
@@ -100,7 +103,7 @@ def ours(pred, target, spacing, tolerance, width):
         "hd95": hausdorff_distance(pred, target, percentile=95, spacing=spacing),
         "assd": average_surface_distance(pred, target, spacing=spacing),
         "nsd": normalized_surface_dice(pred, target, tolerance=tolerance, spacing=spacing),
-        "bf": boundary_f(pred, target, tolerance=tolerance, spacing=spacing),
+        "bf": _f_score(*surface_distances(pred, target, spacing=spacing), tolerance),
         "biou": boundary_iou(pred, target, distance=width, spacing=spacing),
     }
 
@@ -199,7 +202,7 @@ def test_precision_and_recall_of_the_outline_differ_where_one_is_longer():
     target, pred = np.zeros((2, 20, 20), dtype=bool)
     target[2, 2:6] = True
     pred[2, 2:6], pred[15, 2:14] = True, True  # 4 right, 12 too many
-    value = boundary_f(pred, target, tolerance=1)
+    value = ours(pred, target, None, 1, 1)["bf"]
     precision, recall = 4 / 16, 1.0
     assert value == pytest.approx(2 * precision * recall / (precision + recall))
     # the NSD counts both outlines together: 8 of 20
@@ -209,8 +212,10 @@ def test_precision_and_recall_of_the_outline_differ_where_one_is_longer():
 def test_the_tolerance_of_segnet_is_four_and_a_half_pixels_of_its_images():
     target, near, far = np.zeros((3, 360, 480), dtype=bool)
     target[100], near[104], far[105] = True, True, True
-    assert boundary_f(near, target) == 1
-    assert boundary_f(far, target) == 0
+    for pred, expected in ((near, 1), (far, 0)):
+        found = BoundaryMetrics(2)
+        found.update(pred[None].astype(int), target[None].astype(int))
+        assert found.rows()[1]["boundary_f"] == expected
 
 
 def test_the_band_of_boundary_iou_is_two_per_cent_of_the_diagonal():
@@ -375,11 +380,16 @@ def labelled(seed=0, images=5, classes=4, void=None):
 
 def test_the_rows_of_a_set_are_means_over_its_images():
     pred, target = labelled()
-    found = BoundaryMetrics(4, nsd_tolerance=1.0, bf_tolerance=1.0, band=2.0)
+    found = BoundaryMetrics(4)
     found.update(pred, target)
     for row in found.rows():
         c = row["class_index"]
-        values = [ours(p == c, t == c, None, 1, 2) for p, t in zip(pred, target, strict=True)]
+        # 20×20: a band of 2 % of the diagonal is one pixel; BF has a tolerance of its own
+        values = [
+            ours(p == c, t == c, None, 1, 1)
+            | {"bf": ours(p == c, t == c, None, 0.0075 * math.hypot(20, 20), 1)["bf"]}
+            for p, t in zip(pred, target, strict=True)
+        ]
         for name, key in [("boundary_iou", "biou"), ("boundary_f", "bf"), ("nsd", "nsd")]:
             defined = [v[key] for v in values if not math.isnan(v[key])]
             assert row[name] == pytest.approx(np.mean(defined))
@@ -442,11 +452,12 @@ def test_a_class_that_is_nowhere_has_rows_of_nan_and_a_void_pixel_has_no_class()
 
 def test_a_volume_of_voxels_is_measured_like_an_image():
     pred, target = blobs(3, 3)
-    found = BoundaryMetrics(2, nsd_tolerance=1.6, bf_tolerance=1.6, band=3.0, spacing=(1, 1, 5))
+    found = BoundaryMetrics(2, spacing=(1, 1, 5))
     found.update(pred[None].astype(int), target[None].astype(int))
-    row, expected = found.rows()[1], ours(pred, target, (1, 1, 5), 1.6, 3.0)
+    row, expected = found.rows()[1], ours(pred, target, (1, 1, 5), 1, 1)
     assert row["assd"] == pytest.approx(expected["assd"])
     assert row["boundary_iou"] == pytest.approx(expected["biou"])
+    assert row["nsd"] == pytest.approx(expected["nsd"])
 
 
 # --- objects ------------------------------------------------------------------------------------

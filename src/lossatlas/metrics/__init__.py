@@ -9,11 +9,9 @@ from lossatlas.metrics.boundary import (
     BoundaryMetrics,
     ObjectRecall,
     average_surface_distance,
-    boundary_f,
     boundary_iou,
     hausdorff_distance,
     normalized_surface_dice,
-    surface,
     surface_distances,
 )
 from lossatlas.metrics.calibration import Calibration
@@ -30,7 +28,7 @@ from lossatlas.metrics.pixels import sample_pixels
 from lossatlas.metrics.plug_in import PlugInRule, calibrate
 from lossatlas.metrics.thresholds import DecisionRule, OffsetSearch, ThresholdSearch
 from lossatlas.metrics.tolerance import TolerantF1
-from lossatlas.metrics.topology import ClDice, cldice, skeleton
+from lossatlas.metrics.topology import ClDice
 
 __all__ = [
     "BoundaryMetrics",
@@ -44,10 +42,8 @@ __all__ = [
     "ThresholdSearch",
     "TolerantF1",
     "average_surface_distance",
-    "boundary_f",
     "boundary_iou",
     "calibrate",
-    "cldice",
     "confusion_per_image",
     "dice_from_counts",
     "hausdorff_distance",
@@ -56,8 +52,6 @@ __all__ = [
     "precision_from_counts",
     "recall_from_counts",
     "sample_pixels",
-    "skeleton",
-    "surface",
     "surface_distances",
     "volume_ratio_from_counts",
 ]

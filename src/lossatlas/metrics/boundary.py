@@ -60,6 +60,8 @@ BoolArray = npt.NDArray[np.bool_]
 Mask = torch.Tensor | npt.NDArray[Any]
 Spacing = float | Sequence[float] | None
 
+#: Tolerance of a set's NSD, in units of the spacing.
+NSD_TOLERANCE = 1.0
 #: Tolerance of the boundary F score as a share of the image's diagonal: SegNet's.
 BF_TOLERANCE = 0.0075
 #: Width of the band of boundary IoU as a share of the image's diagonal: Cheng et al.'s.
@@ -159,18 +161,6 @@ def _surface(framed: BoolArray) -> BoolArray:
     result = framed.copy()
     result[inner] &= ~inside
     return result
-
-
-def surface(mask: Mask) -> BoolArray:
-    """The pixels of ``mask`` that have a neighbour across a face outside it; the same shape.
-
-    >>> surface(np.ones((3, 4), dtype=bool)).astype(int)
-    array([[1, 1, 1, 1],
-           [1, 0, 0, 1],
-           [1, 1, 1, 1]])
-    """
-    array = _as_mask(mask, "mask")
-    return _surface(np.pad(array, 1))[(slice(1, -1),) * array.ndim]
 
 
 def _distances(
@@ -303,33 +293,6 @@ def normalized_surface_dice(
     return _nsd(*surface_distances(pred, target, spacing=spacing), _length(tolerance, "tolerance"))
 
 
-def boundary_f(
-    pred: Mask, target: Mask, *, tolerance: float | None = None, spacing: Spacing = None
-) -> float:
-    """Boundary F score (BF): harmonic mean of the surfaces' precision and recall at a tolerance.
-
-    Args:
-        pred, target: masks of the same shape.
-        tolerance: in units of ``spacing``, itself included; None is SegNet's 0.75 % of the image's
-            diagonal (4.5 pixels of 360×480). On a small image that may be less than one pixel: then
-            the outlines must coincide.
-        spacing: size of a pixel along the axes.
-
-    Returns:
-        0 to 1; NaN if both masks are empty, 0 if one is.
-
-    >>> a, b = np.zeros((2, 1, 6), dtype=int)
-    >>> a[0, 1:3], b[0, 2:5] = 1, 1
-    >>> round(boundary_f(a, b, tolerance=1), 4)     # precision 2/2, recall 2/3
-    0.8
-    """
-    first, second = _as_pair(pred, target)
-    sizes = _as_spacing(spacing, first.ndim)
-    if tolerance is None:
-        tolerance = BF_TOLERANCE * _diagonal(first.shape, sizes)
-    return _f_score(*_distances(first, second, sizes), _length(tolerance, "tolerance"))
-
-
 def _band(framed: BoolArray, distance: float, spacing: tuple[float, ...]) -> BoolArray:
     """The pixels of a framed mask at most ``distance`` from the nearest pixel outside."""
     depth = _ndimage().distance_transform_edt(framed, sampling=spacing)
@@ -403,14 +366,13 @@ class BoundaryMetrics:
     """Boundary IoU, BF, NSD, HD95 and ASSD per class: means over the images of a set.
 
     Every image is measured by itself, and sums and counts alone are kept, so that memory does not grow
-    with the set.
+    with the set. The NSD has a tolerance of 1 in units of ``spacing``, the BF score of 0.75 % of the
+    image's diagonal (SegNet's: 4.5 pixels of 360×480; on a small image less than one pixel, so that the
+    outlines must coincide), and boundary IoU the band of :func:`boundary_iou`.
 
     Args:
         num_classes: number C of classes, background included.
         ignore_index: value of the target that belongs to no class, or None.
-        nsd_tolerance: tolerance of the NSD in units of ``spacing``.
-        bf_tolerance: tolerance of the BF score; None is 0.75 % of the image's diagonal.
-        band: width of boundary IoU's band, at least one pixel; None is 2 % of the diagonal.
         spacing: size of a pixel along the axes, the same for every image.
 
     >>> boundary = BoundaryMetrics(2)
@@ -429,16 +391,10 @@ class BoundaryMetrics:
         num_classes: int,
         ignore_index: int | None = None,
         *,
-        nsd_tolerance: float = 1.0,
-        bf_tolerance: float | None = None,
-        band: float | None = None,
         spacing: Spacing = None,
     ) -> None:
         self.num_classes = _check_num_classes(num_classes)
-        self.ignore_index = ignore_index
-        self.nsd_tolerance = _length(nsd_tolerance, "nsd_tolerance")
-        self.bf_tolerance = None if bf_tolerance is None else _length(bf_tolerance, "bf_tolerance")
-        self.band, self.spacing = band, spacing
+        self.ignore_index, self.spacing = ignore_index, spacing
         self._sums = np.zeros((num_classes, len(self._SCORES) + len(self._DISTANCES)))
         # images where the scores are defined, and where the distances are finite
         self._images = np.zeros((num_classes, 2), dtype=np.int64)
@@ -448,16 +404,14 @@ class BoundaryMetrics:
 
         Raises:
             TypeError: scores in place of class indices.
-            ValueError: shapes that differ, an index outside 0…C−1, a spacing or a band that does not
-                fit the images. The sums then stay as they were.
+            ValueError: shapes that differ, an index outside 0…C−1, a spacing that does not fit the
+                images. The sums then stay as they were.
         """
         predicted, truth = _class_maps(pred, target, self.num_classes, self.ignore_index)
         spacing = _as_spacing(self.spacing, truth.ndim - 1)
         for one, other in zip(predicted, truth, strict=True):
-            width = _band_width(self.band, other.shape, spacing)
-            tolerance = self.bf_tolerance
-            if tolerance is None:
-                tolerance = BF_TOLERANCE * _diagonal(other.shape, spacing)
+            width = _band_width(None, other.shape, spacing)
+            tolerance = BF_TOLERANCE * _diagonal(other.shape, spacing)
             there = np.union1d(one, other)
             for c in there[there >= 0].tolist():
                 masks = one == c, other == c
@@ -465,7 +419,7 @@ class BoundaryMetrics:
                 scores = [
                     _band_iou(*masks, width, spacing),
                     _f_score(*gaps, tolerance),
-                    _nsd(*gaps, self.nsd_tolerance),
+                    _nsd(*gaps, NSD_TOLERANCE),
                 ]
                 self._sums[c, : len(scores)] += scores
                 self._images[c, 0] += 1

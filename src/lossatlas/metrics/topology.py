@@ -27,13 +27,12 @@ Sources: Shit et al. 2021 (clDice); Guo & Hall 1989, in the form of Lam, Lee & S
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from lossatlas.metrics.boundary import BoolArray, Mask, _as_mask, _as_pair, _class_maps
+from lossatlas.metrics.boundary import BoolArray, _class_maps
 from lossatlas.metrics.overlap import Labels, _check_num_classes
 
 # Neighbours of a pixel, (row, column), from the east anticlockwise; bit k of a code is neighbour k.
@@ -61,11 +60,15 @@ _DELETABLE = _deletable()
 
 
 def _thinned(mask: BoolArray) -> BoolArray:
-    if mask.ndim != 2:
-        raise ValueError(
-            f"expected an image (H, W), got a mask of shape {mask.shape}; for volumes take "
-            "skimage.morphology.skeletonize"
-        )
+    """Centre lines of a mask (H, W), one pixel wide: a subset of it with as many objects and holes.
+
+    Pixels that share a corner touch.
+
+    >>> _thinned(np.ones((3, 7), dtype=bool)).astype(int)
+    array([[0, 0, 0, 0, 0, 0, 0],
+           [0, 1, 1, 1, 1, 1, 0],
+           [0, 0, 0, 0, 0, 0, 0]])
+    """
     x = np.pad(mask.astype(np.uint8), 1)
     rows, columns = mask.shape
     inner = x[1:-1, 1:-1]  # a view: what is deleted here is gone from x
@@ -78,24 +81,6 @@ def _thinned(mask: BoolArray) -> BoolArray:
             inner &= ~half[code]
         if inner.sum() == before:
             return inner.astype(np.bool_)
-
-
-def skeleton(mask: Mask) -> BoolArray:
-    """Centre lines of a mask, one pixel wide: a subset of it with as many objects and holes.
-
-    Args:
-        mask: (H, W), booleans or 0 and 1; pixels that share a corner touch.
-
-    Raises:
-        ValueError: a mask that is no image of two axes, or holds other values.
-
-    >>> wide = np.ones((3, 7), dtype=int)
-    >>> skeleton(wide).astype(int)
-    array([[0, 0, 0, 0, 0, 0, 0],
-           [0, 1, 1, 1, 1, 1, 0],
-           [0, 0, 0, 0, 0, 0, 0]])
-    """
-    return _thinned(_as_mask(mask, "mask"))
 
 
 def _counts(pred: BoolArray, target: BoolArray) -> npt.NDArray[np.int64]:
@@ -116,37 +101,14 @@ def _scores(counts: npt.NDArray[np.int64]) -> tuple[float, float, float]:
     return 2 * precision * sensitivity / total if total else 0.0, precision, sensitivity
 
 
-def cldice(pred: Mask, target: Mask) -> float:
-    """Harmonic mean of precision and sensitivity on the skeletons of two masks.
-
-    Args:
-        pred, target: (H, W), booleans or 0 and 1.
-
-    Returns:
-        0 to 1; NaN if both masks are empty, 0 if one is.
-
-    Raises:
-        ValueError: shapes that differ, masks that are no images of two axes, or hold other values.
-
-    >>> truth = np.zeros((5, 8), dtype=int)
-    >>> truth[1:4] = 1
-    >>> gap = truth.copy()
-    >>> gap[:, 3:5] = 0          # the truth's centre line has 6 pixels, 2 of them in the gap
-    >>> cldice(truth, truth), cldice(gap, truth)
-    (1.0, 0.8)
-    """
-    return _scores(_counts(*_as_pair(pred, target)))[0]
-
-
 class ClDice:
     """clDice, precision and sensitivity per class: means over the images of a set, and of all together.
 
     Sums and counts alone are kept, so that memory does not grow with the set.
 
     Args:
-        num_classes: number C of classes, background included.
+        num_classes: number C of classes; class 0, the background, is not measured.
         ignore_index: value of the target that belongs to no class, or None.
-        classes: classes that are measured; None is all but class 0, the background.
 
     >>> metric = ClDice(2)
     >>> truth = np.zeros((2, 5, 8), dtype=int)
@@ -161,20 +123,10 @@ class ClDice:
 
     _NAMES = ("cldice", "precision", "sensitivity")
 
-    def __init__(
-        self,
-        num_classes: int,
-        ignore_index: int | None = None,
-        *,
-        classes: Sequence[int] | None = None,
-    ) -> None:
+    def __init__(self, num_classes: int, ignore_index: int | None = None) -> None:
         self.num_classes = _check_num_classes(num_classes)
         self.ignore_index = ignore_index
-        self.classes = list(range(1, num_classes) if classes is None else classes)
-        if not set(self.classes) <= set(range(num_classes)):
-            raise ValueError(
-                f"classes: expected indices 0…{num_classes - 1}, got {list(self.classes)!r}"
-            )
+        self.classes = range(1, num_classes)  # all but the background
         self._counts = np.zeros((num_classes, 4), dtype=np.int64)
         self._sums = np.zeros((num_classes, 3))
         self._images = np.zeros((num_classes, 3), dtype=np.int64)  # where each score is defined
