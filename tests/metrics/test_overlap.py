@@ -134,20 +134,6 @@ def test_batches_give_the_same_matrix_as_the_whole_set(batch):
     assert np.array_equal(whole.matrix, parts.matrix)
 
 
-def test_merging_two_parts_equals_the_whole_and_reset_clears_it():
-    pred, target = random_labels(8)
-    whole, first, second = (ConfusionMatrix(5, 255) for _ in range(3))
-    whole.update(pred, target)
-    first.update(pred[:2], target[:2])
-    second.update(pred[2:], target[2:])
-    first.merge(second)
-    assert np.array_equal(first.matrix, whole.matrix)
-    first.reset()
-    assert first.matrix.sum() == 0
-    with pytest.raises(ValueError, match="num_classes=5"):
-        first.merge(ConfusionMatrix(4, 255))
-
-
 def test_ignoring_pixels_equals_removing_them():
     pred, target = random_labels(9)
     ignoring, removing = ConfusionMatrix(5, ignore_index=255), ConfusionMatrix(5)

@@ -470,8 +470,3 @@ def filters(verdicts: dict[str, Verdict]) -> str:
         + "".join(parts)
         + '<output id="ledger-count" aria-live="polite"></output></form>'
     )
-
-
-def anchors(markdown: str) -> list[str]:
-    """The targets that a piece of the page's Markdown sets."""
-    return re.findall(r"^\(([\w-]+)\)=$", markdown, flags=re.M)

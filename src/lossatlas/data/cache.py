@@ -17,7 +17,7 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -177,10 +177,3 @@ def _reserve(file: Path) -> None:
     if hasattr(os, "posix_fallocate"):
         with file.open("r+b") as stream:
             os.posix_fallocate(stream.fileno(), 0, file.stat().st_size)
-
-
-def entries() -> Iterator[Path]:
-    """Folders of all finished entries."""
-    parent = paths.cache_dir() / "arrays"
-    if parent.is_dir():
-        yield from sorted(p for p in parent.iterdir() if not p.name.startswith("."))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from typing import Any, Protocol
+from typing import Any
 
 from lossatlas.data import checks
 from lossatlas.data.camvid import CamVid
@@ -15,25 +15,6 @@ from lossatlas.data.microscopy import Dsb2018, Isbi2012, VncSstem
 from lossatlas.data.retina import ChaseDB1, Drive, Stare
 from lossatlas.data.surfaces import CrackForest, KolektorSDD
 from lossatlas.data.targets import Sirst
-
-
-class Source(Protocol):
-    """What a data set's class offers."""
-
-    name: str
-
-    def parameters(self) -> dict[str, inspect.Parameter]:
-        """Keyword parameters of :meth:`load`."""
-
-    def is_available(self, **params: Any) -> bool:
-        """Whether the data are at hand."""
-
-    def load(self, split: str, **params: Any) -> SegmentationDataset:
-        """Load a split."""
-
-    def load_labels(self, split: str, **params: Any) -> SegmentationDataset:
-        """Load a split without its images."""
-
 
 _CLASSES: tuple[Any, ...] = (
     Digits,

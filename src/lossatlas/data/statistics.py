@@ -126,31 +126,22 @@ def weight_uncertainty(
     scheme: WeightScheme,
     sizes: tuple[int, ...] = (10, 50, 100),
     draws: int = 200,
-    groups: list[str] | None = None,
 ) -> dict[str, Any]:
     """Weights of a scheme, and how far they vary when only n images are looked at.
 
     For each n, ``draws`` samples of n images are drawn with replacement and the weights computed.
     ``variation`` is the standard deviation over the mean of a class's weight, ``bias`` the mean
     over the weight from all images, less 1; both None where a sample lacks the class or the weight
-    is 0. With ``groups`` whole groups are drawn until n images are reached, because images of one
-    video or patient tell less than as many independent ones.
+    is 0.
     """
     whole = _as_array(scheme(counts))
     rng = np.random.default_rng(BOOTSTRAP_SEED)
-    members: list[Int64Array] = (
-        [np.array([i]) for i in range(len(counts))]
-        if groups is None
-        else [np.flatnonzero(np.array(groups) == g) for g in sorted(set(groups))]
-    )
     result: dict[str, Any] = {"weights": whole.tolist(), "samples": {}}
     for size in sizes:
         values = []
         for _ in range(draws):
-            chosen: list[Int64Array] = []
-            while sum(len(c) for c in chosen) < size:
-                chosen.append(members[int(rng.integers(0, len(members)))])
-            values.append(_as_array(scheme(counts[np.concatenate(chosen)[:size]])))
+            chosen = rng.integers(0, len(counts), size)
+            values.append(_as_array(scheme(counts[chosen])))
         sample = np.array(values)
         usable = (sample > 0).all(axis=0) & np.isfinite(sample).all(axis=0) & (whole > 0)
         sample = np.where(usable, sample, 1.0)

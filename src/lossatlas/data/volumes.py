@@ -56,7 +56,6 @@ class Geometry:
         shape: voxels along right, anterior, superior.
         axis: the axis that slices are counted along.
         spacing_mm: distance of rows and of columns in a slice.
-        thickness_mm: distance of slices.
         affine: voxel indices of the turned volume → millimetres, (4, 4).
         channels: values of a voxel.
     """
@@ -64,7 +63,6 @@ class Geometry:
     shape: tuple[int, int, int]
     axis: int
     spacing_mm: tuple[float, float]
-    thickness_mm: float
     affine: npt.NDArray[np.float64]
     channels: int
 
@@ -191,7 +189,6 @@ def _volume(path: Path, _changed: int) -> _Volume:
             shape=(int(shape[0]), int(shape[1]), int(shape[2])),
             axis=axis,
             spacing_mm=(float(sides[down]), float(sides[across])),
-            thickness_mm=float(sides[axis]),
             affine=np.asarray(image.affine, np.float64),
             channels=int(shape[3]) if len(shape) == 4 else 1,
         ),

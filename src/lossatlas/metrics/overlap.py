@@ -284,19 +284,6 @@ class ConfusionMatrix:
         self.matrix += matrix.sum(axis=0)
         return _counts(matrix)
 
-    def merge(self, other: ConfusionMatrix) -> None:
-        """Add the counts of another matrix of the same classes (another process, another part)."""
-        if (other.num_classes, other.ignore_index) != (self.num_classes, self.ignore_index):
-            raise ValueError(
-                f"merge: expected num_classes={self.num_classes}, ignore_index="
-                f"{self.ignore_index}, got {other.num_classes}, {other.ignore_index}"
-            )
-        self.matrix += other.matrix
-
-    def reset(self) -> None:
-        """Set every count to zero."""
-        self.matrix[:] = 0
-
     def counts(self) -> Int64Array:
         """Counts [tp, fp, fn] per class, shape (C, 3)."""
         return _counts(self.matrix)

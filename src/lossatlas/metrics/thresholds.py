@@ -44,7 +44,7 @@ class DecisionRule:
     Attributes:
         offsets: one finite number a channel.
 
-    >>> rule = DecisionRule.threshold(0.2)               # foreground where p > 0.2
+    >>> rule = DecisionRule((math.log(0.8 / 0.2),))        # foreground where p > 0.2
     >>> rule(torch.tensor([[[-2.0, -1.0, 1.0]]]))        # p = .12, .27, .73
     tensor([[0, 1, 1]])
     >>> DecisionRule((0.0, 1.5))(torch.tensor([[[2.0], [1.0]]]))
@@ -63,13 +63,6 @@ class DecisionRule:
     def argmax(cls, channels: int) -> DecisionRule:
         """The rule without offsets: the largest logit; p > ½ for one channel."""
         return cls((0.0,) * channels)
-
-    @classmethod
-    def threshold(cls, probability: float) -> DecisionRule:
-        """Foreground where the sigmoid of the single channel is above ``probability`` (0 to 1)."""
-        if not 0 < probability < 1:
-            raise ValueError(f"probability: expected a number between 0 and 1, got {probability!r}")
-        return cls((_logit(1 - probability),))
 
     @classmethod
     def logit_adjustment(cls, prior: Sequence[float], tau: float = 1.0) -> DecisionRule:

@@ -11,7 +11,6 @@ import html
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -50,10 +49,6 @@ class Drawing:
         buffer = io.BytesIO()
         self.figure.savefig(buffer, format="png", metadata={"Software": None})
         return buffer.getvalue()
-
-    def save(self, path: str | Path) -> None:
-        """Write the picture as PNG."""
-        Path(path).write_bytes(self.png())
 
     def _repr_html_(self) -> str:
         picture = base64.b64encode(self.png()).decode()

@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from IPython.display import Markdown, display
 
 from lossatlas.report.records import Part, Records
 from lossatlas.report.scores import Scores
@@ -378,9 +377,3 @@ def _n(interval: Interval, part: Part) -> str:
         f"{interval.seeds} seed{'s' if interval.seeds != 1 else ''}, "
         f"{len(part.image_ids)} test images"
     )
-
-
-def show(text: str, **metadata: Any) -> None:
-    """Display Markdown where there is something to say."""
-    if text:
-        display(Markdown(text), **metadata)

@@ -122,7 +122,7 @@ def soft_label_minimisers(label: float = 0.3) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def extremal_minimiser(steps: int = 150, seed: int = 0) -> pd.DataFrame:
+def extremal_minimiser(steps: int = 150) -> pd.DataFrame:
     """Descends soft Dice on expected labels: the minimiser is 0 or 1, with a threshold at D*/2.
 
     The pixels' chances of being foreground are spread between 0 and 1; the loss sees the chances
