@@ -16,7 +16,21 @@ from ._processes import sum_over_processes
 from ._sample import Sample, class_table, possible
 
 
-class CrossEntropyLoss(PixelLoss):
+class _Surprisal(PixelLoss):
+    """What cross-entropy, one-vs-all and the balanced form share: a pixel costs its target's surprisal."""
+
+    identity = True
+
+    def phi(self, u: Tensor, q: Tensor) -> Tensor:
+        """Surprisal itself."""
+        return u
+
+    def dphi(self, u: Tensor, q: Tensor) -> Tensor:
+        """One."""
+        return torch.ones_like(u)
+
+
+class CrossEntropyLoss(_Surprisal):
     r"""Cross-entropy: the weighted mean over pixels of the target's surprisal.
 
     .. math:: L = \frac{\sum_i w_{y_i}\,(-\log p_{i,y_i})}{\sum_i w_{y_i}}
@@ -57,16 +71,6 @@ class CrossEntropyLoss(PixelLoss):
     def __init__(self, *, label_smoothing: float = 0.0, **common: Unpack[PixelParameters]) -> None:
         super().__init__(**common)
         self.label_smoothing = _check.number("label_smoothing", label_smoothing, low=0, high=1)
-
-    identity = True
-
-    def phi(self, u: Tensor, q: Tensor) -> Tensor:
-        """Surprisal itself."""
-        return u
-
-    def dphi(self, u: Tensor, q: Tensor) -> Tensor:
-        """One."""
-        return torch.ones_like(u)
 
     def of(self, s: Sample) -> Tensor:
         """Weighted mean (or sum, or map) of u, smoothed where asked."""
@@ -156,7 +160,7 @@ class LogitAdjustedCrossEntropyLoss(CrossEntropyLoss):
         return (prior[1:] / prior[:1]).log() if binary_pair else prior.logit()
 
 
-class OneVsAllCrossEntropyLoss(PixelLoss):
+class OneVsAllCrossEntropyLoss(_Surprisal):
     r"""One-vs-all cross-entropy: every class is a yes-or-no question, so that negatives count too.
 
     .. math:: \ell_i = -\log p_{i,y_i} - \lambda \sum_{c \ne y_i} \log(1 - p_{i,c})
@@ -211,16 +215,6 @@ class OneVsAllCrossEntropyLoss(PixelLoss):
         value = (yes * asked + self.negative_weight * no * denied).sum(1)
         return self.reduced(value, s, table)
 
-    identity = True
-
-    def phi(self, u: Tensor, q: Tensor) -> Tensor:
-        """Surprisal of the answer, of yes and of no."""
-        return u
-
-    def dphi(self, u: Tensor, q: Tensor) -> Tensor:
-        """One."""
-        return torch.ones_like(u)
-
 
 def log_one_minus(log_p: Tensor) -> Tensor:
     """Return log(1 - p_c) for log-probabilities over axis 1, finite even where p_c rounds to 1.
@@ -234,7 +228,7 @@ def log_one_minus(log_p: Tensor) -> Tensor:
     return torch.where(top, others, torch.log1p(-small.exp()))
 
 
-class BalancedCrossEntropyLoss(PixelLoss):
+class BalancedCrossEntropyLoss(_Surprisal):
     r"""Class-balanced cross-entropy: each class weighs as much as the pixels that are *not* it.
 
     .. math:: L = \frac1n \sum_i \alpha_{y_i} (-\log p_{i,y_i}), \qquad \alpha_c = 1 - n_c / n
@@ -275,16 +269,6 @@ class BalancedCrossEntropyLoss(PixelLoss):
             self.alpha = _check.number("alpha", alpha, low=0, high=1)
         elif alpha != "batch":
             raise ValueError(f'alpha must be "batch" or a number in [0, 1], got {alpha!r}.')
-
-    identity = True
-
-    def phi(self, u: Tensor, q: Tensor) -> Tensor:
-        """Surprisal itself."""
-        return u
-
-    def dphi(self, u: Tensor, q: Tensor) -> Tensor:
-        """One."""
-        return torch.ones_like(u)
 
     def of(self, s: Sample) -> Tensor:
         """Mean (or sum, or map) of α u."""
