@@ -6,11 +6,9 @@ when all its seeds of cross-entropy and of Dice are there.
 
 from __future__ import annotations
 
-import io
 from pathlib import Path
 from typing import Any
 
-import matplotlib.pyplot as plt
 import pandas as pd
 
 from lossatlas.claims import frames
@@ -135,23 +133,8 @@ def shown(found: pd.DataFrame) -> pd.DataFrame:
 
 def seeds_table(study: Records) -> pd.DataFrame:
     """A row for each complete task and seed, in the columns of :func:`lossatlas.report.front.seeds_table`."""
-    rows = []
-    for task in tasks(study):
-        of = {
-            loss: runs.set_index("seed").sort_index()
-            for loss, runs in study.runs[study.runs.dataset == task].groupby("loss")
-        }
-        rows.append(
-            pd.DataFrame(
-                {
-                    "head": task,
-                    "seed": of["ce"].index,
-                    "ce at ½": of["ce"].foreground_dice.to_numpy(),
-                    "ce tuned": of["ce"].foreground_dice_tuned.to_numpy(),
-                    "dice": of["dice"].foreground_dice.reindex(of["ce"].index).to_numpy(),
-                }
-            )
-        )
+    runs = study.runs.sort_values("seed")
+    rows = [front.of_seeds(task, runs[runs.dataset == task]) for task in tasks(study)]
     return pd.concat(rows, ignore_index=True)
 
 
@@ -162,20 +145,6 @@ def files(
     known = frames.load_if_run(folder, study_name)
     if known is None or not tasks(known):
         return {}
-    made_in, lines = Path(made_in), seeds_table(known)
-    html = shown(table(known)).to_html(index=False, border=0, classes="results")
-    made = {
-        str(
-            made_in / "real.md"
-        ): f'```{{raw}} html\n<div class="results-table" tabindex="0">\n{html}\n</div>\n```\n'
-    }
-    for language in front.WORDS:
-        for shade in ("light", "dark"):
-            drawn, text = (
-                front.figure(lines, language, dark=shade == "dark", titles=NAMES[language]),
-                io.StringIO(),
-            )
-            drawn.savefig(text, format="svg", metadata={"Date": None})
-            plt.close(drawn)
-            made[str(made_in / f"real_{language}_{shade}.svg")] = text.getvalue()
-    return made
+    made_in = Path(made_in)
+    made = {str(made_in / "real.md"): front.embedded(shown(table(known)))}
+    return made | front.figures(seeds_table(known), made_in / "real", NAMES)

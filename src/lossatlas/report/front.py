@@ -124,24 +124,23 @@ def seeds_table(records: str | Path) -> pd.DataFrame:
     """
     runs = pd.read_parquet(Path(records) / "runs.parquet")
     runs = runs[runs.dataset == PLACE]
-    rows = []
-    for head, model in HEADS.items():
-        of = {
-            loss: part.set_index("seed") for loss, part in runs[runs.model == model].groupby("loss")
-        }
-        shared = of["ce"].index.intersection(of["dice"].index)
-        rows.append(
-            pd.DataFrame(
-                {
-                    "head": head,
-                    "seed": shared,
-                    "ce at ½": of["ce"].loc[shared, "foreground_dice"].to_numpy(),
-                    "ce tuned": of["ce"].loc[shared, "foreground_dice_tuned"].to_numpy(),
-                    "dice": of["dice"].loc[shared, "foreground_dice"].to_numpy(),
-                }
-            )
-        )
+    rows = [of_seeds(head, runs[runs.model == model]) for head, model in HEADS.items()]
     return pd.concat(rows, ignore_index=True)
+
+
+def of_seeds(head: str, runs: pd.DataFrame) -> pd.DataFrame:
+    """The rows of :func:`seeds_table` under one ``head``: the seeds that both losses have among ``runs``."""
+    of = {loss: part.set_index("seed") for loss, part in runs.groupby("loss")}
+    shared = of["ce"].index.intersection(of["dice"].index)
+    return pd.DataFrame(
+        {
+            "head": head,
+            "seed": shared,
+            "ce at ½": of["ce"].loc[shared, "foreground_dice"].to_numpy(),
+            "ce tuned": of["ce"].loc[shared, "foreground_dice_tuned"].to_numpy(),
+            "dice": of["dice"].loc[shared, "foreground_dice"].to_numpy(),
+        }
+    )
 
 
 def results_table(records: str | Path) -> pd.DataFrame:
@@ -235,18 +234,37 @@ def files(records: str | Path, folder: str | Path) -> dict[str, str]:
     folder = Path(folder)
     found = numbers(records)
     made = {str(folder / "numbers.json"): json.dumps(found, ensure_ascii=False, indent=1) + "\n"}
-    shown = results_table(records).to_html(index=False, border=0, classes="results")
-    made[str(folder / "results.md")] = (
-        f'```{{raw}} html\n<div class="results-table" tabindex="0">\n{shown}\n</div>\n```\n'
-    )
+    made[str(folder / "results.md")] = embedded(results_table(records))
     made[str(folder / "look.md")] = look.embed(Path(records).parent / "look" / "begin.npz")
-    table = seeds_table(records)
+    return made | figures(seeds_table(records), folder / "seeds")
+
+
+def embedded(table: pd.DataFrame) -> str:
+    """A table of results as MyST Markdown: HTML that scrolls in a box of its own."""
+    html = table.to_html(index=False, border=0, classes="results")
+    return f'```{{raw}} html\n<div class="results-table" tabindex="0">\n{html}\n</div>\n```\n'
+
+
+def figures(
+    table: pd.DataFrame,
+    stem: Path,
+    titles: Mapping[str, Mapping[str, str]] | None = None,
+) -> dict[str, str]:
+    """:func:`figure` in every language, light and dark, as SVG by path: ``<stem>_en_light.svg`` and so on.
+
+    Args:
+        table: as :func:`seeds_table` makes it.
+        stem: where the paths begin.
+        titles: of the panels, by language; None takes those of the last layers.
+    """
+    made = {}
     for language in WORDS:
+        named = None if titles is None else titles[language]
         for shade in ("light", "dark"):
-            drawn, text = figure(table, language, dark=shade == "dark"), io.StringIO()
+            drawn, text = figure(table, language, dark=shade == "dark", titles=named), io.StringIO()
             drawn.savefig(text, format="svg", metadata={"Date": None})
             plt.close(drawn)
-            made[str(folder / f"seeds_{language}_{shade}.svg")] = text.getvalue()
+            made[f"{stem}_{language}_{shade}.svg"] = text.getvalue()
     return made
 
 
