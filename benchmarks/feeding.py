@@ -11,16 +11,76 @@ from __future__ import annotations
 
 import argparse
 import csv
+import itertools
+import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
 from lossatlas import data, losses, models
 from lossatlas.data.augment import Augment
-from lossatlas.data.feeding import measure
+from lossatlas.data.feeding import Batch, feed
+from lossatlas.experiments.seeding import batch_indices
+
+
+class Found(NamedTuple):
+    """What `measure` found.
+
+    ``images_per_s`` is of the feed alone, ``step_s`` the mean duration of a step on a batch that is there already.
+    ``step_share`` is how much of the training's time is spent in the step itself, the rest being the wait for the next
+    batch; both are timed in one loop, so that a busy machine slows both.
+    """
+
+    images_per_s: float
+    step_s: float
+    step_share: float
+
+
+def measure(
+    dataset: Any,
+    step: Callable[[torch.Tensor, torch.Tensor], object],
+    *,
+    batch_size: int,
+    steps: int,
+    device: str,
+    augment: Augment,
+) -> Found:
+    """Time the feed alone, ``step(images, target)`` alone, and both together; a GPU's kernels are waited for."""
+
+    def wait() -> None:
+        if device == "cuda":
+            torch.cuda.synchronize()
+
+    def batches(count: int) -> Iterator[Batch]:
+        order = itertools.islice(batch_indices(len(dataset), batch_size, seed=0), count)
+        return feed(dataset, order, device=device, augment=augment)
+
+    *_, last = batches(2)  # warm up: page cache, allocator
+    step(*last)
+    wait()
+    start = time.perf_counter()
+    for _ in batches(steps):
+        pass
+    wait()
+    feeding = time.perf_counter() - start
+    start = time.perf_counter()
+    for _ in range(steps):
+        step(*last)
+    wait()
+    stepping = time.perf_counter() - start
+    inside = 0.0
+    start = time.perf_counter()
+    for images, target in batches(steps):
+        wait()
+        since = time.perf_counter()
+        step(images, target)
+        wait()
+        inside += time.perf_counter() - since
+    together = time.perf_counter() - start
+    return Found(steps * batch_size / feeding, stepping / steps, inside / together)
 
 
 def training_step(dataset: Any, device: str) -> Callable[[torch.Tensor, torch.Tensor], object]:

@@ -5,14 +5,13 @@ from __future__ import annotations
 import threading
 import time
 
-import numpy as np
 import pytest
 import torch
 
 from lossatlas import data
 from lossatlas.data.augment import Augment
 from lossatlas.data.errors import DataError
-from lossatlas.data.feeding import epochs, feed, measure
+from lossatlas.data.feeding import feed
 
 torch.set_num_threads(1)
 
@@ -33,16 +32,6 @@ def test_the_feed_gives_the_values_of_the_dataset_in_order(digits):
         expected = digits.batch(indices)
         torch.testing.assert_close(images, expected[0], rtol=0, atol=0)
         assert torch.equal(target, expected[1])
-
-
-def test_epochs_visit_every_image_once_before_any_twice():
-    batches = list(epochs(10, 4, 5, seed=3))
-    assert all(len(b) == 4 for b in batches)
-    flat = np.concatenate(batches)
-    assert sorted(flat[:10]) == sorted(flat[10:]) == list(range(10))
-    again = list(epochs(10, 4, 5, seed=3))
-    assert all(np.array_equal(a, b) for a, b in zip(batches, again, strict=True))
-    assert not all(np.array_equal(a, b) for a, b in zip(batches, epochs(10, 4, 5, 4), strict=True))
 
 
 def test_the_feed_looks_ahead_but_not_far_and_stops_its_thread(digits):
@@ -161,13 +150,6 @@ def test_impossible_augmentations_are_refused(params, message):
         Augment(**params)
     with pytest.raises(data.DataError, match=r"expected images \(B, C, H, W\)"):
         Augment()(torch.zeros(1, 1, 4, 4), torch.zeros(1, 4, 5), gen())
-
-
-def test_the_measure_counts_a_slow_step_as_the_step(digits):
-    found = measure(digits, lambda x, y: time.sleep(0.02), batch_size=4, steps=5)
-    assert found.images_per_s > 0
-    assert 0.02 <= found.step_s < 0.1
-    assert 0.5 < found.step_share <= 1
 
 
 def _specks(batch=200, size=40):
