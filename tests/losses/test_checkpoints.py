@@ -35,10 +35,6 @@ def test_weights_of_an_older_checkpoint_do_not_replace_those_of_the_loss() -> No
     plain.load_state_dict({"weight": torch.zeros(3)})
 
 
-def test_weights_still_move_with_the_module() -> None:
-    assert losses.CrossEntropyLoss(weight=[1.0, 2.0]).to("meta").weight.device.type == "meta"
-
-
 def test_the_batch_balance_is_a_constant_to_the_gradient_of_a_soft_target() -> None:
     """As the docstring says: only the surprisal is differentiated, not alpha."""
     target = torch.softmax(LOGITS.double().flip(0), 1).requires_grad_()

@@ -23,7 +23,10 @@ COUNTS = {
     ("segnet_basic", 1, 11, "small"): 32_779,
     ("unet", 3, 11, "published"): 31_385_483,
     ("segnet", 3, 11, "published"): 29_441_419,
-    ("segnet_basic", 3, 11, "published"): 1_416_075,
+    # by hand: kernels of 7 × 7 there and back, batch norms, head
+    ("segnet_basic", 3, 11, "published"): (
+        49 * 64 * (3 + 3 * 64) + 4 * 49 * 64 * 64 + 8 * 2 * 64 + 64 * 11 + 11
+    ),
 }
 
 
@@ -38,14 +41,6 @@ def test_the_weights_number_as_the_docstring_says(key, count):
     assert models.count_parameters(model) == count
     stated = re.sub(r"(?<=\d) (?=\d{3})", "", inspect.getdoc(type(model)))
     assert str(count) in stated
-
-
-def test_segnet_basic_has_the_weights_counted_by_hand():
-    kernels = 49 * 64 * (3 + 3 * 64) + 4 * 49 * 64 * 64
-    batch_norm = 8 * 2 * 64
-    head = 64 * 11 + 11
-    model = models.build("segnet_basic", 3, 11, size="published")
-    assert models.count_parameters(model) == kernels + batch_norm + head
 
 
 def test_published_segnet_has_13_convolutions_each_way():
@@ -264,18 +259,6 @@ def test_the_head_sees_what_the_activation_leaves(name, activation):
         assert -0.2 < negative < 0
     else:
         assert negative < -0.5
-
-
-def test_a_relu_before_the_head_holds_every_logit_below_the_bias():
-    # z = b + Σ w relu(f) with w ≤ 0: the ceiling of which the chapter "Who begins" tells
-    for activation, ceiling in (("relu", True), ("none", False)):
-        torch.manual_seed(0)
-        model = models.build("unet", 1, 1, head_activation=activation)
-        with torch.no_grad():
-            model.output_layer.weight.copy_(-model.output_layer.weight.abs())
-            model.output_layer.bias.fill_(-0.7)
-            highest = model(torch.randn(2, 1, 32, 32)).max().item()
-        assert (highest <= -0.7) is ceiling, activation
 
 
 @pytest.mark.parametrize(

@@ -34,9 +34,3 @@ def test_a_parameter_that_goes_or_a_default_that_changes_is_seen(api, monkeypatc
     lines = set(api.FILE.read_text(encoding="utf-8").splitlines())
     changed = [line for line in api.names("losses") if line not in lines]
     assert changed == ["losses.FocalLoss(*, gamma=3.0)"]
-
-
-def test_every_documented_name_can_be_imported(api):
-    text = api.FILE.read_text(encoding="utf-8")
-    assert "losses.build(" in text and "lossatlas compare ROOT" in text
-    assert len(text.splitlines()) == len(set(text.splitlines()))
