@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 
-from lossatlas.experiments import distributed
+from lossatlas.experiments import Study, distributed
 
 SMALL_DIGITS = {"image_size": 32, "train_size": 24, "val_size": 6, "test_size": 6}
 QUICK = {
@@ -15,6 +15,20 @@ QUICK = {
     "batch_size": 4,
     "evaluations": 2,
 }
+
+
+def tiny(**changes):
+    """A study of two losses and one seed; ``changes`` replace its keys."""
+    study = {
+        "study": "tiny",
+        "question": "does it work?",
+        "datasets": [{"name": "digits", "params": SMALL_DIGITS}],
+        "models": [{"name": "unet", "params": QUICK["model_params"]}],
+        "losses": ["ce", "dice"],
+        "seeds": [0],
+        "training": {"steps": 2, "batch_size": 4, "evaluations": 1},
+    }
+    return Study.model_validate(study | changes)
 
 
 def file_hashes(folder):

@@ -8,6 +8,7 @@ import shutil
 import numpy as np
 import pandas as pd
 import pytest
+from small import tiny
 
 from lossatlas.experiments import ConfigError, RunConfig, Study
 from lossatlas.experiments.collect import _of_two, _thin, collect, concatenate, disagreement
@@ -18,22 +19,7 @@ from lossatlas.experiments.training import train_run
 from lossatlas.experiments.tuning import select, tuning_runs
 from lossatlas.experiments.versions import component_versions
 
-STUDY = Study.model_validate(
-    {
-        "study": "tiny",
-        "question": "does it collect?",
-        "datasets": [
-            {
-                "name": "digits",
-                "params": {"image_size": 32, "train_size": 12, "val_size": 4, "test_size": 8},
-            }
-        ],
-        "models": [{"name": "unet", "params": {"width": 4, "depth": 2}}],
-        "losses": ["ce", {"name": "dice", "label": "dice_again"}],
-        "seeds": [0, 1],
-        "training": {"steps": 2, "batch_size": 4, "evaluations": 1},
-    }
-)
+STUDY = tiny(losses=["ce", {"name": "dice", "label": "dice_again"}], seeds=[0, 1])
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +43,7 @@ def test_the_records_have_one_row_a_run_and_the_study_s_labels(runs_dir, tmp_pat
     for table in (per_class, per_image):
         assert list(table.rule.unique()) == ["argmax", "tuned", "theory"]
     assert per_class.shape[0] == 4 * 11 * 3
-    assert per_image.shape[0] == 4 * 11 * 8 * 3
+    assert per_image.shape[0] == 4 * 11 * 6 * 3
     assert (per_image.pixels == 32 * 32).all()
     assert pd.read_parquet(folder / "curves.parquet").shape[0] == 4 * 2
     described = json.loads((folder / "study.json").read_text())
@@ -395,7 +381,7 @@ def test_what_some_runs_measure_becomes_a_table_and_stays_without_their_folders(
     folder = collect(study, runs_dir=tmp_path / "runs", results_dir=tmp_path)
     pixels = pd.read_parquet(folder / "pixels.parquet")
     assert list(pixels.columns[:5]) == ["run_id", "dataset", "model", "loss", "seed"]
-    assert pixels.weight.sum() == pytest.approx(8 * 32 * 32)
+    assert pixels.weight.sum() == pytest.approx(6 * 32 * 32)
     runs = pd.read_parquet(folder / "runs.parquet")
     assert runs.foreground_dice_oracle[0] == pytest.approx(runs.oracle_dice[0])
     more = study.model_copy(update={"seeds": [0, 1]})

@@ -8,31 +8,16 @@ import sys
 from collections import Counter
 
 import pytest
+from small import tiny
 
-from lossatlas.experiments import ConfigError, Study, training
+from lossatlas.experiments import ConfigError, training
 from lossatlas.experiments.heartbeat import failures
 from lossatlas.experiments.jobs import all_jobs, jobs, report_path, train_job
 from lossatlas.experiments.record import is_complete, run_path
 
-TINY = {
-    "study": "tiny",
-    "question": "do jobs run?",
-    "datasets": [
-        {
-            "name": "digits",
-            "params": {"image_size": 32, "train_size": 8, "val_size": 4, "test_size": 4},
-        }
-    ],
-    "models": [{"name": "unet", "params": {"width": 4, "depth": 2}}],
-    "losses": ["ce", "dice", "focal"],
-    "seeds": [0],
-    "training": {"steps": 1, "batch_size": 4, "evaluations": 1},
-    "runs_per_job": 3,
-}
-
 
 def study(**changes):
-    return Study.model_validate({**TINY, **changes})
+    return tiny(**{"losses": ["ce", "dice", "focal"], "runs_per_job": 3} | changes)
 
 
 def test_every_run_is_in_exactly_one_job():
@@ -63,7 +48,7 @@ def test_tuning_runs_have_jobs_of_their_own():
 
 
 def test_a_run_that_fails_is_noted_and_the_others_of_its_job_go_on(tmp_path, monkeypatch, capsys):
-    tiny = study()
+    small = study()
     right = training.train_run
 
     def failing(config, *arguments, **keywords):
@@ -72,44 +57,44 @@ def test_a_run_that_fails_is_noted_and_the_others_of_its_job_go_on(tmp_path, mon
         return right(config, *arguments, **keywords)
 
     monkeypatch.setattr(training, "train_run", failing)
-    job = jobs(tiny, "report")[0]
-    outcomes = train_job(tiny, job.name, runs_dir=tmp_path, accelerator="cpu")
+    job = jobs(small, "report")[0]
+    outcomes = train_job(small, job.name, runs_dir=tmp_path, accelerator="cpu")
     assert [outcome.status for outcome in outcomes] == ["completed", "failed", "completed"]
     assert outcomes[1].reason == "RuntimeError: no luck"
     assert "dice · seed 0" in capsys.readouterr().out
     noted = failures(tmp_path)
     assert list(noted) == [outcomes[1].run_id]
     assert "with this one" in noted[outcomes[1].run_id]["traceback"]
-    report = json.loads(report_path(tiny, job, tmp_path).read_text())
+    report = json.loads(report_path(small, job, tmp_path).read_text())
     assert [run["status"] for run in report["runs"]] == ["completed", "failed", "completed"]
 
     # the same command goes on: what is there stays, what failed is tried again and its note goes
     trained = {p: p.stat().st_mtime_ns for p in tmp_path.glob("*/run.json")}
     monkeypatch.setattr(training, "train_run", right)
-    again = train_job(tiny, job.name, runs_dir=tmp_path, accelerator="cpu")
+    again = train_job(small, job.name, runs_dir=tmp_path, accelerator="cpu")
     assert [outcome.status for outcome in again] == ["completed"] * 3
     assert failures(tmp_path) == {}
     assert all(path.stat().st_mtime_ns == time for path, time in trained.items())
 
 
 def test_an_interruption_ends_the_job_without_a_report(tmp_path, monkeypatch):
-    tiny = study()
+    small = study()
 
     def interrupted(config, *arguments, **keywords):
         raise SystemExit(75)
 
     monkeypatch.setattr(training, "train_run", interrupted)
-    job = jobs(tiny, "report")[0]
+    job = jobs(small, "report")[0]
     with pytest.raises(SystemExit) as caught:
-        train_job(tiny, job.name, runs_dir=tmp_path, accelerator="cpu")
+        train_job(small, job.name, runs_dir=tmp_path, accelerator="cpu")
     assert caught.value.code == 75
-    assert not report_path(tiny, job, tmp_path).exists()
+    assert not report_path(small, job, tmp_path).exists()
     assert failures(tmp_path) == {}
 
 
 def test_a_run_that_killed_its_process_comes_last_the_next_time(tmp_path, monkeypatch):
-    tiny = study()
-    first, *_ = [config for _, config in tiny.reporting_runs()]
+    small = study()
+    first, *_ = [config for _, config in small.reporting_runs()]
     dead = subprocess.run(
         [sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True
     )
@@ -123,7 +108,7 @@ def test_a_run_that_killed_its_process_comes_last_the_next_time(tmp_path, monkey
         raise RuntimeError
 
     monkeypatch.setattr(training, "train_run", noted)
-    train_job(tiny, jobs(tiny, "report")[0].name, runs_dir=tmp_path, accelerator="cpu")
+    train_job(small, jobs(small, "report")[0].name, runs_dir=tmp_path, accelerator="cpu")
     assert order == ["dice", "focal", "ce"]
 
 
@@ -145,8 +130,10 @@ def test_an_unknown_job_is_named_with_its_near_matches(tmp_path):
 
 def test_runs_of_one_process_are_the_same_as_runs_of_their_own(tmp_path):
     """What a run finds does not depend on what its process trained before."""
-    tiny = study(seeds=[0], losses=["dice", "ce"], runs_per_job=2)
-    train_job(tiny, jobs(tiny, "report")[0].name, runs_dir=tmp_path / "together", accelerator="cpu")
+    small = study(seeds=[0], losses=["dice", "ce"], runs_per_job=2)
+    train_job(
+        small, jobs(small, "report")[0].name, runs_dir=tmp_path / "together", accelerator="cpu"
+    )
     alone = study(losses=["ce"], runs_per_job=1)
     train_job(alone, jobs(alone, "report")[0].name, runs_dir=tmp_path / "alone", accelerator="cpu")
     config = alone.reporting_runs()[0][1]

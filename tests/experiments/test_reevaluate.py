@@ -9,13 +9,12 @@ import shutil
 import pandas as pd
 import pytest
 import torch
-from small import QUICK, SMALL_DIGITS, file_hashes
+from small import QUICK, SMALL_DIGITS, file_hashes, tiny
 
 from lossatlas import cli
 from lossatlas.experiments import (
     ConfigError,
     RunConfig,
-    Study,
     evaluate,
     provenance,
     record,
@@ -33,19 +32,7 @@ from lossatlas.metrics import DecisionRule
 #: Wide enough that the memory format changes the last digits.
 WIDER = {"width": 16, "depth": 2}
 CONFIG = RunConfig(**QUICK, loss="weighted_ce")
-STUDY = Study.model_validate(
-    {
-        "study": "tiny",
-        "question": "is it judged again?",
-        "datasets": [{"name": "digits", "params": SMALL_DIGITS}],
-        "models": [{"name": "unet", "params": QUICK["model_params"]}],
-        "losses": ["ce", "dice"],
-        "seeds": [0],
-        "training": {"steps": 2, "batch_size": 4, "evaluations": 1},
-        "tuning": {"lr": [0.003, 0.01], "seeds": [7], "widen": 0},
-        "runs_per_job": 8,
-    }
-)
+STUDY = tiny(tuning={"lr": [0.003, 0.01], "seeds": [7], "widen": 0}, runs_per_job=8)
 #: What the training leaves in a record.
 OF_THE_TRAINING = (
     *("config", "status", "hashes", "final_loss", "wall_s", "train_s", "created_utc"),

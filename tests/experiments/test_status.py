@@ -7,28 +7,22 @@ import os
 import socket
 
 import pytest
+from small import tiny
 
-from lossatlas.experiments import RunConfig, Study, record, status
+from lossatlas.experiments import RunConfig, record, status
 from lossatlas.experiments.heartbeat import Heartbeat, beats, failures, note_failure
 from lossatlas.experiments.record import run_path
 from lossatlas.experiments.status import counts, estimate, needed, survey
 from lossatlas.experiments.tuning import select, tuning_runs, write_selection
 
-STUDY = Study.model_validate(
-    {
-        "study": "planned",
-        "question": "how long?",
-        "datasets": ["digits"],
-        "models": ["unet", {"name": "unet", "label": "wide", "params": {"width": 16}}],
-        "losses": ["ce", "dice"],
-        "seeds": [0, 1],
-        "training": {"steps": 100},
-        "runs_per_job": 4,
-    }
-)
-TUNED = Study.model_validate(
-    STUDY.model_dump() | {"tuning": {"lr": [0.01, 0.1], "seeds": [7], "steps": 50, "widen": 0}}
-)
+PLANNED = {
+    "models": ["unet", {"name": "unet", "label": "wide", "params": {"width": 16}}],
+    "seeds": [0, 1],
+    "training": {"steps": 100},
+    "runs_per_job": 4,
+}
+STUDY = tiny(**PLANNED)
+TUNED = tiny(**PLANNED, tuning={"lr": [0.01, 0.1], "seeds": [7], "steps": 50, "widen": 0})
 
 
 def pretend(runs_dir, config, wall_s=10.0, status="completed", score=0.5):
@@ -71,7 +65,7 @@ def test_every_run_is_in_the_state_that_its_files_tell(tmp_path):
     text = status.describe_status(STUDY, runs)
     assert "8 runs: 1 done, 1 diverged, 1 under way, 1 failed, 4 waiting" in text
     assert f"dice · seed 0: ValueError: no such thing (run {failed.run_id})" in text
-    assert "lossatlas retry planned --failed" in text
+    assert "lossatlas retry tiny --failed" in text
 
 
 def test_reported_runs_wait_for_the_rates_of_their_loss(tmp_path):

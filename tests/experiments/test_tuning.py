@@ -7,6 +7,7 @@ import json
 import math
 
 import pytest
+from small import tiny
 
 from lossatlas.experiments import ConfigError, Study, load_study
 from lossatlas.experiments.record import run_path
@@ -21,22 +22,10 @@ from lossatlas.experiments.tuning import (
     write_selection,
 )
 
-STUDY = Study.model_validate(
-    {
-        "study": "tuned",
-        "question": "which rate?",
-        "datasets": ["digits"],
-        "models": ["unet"],
-        "losses": ["ce", "dice"],
-        "seeds": [0, 1],
-        "tuning": {
-            "lr": [0.001, 0.003, 0.01],
-            "seeds": [1000, 1001],
-            "optimizer": ["adamw"],
-            "widen": 0,
-        },
-        "runs_per_job": 4,
-    }
+STUDY = tiny(
+    seeds=[0, 1],
+    tuning={"lr": [0.001, 0.003, 0.01], "seeds": [1000, 1001], "optimizer": ["adamw"], "widen": 0},
+    runs_per_job=4,
 )
 #: Validation Dice by loss and rate; the two seeds lie 0.1 about it.
 SCORES = {
@@ -164,13 +153,13 @@ def test_the_selection_is_read_back_as_it_was_written(tmp_path):
     pretend_all(tmp_path)
     selection = select(STUDY, tmp_path)
     path = write_selection(STUDY, selection, tmp_path)
-    assert path == tmp_path / "cells" / "tuned" / "selection.json"
+    assert path == tmp_path / "cells" / "tiny" / "selection.json"
     assert read_selection(STUDY, tmp_path) == selection
     assert list(path.parent.iterdir()) == [path], "no temporary file stays"
 
 
 def test_before_the_tuning_the_error_says_which_command_tunes(tmp_path):
-    with pytest.raises(ConfigError, match="lossatlas run tuned"):
+    with pytest.raises(ConfigError, match="lossatlas run tiny"):
         read_selection(STUDY, tmp_path)
     untuned = STUDY.model_copy(update={"tuning": None})
     assert read_selection(untuned, tmp_path) is None
