@@ -211,6 +211,7 @@ rule front:
     # numbers and figures of the front pages, and the ledger's answers in other languages
     input:
         "results/begin/study.json",
+        "results/thresholds/study.json",
         "results/look/begin.npz",
         sorted(map(str, Path("results").glob("*/verdicts.json"))),
         [f"book/answers/{language}.yaml" for language in LANGUAGES],

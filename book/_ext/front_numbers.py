@@ -24,14 +24,15 @@ def with_comma(value: Any) -> Any:
 
 
 def substitute(app: Sphinx, config: Config) -> None:
-    """Give every page ``begin`` (the numbers) and ``coma`` (the same with a decimal comma)."""
+    """Give every page ``begin`` and ``real`` (the numbers), ``coma`` and ``coma_real`` (with a decimal comma)."""
     path = Path(app.confdir) / NUMBERS
     if path.is_file():
         found = json.loads(path.read_text(encoding="utf-8"))
         config.myst_substitutions = {
             **config.myst_substitutions,
-            "begin": found,
-            "coma": with_comma(found),
+            **found,
+            "coma": with_comma(found["begin"]),
+            "coma_real": with_comma(found["real"]),
         }
 
 

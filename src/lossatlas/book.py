@@ -173,11 +173,17 @@ def make_costs(bench: str = "results/bench") -> None:
 
 
 def make_front(results_dir: str | Path = "results") -> None:
-    """What the front pages name: numbers and figures of the study `begin`, and the ledger's answers translated."""
-    from lossatlas.claims import answers
+    """What the front pages name: numbers and figures of two studies, and the ledger's answers translated."""
+    from lossatlas.claims import answers, real_images
     from lossatlas.report import front
 
-    made = front.files(Path(results_dir) / "begin", GENERATED / "front")
+    begin, thresholds = (Path(results_dir) / name for name in ("begin", "thresholds"))
+    numbers = {"begin": front.numbers(begin), "real": real_images.numbers(thresholds)}
+    made = front.files(begin, GENERATED / "front")
+    made |= real_images.files(begin, thresholds, GENERATED / "front")
+    made[str(GENERATED / "front" / "numbers.json")] = (
+        json.dumps(numbers, ensure_ascii=False, indent=1) + "\n"
+    )
     for language in answers.SOURCES:
         made[str(GENERATED / "front" / f"claims_{language}.md")] = answers.page(
             language, results_dir

@@ -493,11 +493,11 @@ def verdicts(study: str, results_dir: str) -> None:
 @cli.command()
 def readme() -> None:
     """Write the README's answer and picture from records."""
-    from lossatlas.report.readme import write
+    from lossatlas.claims.readme import write
     from lossatlas.workflow import require_checkout
 
     require_checkout()
-    print(write("results/begin"))
+    print(write("results/begin", "results/thresholds"))
 
 
 @cli.command(epilog=examples("lossatlas losses", "lossatlas losses --json"))

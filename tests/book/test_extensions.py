@@ -69,11 +69,13 @@ def test_a_book_without_a_known_repository_has_no_launch_links(
 def test_the_numbers_of_the_records_reach_the_pages(tmp_path: Path) -> None:
     file = tmp_path / "generated" / "front" / "numbers.json"
     file.parent.mkdir(parents=True)
-    file.write_text(json.dumps({"open": {"ce": {"half": "0.817"}}}))
+    file.write_text(json.dumps({"begin": {"ce": {"half": "0.817"}}, "real": {"cracks": "0.6"}}))
     config = SimpleNamespace(myst_substitutions={"own": 1})
     extension("front_numbers").substitute(SimpleNamespace(confdir=str(tmp_path)), config)
     assert config.myst_substitutions == {
         "own": 1,
-        "begin": {"open": {"ce": {"half": "0.817"}}},
-        "coma": {"open": {"ce": {"half": "0,817"}}},
+        "begin": {"ce": {"half": "0.817"}},
+        "real": {"cracks": "0.6"},
+        "coma": {"ce": {"half": "0,817"}},
+        "coma_real": {"cracks": "0,6"},
     }

@@ -94,10 +94,12 @@ def test_the_readme_s_example_runs():
 
 
 def test_the_readme_s_answer_is_that_of_the_records():
-    from lossatlas.report import front, readme
+    from lossatlas.claims import readme, real_images
+    from lossatlas.report import front
 
     text = (ROOT / "README.md").read_text()
-    block = readme.answer(front.numbers(ROOT / "results/begin"))
+    real = real_images.numbers(ROOT / "results/thresholds")
+    block = readme.answer(front.numbers(ROOT / "results/begin"), real)
     assert readme.block_replaced(text, block) == text, "run `lossatlas readme`"
     for shade in ("light", "dark"):
         assert (ROOT / readme.PICTURES / f"seeds_{shade}.svg").is_file(), "run `lossatlas readme`"

@@ -36,13 +36,13 @@ def tasks(study: Records) -> list[str]:
     return [task for task in order if all(counts.get((task, loss), 0) == wanted for loss in PAIR)]
 
 
-def table(study: Records) -> pd.DataFrame:
+def table(study: Records, over: str = "seeds and images") -> pd.DataFrame:
     """A row for each task: medians at ½ and at the threshold of validation, and Dice minus cross-entropy there.
 
     Index: task. Columns: ``foreground`` (share of the test pixels), ``ce at ½``, ``ce``, ``dice at ½``, ``dice``
     (medians of test Dice over the seeds; without ½, at the threshold of validation), and ``half``, ``half low``,
     ``half high``, ``tuned``, ``tuned low``, ``tuned high``: mean paired differences with 95 % intervals, for other
-    trainings on these test images.
+    trainings and other test images, or with `over` "seeds" for other trainings on these test images.
     """
     done, rows = tasks(study), {}
     fractions = {part.dataset: part.fractions[0] for part in study.parts}
@@ -57,7 +57,7 @@ def table(study: Records) -> pd.DataFrame:
         }
     found = pd.DataFrame.from_dict(rows, orient="index")
     for rule in ("half", "tuned"):
-        gaps = frames.differences(study, "dice", PAIR, rule, over="seeds").reindex(done)
+        gaps = frames.differences(study, "dice", PAIR, rule, over=over).reindex(done)
         columns = {"estimate": rule, "low": f"{rule} low", "high": f"{rule} high"}
         found = found.join(gaps[list(columns)].rename(columns=columns).astype(float))
     return found
@@ -75,11 +75,20 @@ def numbers(folder: str | Path, study_name: str = "thresholds") -> dict[str, Any
         each task its medians and differences; and by rule (``half``, ``tuned``) the difference ``largest_…`` that is
         farthest from 0, with its task, and the numbers of tasks in which Dice is ``within_…`` the smallest effect,
         ``ahead_…`` or ``behind_…`` (its interval off zero).
+
+    Raises:
+        FrontError: Dice is ahead in a task, so that the front page's headline is false.
     """
     known = frames.load_if_run(folder, study_name)
     if known is None or not tasks(known):
         return {"tasks": "0"}
     found = table(known)
+    if (found["tuned low"] > 0).any():
+        raise front.FrontError(
+            f"{folder}: the records contradict the front page, which says that Dice is ahead in no task: expected no "
+            f"interval above 0, got the lower ends {found['tuned low'].to_dict()}. Correct book/intro.md, its "
+            "translations and lossatlas.claims.readme"
+        )
     made: dict[str, Any] = {
         "tasks": str(len(found)),
         "planned": str(len(known.study["datasets"])),
@@ -138,13 +147,29 @@ def seeds_table(study: Records) -> pd.DataFrame:
     return pd.concat(rows, ignore_index=True)
 
 
-def files(
-    folder: str | Path, made_in: str | Path, study_name: str = "thresholds"
-) -> dict[str, str]:
-    """The figure in every language, light and dark, and the table of tasks, as text by path; none without a task."""
+def both(begin: str | Path, folder: str | Path, study_name: str = "thresholds") -> pd.DataFrame:
+    """The seeds of the two last layers on drawn digits, then those of every complete task."""
     known = frames.load_if_run(folder, study_name)
+    drawn = front.seeds_table(begin)
     if known is None or not tasks(known):
-        return {}
+        return drawn
+    return pd.concat([drawn, seeds_table(known)], ignore_index=True)
+
+
+def titles(language: str) -> dict[str, str]:
+    """Of the panels of `both`."""
+    words = front.WORDS[language]
+    return {head: words[head] for head in front.HEADS} | NAMES[language]
+
+
+def files(
+    begin: str | Path, folder: str | Path, made_in: str | Path, study_name: str = "thresholds"
+) -> dict[str, str]:
+    """The figure of the front page in every language, light and dark, and the table of tasks, as text by path."""
     made_in = Path(made_in)
-    made = {str(made_in / "real.md"): front.embedded(shown(table(known)))}
-    return made | front.figures(seeds_table(known), made_in / "real", NAMES)
+    named = {language: titles(language) for language in NAMES}
+    made = front.figures(both(begin, folder, study_name), made_in / "both", named)
+    known = frames.load_if_run(folder, study_name)
+    if known is not None and tasks(known):
+        made[str(made_in / "real.md")] = front.embedded(shown(table(known)))
+    return made

@@ -625,8 +625,11 @@ def _predictions(
 ) -> dict[str, Any]:
     """Images, truth and every loss's prediction (first seed, largest logit) where the losses disagree most.
 
-    Where some of the runs are in the records alone, the images are those that the records show.
+    Where some of the runs are in the records alone, the images are those that the records show. None where the
+    study keeps no images.
     """
+    if not study.keep_images:
+        return {}
     # what needs torch waits until here: records that are up to date are told from others without it
     from lossatlas.experiments.components import has_background, load_datasets
 

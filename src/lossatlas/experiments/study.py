@@ -200,6 +200,8 @@ class Study(_Strict):
         runs_per_job: runs that one process trains, one after the other: a small run takes less time than the start
             of a process.
         published: its records are committed, and the book has its page.
+        keep_images: the records hold the test images on which the losses disagree most; false where the images are
+            downloaded and may not be passed on.
     """
 
     study: str = Field(pattern=r"^[a-z][a-z0-9_]*$")
@@ -218,6 +220,7 @@ class Study(_Strict):
     smallest_effect: float | None = Field(default=None, gt=0, lt=1)
     runs_per_job: int = Field(default=8, ge=1)
     published: bool = False
+    keep_images: bool = True
 
     @field_validator("seeds")
     @classmethod

@@ -6,7 +6,6 @@ The sentences stand in ``book/intro.md`` and its translations; they name a numbe
 from __future__ import annotations
 
 import io
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -195,7 +194,7 @@ def figure(
     plt.switch_backend(mpl.get_backend())
     with mpl.rc_context(settings):
         panels = list(table.groupby("head", sort=False))
-        wide = min(3, len(panels))
+        wide = 2 if len(panels) == 4 else min(3, len(panels))
         high = -(-len(panels) // wide)
         size = (5.7 if wide < 3 else 7.2, 3.2 if high == 1 else 2.7 * high)
         drawn, grid = plt.subplots(
@@ -227,14 +226,12 @@ def figure(
 
 
 def files(records: str | Path, folder: str | Path) -> dict[str, str]:
-    """``numbers.json``, the results, the pictures, and the figure in every language, light and dark, as text by path.
+    """The table of results, the pictures, and the figure in every language, light and dark, as text by path.
 
     Nothing is written here: the caller writes what differs, so that unchanged pages are not built again.
     """
     folder = Path(folder)
-    found = numbers(records)
-    made = {str(folder / "numbers.json"): json.dumps(found, ensure_ascii=False, indent=1) + "\n"}
-    made[str(folder / "results.md")] = embedded(results_table(records))
+    made = {str(folder / "results.md"): embedded(results_table(records))}
     made[str(folder / "look.md")] = look.embed(Path(records).parent / "look" / "begin.npz")
     return made | figures(seeds_table(records), folder / "seeds")
 

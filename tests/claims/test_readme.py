@@ -6,16 +6,18 @@ from pathlib import Path
 
 import pytest
 
-from lossatlas.report import front, readme
+from lossatlas.claims import readme, real_images
+from lossatlas.report import front
 
-RECORDS = Path(__file__).resolve().parents[2] / "results" / "begin"
+RESULTS = Path(__file__).resolve().parents[2] / "results"
+BEGIN, REAL = RESULTS / "begin", RESULTS / "thresholds"
 
 
 def test_writing_fills_the_block_draws_the_pictures_and_leaves_the_rest(tmp_path):
     (tmp_path / "README.md").write_text(
         "before\n<!-- answer: made -->\nFORMER\n<!-- /answer -->\nafter\n"
     )
-    text = readme.write(RECORDS, tmp_path).read_text()
+    text = readme.write(BEGIN, REAL, tmp_path).read_text()
     assert text.startswith("before\n<!-- answer: made -->\n<picture>")
     assert text.endswith("<!-- /answer -->\nafter\n") and "FORMER" not in text
     for shade in ("light", "dark"):
@@ -23,14 +25,17 @@ def test_writing_fills_the_block_draws_the_pictures_and_leaves_the_rest(tmp_path
 
 
 def test_the_answer_names_every_number_that_it_is_given():
-    found = front.numbers(RECORDS)
-    found["open"]["dice_minus_ce_half"] = "DIFFERENCE"
+    found = front.numbers(BEGIN)
+    real = real_images.numbers(REAL)
+    found["open"]["dice_minus_ce_tuned"] = "DIFFERENCE"
     found["gated"]["ce"]["nothing_at_half"] = "LOST"
-    assert "DIFFERENCE" in readme.answer(found) and "LOST of" in readme.answer(found)
+    real["cracks"]["tuned"] = "REAL"
+    text = readme.answer(found, real)
+    assert "DIFFERENCE" in text and "LOST of" in text and "REAL on" in text
 
 
 def test_the_answer_is_short():
-    prose = readme.answer(front.numbers(RECORDS)).split("</picture>")[1]
+    prose = readme.answer(front.numbers(BEGIN), real_images.numbers(REAL)).split("</picture>")[1]
     assert len([line for line in prose.splitlines() if line]) <= 10
     assert len(prose.split()) <= 160
 
