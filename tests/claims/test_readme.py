@@ -27,9 +27,9 @@ def test_writing_fills_the_block_draws_the_pictures_and_leaves_the_rest(tmp_path
 def test_the_answer_names_every_number_that_it_is_given():
     found = front.numbers(BEGIN)
     real = real_images.numbers(REAL)
-    found["open"]["dice_minus_ce_tuned"] = "DIFFERENCE"
+    found["open"]["gap_tuned"] = "DIFFERENCE"
     found["gated"]["ce"]["nothing_at_half"] = "LOST"
-    real["cracks"]["tuned"] = "REAL"
+    real["cracks"]["gap"] = "REAL"
     text = readme.answer(found, real)
     assert "DIFFERENCE" in text and "LOST of" in text and "REAL on" in text
 

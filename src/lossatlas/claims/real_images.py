@@ -107,6 +107,7 @@ def numbers(folder: str | Path, study_name: str = "thresholds") -> dict[str, Any
     for task, row in found.iterrows():
         made[str(task)] = {
             "foreground": f"{100 * row['foreground']:.2g}",
+            "gap": number(row["tuned"], sign=True),
             "half": _told(row, "half"),
             "tuned": _told(row, "tuned"),
             "ce_half": f"{row['ce at ½']:.3f}",

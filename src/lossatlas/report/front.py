@@ -90,7 +90,9 @@ def numbers(records: str | Path) -> dict[str, Any]:
             loss: _medians(part) for loss, part in here[here.dataset == RARE].groupby("loss")
         }
         for rule, label in (("argmax", "half"), ("tuned", "tuned")):
-            found[name][f"dice_minus_ce_{label}"] = _told(difference(study, model, rule))
+            gap = difference(study, model, rule)
+            found[name][f"dice_minus_ce_{label}"] = _told(gap)
+            found[name][f"gap_{label}"] = number(gap.estimate, sign=True)
     for name, model in CURES.items():
         cured = runs[(runs.model == model) & (runs.dataset == PLACE) & (runs.loss == "ce")]
         found[name] = {
