@@ -14,7 +14,7 @@ PAGE = TESTS.parent / "book" / "tried.md"
 
 #: What is tried → (file, test).
 ROWS: tuple[tuple[str, tuple[tuple[str, str], ...]], ...] = (
-    ("`kill -9` of a training, at moments of its choice", (
+    ("`kill -9` of a training, at random moments", (
         ("experiments/test_resume.py", "test_a_run_killed_at_twenty_moments_ends_as_one_that_was_left_alone"),)),
     ("`kill -9` of a training under the workflow, then a stop of the workflow", (
         ("workflow/test_interruptions.py", "test_a_tuned_study_survives_a_killed_training_and_a_stop_and_goes_on"),)),

@@ -181,7 +181,8 @@ def test_every_verdict_of_the_retracted_studies_is_withdrawn() -> None:
     claims = {claim.id: claim for claim in ledger.load()[1]}
     for name in ("4", "5", "7", "8", "18", "24", "27", "H4"):
         said = ledger.further(claims[name], "results")
-        assert said and all("withdrawn" in line for line in said), name
+        former = [line for line in said if "`imbalance" in line or "`optimizers" in line]
+        assert former and all("withdrawn" in line for line in former), name
 
 
 def test_each_claim_has_its_anchor_and_a_link_to_the_cell(verdicts: dict[str, Verdict]) -> None:
