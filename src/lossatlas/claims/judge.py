@@ -95,14 +95,27 @@ class Judgement:
         """The outcome with its places: ``fails at 3 %, open elsewhere``; plain where it is the same everywhere."""
         if len(self.outcomes) <= 1:
             return self.outcome
-        checks = [check for of_one in self.checks.values() for check in of_one]
-        outcomes = {check.outcome for check in checks}
+        of_place = self._of_places()
         told: list[str] = []
         for outcome in ("holds", "fails"):
-            at = list(dict.fromkeys(check.place for check in checks if check.outcome == outcome))
+            at = [place for place, found in of_place.items() if found == outcome]
             if at:
                 told.append(f"{outcome} at {_listed(at)}")
-        return ", ".join([*told, "open elsewhere"] if "open" in outcomes else told)
+        if not told:
+            return self.outcome
+        return ", ".join([*told, "open elsewhere"] if "open" in self.outcomes else told)
+
+    def _of_places(self) -> dict[str, Outcome]:
+        """A place holds where all its conditions do, and fails where one does that counts no places."""
+        found: dict[str, set[Outcome]] = {}
+        for words, checks in self.checks.items():
+            for check in checks:
+                spared = words in self.at_least and check.outcome == "fails"
+                found.setdefault(check.place, set()).add("open" if spared else check.outcome)
+        return {
+            place: "fails" if "fails" in of_place else "open" if "open" in of_place else "holds"
+            for place, of_place in found.items()
+        }
 
 
 def judge(records: Records) -> list[Judgement]:

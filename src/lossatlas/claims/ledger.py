@@ -370,7 +370,7 @@ def entry(claim: Claim, verdict: Verdict, added: Sequence[str] = ()) -> str:
     if claim.chapter:
         lines += [f"[The cell that shows it](#shown-{name})", ""]
     if claim.kind == "experiment" and verdict.verdict not in ("awaiting", "withdrawn"):
-        lines += [f"{{doc}}`The study that settles it <{claim.study}>`", ""]
+        lines += [f"{{doc}}`The study that settles it <studies/{claim.study}>`", ""]
     return "\n".join([*lines, "::::"])
 
 
