@@ -139,7 +139,8 @@ def test_another_study_adds_to_a_claim_and_leaves_its_verdict(tmp_path: Path) ->
     assert ledger.verdict_of(claims["7"], tmp_path).verdict == "conditional"
     text = ledger.page(ledger.all_verdicts(tmp_path), results_dir=tmp_path).data
     assert (
-        "The study `again` says" in text and "{doc}`The study that settles it <studies/thresholds>`" in text
+        "The study `again` says" in text
+        and "{doc}`The study that settles it <studies/thresholds>`" in text
     )
     assert "The study" not in ledger.page(ledger.all_verdicts("none"), results_dir="none").data
 
