@@ -148,3 +148,22 @@ def test_the_logarithm_of_products_is_the_sum_of_logarithms(size: int) -> None:
         e = torch.rand(size, generator=torch.Generator().manual_seed(0)) * largest
         expected = e.double().log1p().sum().item()
         assert _chunked._log1p_sum(e) == pytest.approx(expected, rel=1e-6)
+
+
+def test_lovasz_is_the_same_where_numpy_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    def without(tensor: Tensor) -> None:
+        raise RuntimeError("Numpy is not available")
+
+    logits = torch.randn(2, 1, 40, 50, generator=torch.Generator().manual_seed(0))
+    logits = (8 * logits).round() / 8  # many pixels tie
+    target = logits[:, 0].roll(1, -1) > 0.5
+    found = []
+    for patched in (False, True):
+        z = logits.clone().requires_grad_()
+        with monkeypatch.context() as patch:
+            if patched:
+                patch.setattr(Tensor, "numpy", without)
+            value = losses.LovaszSoftmaxLoss(mode="binary")(z, target.long())
+            value.backward()
+        found.append((value.detach(), z.grad))
+    torch.testing.assert_close(found[1], found[0], rtol=0, atol=0)

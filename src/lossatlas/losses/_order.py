@@ -1,6 +1,6 @@
 """Floats in order, by their bits: the largest of a map, and the Lovász extension of one class.
 
-Non-negative floats are ordered as their bits are, which makes a histogram or a radix sort of integers
+Non-negative floats are ordered as their bits are, which makes a histogram or a sort of integers
 out of a selection or a sort of floats. On the CPU alone: values are looked at.
 """
 
@@ -74,8 +74,8 @@ def sorted_extension(
 
     Among equal errors foreground goes first; errors of 0 or less cost nothing and have slope 0.
     Non-negative floats are ordered as their bits are, so the errors are sorted as integers; the
-    lowest bit makes room for the label. Errors that differ in that bit alone
-    count as equal, which moves an increment by the relative size of one pixel in the union.
+    lowest bit makes room for the label. Errors that differ in that bit alone count as equal, which
+    moves an increment by the relative size of one pixel in the union.
     Nothing outlives its use: sorting needs the memory.
     """
     errors, t = make_errors()
@@ -114,8 +114,8 @@ def sorted_extension(
 def _sorted(keys: Tensor) -> tuple[Tensor, Tensor]:
     """Non-negative int32 keys in ascending order, and where each was; equal keys keep their order.
 
-    Key and place are sorted as one number: NumPy has vector instructions for that, and takes a third
-    of the time of torch's sort, which it leaves the work to where NumPy is not installed.
+    Key and place are sorted as one number, for which NumPy uses vector instructions: a third of the
+    time of torch's sort. Where NumPy is not installed, torch sorts.
     """
     packed = keys.long().bitwise_left_shift_(32)
     packed.bitwise_or_(torch.arange(keys.numel()))
