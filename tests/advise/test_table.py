@@ -20,6 +20,14 @@ def test_the_committed_table_is_the_one_that_the_records_give():
     assert fresh == committed, "run `lossatlas decisions` and commit the file"
 
 
+def test_facts_of_a_set_that_is_not_at_hand_stay(monkeypatch):
+    committed = table.load_table()
+    monkeypatch.setattr("lossatlas.data.is_available", lambda name: name == "digits")
+    fresh = evidence.refresh(committed, RESULTS)
+    assert fresh["studied"] == committed["studied"]
+    assert {data["study"] for data in fresh["studied"]} == {"begin", "thresholds"}
+
+
 def test_a_row_rests_on_records_a_derivation_or_says_that_nothing_was_studied():
     for row in table.load_table()["rows"]:
         assert row["decision"] in table.DECISIONS

@@ -195,3 +195,14 @@ def test_the_verdicts_are_written_for_the_ledger(folder):
 
 def test_every_quantity_is_named_once():
     assert len(set(quantities.QUANTITIES)) == len(quantities.QUANTITIES)
+
+
+def test_a_place_holds_only_where_all_conditions_of_the_prediction_do(folder):
+    near = AHEAD | {"is": "within 0.01", "at_least": 1}  # at no place
+    far = AHEAD | {"is": "within 0.9"}  # at both
+    records = predict(folder, {"claim": "7", "text": "Equal.", "holds": [near, far]})
+    (found,) = judge.judge(records)
+    assert (found.outcome, found.where) == ("fails", "fails")
+    both = {"claim": "7", "text": "Ahead.", "holds": [AHEAD, far]}
+    (found,) = judge.judge(predict(folder, both))
+    assert found.where == "holds"

@@ -237,6 +237,14 @@ def test_the_picture_keeps_its_images_where_a_loss_comes_later(runs_dir, tmp_pat
             assert (shown["digits/unet/dice_again"] == saved["predictions"][at]).all()
 
 
+def test_a_study_that_keeps_no_images_has_none_in_its_records(runs_dir, tmp_path):
+    without = STUDY.model_copy(update={"keep_images": False})
+    folder = collect(without, runs_dir=runs_dir, results_dir=tmp_path)
+    with np.load(folder / "predictions.npz") as shown:
+        assert list(shown) == []
+    assert len(pd.read_parquet(folder / "runs.parquet")) == 4
+
+
 def test_a_run_that_another_study_has_recorded_is_taken_from_there(runs_dir, tmp_path):
     collect(STUDY, runs_dir=runs_dir, results_dir=tmp_path)
     renamed = STUDY.model_dump() | {"study": "second", "losses": ["ce", "dice"]}

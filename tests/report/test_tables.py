@@ -37,6 +37,22 @@ def test_the_highest_mean_is_bold_and_losses_that_are_not_significantly_lower_ar
             assert marked == (loss != leader and loss in scores.level_with_leader())
 
 
+def test_of_fewer_than_three_seeds_no_loss_is_the_highest(both, study):
+    part = both[0].part
+    two = dataclasses.replace(
+        part,
+        seeds={loss: seeds[:2] for loss, seeds in part.seeds.items()},
+        by_rule={
+            rule: {loss: counts[:2] for loss, counts in of_loss.items()}
+            for rule, of_loss in part.by_rule.items()
+        },
+        runs=part.runs[part.runs.seed.isin([0, 1])],
+    )
+    table = tables.comparison([Scores(two)], study.losses)
+    assert not table.bold and "Bold" not in table.caption
+    assert not table.frame.apply(lambda c: c.str.contains(tables.NOT_LOWER)).any(axis=None)
+
+
 def test_the_caption_has_the_number_of_seeds_and_images(both, study):
     caption = tables.comparison(both, study.losses).caption
     assert "over 3 seeds" in caption

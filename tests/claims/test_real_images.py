@@ -1,0 +1,68 @@
+"""What the front page says of real images comes from the tasks that are complete."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+from hand_made import place, records
+
+from lossatlas.claims import frames, real_images
+from lossatlas.report.front import FrontError
+
+CE = {"argmax": 0.60, "tuned": 0.70}
+
+
+def thresholds(dice, *, of_vessels=("ce", "dice")):
+    """Records of two tasks; of the second only some losses are there."""
+    scores = {"ce": CE, "dice": dice}
+    columns = {
+        "foreground_dice": {loss: of["argmax"] for loss, of in scores.items()},
+        "foreground_dice_tuned": {loss: of["tuned"] for loss, of in scores.items()},
+    }
+    cracks = place("cracks", scores, **columns)
+    vessels = place("vessels", scores, **columns)
+    there = vessels.runs[vessels.runs.loss.isin(of_vessels)]
+    vessels = dataclasses.replace(vessels, runs=there, losses=list(of_vessels))
+    made = records(cracks, vessels, smallest_effect=0.01, missing_runs=0)
+    made.study["datasets"] = ["cracks", "vessels"]
+    return dataclasses.replace(made, runs=pd.concat([cracks.runs, there]))
+
+
+def numbers(known, monkeypatch):
+    monkeypatch.setattr(frames, "load_if_run", lambda *_: known)
+    return real_images.numbers("nowhere")
+
+
+def test_a_task_counts_when_every_seed_of_both_losses_is_there(monkeypatch):
+    behind = {"argmax": 0.59, "tuned": 0.68}
+    known = thresholds(behind, of_vessels=("ce",))
+    assert real_images.tasks(known) == ["cracks"]
+    assert list(real_images.table(known).index) == ["cracks"]
+    assert numbers(known, monkeypatch)["tasks"] == "1"
+    whole = thresholds(behind)
+    assert real_images.tasks(whole) == ["cracks", "vessels"]
+    lost = dataclasses.replace(whole, runs=whole.runs[whole.runs.run_id != "vessels-unet-dice-3"])
+    assert real_images.tasks(lost) == ["cracks"]
+
+
+def test_the_numbers_are_medians_and_mean_differences_at_each_threshold(monkeypatch):
+    known = thresholds({"argmax": 0.62, "tuned": 0.68})
+    row = real_images.table(known).loc["cracks"]
+    assert (row["ce at ½"], row["ce"], row["dice at ½"], row["dice"]) == (0.60, 0.70, 0.62, 0.68)
+    assert row["half"] == pytest.approx(0.02, abs=1e-3)
+    assert row["tuned"] == pytest.approx(-0.02, abs=1e-3)
+    assert row["foreground"] == pytest.approx(0.5, abs=0.2)  # of the hand-made counts
+    found = numbers(known, monkeypatch)
+    assert (found["ahead_half"], found["behind_tuned"]) == ("2", "2")
+    assert found["cracks"]["gap"].startswith("−0.02")
+
+
+def test_dice_ahead_in_a_task_stops_the_build(monkeypatch):
+    with pytest.raises(FrontError, match="Dice is ahead in no task"):
+        numbers(thresholds({"argmax": 0.62, "tuned": 0.75}), monkeypatch)
