@@ -205,8 +205,8 @@ BREAKS = (
     Break(
         "the chunks of an image do not add up",
         "_chunked.py",
-        "total.unflatten(-2, (n, -1)).sum(-2)",
-        "total.unflatten(-2, (n, -1))[..., 0, :]",
+        ".unflatten(-2, (size[-2], -1)).sum(-2)",
+        ".unflatten(-2, (size[-2], -1))[..., 0, :]",
         f"{CHUNKS}[dice-multiclass]",
     ),
     Break(

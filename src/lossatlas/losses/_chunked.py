@@ -315,11 +315,11 @@ def _size(shape: torch.Size) -> tuple[int, int]:
     _, c, p = shape
     # Of several classes there are maps of a pixel each beside those of the logits: fewer, larger chunks.
     elements = _CHUNK * (1 if c == 1 else 2 if c <= _FEW else 4)
-    return max(1, elements // (c * p)), min(p, max(1, elements // c))
+    return max(1, elements // max(1, c * p)), max(1, min(p, elements // c))
 
 
 def _cuts(x: Tensor, shape: torch.Size) -> list[Tensor]:
-    """Chunks of a map (N, P) or (N, C, P) of logits of `shape`.
+    """Chunks of a map (N, P) or (N, C, P) of logits of `shape`; none of an empty one.
 
     All views in one call: narrowing chunk by chunk costs as much as an operation on a chunk.
     """
@@ -329,10 +329,12 @@ def _cuts(x: Tensor, shape: torch.Size) -> list[Tensor]:
     return [part for rows in x.split(images) for part in rows.split(pixels, -1)]
 
 
-def _added(parts: list[Tensor], n: int) -> Tensor:
-    """Sums of the chunks, each (..., k, C), as sums of the n images in float64, (..., n, C)."""
-    total = torch.cat(parts, -2).double()
-    return total if n == 0 else total.unflatten(-2, (n, -1)).sum(-2)
+def _added(parts: list[Tensor], *size: int) -> Tensor:
+    """Sums of the chunks, each (..., k, C), as sums of the images in float64, of `size` (..., N, C)."""
+    if not parts:
+        return torch.zeros(size, dtype=torch.float64)
+    total: Tensor = torch.cat(parts, -2).double().unflatten(-2, (size[-2], -1)).sum(-2)
+    return total
 
 
 @dataclass(slots=True)
@@ -359,8 +361,6 @@ class _Source:
     def pieces(self, buffer: Tensor | None, *maps: Tensor) -> Iterator[_Piece]:
         """The chunks, with those of the buffer (or with memory of their own) and of other maps."""
         shape = self.logits.shape
-        if shape[0] == 0 or shape[2] == 0:
-            return
         images, pixels = _size(shape)
         repeats = -(-shape[2] // pixels)
         soft = self.target.ndim == 3
@@ -492,7 +492,7 @@ def _softmax_statistics(
     n, c, p = s.logits.shape
     buffer = _like(s.logits) if keep else None
     u_all = s.logits.new_empty((n, p) if surprisal else (0, 0))
-    sums = [torch.zeros(3, n, c)] if n * p == 0 else []
+    sums: list[Tensor] = []
     for piece in s.pieces(buffer, *([u_all] if surprisal else [])):
         if surprisal:
             labels, u, inverse = _surprisal(piece)
@@ -504,7 +504,7 @@ def _softmax_statistics(
         if regions:
             add = _sums_few if labels.masks else _sums_many
             sums.append(add(piece.out, labels, squared))
-    stats = _from_errors(*_added(sums, n).unbind(0)) if regions else torch.zeros(0)
+    stats = _from_errors(*_added(sums, 3, n, c)) if regions else torch.zeros(0)
     return (u_all, stats), buffer
 
 
@@ -724,9 +724,9 @@ def _sigmoid(z: Tensor, valid: Tensor | None, out: Tensor) -> None:
 def _sigmoid_statistics(s: _Source, keep: bool, squared: bool, entropy: bool) -> Made:
     """I, S (or Σ p²), T of every channel, (3, N, C), and Σ u if `entropy`; probabilities."""
     buffer = _like(s.logits) if keep else None
-    n, c, pixels = s.logits.shape
+    n, c, _ = s.logits.shape
     total = 0.0
-    sums = [torch.zeros(3, n, c)] if n * pixels == 0 else []
+    sums: list[Tensor] = []
     for piece in s.pieces(buffer):
         p, t = piece.out, piece.target
         total += _entropy(piece) if entropy else 0.0
@@ -734,7 +734,7 @@ def _sigmoid_statistics(s: _Source, keep: bool, squared: bool, entropy: bool) ->
         missed = torch.addcmul(t, t, p, value=-1).sum(-1)
         excess = ((p - t).mul_(p) if squared else torch.addcmul(p, p, t, value=-1)).sum(-1)
         sums.append(torch.stack([t.sum(-1), missed, excess]))
-    return (_from_errors(*_added(sums, n).unbind(0)), s.logits.new_tensor(total)), buffer
+    return (_from_errors(*_added(sums, 3, n, c)), s.logits.new_tensor(total)), buffer
 
 
 def _sigmoid_gradient(
@@ -771,9 +771,8 @@ def _sigmoid_gradient(
 def _class_totals(shape: torch.Size, target: Tensor, valid: Tensor | None, squared: bool) -> Tensor:
     """T = Σ t, or Σ t², per image and class, (N, C), float64."""
     n, c, p = shape
-    if n * p == 0:
-        return torch.zeros(n, c, dtype=torch.float64)
-    counts, soft = [], target.ndim == 3
+    counts: list[Tensor] = []
+    soft = target.ndim == 3
     shape = shape if soft else torch.Size((n, 1, p))
     voids = itertools.repeat(None) if valid is None else _cuts(valid, shape)
     for labels, v in zip(_cuts(target, shape), voids, strict=False):
@@ -787,7 +786,7 @@ def _class_totals(shape: torch.Size, target: Tensor, valid: Tensor | None, squar
         if k > 1:
             labels = labels.long() + (c + 1) * torch.arange(k)[:, None]
         counts.append(torch.bincount(labels.reshape(-1), minlength=k * (c + 1)).view(k, c + 1))
-    return _added(counts, n)[:, :c]
+    return _added(counts, n, c if soft else c + 1)[:, :c]
 
 
 def _all_hard(t: Tensor) -> bool:
