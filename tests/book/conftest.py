@@ -73,6 +73,8 @@ _LOOK = r"""
   if (article.textContent.includes("Traceback (most recent call last)")) {
     complaints.push("a traceback");
   }
+  const bare = article.textContent.match(/<[\w.]+ object( at 0x[0-9a-f]+)?>/);
+  if (bare) complaints.push("an object's name in place of what it shows: " + bare[0]);
   article.querySelectorAll("table").forEach((table) => {
     const cells = [...table.querySelectorAll("td")];
     if (!cells.some((cell) => cell.textContent.trim())) complaints.push("an empty table");

@@ -118,13 +118,15 @@ def test_the_checker_sees_a_page_that_is_wrong(serve: Any, complaints: Any, tmp_
     bad.write_text(
         "<html><body><article>$$ \\frac{1}{2} $$<table><tr><td></td></tr></table>"
         "<img src='http://example.org/a.png'><p style='width:900px'>wide</p>"
-        "Traceback (most recent call last)<script>console.error('no'); undefined_name;</script>"
+        "Traceback (most recent call last)<pre>&lt;IPython.core.display.Markdown object&gt;</pre>"
+        "<script>console.error('no'); undefined_name;</script>"
         "</article></body></html>",
         encoding="utf-8",
     )
     with serve(tmp_path) as origin:
         found = " | ".join(complaints(f"{origin}/bad.html", origin=origin))
-    for part in ("raw TeX", "empty table", "outside the book", "px wide", "traceback", "uncaught"):
+    parts = ("raw TeX", "empty table", "outside the book", "px wide", "traceback", "uncaught")
+    for part in (*parts, "object's name"):
         assert part in found
     assert "console: no" in found
 
