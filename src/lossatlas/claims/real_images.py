@@ -18,8 +18,7 @@ from lossatlas.statistics.intervals import number
 
 #: What a task's name in the study says, by language; a task that has no entry keeps its name.
 NAMES = {
-    "en": {"cracks": "cracks", "vessels": "vessels", "mitochondria": "mitochondria",
-           "synapses": "synapses", "pedestrians": "pedestrians"},
+    "en": {},
     "es": {"cracks": "grietas", "vessels": "vasos", "mitochondria": "mitocondrias",
            "synapses": "sinapsis", "pedestrians": "peatones"},
     "fr": {"cracks": "fissures", "vessels": "vaisseaux", "mitochondria": "mitochondries",
