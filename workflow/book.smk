@@ -212,7 +212,7 @@ rule front:
     input:
         "results/begin/study.json",
         "results/thresholds/study.json",
-        "results/look/begin.npz",
+        [str(path) for path in Path("results/look").glob("*.npz")],
         sorted(map(str, Path("results").glob("*/verdicts.json"))),
         [f"book/answers/{language}.yaml" for language in LANGUAGES],
         code("claims", "report", "theory"),

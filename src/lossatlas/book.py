@@ -175,12 +175,14 @@ def make_costs(bench: str = "results/bench") -> None:
 def make_front(results_dir: str | Path = "results") -> None:
     """What the front pages name: numbers and figures of two studies, and the ledger's answers translated."""
     from lossatlas.claims import answers, real_images
-    from lossatlas.report import front
+    from lossatlas.report import front, look
 
     begin, thresholds = (Path(results_dir) / name for name in ("begin", "thresholds"))
     numbers = {"begin": front.numbers(begin), "real": real_images.numbers(thresholds)}
     made = front.files(begin, GENERATED / "front")
     made |= real_images.files(begin, thresholds, GENERATED / "front")
+    logits = [Path(results_dir) / "look" / f"{study}.npz" for study in ("begin", "thresholds")]
+    made[str(GENERATED / "front" / "look.md")] = look.embed(logits, _photographs)
     made[str(GENERATED / "front" / "numbers.json")] = (
         json.dumps(numbers, ensure_ascii=False, indent=1) + "\n"
     )
@@ -190,6 +192,19 @@ def make_front(results_dir: str | Path = "results") -> None:
         )
     for path, text in made.items():
         _write(Path(path), text)
+
+
+def _photographs(group: dict[str, Any]) -> tuple[str, Any, Any, Sequence[str]] | None:
+    """Title, images, targets and ids of the test split that a group of real images comes from; None if not at hand."""
+    from lossatlas import data
+    from lossatlas.data.registry import source
+    from lossatlas.report.look import truth
+
+    name, params = group["dataset"], group["params"]
+    if not data.is_available(name, **params):
+        return None
+    test = data.load(name, "test", **params)
+    return source(name).title, test.images, truth(test.labels, test.ignore_index), test.ids
 
 
 def make_html() -> None:

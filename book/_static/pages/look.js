@@ -2,17 +2,26 @@
 // The data stand in the page (#look-data), so that it works from a file and without a network.
 "use strict";
 
-document.addEventListener("DOMContentLoaded", () => {
+document.addEventListener("DOMContentLoaded", async () => {
   const root = document.getElementById("look");
   const source = document.getElementById("look-data");
   if (!root || !source) return;
   const data = JSON.parse(source.textContent);
-  const bytes = (text) => Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
+  // Each group's bytes are one zlib stream: images, targets, then the logits of each loss.
+  const inflated = async (text) => {
+    const packed = Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
+    const stream = new Blob([packed]).stream().pipeThrough(new DecompressionStream("deflate"));
+    return new Uint8Array(await new Response(stream).arrayBuffer());
+  };
   for (const group of data.groups) {
-    group.images = bytes(group.images);
-    group.targets = bytes(group.targets);
-    for (const loss of group.losses) group.logits[loss] = bytes(group.logits[loss]);
+    const bytes = await inflated(group.bytes);
+    const pixels = group.shape.reduce((a, b) => a * b);
+    const part = (k) => bytes.subarray(k * pixels, (k + 1) * pixels);
+    group.images = part(0);
+    group.targets = part(1);
+    group.logits = Object.fromEntries(group.losses.map((loss, k) => [loss, part(k + 2)]));
   }
+  const VOID = 2; // a pixel without a label counts nowhere
   const HIT = [0, 158, 115], MISSED = [213, 94, 0], FALSE_ALARM = [86, 180, 233];
   const LEAST = -127, MOST = 127; // tenths of a logit
 
@@ -48,12 +57,7 @@ document.addEventListener("DOMContentLoaded", () => {
 
   groups.append(...data.groups.map((group, k) => new Option(group.title, k)));
   view.append(new Option("errors", "errors"), new Option("truth", "truth"), new Option("probability", "probability"));
-  const losses = Object.keys(data.colours);
-  left.append(...losses.map((loss) => new Option(loss, loss)));
-  right.append(...losses.map((loss) => new Option(loss, loss)));
-  left.value = "ce";
-  right.value = "dice";
-  groups.addEventListener("change", fillImages);
+  groups.addEventListener("change", fill);
   slider.addEventListener("input", draw);
   large.addEventListener("change", () => pictures.classList.toggle("large", large.checked));
 
@@ -81,7 +85,13 @@ document.addEventListener("DOMContentLoaded", () => {
     make("label", { className: "look-slider" }, "Threshold ", shown, slider), buttons, pictures,
     make("div", { className: "look-scores" }, scores), curve, runs);
 
-  function fillImages() {
+  // The images and the losses of a group; a chosen loss stays where the group has it.
+  function fill() {
+    for (const [select, usual] of [[left, "ce"], [right, "dice"]]) {
+      const before = select.value;
+      select.replaceChildren(...group().losses.map((loss) => new Option(loss, loss)));
+      select.value = group().losses.includes(before) ? before : usual;
+    }
     images.replaceChildren(...group().rules.map((rule, k) => new Option(`${k + 1}: ${rule}`, k)));
     draw();
   }
@@ -92,6 +102,7 @@ document.addEventListener("DOMContentLoaded", () => {
     const edge = threshold + data.zero;
     let hit = 0, predicted = 0, truth = 0;
     for (let k = from; k < to; k += 1) {
+      if (targets[k] === VOID) continue;
       const on = logits[loss][k] >= edge ? 1 : 0;
       predicted += on;
       truth += targets[k];
@@ -103,18 +114,17 @@ document.addEventListener("DOMContentLoaded", () => {
   const dice = ({ hit, predicted, truth }) => (predicted + truth === 0 ? 1 : (2 * hit) / (predicted + truth));
 
   function paint({ canvas, caption }, loss, at, threshold) {
-    const { shape, images: grey, targets, logits, losses: there } = group();
+    const { shape, images: grey, targets, logits } = group();
     const [, height, width] = shape;
     const pixels = height * width;
     canvas.width = width;
     canvas.height = height;
     const context = canvas.getContext("2d");
     const drawn = context.createImageData(width, height);
-    const known = loss === null || there.includes(loss);
     for (let k = 0; k < pixels; k += 1) {
       const place = at * pixels + k;
       let colour = [grey[place], grey[place], grey[place]];
-      if (loss !== null && known) {
+      if (loss !== null) {
         const on = logits[loss][place] >= threshold + data.zero;
         const true_ = targets[place] === 1;
         colour = colour.map((value) => 0.55 * value);
@@ -122,7 +132,8 @@ document.addEventListener("DOMContentLoaded", () => {
           colour = Array(3).fill(255 / (1 + Math.exp((data.zero - logits[loss][place]) / data.unit)));
         } else if (view.value === "truth") {
           if (true_) colour = [255, 255, 255];
-        } else if (on && true_) colour = HIT;
+        } else if (targets[place] === VOID) colour = [0, 0, 0];
+        else if (on && true_) colour = HIT;
         else if (true_) colour = MISSED;
         else if (on) colour = FALSE_ALARM;
       }
@@ -145,7 +156,7 @@ document.addEventListener("DOMContentLoaded", () => {
     return make("tr", {}, make("th", { scope: "row", textContent: name }), ...cells.map((text) => make("td", { textContent: text })));
   }
 
-  // Dice over the six images against the threshold: a curve a loss, named above.
+  // Dice over all images of the group against the threshold: a curve a loss, named above.
   function drawCurve(all, threshold) {
     const x = (t) => 40 + (500 * (t - LEAST)) / (MOST - LEAST);
     const y = (value) => 150 - 130 * value;
@@ -160,10 +171,10 @@ document.addEventListener("DOMContentLoaded", () => {
         `<text x="${360 + 120 * k}" y="16">${loss}</text>`;
     });
     const ticks = [-10, -5, 0, 5, 10].map((z) => `<text x="${x(z * data.unit)}" y="168" text-anchor="middle">${z}</text>`);
-    curve.innerHTML = `<svg viewBox="0 0 560 190" role="img" aria-label="Dice over the six images against the threshold">` +
+    curve.innerHTML = `<svg viewBox="0 0 560 190" role="img" aria-label="Dice over all images of the group against the threshold">` +
       `<path d="M40 20V150H540" fill="none" stroke="#666"/><text x="34" y="154" text-anchor="end">0</text>` +
       `<text x="34" y="24" text-anchor="end">1</text>${ticks.join("")}` +
-      `<text x="290" y="185" text-anchor="middle">threshold as a logit (½ is 0); Dice over six images</text>` +
+      `<text x="290" y="185" text-anchor="middle">threshold as a logit (½ is 0); Dice over all images</text>` +
       `<line x1="${x(threshold)}" x2="${x(threshold)}" y1="20" y2="150" stroke="#888" stroke-dasharray="3 3"/>${lines.join("")}</svg>`;
   }
 
@@ -182,9 +193,9 @@ document.addEventListener("DOMContentLoaded", () => {
     const rows = [left.value, right.value];
     table.replaceChildren(
       ...rows.map((loss) => row(`${loss}, this image`, counts(loss, threshold, at * pixels, (at + 1) * pixels))),
-      ...rows.map((loss) => row(`${loss}, six images`, counts(loss, threshold, 0, count * pixels))));
+      ...rows.map((loss) => row(`${loss}, all ${count} images`, counts(loss, threshold, 0, count * pixels))));
     drawCurve(count * pixels, threshold);
     runs.textContent = `Runs, seed ${group().seed}: ${rows.map((loss) => `${loss} ${group().runs[loss]}`).join(", ")}.`;
   }
-  fillImages();
+  fill();
 });

@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from lossatlas.report import look, style
+from lossatlas.report import style
 from lossatlas.report.records import Records, load
 from lossatlas.statistics.intervals import number
 from lossatlas.statistics.paired import Difference, paired_differences
@@ -228,13 +228,12 @@ def figure(
 
 
 def files(records: str | Path, folder: str | Path) -> dict[str, str]:
-    """The table of results, the pictures, and the figure in every language, light and dark, as text by path.
+    """The table of results, and the figure in every language, light and dark, as text by path.
 
     Nothing is written here: the caller writes what differs, so that unchanged pages are not built again.
     """
     folder = Path(folder)
     made = {str(folder / "results.md"): embedded(results_table(records))}
-    made[str(folder / "look.md")] = look.embed(Path(records).parent / "look" / "begin.npz")
     return made | figures(seeds_table(records), folder / "seeds")
 
 

@@ -1,63 +1,135 @@
 """The page on which a reader moves the threshold: logits of ``benchmarks/look.py``, embedded in the page.
 
-A page that is opened as a file may not fetch another file, so the data stand in the page itself.
+A page that is opened as a file may not fetch another file, so the data stand in the page itself. Photographs of real
+sets are not ours to pass on: whoever builds the page reads them, if the set is at hand there.
 """
 
 from __future__ import annotations
 
 import base64
 import json
+import zlib
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from lossatlas.report import style
 
-_PLACES = {"pi3": "3 % foreground", "pi01": "0.1 % foreground"}
+#: A logit z is kept as round(10 z) + 128 in one byte: between -12.8 and 12.7, in steps of a tenth.
+PER_UNIT, ZERO = 10, 128
+#: A pixel without a label, in the targets.
+VOID = 2
+_PLACES = {"pi3": "digits, 3 % foreground", "pi01": "digits, 0.1 % foreground"}
 _LAYERS = {"relu4_zero": "ReLU, 4 channels, bias 0", "none4_prior": "no activation, prior bias"}
 _COMMAND = "lossatlas run begin && python benchmarks/look.py"
+#: From a group of real images to the title of its set, all its test images (N, H, W, C), targets (as of `truth`) and
+#: ids; None where the set is not at hand.
+Photographs = Callable[[dict[str, Any]], tuple[str, np.ndarray, np.ndarray, Sequence[str]] | None]
 
 
-def embed(path: str | Path) -> str:
+def embed(paths: Sequence[str | Path], photographs: Photographs) -> str:
     """The place of the pictures and their data, as raw HTML of a Markdown page; a sentence where they are missing.
 
     Args:
-        path: the file of ``benchmarks/look.py``.
+        paths: the files of ``benchmarks/look.py``, in the order of the page; one that is missing is passed over.
+        photographs: reads the test images of a real set.
+
+    Raises:
+        ValueError: a real set is not the one whose logits are there.
     """
-    path = Path(path)
-    if not path.is_file():
+    there = [Path(path) for path in paths if Path(path).is_file()]
+    if not there:
         return f"*The logits are not in this checkout. `{_COMMAND}` makes them.*\n"
-    data = json.dumps(pictures(path), ensure_ascii=False).replace("</", "<\\/")
-    return (
+    found = pictures(there, photographs)
+    missing = found.pop("missing")
+    text = json.dumps(found, ensure_ascii=False).replace("</", "<\\/")
+    page = (
         "```{raw} html\n"
         '<div id="look"><p>Moving the threshold needs JavaScript. '
         '<a href="results.html">The table of results</a> has the numbers.</p></div>\n'
-        f'<script type="application/json" id="look-data">{data}</script>\n```\n'
+        f'<script type="application/json" id="look-data">{text}</script>\n```\n'
+    )
+    if missing:
+        sets = " ".join(dict.fromkeys(missing.values()))
+        page += (
+            f"\n*Not shown here: {', '.join(missing)}. Their images may not be passed on and are not on the machine "
+            f"that built this page. `lossatlas data get {sets}` and `make book` add them.*\n"
+        )
+    return page
+
+
+def pictures(paths: Sequence[str | Path], photographs: Photographs) -> dict[str, Any]:
+    """What the page's script reads, and under ``missing`` the data set of each group whose images are not at hand.
+
+    A group has its runs and rules, its ``shape`` (images, height, width), and ``bytes``: images, targets, then the
+    logits of each loss, one byte a pixel, as one zlib stream in base64.
+    """
+    groups: list[dict[str, Any]] = []
+    missing: dict[str, str] = {}
+    for path in paths:
+        with np.load(path) as saved:
+            for group in json.loads(str(saved["about"]))["groups"]:
+                name = group["name"]
+                place, model = name.split("/")
+                if "dataset" in group:
+                    read = photographs(group)
+                    if read is None:
+                        missing[place] = group["dataset"]
+                        continue
+                    images, targets = _chosen(group, *read[1:])
+                    title = f"{place}: {read[0]}"
+                else:
+                    images, targets = saved[f"{name}/images"], saved[f"{name}/targets"]
+                    title = f"{_PLACES[place]}; {_LAYERS[model]}"
+                logits = [saved[f"{name}/{loss}"] for loss in group["losses"]]
+                shown = {"title": title, "shape": images.shape}
+                kept = {
+                    key: group[key] for key in ("losses", "seed", "runs", "tuned", "rules", "ids")
+                }
+                groups.append(kept | shown | {"bytes": _text([images, targets, *logits])})
+    losses = {loss for group in groups for loss in group["losses"]}
+    colours = {loss: style.loss_colour(loss) for loss in style.in_order(losses)}
+    return {
+        "unit": PER_UNIT,
+        "zero": ZERO,
+        "colours": colours,
+        "groups": groups,
+        "missing": missing,
+    }
+
+
+def _chosen(
+    group: dict[str, Any], images: np.ndarray, targets: np.ndarray, ids: Sequence[str]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Grey windows (N, side, side) of a group's test images, and their targets."""
+    found = [str(ids[k]) for k in group["places"]]
+    if found != group["ids"]:
+        raise ValueError(
+            f"{group['name']}: expected the test images {group['ids']}, got {found}: the data set is another one; run "
+            "benchmarks/look.py again"
+        )
+    grey = np.stack([images[k].mean(-1).round().astype(np.uint8) for k in group["places"]])
+    cut = group["corners"], group["side"]
+    return windows(grey, *cut), windows(targets[group["places"]], *cut)
+
+
+def truth(labels: np.ndarray, ignore_index: int | None) -> np.ndarray:
+    """Targets in bytes: 1 foreground, 0 background, `VOID` a pixel without a label."""
+    made = (labels == 1).astype(np.uint8)
+    if ignore_index is not None:
+        made[labels == ignore_index] = VOID
+    return made
+
+
+def windows(arrays: np.ndarray, corners: Sequence[Sequence[int]], side: int) -> np.ndarray:
+    """(N, side, side): of each (H, W) array the square whose upper left corner (y, x) is given."""
+    return np.stack(
+        [array[y : y + side, x : x + side] for array, (y, x) in zip(arrays, corners, strict=True)]
     )
 
 
-def pictures(path: str | Path) -> dict[str, object]:
-    """What the page's script reads: for each group its runs and rules, and images, masks and logits in base64."""
-    with np.load(path) as saved:
-        about = json.loads(str(saved["about"]))
-        groups = []
-        for group in about["groups"]:
-            name = group["name"]
-            place, layer = name.split("/")
-            arrays = {key: _text(saved[f"{name}/{key}"]) for key in ("images", "targets")}
-            groups.append(
-                group
-                | arrays
-                | {
-                    "title": f"{_PLACES[place]}; {_LAYERS[layer]}",
-                    "shape": saved[f"{name}/images"].shape,
-                    "logits": {loss: _text(saved[f"{name}/{loss}"]) for loss in group["losses"]},
-                }
-            )
-    losses = {loss for group in groups for loss in group["losses"]}
-    colours = {loss: style.loss_colour(loss) for loss in style.in_order(losses)}
-    return {"unit": about["per_unit"], "zero": about["zero"], "colours": colours, "groups": groups}
-
-
-def _text(array: np.ndarray) -> str:
-    return base64.b64encode(np.ascontiguousarray(array, dtype=np.uint8).tobytes()).decode()
+def _text(arrays: Sequence[np.ndarray]) -> str:
+    stream = b"".join(np.ascontiguousarray(array, dtype=np.uint8).tobytes() for array in arrays)
+    return base64.b64encode(zlib.compress(stream, 9)).decode()
