@@ -35,13 +35,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from scipy import stats
 
-from lossatlas.statistics import paired, tasks
+from lossatlas.statistics import paired
 
 #: Part of the variance of the mean difference due to seeds, clusters and images, and interaction.
 MIXES = {
@@ -97,18 +97,9 @@ def _designs() -> Iterator[Design]:
         yield Design("limit", "difference", 8, 400, 400, "seeds", shape)
     for clusters, mix in itertools.product((6, 10), ("seeds", "even", "clusters")):
         yield Design("limit", "difference", 8, 200, clusters, mix, "normal")
-    for count, seeds in itertools.product((1, 5, 20), (8, 10)):
-        purpose = "claim" if count >= 5 else "limit"
-        yield Design(purpose, "IQM", seeds, 0, count, "runs", "normal")
-        for mix in ("near", "far"):
-            yield Design(purpose, "probability of improvement", seeds, 0, count, mix, "normal")
-    for losses, mix in itertools.product((6, 10, 14), ("clear", "noisy")):
-        purpose = "claim" if mix == "clear" and losses >= 10 else "limit"
-        yield Design(purpose, "rank correlation over seeds", 8, 0, losses, mix, "normal")
-        yield Design(purpose, "rank correlation over losses", 8, 0, losses, mix, "normal")
 
 
-#: Every design of the simulation. `clusters` counts tasks, or losses, where there are no images.
+#: Every design of the simulation.
 DESIGNS: tuple[Design, ...] = tuple(_designs())
 
 
@@ -258,12 +249,6 @@ def trials(
     design: Design, rng: np.random.Generator, *, draws: int = 399, truth: float | None = None
 ) -> list[Trial]:
     """Simulate one study and make its intervals, one a method."""
-    if design.quantity == "IQM":
-        return _iqm_trials(design, rng, draws)
-    if design.quantity == "probability of improvement":
-        return _improvement_trials(design, rng, draws)
-    if design.quantity.startswith("rank correlation"):
-        return _rank_trials(design, rng, draws)
     if design.quantity in (POOLED, EMPTY):
         tables, groups = counted_study(design, rng)
         metric = "foreground_dice"
@@ -326,54 +311,6 @@ def percentiles(
         low, high = np.quantile(drawn, levels)
         found[method] = (float(low), float(high))
     return found
-
-
-def _iqm_trials(design: Design, rng: np.random.Generator, draws: int) -> list[Trial]:
-    # tasks of different level and spread; the truth is the IQM of very many runs
-    level = np.linspace(0.2, 0.8, design.clusters)
-    spread = np.linspace(0.02, 0.1, design.clusters)
-    many = level + spread * stats.norm.ppf((np.arange(4000)[:, None] + 0.5) / 4000)
-    truth = float(tasks.iqm(many))
-    scores = level + spread * rng.standard_normal((design.seeds, design.clusters))
-    seed = int(rng.integers(2**31))
-    found = []
-    for method, widen in (("widened", True), ("percentile", False)):
-        got = tasks.aggregate({"a": scores}, widen=widen, draws=draws, rng=seed)["a"]
-        found.append(Trial(method, truth, got.low, got.high))
-    return found
-
-
-def _improvement_trials(design: Design, rng: np.random.Generator, draws: int) -> list[Trial]:
-    # "near": means 0 to 1.2 standard deviations apart, "far": 0 to 3; one task: the middle
-    most = {"near": 1.2, "far": 3.0}[design.mix]
-    count = design.clusters
-    shift = np.linspace(0.0, most, count) if count > 1 else np.array([most / 2])
-    truth = float(stats.norm.cdf(shift / np.sqrt(2)).mean())
-    x = shift + rng.standard_normal((design.seeds, count))
-    y = rng.standard_normal((design.seeds, count))
-    seed = int(rng.integers(2**31))
-    found = []
-    for method, widen in (("widened", True), ("percentile", False)):
-        got = tasks.probability_of_improvement(x, y, widen=widen, draws=draws, rng=seed)
-        found.append(Trial(method, truth, got.low, got.high))
-    return found
-
-
-def _rank_trials(design: Design, rng: np.random.Generator, draws: int) -> list[Trial]:
-    # Expected scores of the losses, whose tau over all losses is 0.5; one seed's noise is as large
-    # as the spread of the losses ("clear": a third of it; "noisy": thrice).
-    losses, correlation = design.clusters, np.sin(np.pi * 0.5 / 2)
-    x = rng.standard_normal(losses)
-    y = correlation * x + np.sqrt(1 - correlation**2) * rng.standard_normal(losses)
-    noise = {"clear": 1 / 3, "noisy": 3.0}[design.mix]
-    first, second = (
-        v[:, None] + noise * rng.standard_normal((losses, design.seeds)) for v in (x, y)
-    )
-    over: Literal["seeds", "losses"] = "seeds" if design.quantity.endswith("seeds") else "losses"
-    truth = float(tasks.tau_b(x, y)) if over == "seeds" else 0.5
-    seed = int(rng.integers(2**31))
-    got = tasks.rank_correlation(first, second, over=over, draws=draws, rng=seed)
-    return [Trial("percentile", truth, got.low, got.high)]
 
 
 def simulate(design: Design, replications: int, draws: int = 399, *, seed: int = 0) -> pd.DataFrame:

@@ -26,7 +26,7 @@ from lossatlas.claims import curves, pixels
 from lossatlas.report.records import Part, Records
 from lossatlas.report.scores import Scores
 from lossatlas.statistics.paired import Difference, drawn_counts
-from lossatlas.statistics.tasks import tau_b
+from lossatlas.statistics.ranks import tau_b
 
 #: Of the test images, by the name that `Scores` has for it.
 OF_IMAGES = {

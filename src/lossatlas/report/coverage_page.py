@@ -12,8 +12,8 @@ import pandas as pd
 from lossatlas.report.figures import Drawing, _figure
 from lossatlas.report.tables import Table
 
-#: The simulation's methods that pages use, by preference, and those beside which they stand.
-OURS = ("studentised", "widened")
+#: The method that pages use.
+OURS = "studentised"
 #: What an interval of 95 % should cover.
 AIM = (0.93, 0.97)
 _RAN = "python benchmarks/coverage.py --out results/statistics/coverage.csv"
@@ -72,8 +72,7 @@ def load(path: str | Path) -> pd.DataFrame:
 
 def finding(table: pd.DataFrame) -> str:
     """How many designs the intervals in use cover as they should, and where they do not."""
-    claimed = table[table.method.isin(OURS) & (table.purpose == "claim")]
-    differences = claimed[claimed.method == "studentised"]
+    differences = table[(table.method == OURS) & (table.purpose == "claim")]
     inside = differences[differences.coverage.between(*AIM)]
     aim = f"{100 * AIM[0]:.0f} to {100 * AIM[1]:.0f} %"
     words = [
@@ -85,8 +84,7 @@ def finding(table: pd.DataFrame) -> str:
     if len(outside):
         cases = "; ".join(f"{_design(row)}: {_percent(row.coverage)}" for row in _rows(outside))
         words.append(f"Outside: {cases}.")
-    percentile = table[(table.method == "percentile") & table.quantity.isin(differences.quantity)]
-    percentile = percentile[percentile.purpose == "claim"]
+    percentile = table[(table.method == "percentile") & (table.purpose == "claim")]
     if len(percentile):
         words.append(
             f"The plain percentile bootstrap in its place: {_range(percentile.coverage)}. The coverage's own "
@@ -114,7 +112,7 @@ def false_findings(table: pd.DataFrame) -> str:
 
 def differences(table: pd.DataFrame) -> Table:
     """A row a design of paired differences: coverage by kind of interval, in per cent."""
-    rows = table[table.method.isin(_LOOKS) & table.quantity.str.contains("difference|Dice")]
+    rows = table[table.method.isin(_LOOKS)]
     shown = {
         "studentised": "in use",
         "student": "Student",
@@ -130,23 +128,9 @@ def differences(table: pd.DataFrame) -> Table:
     )
 
 
-def others(table: pd.DataFrame) -> Table:
-    """The same for interquartile means, probabilities of improvement and rank correlations."""
-    rows = table[~table.quantity.str.contains("difference|Dice")]
-    return _by_method(
-        rows,
-        {"widened": "in use", "percentile": "percentile"},
-        "Coverage of 95 % intervals over tasks (or losses, of a rank correlation), in per cent. Rank "
-        "correlations have the percentile interval alone. Noisy: one seed moves a loss by three times the "
-        "spread of the losses; clear: by a third of it.",
-        tasks=True,
-    )
-
-
 def figure(table: pd.DataFrame) -> Drawing:
     """Coverage of every design of paired differences that is a claim, by kind of interval."""
     rows = table[table.method.isin(_LOOKS) & (table.purpose == "claim")]
-    rows = rows[rows.quantity.str.contains("difference|Dice")]
     names = list(dict.fromkeys(_design(row) for row in _rows(rows)))
     figure = _figure(1.3 + 0.2 * len(names))
     axis = figure.subplots()
@@ -175,18 +159,13 @@ def figure(table: pd.DataFrame) -> Drawing:
     return Drawing(figure, caption, f"Coverage by kind of interval. {'; '.join(words)}.")
 
 
-def _by_method(
-    rows: pd.DataFrame, methods: dict[str, str], caption: str, *, tasks: bool = False
-) -> Table:
+def _by_method(rows: pd.DataFrame, methods: dict[str, str], caption: str) -> Table:
     columns: dict[str, dict[str, str]] = {}
     for row in _rows(rows):
-        name = _task_design(row) if tasks else _design(row)
-        name += " (limit)" if row.purpose == "limit" else ""
+        name = _design(row) + (" (limit)" if row.purpose == "limit" else "")
         cells = columns.setdefault(name, dict.fromkeys(methods.values(), "–"))
         if row.method in methods:
             cells[methods[str(row.method)]] = f"{100 * row.coverage:.1f}"
-        if tasks and "rank" in row.quantity:
-            cells["in use"] = cells["percentile"]
     frame = pd.DataFrame.from_dict(columns, orient="index")
     frame.index.name = "design"
     return Table(frame, caption, {})
@@ -205,13 +184,6 @@ def _design(row: Any) -> str:
     kind = {"pooled Dice": "Dice", "pooled Dice, mostly empty images": "Dice, mostly empty"}
     what = kind.get(quantity, shape if shape != "normal" else "")
     return f"{what + ': ' if what else ''}{text}, {_MIXES[str(row.mix)]}"
-
-
-def _task_design(row: Any) -> str:
-    quantity, mix = str(row.quantity), str(row.mix)
-    unit = "losses" if "rank" in quantity else "tasks"
-    what = f"{quantity}: {row.seeds} seeds × {row.clusters} {unit}"
-    return what if mix == "runs" else f"{what}, {mix}"
 
 
 def _range(values: pd.Series) -> str:
