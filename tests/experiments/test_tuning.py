@@ -11,6 +11,7 @@ from small import tiny
 
 from lossatlas.experiments import ConfigError, Study, load_study
 from lossatlas.experiments.record import run_path
+from lossatlas.experiments.recorded import Recorded
 from lossatlas.experiments.tuning import (
     Choice,
     Tried,
@@ -251,6 +252,28 @@ def test_a_study_takes_the_rates_of_another(tmp_path, monkeypatch):
     assert {(member.dataset, member.loss, config.lr) for member, config in runs} == {
         ("digits", "dice", 0.01)
     }
+
+
+def test_a_loss_whose_tuning_is_recorded_has_its_rate_while_others_wait(tmp_path):
+    recorded = {
+        config.run_id: Recorded(
+            tmp_path,
+            "tuning",
+            {
+                "run_id": config.run_id,
+                "status": "completed",
+                "config": "{}",
+                "code": "{}",
+                "wall_s": 1.0,
+                "val_foreground_dice_tuned": SCORES[member.loss, config.lr],
+            },
+        )
+        for member, config in tuning_runs(STUDY)
+        if member.loss == "ce" or config.lr < 0.01
+    }
+    chosen = read_selection(STUDY, tmp_path, recorded)
+    assert {key[2]: choice.lr for key, choice in chosen.items()} == {"ce": 0.003}
+    assert [key[2] for key in chosen.missing] == ["dice"]
 
 
 def test_losses_and_networks_that_were_not_tuned_say_whose_rate_they_take(tmp_path, monkeypatch):

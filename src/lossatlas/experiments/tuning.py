@@ -321,8 +321,8 @@ def read_selection(
 ) -> Selection | None:
     """What the tuning chose; None where nothing is tuned.
 
-    Where the choice is not written down here and every tuning run has its record, it is made again from those. A
-    study that takes the rates of another (``rates_of``) has that one's choice for each model and loss.
+    Where the choice is not written down here, it is made again from the records, for each loss whose tuning runs
+    all have one. A study that takes the rates of another (``rates_of``) has that one's choice for each model and loss.
 
     Raises:
         ConfigError: the tuning has not been evaluated yet, or by another version.
@@ -350,8 +350,7 @@ def read_selection(
         return None
     path = selection_path(study, runs_dir)
     if not path.is_file():
-        selection = select(study, runs_dir, recorded) if recorded else None
-        if selection is not None and not selection.missing:
+        if recorded and (selection := select(study, runs_dir, recorded)):
             return selection
         raise ConfigError(
             f"study {study.study}: no learning rates chosen yet (expected {path}): "
