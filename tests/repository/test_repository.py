@@ -10,6 +10,8 @@ import sys
 import tomllib
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pytest
 import yaml
 
@@ -63,6 +65,17 @@ def test_committed_files_stay_small():
     large = {str(p.relative_to(ROOT)): s for p, s in sizes.items() if s > 2 * 2**20}
     assert not large
     assert sum(sizes.values()) < 30 * 2**20
+
+
+def test_the_records_hold_no_photograph():
+    found = sorted((ROOT / "results").rglob("predictions.npz"))
+    for path in found:
+        with np.load(path) as saved:
+            shown = {key.split("/")[0] for key in saved if key.endswith("/images")}
+        runs = pd.read_parquet(path.parent / "runs.parquet", columns=["dataset", "config"])
+        sets = {json.loads(text)["dataset"] for text in runs.config[runs.dataset.isin(shown)]}
+        assert sets <= {"digits"}, f"{path}: keep_images: false in the study, and collect it again"
+    assert len(found) > 5
 
 
 def test_the_conda_entry_point_reads_the_same_lock():
