@@ -44,6 +44,17 @@ def test_a_fingerprint_changes_with_the_words_and_not_with_the_numbers():
     assert answers.fingerprint("Dice 0.81") != answers.fingerprint("IoU 0.81")
 
 
+@pytest.mark.parametrize("language", answers.SOURCES)
+def test_no_reason_is_left_in_english(language):
+    table = answers.page(language)
+    reasons = {
+        claim.id: ledger.verdict_of(claim).because
+        for claim in ledger.load()[1]
+        if claim.kind != "experiment"
+    }
+    assert [name for name, reason in reasons.items() if reason.replace("|", "\\|") in table] == []
+
+
 def test_spanish_numbers_have_a_decimal_comma():
     line = next(x for x in answers.page("es").splitlines() if x.startswith("| [11]"))
     assert "0,998" in line and "0.998" not in line

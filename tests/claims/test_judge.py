@@ -94,7 +94,8 @@ def test_what_differs_by_place_says_where(folder):
     assert (found.outcome, found.where) == ("fails", "holds at 30 %, fails at 1 %")
     entry = judge.claims([found])["7"]
     assert entry["verdict"] == "conditional"
-    assert entry["said"] == "“Ahead.” true at 30 %, false at 1 %"
+    assert entry["said"] == "true at 30 %, false at 1 %"
+    assert entry["because"] == "“Ahead.” holds at 30 %, fails at 1 %."
 
 
 def test_a_share_of_runs_has_its_exact_tails(folder):

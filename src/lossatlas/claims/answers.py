@@ -24,18 +24,21 @@ _WORDS = {
         "true": "cierto", "false": "falso", "conditional": "depende", "open": "sin decidir", "awaiting": "pendiente",
         "withdrawn": "retirado", "head": ("", "Afirmación", "Veredicto", "Por qué"),
         "awaits": "Falta el estudio `{study}`.",
+        "studied": "Lo juzga el estudio `{study}`; [las cifras](#claim-{claim}).",
         "told": "Retiramos el resultado del estudio `{study}`; falta repetirlo.",
     },
     "fr": {
         "true": "vrai", "false": "faux", "conditional": "cela dépend", "open": "indécis", "awaiting": "en attente",
         "withdrawn": "retiré", "head": ("", "Affirmation", "Verdict", "Pourquoi"),
         "awaits": "L'étude `{study}` manque encore.",
+        "studied": "Jugé par l'étude `{study}` ; [les chiffres](#claim-{claim}).",
         "told": "Nous avons retiré le résultat de l'étude `{study}` ; elle est à refaire.",
     },
     "zh": {
         "true": "对", "false": "错", "conditional": "视条件而定", "open": "未定", "awaiting": "待定",
         "withdrawn": "已撤回", "head": ("", "论断", "结论", "理由"),
         "awaits": "尚缺研究 `{study}`。",
+        "studied": "由研究 `{study}` 判定；[数字](#claim-{claim})。",
         "told": "研究 `{study}` 的结果已撤回，需要重做。",
     },
 }  # fmt: skip
@@ -84,6 +87,8 @@ def _because(claim: ledger.Claim, verdict: ledger.Verdict, row: dict, language: 
     if verdict.verdict in ("awaiting", "withdrawn"):
         kind = "awaits" if verdict.verdict == "awaiting" else "told"
         return str(_WORDS[language][kind]).format(study=claim.study)
+    if claim.kind == "experiment":  # its sentences change with the runs that are there
+        return str(_WORDS[language]["studied"]).format(study=claim.study, claim=claim.id.lower())
     if row.get("because_of") != fingerprint(verdict.because):
         return verdict.because.replace("|", "\\|")
     found = numbers_of(verdict.because)

@@ -259,6 +259,11 @@ def _listed(words: Sequence[str]) -> str:
     return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"
 
 
+def _ending(where: str) -> str:
+    """``holds at cracks, open elsewhere``, ``is open``: the end of a sentence that begins with a prediction."""
+    return f"is {where}" if where.startswith("open") else where
+
+
 #: The ledger's word for an outcome.
 _VERDICTS = {"holds": "true", "fails": "false", "open": "open"}
 
@@ -279,7 +284,12 @@ def claims(judgements: Sequence[Judgement]) -> dict[str, dict[str, Any]]:
 
 def _entry(judgements: Sequence[Judgement]) -> dict[str, Any]:
     checks = [c for j in judgements for of_one in j.checks.values() for c in of_one]
-    outcomes = {outcome for j in judgements for outcome in j.outcomes}
+    # where no place decides a whole prediction, its parts decide nothing either
+    outcomes = {
+        outcome
+        for j in judgements
+        for outcome in ([j.outcome] if j.where == j.outcome else j.outcomes)
+    }
     if {"holds", "fails"} <= outcomes or outcomes == {"holds", "open"}:
         verdict = "conditional"
     else:
@@ -288,19 +298,11 @@ def _entry(judgements: Sequence[Judgement]) -> dict[str, Any]:
         ]
     if verdict == "open" and any(check.awaits for check in checks):
         verdict = "awaiting"
-    said = "; ".join(
-        f"“{j.text}” {j.where.replace('holds', 'true').replace('fails', 'false')}"
-        for j in judgements
-    )
-    because = " ".join(
-        f"{words}: {'; '.join(f'{c.found} at {c.place}' for c in of_one)}."
-        for j in judgements
-        for words, of_one in j.checks.items()
-    )
+    alone = judgements[0].where if len(judgements) == 1 and len(outcomes) > 1 else ""
     return {
         "verdict": verdict,
-        "said": "" if len(outcomes) <= 1 else said,
-        "because": because,
+        "said": alone.replace("holds", "true").replace("fails", "false"),
+        "because": " ".join(f"“{j.text}” {_ending(j.where)}." for j in judgements),
         "condition": "",
         "checks": {
             words: [asdict(c) for c in of_one]

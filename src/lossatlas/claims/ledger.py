@@ -5,8 +5,8 @@ A claim's data stand in ``claims.yaml``. Its verdict is returned by the function
 runs, read from ``results/STUDY/verdicts.json``; until that file is there it is "awaiting".
 
 ``verdicts.json`` is ``{"schema": 1, "verdicts": {"7": {"verdict": "false", "because": "…",
-"condition": "…", "said": "false at 3 %, open elsewhere"}}}``, keyed by claim id, written by the study's
-report from its records.
+"condition": "…", "said": "false at 3 %, open elsewhere", "checks": {…}}}}``, keyed by claim id, written by
+:mod:`lossatlas.claims.judge` from the study's records.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from dataclasses import dataclass, field, replace
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import yaml
@@ -217,8 +218,18 @@ def _from_records(claim: Claim, results_dir: Path) -> Verdict:
         if told:
             return Verdict("withdrawn", told)
         return Verdict("awaiting", f"Awaiting the study `{claim.study}`.")
+    details = [
+        (words, check["place"], check["found"], check["outcome"])
+        for words, checks in found.get("checks", {}).items()
+        for check in checks
+        if not check["awaits"]
+    ]
     return Verdict(
-        found["verdict"], found["because"], found.get("condition", ""), found.get("said", "")
+        found["verdict"],
+        found["because"],
+        found.get("condition", ""),
+        found.get("said", ""),
+        tuple(details),
     )
 
 
@@ -242,7 +253,7 @@ def _withdrawals(claim: Claim, results_dir: Path) -> dict[str, str]:
     }
 
 
-def _recorded(folder: Path) -> dict[str, dict[str, str]]:
+def _recorded(folder: Path) -> dict[str, dict[str, Any]]:
     """What the records of a study say, by claim; nothing without a ``verdicts.json``."""
     path = folder / "verdicts.json"
     if not path.is_file():
@@ -250,7 +261,7 @@ def _recorded(folder: Path) -> dict[str, dict[str, str]]:
     data = json.loads(path.read_text(encoding="utf-8"))
     if data.get("schema") != 1:
         raise LedgerError(f"{path}: schema {data.get('schema')!r}, expected 1")
-    verdicts: dict[str, dict[str, str]] = data["verdicts"]
+    verdicts: dict[str, dict[str, Any]] = data["verdicts"]
     return verdicts
 
 
@@ -274,6 +285,16 @@ def further(claim: Claim, results_dir: str | Path = "results") -> list[str]:
 def all_verdicts(results_dir: str | Path = "results") -> dict[str, Verdict]:
     """The verdict on every claim, by id."""
     return {claim.id: verdict_of(claim, results_dir) for claim in load()[1]}
+
+
+def answer(verdicts: dict[str, Verdict]) -> Markdown:
+    """How many of the claims are settled, in a sentence."""
+    found = Counter(v.verdict for name, v in verdicts.items() if not name.startswith("H"))
+    waiting = found["awaiting"] + found["withdrawn"]
+    return Markdown(
+        f"**Answer.** Of {found.total()} claims {found['true']} are true, {found['false']} false, and "
+        f"{found['conditional']} depend on a condition or hold in part; {waiting} wait for trainings."
+    )
 
 
 def counts(verdicts: dict[str, Verdict]) -> pd.DataFrame:
@@ -358,6 +379,8 @@ def entry(claim: Claim, verdict: Verdict, added: Sequence[str] = ()) -> str:
     lines += [verdict.because, ""]
     if verdict.condition:
         lines += [f"*{verdict.condition}*", ""]
+    if verdict.details:
+        lines += [_numbers(verdict), ""]
     if claim.prediction:
         lines += [f"Prediction, written down beforehand: {claim.prediction}", ""]
     if claim.recorded and claim.recorded != verdict.verdict:
@@ -372,6 +395,16 @@ def entry(claim: Claim, verdict: Verdict, added: Sequence[str] = ()) -> str:
     if claim.kind == "experiment" and verdict.verdict not in ("awaiting", "withdrawn"):
         lines += [f"{{doc}}`The study that settles it <studies/{claim.study}>`", ""]
     return "\n".join([*lines, "::::"])
+
+
+def _numbers(verdict: Verdict) -> str:
+    """The conditions of a study's predictions, folded: what was found at each place, and how it was judged."""
+    rows = ["| condition | place | found | judged |", "|---|---|---|---|"]
+    rows += [
+        "| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |"
+        for row in verdict.details
+    ]
+    return "\n".join([":::{dropdown} The numbers", *rows, ":::"])
 
 
 def page(

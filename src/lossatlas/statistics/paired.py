@@ -154,11 +154,13 @@ class Difference:
         return float(stats.t.sf(beyond / reach, self.df))
 
     def text(self, *, sign: bool = True, n: bool = True) -> str:
-        """Difference, interval and n: ``+0.012 [+0.003, +0.021], n = 8 seeds × 200 images``."""
+        """Difference, interval and n: ``+0.012 [+0.003, +0.021], n = 8 seeds × 200 images``, or of seeds alone."""
         span = ", ".join(number(end, sign) for end in self.interval(self.level))
         text = f"{number(self.estimate, sign)} [{span}]"
         if not n:
             return text
+        if not self.images:
+            return f"{text}, n = {self.seeds} seeds"
         drawn = f"{self.images} images"
         if self.clusters < self.images:
             drawn += f" in {self.clusters} groups"

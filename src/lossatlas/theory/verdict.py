@@ -20,12 +20,14 @@ class Verdict:
         because: a sentence or two with the computed numbers; Markdown with formulas.
         condition: what a conditional claim, or the limits of a true one, depend on.
         said: the verdict with its places, "false at 3 %, open elsewhere"; empty where `verdict` says it all.
+        details: rows of (condition, place, found, outcome) behind it, where a study's records settle it.
     """
 
     verdict: str
     because: str
     condition: str = ""
     said: str = ""
+    details: tuple[tuple[str, str, str, str], ...] = ()
 
     @property
     def text(self) -> str:
