@@ -36,6 +36,8 @@ def place(dataset, scores, model="unet", **columns):
             "model": model,
             "loss": loss,
             "seed": seed,
+            "lr": 0.01,
+            "commit": "0123456789abcdef",
             "val_foreground_dice_tuned": of.get("tuned", of["argmax"]),
             **{k: v[loss] if isinstance(v, dict) else v for k, v in columns.items()},
         }

@@ -29,9 +29,9 @@ def test_the_answer_names_every_number_that_it_is_given():
     real = real_images.numbers(REAL)
     found["open"]["gap_tuned"] = "DIFFERENCE"
     found["gated"]["ce"]["nothing_at_half"] = "LOST"
-    real["cracks"]["gap"] = "REAL"
+    real["range_tuned"]["low"] = "REAL"
     text = readme.answer(found, real)
-    assert "DIFFERENCE" in text and "LOST of" in text and "REAL on" in text
+    assert "DIFFERENCE" in text and "LOST of" in text and "between REAL and" in text
 
 
 def test_the_answer_is_short():

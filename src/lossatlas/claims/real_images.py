@@ -71,9 +71,9 @@ def numbers(folder: str | Path, study_name: str = "thresholds") -> dict[str, Any
 
     Returns:
         how many ``tasks`` are complete of how many ``planned``; ``seeds``, ``runs``, ``planned_runs``; for
-        each task its medians and differences; and by rule (``half``, ``tuned``) the difference ``largest_…`` that is
-        farthest from 0, with its task, and the numbers of tasks in which Dice is ``within_…`` the smallest effect,
-        ``ahead_…`` or ``behind_…`` (its interval off zero).
+        each task its medians and differences; and by rule (``half``, ``tuned``) the ``range_…`` of the differences
+        and the numbers of tasks in which Dice is ``within_…`` the smallest effect, ``ahead_…`` or ``behind_…`` (its
+        interval off zero).
 
     Raises:
         FrontError: Dice is ahead in a task, so that the front page's headline is false.
@@ -88,6 +88,12 @@ def numbers(folder: str | Path, study_name: str = "thresholds") -> dict[str, Any
             f"interval above 0, got the lower ends {found['tuned low'].to_dict()}. Correct book/intro.md, its "
             "translations and lossatlas.claims.readme"
         )
+    moved = found["ce"] > found["ce at ½"]
+    if not moved.get("pedestrians", True):
+        raise front.FrontError(
+            f"{folder}: the records contradict the front page, which says that a threshold brings cross-entropy back "
+            "on pedestrians. Correct book/intro.md and its translations"
+        )
     made: dict[str, Any] = {
         "tasks": str(len(found)),
         "planned": str(len(known.study["datasets"])),
@@ -98,9 +104,11 @@ def numbers(folder: str | Path, study_name: str = "thresholds") -> dict[str, Any
     margin = float(known.study["smallest_effect"])
     for rule in ("half", "tuned"):
         gaps = found[rule]
-        farthest = str(gaps.abs().idxmax())
-        made[f"largest_{rule}"] = {"task": farthest, "difference": _told(found.loc[farthest], rule)}
         made[f"within_{rule}"] = str(int((gaps.abs() < margin).sum()))
+        made[f"range_{rule}"] = {
+            "low": number(gaps.min(), sign=True),
+            "high": number(gaps.max(), sign=True),
+        }
         made[f"ahead_{rule}"] = str(int((found[f"{rule} low"] > 0).sum()))
         made[f"behind_{rule}"] = str(int((found[f"{rule} high"] < 0).sum()))
     for task, row in found.iterrows():
@@ -128,13 +136,13 @@ def shown(found: pd.DataFrame) -> pd.DataFrame:
         "ce": "cross-entropy",
         "dice": "Dice",
         "tuned": "Dice − cross-entropy",
-        "tuned low": "from",
-        "tuned high": "to",
+        "tuned low": "95 % from",
+        "tuned high": "95 % to",
     }
     cells = found[list(columns)].rename(columns=columns)
     for name in ("cross-entropy", "Dice"):
         cells[name] = cells[name].map("{:.3f}".format)
-    for name in ("Dice − cross-entropy", "from", "to"):
+    for name in ("Dice − cross-entropy", "95 % from", "95 % to"):
         cells[name] = cells[name].map(lambda value: number(value, sign=True))
     cells.insert(0, "foreground", (100 * found["foreground"]).map("{:.2g} %".format))
     return cells.rename_axis("task").reset_index()
@@ -148,12 +156,18 @@ def seeds_table(study: Records) -> pd.DataFrame:
 
 
 def both(begin: str | Path, folder: str | Path, study_name: str = "thresholds") -> pd.DataFrame:
-    """The seeds of the two last layers on drawn digits, then those of every complete task."""
+    """The seeds behind the withdrawn last layer on drawn digits, then those of every complete task.
+
+    First comes the task on which the threshold brings cross-entropy most. Without a task: both last layers on digits.
+    """
     known = frames.load_if_run(folder, study_name)
     drawn = front.seeds_table(begin)
     if known is None or not tasks(known):
         return drawn
-    return pd.concat([drawn, seeds_table(known)], ignore_index=True)
+    real = seeds_table(known)
+    gain = (real["ce tuned"] - real["ce at ½"]).groupby(real["head"]).transform("median")
+    real = real.loc[gain.sort_values(ascending=False, kind="stable").index]
+    return pd.concat([drawn[drawn["head"] == next(iter(front.HEADS))], real], ignore_index=True)
 
 
 def titles(language: str) -> dict[str, str]:
