@@ -24,7 +24,7 @@ import torch
 from lossatlas.experiments import RunConfig
 from lossatlas.experiments.components import as_configured, build_model_for, load_datasets
 from lossatlas.experiments.record import read_run
-from lossatlas.report.look import PER_UNIT, VOID, ZERO, truth, windows
+from lossatlas.report.look import SCALE, VOID, ZERO, in_bytes, truth, windows
 
 #: Data set and last layer of each group of pictures from drawn digits.
 DRAWN = (("pi3", "relu4_zero"), ("pi3", "none4_prior"), ("pi01", "none4_prior"))
@@ -56,7 +56,7 @@ def main() -> None:
     wanted = DRAWN if drawn else [(place, "unet") for place in records.dataset.unique()]
     seed = given.seed if given.seed is not None else rescued_seed(records) if drawn else 0
     arrays: dict[str, np.ndarray] = {}
-    about: dict[str, Any] = {"per_unit": PER_UNIT, "zero": ZERO, "groups": []}
+    about: dict[str, Any] = {"scale": SCALE, "zero": ZERO, "groups": []}
     for place, model in wanted:
         name = f"{place}/{model}"
         rows = records[(records.dataset == place) & (records.model == model)]
@@ -115,10 +115,7 @@ def group(
     )
     places, about["rules"] = chosen(dice, each)
     about["ids"] = [str(sets["test"].ids[k]) for k in places]
-    kept = {
-        loss: np.clip(np.rint(PER_UNIT * z[places]) + ZERO, 0, 255).astype(np.uint8)
-        for loss, z in logits.items()
-    }
+    kept = {loss: in_bytes(z[places]) for loss, z in logits.items()}
     if side is None:
         return {"images": images[places], "targets": targets[places]} | kept
     corners = [fullest_window(targets[k] == 1, side) for k in places]

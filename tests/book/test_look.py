@@ -69,12 +69,12 @@ def page(browser: Any, file: Path) -> Iterator[Any]:
     opened.close()
 
 
-def counted(loss: str, tenths: int) -> list[str]:
+def counted(loss: str, steps: int) -> list[str]:
     """Dice, precision and recall over the first group's six images, as the page prints them."""
     with np.load(LOGITS) as saved:
         about = json.loads(str(saved["about"]))
         name = about["groups"][0]["name"]
-        mask = saved[f"{name}/{loss}"].astype(int) >= tenths + about["zero"]
+        mask = saved[f"{name}/{loss}"].astype(int) >= steps + about["zero"]
         truth = saved[f"{name}/targets"] == 1
     hit, predicted, true = (mask & truth).sum(), mask.sum(), truth.sum()
     precision = f"{hit / predicted:.3f}" if predicted else "–"
@@ -85,14 +85,14 @@ def shown(page: Any, row: str) -> list[str]:
     return page.locator(f"#look tr:has(th:text-is('{row}')) td").all_text_contents()
 
 
-@pytest.mark.parametrize("tenths", [0, -15, 40])
-def test_the_scores_are_those_that_numpy_counts(page: Any, tenths: int) -> None:
+@pytest.mark.parametrize("steps", [0, -15, 40])
+def test_the_scores_are_those_that_numpy_counts(page: Any, steps: int) -> None:
     page.eval_on_selector(
         "#look-threshold",
-        f"(node) => {{ node.value = {tenths}; node.dispatchEvent(new Event('input')); }}",
+        f"(node) => {{ node.value = {steps}; node.dispatchEvent(new Event('input')); }}",
     )
     for loss in ("ce", "dice"):
-        assert shown(page, f"{loss}, all 6 images") == counted(loss, tenths)
+        assert shown(page, f"{loss}, all 6 images") == counted(loss, steps)
 
 
 def test_cross_entropy_finds_nothing_at_one_half_and_its_own_threshold_brings_it_back(
@@ -146,6 +146,15 @@ def test_real_images_are_read_by_whoever_builds_the_page_and_void_counts_nowhere
     expected = [2 * hit / (mask.sum() + true.sum()), hit / mask.sum(), hit / true.sum()]
     assert shown(page, "ce, this image") == [f"{value:.3f}" for value in expected]
     assert page.locator("#look-left option").all_text_contents() == group["losses"]
+
+
+def test_a_threshold_beyond_the_logits_that_were_kept_is_not_offered(page: Any) -> None:
+    right = page.get_by_role("button", name="right's own threshold")
+    assert right.is_enabled()
+    page.select_option(
+        "#look-group", "2"
+    )  # Dice's own threshold there is a logit of 30, the digits' logits end at 12.7
+    assert right.is_disabled() and "beyond" in right.get_attribute("title")
 
 
 def test_another_set_of_that_name_is_refused() -> None:

@@ -23,7 +23,12 @@ document.addEventListener("DOMContentLoaded", async () => {
   }
   const VOID = 2; // a pixel without a label counts nowhere
   const HIT = [0, 158, 115], MISSED = [213, 94, 0], FALSE_ALARM = [86, 180, 233];
-  const LEAST = -127, MOST = 127; // tenths of a logit
+  // The threshold and the stored logits are in steps of asinh: fine near ½, and as far out as Dice's networks go. Those of
+  // the digits are in tenths, up to 12.7.
+  const LEAST = -127, MOST = 127;
+  const steps = (z) => (group().unit ? z * group().unit : group().scale * Math.asinh(z));
+  const step = (z) => Math.max(LEAST, Math.min(MOST, Math.round(steps(z))));
+  const logit = (t) => (group().unit ? t / group().unit : Math.sinh(t / group().scale));
 
   const make = (tag, properties = {}, ...children) => {
     const node = Object.assign(document.createElement(tag), properties);
@@ -64,16 +69,22 @@ document.addEventListener("DOMContentLoaded", async () => {
   const button = (text, threshold) => {
     const node = make("button", { type: "button", textContent: text });
     node.addEventListener("click", () => {
-      slider.value = Math.max(LEAST, Math.min(MOST, Math.round(threshold() * data.unit)));
+      slider.value = step(threshold());
       draw();
     });
+    // A threshold farther out than the logits that were kept cannot be shown.
+    node.update = () => {
+      node.disabled = Math.abs(steps(threshold())) > MOST;
+      node.title = node.disabled ? `at logit ${threshold().toFixed(1)}, beyond the logits that were kept` : "";
+    };
     return node;
   };
   const group = () => data.groups[Number(groups.value)];
-  const buttons = make("div", { className: "look-buttons" },
+  const own = [
     button("½", () => 0),
     button("left's own threshold", () => -group().tuned[left.value]),
-    button("right's own threshold", () => -group().tuned[right.value]));
+    button("right's own threshold", () => -group().tuned[right.value])];
+  const buttons = make("div", { className: "look-buttons" }, ...own);
 
   const heading = make("tr");
   for (const name of ["", "Dice", "precision", "recall"]) heading.append(make("th", { scope: "col", textContent: name }));
@@ -96,7 +107,7 @@ document.addEventListener("DOMContentLoaded", async () => {
     draw();
   }
 
-  // Counts of hit, predicted and true pixels among the bytes from..to, at a threshold in tenths of a logit.
+  // Counts of hit, predicted and true pixels among the bytes from..to, at a threshold in steps.
   function counts(loss, threshold, from, to) {
     const { logits, targets } = group();
     const edge = threshold + data.zero;
@@ -129,7 +140,7 @@ document.addEventListener("DOMContentLoaded", async () => {
         const true_ = targets[place] === 1;
         colour = colour.map((value) => 0.55 * value);
         if (view.value === "probability") {
-          colour = Array(3).fill(255 / (1 + Math.exp((data.zero - logits[loss][place]) / data.unit)));
+          colour = Array(3).fill(255 / (1 + Math.exp(-logit(logits[loss][place] - data.zero))));
         } else if (view.value === "truth") {
           if (true_) colour = [255, 255, 255];
         } else if (targets[place] === VOID) colour = [0, 0, 0];
@@ -170,7 +181,8 @@ document.addEventListener("DOMContentLoaded", async () => {
         `<path d="M${330 + 120 * k} 12h24" stroke="${data.colours[loss]}" stroke-width="2"${dash}/>` +
         `<text x="${360 + 120 * k}" y="16">${loss}</text>`;
     });
-    const ticks = [-10, -5, 0, 5, 10].map((z) => `<text x="${x(z * data.unit)}" y="168" text-anchor="middle">${z}</text>`);
+    const marks = group().unit ? [-10, -5, 0, 5, 10] : [-50, -10, -3, -1, 0, 1, 3, 10, 50];
+    const ticks = marks.map((z) => `<text x="${x(steps(z))}" y="168" text-anchor="middle">${z}</text>`);
     curve.innerHTML = `<svg viewBox="0 0 560 190" role="img" aria-label="Dice over all images of the group against the threshold">` +
       `<path d="M40 20V150H540" fill="none" stroke="#666"/><text x="34" y="154" text-anchor="end">0</text>` +
       `<text x="34" y="24" text-anchor="end">1</text>${ticks.join("")}` +
@@ -180,10 +192,11 @@ document.addEventListener("DOMContentLoaded", async () => {
 
   function draw() {
     const threshold = Number(slider.value);
-    const p = 1 / (1 + Math.exp(-threshold / data.unit));
+    const p = 1 / (1 + Math.exp(-logit(threshold)));
     const text = p > 0.999 ? "0.999…" : p < 0.001 ? p.toExponential(1) : p.toFixed(3);
     shown.textContent = `p = ${text}`;
     slider.setAttribute("aria-valuetext", `probability ${text}`);
+    for (const node of own) node.update();
     const at = Number(images.value);
     const [count, height, width] = group().shape;
     const pixels = height * width;

@@ -17,8 +17,9 @@ import numpy as np
 
 from lossatlas.report import style
 
-#: A logit z is kept as round(10 z) + 128 in one byte: between -12.8 and 12.7, in steps of a tenth.
-PER_UNIT, ZERO = 10, 128
+#: A logit z is kept as round(25 asinh z) + 128 in one byte: between -83 and 80, in steps of .04 near 0 and .4 at 10. A
+#: network trained with Dice has its own threshold as far out as 67.
+SCALE, ZERO = 25, 128
 #: A pixel without a label, in the targets.
 VOID = 2
 _PLACES = {"pi3": "digits, 3 % foreground", "pi01": "digits, 0.1 % foreground"}
@@ -70,7 +71,10 @@ def pictures(paths: Sequence[str | Path], photographs: Photographs) -> dict[str,
     missing: dict[str, str] = {}
     for path in paths:
         with np.load(path) as saved:
-            for group in json.loads(str(saved["about"]))["groups"]:
+            about = json.loads(str(saved["about"]))
+            # an older file has steps of a tenth, up to 12.7
+            steps = {"scale": about.get("scale"), "unit": about.get("per_unit")}
+            for group in about["groups"]:
                 name = group["name"]
                 place, model = name.split("/")
                 if "dataset" in group:
@@ -88,11 +92,10 @@ def pictures(paths: Sequence[str | Path], photographs: Photographs) -> dict[str,
                 kept = {
                     key: group[key] for key in ("losses", "seed", "runs", "tuned", "rules", "ids")
                 }
-                groups.append(kept | shown | {"bytes": _text([images, targets, *logits])})
+                groups.append(kept | shown | steps | {"bytes": _text([images, targets, *logits])})
     losses = {loss for group in groups for loss in group["losses"]}
     colours = {loss: style.loss_colour(loss) for loss in style.in_order(losses)}
     return {
-        "unit": PER_UNIT,
         "zero": ZERO,
         "colours": colours,
         "groups": groups,
@@ -121,6 +124,11 @@ def truth(labels: np.ndarray, ignore_index: int | None) -> np.ndarray:
     if ignore_index is not None:
         made[labels == ignore_index] = VOID
     return made
+
+
+def in_bytes(logits: np.ndarray) -> np.ndarray:
+    """Logits as they are kept: bytes of `SCALE` and `ZERO`."""
+    return np.clip(np.rint(SCALE * np.arcsinh(logits)) + ZERO, 0, 255).astype(np.uint8)
 
 
 def windows(arrays: np.ndarray, corners: Sequence[Sequence[int]], side: int) -> np.ndarray:
