@@ -4,6 +4,7 @@
 #   snakemake -s workflow/book.smk --workflow-profile workflow/profiles/local
 
 import json
+import os
 from pathlib import Path
 
 from lossatlas.experiments import load_study
@@ -22,6 +23,12 @@ def code(*rooms):
     kinds = (".py", ".yaml", ".json", ".csv")
     root = Path("src/lossatlas")
     return sorted(str(path) for room in rooms for path in (root / room).rglob("*") if path.suffix in kinds)
+
+
+def sets_at_hand():
+    """Names of the folders of data sets here: a page that shows their images is out of date when one comes or goes."""
+    places = [Path("data/raw"), *(Path(place) for place in map(os.environ.get, ("LOSSATLAS_DATA", "LOSSATLAS_MIRROR")) if place)]
+    return sorted({path.name for place in places if place.is_dir() for path in place.iterdir() if path.is_dir()})
 
 
 def records(study):
@@ -173,6 +180,8 @@ rule datasets:
         f"{GENERATED}/datasets.ipynb",
     log:
         "runs/logs/page-datasets.log",
+    params:
+        at_hand=sets_at_hand(),
     shell:
         "{STEPS} page {input.notebook:q} {output:q} 2> {log:q}"
 
@@ -221,5 +230,7 @@ rule front:
         [f"{GENERATED}/front/claims_{language}.md" for language in LANGUAGES],
     log:
         "runs/logs/page-front.log",
+    params:
+        at_hand=sets_at_hand(),
     shell:
         "{STEPS} front 2> {log:q}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
+import subprocess
 from pathlib import Path
 
 import nbformat
@@ -111,3 +112,19 @@ def test_a_wrong_parameter_stops_papermill_before_any_training(tmp_path):
     with pytest.raises(papermill.PapermillExecutionError, match=wrong):
         execute(tmp_path, los="dice")
     assert not (tmp_path / "runs").exists()
+
+
+def test_the_notebook_for_colab_runs_another_from_its_checkout(tmp_path, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    names, commands = {}, []
+    monkeypatch.setattr(
+        subprocess, "run", lambda command, **given: commands.append((command, given))
+    )
+    for cell in nbformat.read(ROOT / "notebooks/colab.ipynb", 4).cells:
+        if cell.cell_type == "code":
+            exec(cell.source, names)
+    ((command, given),) = commands
+    assert command[1:4] == ["-m", "papermill", names["notebook"]] and given["check"]
+    known = papermill.inspect_notebook(given["cwd"] / names["notebook"])
+    asked = [command[k + 1] for k, word in enumerate(command) if word == "-p"]
+    assert asked and set(asked) <= set(known)
