@@ -175,11 +175,13 @@ def make_costs(bench: str = "results/bench") -> None:
 def make_front(results_dir: str | Path = "results") -> None:
     """What the front pages name: numbers and figures of two studies, and the ledger's answers translated."""
     from lossatlas.claims import answers, real_images
+    from lossatlas.experiments.study import published_studies
     from lossatlas.report import front, look
 
     begin, thresholds = (Path(results_dir) / name for name in ("begin", "thresholds"))
     numbers = {"begin": front.numbers(begin), "real": real_images.numbers(thresholds)}
-    made = front.files(begin, GENERATED / "front")
+    studies = [Path(results_dir) / study.study for study in published_studies()]
+    made = front.files(begin, GENERATED / "front", studies)
     made |= real_images.files(begin, thresholds, GENERATED / "front")
     logits = [Path(results_dir) / "look" / f"{study}.npz" for study in ("begin", "thresholds")]
     made[str(GENERATED / "front" / "look.md")] = look.embed(logits, _photographs)

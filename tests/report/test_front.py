@@ -60,16 +60,19 @@ def test_no_result_is_typed_by_hand(name: str) -> None:
     assert "{{" in text
 
 
-def test_the_table_of_results_has_a_row_for_each_cell_and_rule() -> None:
+def test_the_table_of_results_has_a_row_for_each_cell_metric_and_rule() -> None:
     runs = pd.read_parquet(RECORDS / "runs.parquet")
-    table = front.results_table(RECORDS)
-    assert len(table) == 3 * len(runs.groupby(["dataset", "model", "loss"]))
-    row = table[
-        (table["last layer"] == "ReLU, 4 channels, bias 0")
-        & (table.loss == "ce")
-        & (table.foreground == "3 %")
-        & (table.threshold == "½")
+    table = front.results_table([RECORDS, RECORDS.parent / "thresholds", RECORDS.parent / "absent"])
+    begin, real = table[table.study == "begin"], table[table.study == "thresholds"]
+    assert len(begin) == 7 * len(runs.groupby(["dataset", "model", "loss"]))
+    row = begin[
+        (begin.network == "U-Net, ReLU, 4 channels, bias 0")
+        & (begin.loss == "ce")
+        & (begin.data == "digits, 3 %")
+        & (begin.metric == "Dice")
+        & (begin.threshold == "½")
     ].iloc[0]
     cell = runs[(runs.dataset == "pi3") & (runs.model == "relu4_zero") & (runs.loss == "ce")]
     assert row["median"] == f"{cell.foreground_dice.median():.3f}"
-    assert (row["runs"], row["begun"]) == (len(cell), cell.began.sum())
+    assert (row["runs"], row["began"]) == (len(cell), cell.began.sum())
+    assert {"cracks", "pedestrians"} <= set(real.data) and set(real.network) == {"unet"}

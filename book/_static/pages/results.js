@@ -63,7 +63,7 @@ document.addEventListener("DOMContentLoaded", () => {
     const csv = lines.map((cells) => cells.map((cell) => quoted(cell.textContent.trim())).join(",")).join("\r\n");
     const link = document.createElement("a");
     link.href = URL.createObjectURL(new Blob([csv], { type: "text/csv" }));
-    link.download = "lossatlas-begin.csv";
+    link.download = "lossatlas-results.csv";
     link.click();
     URL.revokeObjectURL(link.href);
   });

@@ -6,7 +6,7 @@ The sentences stand in ``book/intro.md`` and its translations; they name a numbe
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -144,31 +144,49 @@ def of_seeds(head: str, runs: pd.DataFrame) -> pd.DataFrame:
     )
 
 
-def results_table(records: str | Path) -> pd.DataFrame:
-    """Every cell of the study: a row for each foreground, last layer, loss and threshold rule, one number a cell."""
-    runs = pd.read_parquet(Path(records) / "runs.parquet")
-    activation = runs["head"].map({"relu": "ReLU", "leaky_relu": "leaky ReLU", "none": "none"})
-    bias = runs.bias.map({"zero": "bias 0", "prior": "prior bias"})
-    runs = runs.assign(
-        foreground=(100 * runs.foreground).map("{:g} %".format),
-        layer=activation + ", " + runs.channels.astype(str) + " channels, " + bias,
-    )
-    rules = {"½": "foreground_dice", "validation": "foreground_dice_tuned", "best": "oracle_dice"}
-    keys = ["foreground", "layer", "loss"]
-    cells = runs.groupby(keys, sort=False)
-    begun = cells.began.sum().astype(int)
-    parts = [
-        cells[column]
-        .agg(["median", "min", "max", "size"])
-        .assign(begun=begun, threshold=rule)
-        .reset_index()
-        for rule, column in rules.items()
-    ]
-    table = pd.concat(parts).rename(columns={"layer": "last layer", "size": "runs"})
+#: Metrics of the table of results, each with its columns by threshold rule; "–": none is needed.
+METRICS = {
+    "Dice": {"½": "foreground_dice", "validation": "foreground_dice_tuned", "best": "oracle_dice"},
+    "IoU": {"½": "foreground_iou", "validation": "foreground_iou_tuned"},
+    "calibration error": {"–": "ece_foreground"},
+    "NLL": {"–": "nll"},
+}
+
+
+def results_table(studies: Sequence[str | Path]) -> pd.DataFrame:
+    """Every cell of some studies: a row for each data set, network, loss, metric and threshold rule, one number a cell.
+
+    Args:
+        studies: folders of their records; one that is missing is passed over.
+
+    Returns:
+        Columns ``study``, ``data``, ``network``, ``loss``, ``metric``, ``threshold``; ``median``, ``min`` and ``max``
+        over the runs as text; how many ``began``, and ``runs``.
+    """
+    parts = []
+    for folder in (Path(study) for study in studies):
+        if not (folder / "runs.parquet").is_file():
+            continue
+        runs = pd.read_parquet(folder / "runs.parquet")
+        runs = runs.assign(study=folder.name, data=runs.dataset, network=runs.model)
+        if "head" in runs:  # the study whose networks differ in their last layer
+            activation = runs["head"].map(
+                {"relu": "ReLU", "leaky_relu": "leaky ReLU", "none": "none"}
+            )
+            bias = runs.bias.map({"zero": "bias 0", "prior": "prior bias"})
+            channels = runs.channels.astype(str)
+            runs["network"] = "U-Net, " + activation + ", " + channels + " channels, " + bias
+            runs["data"] = (100 * runs.foreground).map("digits, {:g} %".format)
+        cells = runs.groupby(["study", "data", "network", "loss"], sort=False)
+        began = cells.began.sum().astype(int)
+        for metric, columns in METRICS.items():
+            for rule, column in columns.items():
+                found = cells[column].agg(["median", "min", "max", "size"])
+                parts.append(found.assign(began=began, metric=metric, threshold=rule).reset_index())
+    table = pd.concat(parts).rename(columns={"size": "runs"})
     table[["median", "min", "max"]] = table[["median", "min", "max"]].map("{:.3f}".format)
-    return table[
-        ["loss", "last layer", "foreground", "threshold", "median", "min", "max", "begun", "runs"]
-    ]
+    first = ["study", "data", "network", "loss", "metric", "threshold"]
+    return table[[*first, "median", "min", "max", "began", "runs"]]
 
 
 def figure(
@@ -227,13 +245,18 @@ def figure(
     return drawn
 
 
-def files(records: str | Path, folder: str | Path) -> dict[str, str]:
+def files(records: str | Path, folder: str | Path, studies: Sequence[str | Path]) -> dict[str, str]:
     """The table of results, and the figure in every language, light and dark, as text by path.
+
+    Args:
+        records: of the study `begin`, for the figure.
+        folder: where the files are to be.
+        studies: folders of the records that the table shows.
 
     Nothing is written here: the caller writes what differs, so that unchanged pages are not built again.
     """
     folder = Path(folder)
-    made = {str(folder / "results.md"): embedded(results_table(records))}
+    made = {str(folder / "results.md"): embedded(results_table(studies))}
     return made | figures(seeds_table(records), folder / "seeds")
 
 
