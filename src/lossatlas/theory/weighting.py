@@ -52,14 +52,14 @@ def threshold_facts(fraction: float = 0.02, sharpness: float = 0.3) -> dict[str,
     best = int(dice.argmax())
     weight = (1 - fraction) / fraction
     weighted = weight * truth / (weight * truth + 1 - truth)
-    at_half = int((truth > 0.5).sum())
+    at_half = int((truth > 0.5).sum())  # 0: no posterior exceeds ½, and nothing is found there
     at_weighted = int((weighted > 0.5).sum())
     return {
-        "Dice at ½": float(dice[at_half - 1]),
+        "Dice at ½": float(dice[at_half - 1]) if at_half else 0.0,
         "Dice at the best threshold": float(dice[best]),
         "best threshold": float(truth[best]),
         "D*/2": float(dice[best] / 2),
-        "Dice of weighted CE at ½": float(dice[at_weighted - 1]),
+        "Dice of weighted CE at ½": float(dice[at_weighted - 1]) if at_weighted else 0.0,
         "recall of weighted CE": float(truth[:at_weighted].sum() / truth.sum()),
         "precision of weighted CE": float(truth[:at_weighted].mean()),
         "volume ratio of weighted CE": float(at_weighted / truth.sum()),

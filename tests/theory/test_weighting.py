@@ -1,0 +1,20 @@
+"""Thresholds of a population whose posteriors are known."""
+
+from __future__ import annotations
+
+import pytest
+
+from lossatlas.theory import weighting
+
+
+def test_a_population_without_a_posterior_above_one_half_finds_nothing_there() -> None:
+    rare = weighting.threshold_facts(0.02)
+    assert weighting.posterior(0.02, 0.3).max() < 0.5
+    assert rare["Dice at ½"] == 0.0
+
+
+def test_dice_at_one_half_is_that_of_the_pixels_above_it() -> None:
+    truth = weighting.posterior(0.2, 0.3)
+    found = truth > 0.5
+    dice = 2 * truth[found].sum() / (found.sum() + truth.sum())
+    assert weighting.threshold_facts(0.2)["Dice at ½"] == pytest.approx(dice, rel=1e-3)
