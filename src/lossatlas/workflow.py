@@ -15,7 +15,7 @@ from pathlib import Path
 
 from lossatlas.experiments import ConfigError, Study, load_study, tuning
 from lossatlas.experiments.heartbeat import beats, forget_failure
-from lossatlas.experiments.jobs import all_jobs, report_path
+from lossatlas.experiments.jobs import all_jobs, marker_path
 from lossatlas.experiments.record import is_complete, run_path, undo_interrupted
 from lossatlas.experiments.recorded import Recorded, recorded_runs
 from lossatlas.experiments.status import Run, needed, survey
@@ -221,7 +221,7 @@ def _drop_stale_markers(study: Study, runs_dir: str, results_dir: str) -> None:
     folder = Path(runs_dir) / "cells" / study.study
     for job in all_jobs(study, runs_dir, results_dir).values():
         if lacking.intersection(job.members):
-            report_path(study, job, runs_dir).with_suffix(".done").unlink(missing_ok=True)
+            marker_path(study, job, runs_dir).unlink(missing_ok=True)
             (folder / "every_run.done").unlink(missing_ok=True)
             if job.stage == "tuning":  # what was chosen without these runs is chosen again
                 (folder / "rates.done").unlink(missing_ok=True)

@@ -8,18 +8,23 @@ import shutil
 import numpy as np
 import pandas as pd
 import pytest
-from small import tiny
+from small import tiny, train
 
 from lossatlas.experiments import ConfigError, RunConfig, Study
-from lossatlas.experiments.collect import _of_two, _thin, collect, concatenate, disagreement
+from lossatlas.experiments.collect import _of_two, _thin, collect, disagreement
 from lossatlas.experiments.components import load_datasets
 from lossatlas.experiments.record import run_path
 from lossatlas.experiments.recorded import recorded_runs
-from lossatlas.experiments.training import train_run
 from lossatlas.experiments.tuning import select, tuning_runs
 from lossatlas.experiments.versions import component_versions
+from lossatlas.metrics import confusion_per_image
 
 STUDY = tiny(losses=["ce", {"name": "dice", "label": "dice_again"}], seeds=[0, 1])
+
+
+def study_of(folder):
+    """What the records say of their study."""
+    return json.loads((folder / "study.json").read_text())
 
 
 @pytest.fixture(scope="module")
@@ -27,8 +32,14 @@ def runs_dir(tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs")
     datasets = load_datasets(STUDY.examples()[0])
     for _, config in STUDY.reporting_runs():
-        train_run(config, datasets, runs_dir=folder, accelerator="cpu")
+        train(config, datasets, folder)
     return folder
+
+
+@pytest.fixture
+def copied(runs_dir, tmp_path):
+    """The run folders, to change."""
+    return shutil.copytree(runs_dir, tmp_path / "runs")
 
 
 def test_the_records_have_one_row_a_run_and_the_study_s_labels(runs_dir, tmp_path):
@@ -46,7 +57,7 @@ def test_the_records_have_one_row_a_run_and_the_study_s_labels(runs_dir, tmp_pat
     assert per_image.shape[0] == 4 * 11 * 6 * 3
     assert (per_image.pixels == 32 * 32).all()
     assert pd.read_parquet(folder / "curves.parquet").shape[0] == 4 * 2
-    described = json.loads((folder / "study.json").read_text())
+    described = study_of(folder)
     assert described["missing_runs"] == 0
     assert described["classes"]["digits"][0] == "background"
     with np.load(folder / "predictions.npz", allow_pickle=False) as shown:
@@ -83,29 +94,6 @@ def test_every_run_says_where_it_comes_from(runs_dir, tmp_path):
         assert np.isnan(run.energy_j), "no driver gives the energy of a processor"
 
 
-def test_tables_of_several_studies_are_laid_below_each_other(runs_dir, tmp_path):
-    first = collect(STUDY, runs_dir=runs_dir, results_dir=tmp_path)
-    fewer = STUDY.model_copy(update={"study": "fewer", "losses": STUDY.losses[:1]})
-    second = collect(fewer, runs_dir=runs_dir, results_dir=tmp_path)
-    for name in ("runs", "per_class", "per_image", "curves"):
-        both = concatenate([first, second], name)
-        alone = pd.read_parquet(first / f"{name}.parquet")
-        assert list(both.columns) == ["study", *alone.columns]
-        assert set(both.study) == {"tiny", "fewer"}
-        assert both[both.study == "tiny"].run_id.nunique() == 4
-        assert both[both.study == "fewer"].run_id.nunique() == 2
-
-
-def test_records_of_two_schemas_are_not_laid_below_each_other(runs_dir, tmp_path):
-    folder = collect(STUDY, runs_dir=runs_dir, results_dir=tmp_path)
-    old = tmp_path / "old"
-    shutil.copytree(folder, old)
-    described = json.loads((old / "study.json").read_text())
-    (old / "study.json").write_text(json.dumps(described | {"schema": 1}))
-    with pytest.raises(ValueError, match=r"one schema, got \[1, 3\]"):
-        concatenate([folder, old])
-
-
 def test_long_curves_are_thinned_but_keep_every_measurement():
     steps = np.arange(1, 1001)
     curve = pd.DataFrame({"step": steps, "val_mean_dice": np.nan, "foreground_share": np.nan})
@@ -118,7 +106,7 @@ def test_long_curves_are_thinned_but_keep_every_measurement():
     assert len(_thin(curve.head(400))) == 400
 
 
-def test_a_tuned_study_shows_what_was_tried_and_what_was_chosen(runs_dir, tmp_path):
+def test_a_tuned_study_shows_what_was_tried_and_what_was_chosen(copied, tmp_path):
     """The runs of the study above serve as tuning runs: their seeds are its seeds."""
     tuned = Study.model_validate(
         STUDY.model_dump()
@@ -132,21 +120,19 @@ def test_a_tuned_study_shows_what_was_tried_and_what_was_chosen(runs_dir, tmp_pa
             "smallest_effect": 0.01,
         }
     )
-    work = tmp_path / "runs"
-    shutil.copytree(runs_dir, work)
     datasets = load_datasets(tuned.examples()[0])
     for _, config in tuning_runs(tuned):
-        train_run(config, datasets, runs_dir=work, accelerator="cpu")
+        train(config, datasets, copied)
     with pytest.raises(FileNotFoundError, match=r"no run of study 'tuned'.*4 of its 4 tuning runs"):
-        collect(tuned, runs_dir=work, results_dir=tmp_path)
-    selection = select(tuned, work)
+        collect(tuned, runs_dir=copied, results_dir=tmp_path)
+    selection = select(tuned, copied)
     recorded = recorded_runs(
         tmp_path, "tuned"
     )  # another machine has no folder of them, and chooses the same
     assert select(tuned, tmp_path / "none", recorded).choices == selection.choices
     for _, config in tuned.reporting_runs(selection):
-        train_run(config, datasets, runs_dir=work, accelerator="cpu")
-    folder = collect(tuned, runs_dir=work, results_dir=tmp_path)
+        train(config, datasets, copied)
+    folder = collect(tuned, runs_dir=copied, results_dir=tmp_path)
     table = pd.read_parquet(folder / "tuning.parquet")
     assert len(table) == 4
     chosen = table[table.chosen]
@@ -157,7 +143,7 @@ def test_a_tuned_study_shows_what_was_tried_and_what_was_chosen(runs_dir, tmp_pa
     runs = pd.read_parquet(folder / "runs.parquet")
     assert list(runs.seed) == [5], "a tuning run is not reported"
     assert runs.lr.iloc[0] == chosen.lr.iloc[0]
-    described = json.loads((folder / "study.json").read_text())
+    described = study_of(folder)
     assert described["predictions"] == [{"claim": "7", "text": "it will be so", "holds": []}]
     assert described["smallest_effect"] == 0.01
     assert described["tuning"]["choices"][0]["lr"] == chosen.lr.iloc[0]
@@ -170,13 +156,11 @@ def test_the_records_are_not_written_again_while_the_runs_are_the_same(runs_dir,
     assert (folder / "study.json").stat().st_mtime_ns == before
 
 
-def test_a_missing_run_is_left_out_and_counted(runs_dir, tmp_path):
-    fewer = tmp_path / "runs"
-    shutil.copytree(runs_dir, fewer)
+def test_a_missing_run_is_left_out_and_counted(copied, tmp_path):
     *_, (_, last) = STUDY.reporting_runs()
-    shutil.rmtree(run_path(fewer, last))
-    folder = collect(STUDY, runs_dir=fewer, results_dir=tmp_path)
-    assert json.loads((folder / "study.json").read_text())["missing_runs"] == 1
+    shutil.rmtree(run_path(copied, last))
+    folder = collect(STUDY, runs_dir=copied, results_dir=tmp_path)
+    assert study_of(folder)["missing_runs"] == 1
     assert len(pd.read_parquet(folder / "runs.parquet")) == 3
 
 
@@ -194,20 +178,18 @@ def test_what_the_records_hold_stays_where_its_folder_has_gone(runs_dir, tmp_pat
         pd.testing.assert_frame_equal(
             pd.read_parquet(parts / f"{name}.parquet"), pd.read_parquet(whole / f"{name}.parquet")
         )
-    of_parts, of_whole = (json.loads((each / "study.json").read_text()) for each in (parts, whole))
+    of_parts, of_whole = (study_of(each) for each in (parts, whole))
     assert of_parts == of_whole
     with np.load(parts / "predictions.npz") as shown:
         assert {"digits/unet/ce", "digits/unet/dice_again"} <= set(shown)
 
 
-def test_an_older_run_lacks_a_column_and_keeps_its_place(runs_dir, tmp_path):
-    old = tmp_path / "runs"
-    shutil.copytree(runs_dir, old)
+def test_an_older_run_lacks_a_column_and_keeps_its_place(copied, tmp_path):
     (_, first), *_ = STUDY.reporting_runs()
-    path = run_path(old, first) / "curves.parquet"
+    path = run_path(copied, first) / "curves.parquet"
     pd.read_parquet(path).drop(columns="easy_negative_share").to_parquet(path, index=False)
     curves = pd.read_parquet(
-        collect(STUDY, runs_dir=old, results_dir=tmp_path / "results") / "curves.parquet"
+        collect(STUDY, runs_dir=copied, results_dir=tmp_path / "results") / "curves.parquet"
     )
     lacking = curves.groupby("run_id", sort=False).easy_negative_share.apply(
         lambda c: c.isna().all()
@@ -253,7 +235,7 @@ def test_a_run_that_another_study_has_recorded_is_taken_from_there(runs_dir, tmp
     )
     runs = pd.read_parquet(folder / "runs.parquet")
     assert list(runs.loss) == ["ce", "ce", "dice", "dice"], "under the labels of this study"
-    assert json.loads((folder / "study.json").read_text())["missing_runs"] == 0
+    assert study_of(folder)["missing_runs"] == 0
 
 
 def test_records_lose_no_run_that_the_study_no_longer_asks_for_unless_told(runs_dir, tmp_path):
@@ -280,43 +262,39 @@ def pretend_other_code(folder, kind):
     path.write_text(json.dumps(record | {"code": today | {kind: 0}}))
 
 
-def test_runs_that_all_have_older_code_are_counted_and_the_records_made_anew(runs_dir, tmp_path):
+def test_runs_that_all_have_older_code_are_counted_and_the_records_made_anew(
+    runs_dir, copied, tmp_path
+):
     folder = collect(STUDY, runs_dir=runs_dir, results_dir=tmp_path)
-    assert json.loads((folder / "study.json").read_text())["provenance"]["outdated_runs"] == 0
-    older = tmp_path / "runs"
-    shutil.copytree(runs_dir, older)
+    assert study_of(folder)["provenance"]["outdated_runs"] == 0
     for _, config in STUDY.reporting_runs():
-        pretend_other_code(run_path(older, config), "training")
-    collect(STUDY, runs_dir=older, results_dir=tmp_path)
-    described = json.loads((folder / "study.json").read_text())
+        pretend_other_code(run_path(copied, config), "training")
+    collect(STUDY, runs_dir=copied, results_dir=tmp_path)
+    described = study_of(folder)
     assert described["provenance"]["outdated_runs"] == 4
     assert described["provenance"]["mixed_code"] == {}, "all were made with the same code"
 
 
-def test_runs_of_different_code_are_never_taken_together_silently(runs_dir, tmp_path):
-    mixed = tmp_path / "runs"
-    shutil.copytree(runs_dir, mixed)
+def test_runs_of_different_code_are_never_taken_together_silently(copied, tmp_path):
     configs = [config for _, config in STUDY.reporting_runs()]
-    pretend_other_code(run_path(mixed, configs[0]), "loss")
+    pretend_other_code(run_path(copied, configs[0]), "loss")
     with pytest.raises(ConfigError, match=r"loss ce: 1 and 1 runs.*run --stale.*collect --mixed"):
-        collect(STUDY, runs_dir=mixed, results_dir=tmp_path)
+        collect(STUDY, runs_dir=copied, results_dir=tmp_path)
     assert not (tmp_path / "tiny").exists()
-    folder = collect(STUDY, runs_dir=mixed, results_dir=tmp_path, mixed=True)
-    described = json.loads((folder / "study.json").read_text())
+    folder = collect(STUDY, runs_dir=copied, results_dir=tmp_path, mixed=True)
+    described = study_of(folder)
     assert list(described["provenance"]["mixed_code"]) == ["loss ce"]
     codes = pd.read_parquet(folder / "runs.parquet").code.map(json.loads)
     assert [code["loss"] == 0 for code in codes] == [True, False, False, False]
 
 
-def test_predictions_are_never_laid_over_other_images(runs_dir, tmp_path):
-    changed = tmp_path / "runs"
-    shutil.copytree(runs_dir, changed)
-    path = run_path(changed, STUDY.reporting_runs()[0][1]) / "run.json"
+def test_predictions_are_never_laid_over_other_images(copied, tmp_path):
+    path = run_path(copied, STUDY.reporting_runs()[0][1]) / "run.json"
     record = json.loads(path.read_text())
     record["data_checksums"]["test"] = "0" * 64
     path.write_text(json.dumps(record))
     with pytest.raises(ValueError, match="expected the test set of today"):
-        collect(STUDY, runs_dir=changed, results_dir=tmp_path)
+        collect(STUDY, runs_dir=copied, results_dir=tmp_path)
 
 
 def test_the_most_contested_image_comes_first():
@@ -350,26 +328,14 @@ def test_each_combination_of_classes_is_shown_once_before_any_twice():
 
 
 def test_of_two_classes_the_first_is_left_out_because_it_follows():
-    truth, predicted = (
-        np.array([0, 0, 0, 1, 1]),
-        np.array([0, 1, 1, 1, 0]),
-    )  # one image, five labelled pixels
-    rows = [
-        {
-            "rule": "argmax",
-            "image_id": "a",
-            "class_index": k,
-            "tp": int(((predicted == k) & (truth == k)).sum()),
-            "fp": int(((predicted == k) & (truth != k)).sum()),
-            "fn": int(((predicted != k) & (truth == k)).sum()),
-        }
-        for k in (0, 1)
-    ]
-    kept = _of_two(pd.DataFrame(rows))
+    # an image of five labelled pixels
+    truth, predicted = np.array([[0, 0, 0, 1, 1]]), np.array([[0, 1, 1, 1, 0]])
+    first, second = confusion_per_image(predicted, truth, 2)[0]
+    rows = pd.DataFrame([first, second], columns=["tp", "fp", "fn"])
+    kept = _of_two(rows.assign(rule="argmax", image_id="a", class_index=[0, 1]))
     assert kept.class_index.tolist() == [1] and kept.pixels.tolist() == [5]
-    first, second = rows[0], kept.iloc[0]
-    assert first["tp"] == second.pixels - second.tp - second.fp - second.fn
-    assert (first["fp"], first["fn"]) == (second.fn, second.fp)
+    tp, fp, fn = kept[["tp", "fp", "fn"]].iloc[0]
+    assert first.tolist() == [5 - tp - fp - fn, fn, fp]
 
 
 def test_what_some_runs_measure_becomes_a_table_and_stays_without_their_folders(tmp_path):
@@ -385,7 +351,7 @@ def test_what_some_runs_measure_becomes_a_table_and_stays_without_their_folders(
         }
     )
     ((_, config),) = study.reporting_runs()
-    train_run(config, load_datasets(config), runs_dir=tmp_path / "runs", accelerator="cpu")
+    train(config, load_datasets(config), tmp_path / "runs")
     folder = collect(study, runs_dir=tmp_path / "runs", results_dir=tmp_path)
     pixels = pd.read_parquet(folder / "pixels.parquet")
     assert list(pixels.columns[:5]) == ["run_id", "dataset", "model", "loss", "seed"]

@@ -19,14 +19,11 @@ from lossatlas.experiments.study import (
 from lossatlas.experiments.tuning import Choice, tuning_runs
 
 VALID = {
-    "study": "mine",
-    "question": "which?",
-    "datasets": ["digits"],
+    "study": "mine", "question": "which?", "datasets": ["digits"],
     "models": ["unet", {"name": "unet", "label": "wide", "params": {"width": 16}}],
-    "losses": ["ce", {"name": "focal", "label": "focal_1", "params": {"gamma": 1.0}}],
-    "seeds": [0, 1],
+    "losses": ["ce", {"name": "focal", "label": "focal_1", "params": {"gamma": 1.0}}], "seeds": [0, 1],
     "training": {"steps": 3},
-}
+}  # fmt: skip
 TUNING = {"lr": [0.001, 0.01], "seeds": [1000, 1001]}
 
 

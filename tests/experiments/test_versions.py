@@ -9,7 +9,6 @@ from lossatlas.experiments.components import _DEFAULT_CLASS_WEIGHTS
 from lossatlas.experiments.versions import (
     changed_components,
     component_versions,
-    made_with,
     mixed_components,
     recorded_versions,
 )
@@ -56,18 +55,12 @@ def test_every_loss_that_takes_its_weights_from_the_data_has_their_version():
         assert "weights" in component_versions(RunConfig(loss=loss))
 
 
-def test_published_hashes_are_version_1_and_others_are_stale():
-    hashes = {
-        "training": "4f4238ec25f6a544",
-        "evaluation": "1e32189815a56766",
-        "data": "8d16f394647bbcf0",
-        "model": "67b7b18e9c75a119",
-        "loss": "ea86fcd777506c12",
-    }
-    assert set(made_with(hashes).values()) == {1}
-    assert changed_components(record(code=hashes)) == []
-    assert changed_components(record(code=hashes | {"model": "0" * 16})) == ["model"]
+def test_a_record_of_other_versions_or_of_none_is_stale():
+    code = component_versions(RunConfig(loss="dice"))
+    assert changed_components(record(code=code | {"model": "67b7b18e9c75a119"})) == ["model"]
     assert changed_components(record(code={})) == ["code"]
+    # numbers, not hashes of files: a module that is renamed makes nothing stale
+    assert all(type(version) is int for version in recorded_versions(RunConfig()).values())
 
 
 def test_runs_of_one_loss_share_its_version_and_runs_of_two_need_not(monkeypatch):

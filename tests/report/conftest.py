@@ -118,12 +118,14 @@ def write_records(
                 per_image += [
                     key
                     | {
+                        "rule": "argmax",
                         "image_id": ids[i],
                         "group": group[i],
                         "class_index": c,
                         "tp": counts[i, c, 0],
                         "fp": counts[i, c, 1],
                         "fn": counts[i, c, 2],
+                        "pixels": side * side,
                     }
                     for i in range(images)
                     for c in range(len(classes))
@@ -140,7 +142,8 @@ def write_records(
                     image_dice = 2 * one[..., 0] / (2 * one[..., 0] + one[..., 1] + one[..., 2])
                 per_class += [
                     key
-                    | {"class_index": c, "class_name": classes[c], "target_fraction": fractions[c]}
+                    | {"rule": "argmax", "class_index": c, "class_name": classes[c]}
+                    | {"target_fraction": fractions[c]}
                     | {metric: values[c] for metric, values in table.items()}
                     for c in range(len(classes))
                 ]
@@ -205,7 +208,7 @@ def write_records(
     pd.concat(curves, ignore_index=True).to_parquet(folder / "curves.parquet", index=False)
     np.savez_compressed(folder / "predictions.npz", **saved)
     description = {
-        "schema": 1,
+        "schema": 3,
         "study": study,
         "question": "On small canvases with rare digits, how much does the loss alone change?",
         "datasets": [dataset],

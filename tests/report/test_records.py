@@ -105,7 +105,7 @@ def test_a_folder_without_records_names_the_command_that_makes_them(tmp_path):
 
 def test_another_schema_is_refused(spoilt):
     edit_study(spoilt, schema=4)
-    with pytest.raises(RecordsError, match="expected records of schema 1 or 2 or 3, got 4"):
+    with pytest.raises(RecordsError, match="expected records of schema 3, got 4"):
         records.load(spoilt)
 
 

@@ -12,26 +12,16 @@ import yaml
 
 from lossatlas import workflow
 from lossatlas.experiments.heartbeat import beats
-from lossatlas.experiments.jobs import all_jobs, report_path, train_job
+from lossatlas.experiments.jobs import all_jobs, marker_path, train_job
 
 ROOT = Path(__file__).resolve().parents[2]
 
+SMALL = {"image_size": 16, "objects": 1, "train_size": 8, "val_size": 4, "test_size": 4}
 #: As little as a study can be: two runs of two steps on 16×16 pixels.
 STUDY = {
     "study": "tiny",
     "question": "does the workflow run?",
-    "datasets": [
-        {
-            "name": "digits",
-            "params": {
-                "image_size": 16,
-                "objects": 1,
-                "train_size": 8,
-                "val_size": 4,
-                "test_size": 4,
-            },
-        }
-    ],
+    "datasets": [{"name": "digits", "params": SMALL}],
     "models": [{"name": "unet", "params": {"width": 4, "depth": 2}}],
     "losses": ["ce", "dice"],
     "seeds": [0],
@@ -108,9 +98,10 @@ def in_this_process(monkeypatch):
     def trained(command, log, study, runs_dir, results_dir):
         for stage in ("tuning",) if "target=rates" in command else ("tuning", "report"):
             for job in all_jobs(study, runs_dir, results_dir).values():
-                marker = report_path(study, job, runs_dir).with_suffix(".done")
+                marker = marker_path(study, job, runs_dir)
                 if job.stage == stage and not marker.exists():
                     train_job(study, job.name, runs_dir=runs_dir, results_dir=results_dir)
+                    marker.parent.mkdir(parents=True, exist_ok=True)
                     marker.touch()
             if study.tuning is not None and stage == "tuning":
                 workflow.select_rates(study, runs_dir, results_dir)

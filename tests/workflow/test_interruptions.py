@@ -21,13 +21,9 @@ def test_a_tuned_study_survives_a_killed_training_and_a_stop_and_goes_on(
     tmp_path, monkeypatch, capsys
 ):
     checkout(
-        tmp_path,
-        study="tuned",
-        losses=["ce"],
-        training={"steps": 1000, "batch_size": 4, "evaluations": 1},
-        tuning={"lr": [0.003, 0.01], "seeds": [1000], "steps": 40, "widen": 0},
-        runs_per_job=2,
-    )
+        tmp_path, study="tuned", losses=["ce"], training={"steps": 1000, "batch_size": 4, "evaluations": 1},
+        tuning={"lr": [0.003, 0.01], "seeds": [1000], "steps": 40, "widen": 0}, runs_per_job=2,
+    )  # fmt: skip
     runs_dir = tmp_path / "runs"
     process = start(tmp_path, "run", "tuned.yaml", "--jobs", "1")
     try:

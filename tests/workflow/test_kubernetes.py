@@ -100,12 +100,8 @@ class Requests(BaseHTTPRequestHandler):
             name = self.path.split("/jobs/")[1].split("/")[0]
             template = {"spec": {"containers": []}}
             self._answer(
-                {
-                    "metadata": {"name": name},
-                    "spec": {"template": template},
-                    "status": self.server.status(name),
-                }
-            )
+                {"metadata": {"name": name}, "spec": {"template": template}, "status": self.server.status(name)},
+            )  # fmt: skip
         else:
             self._answer({"items": []})
 

@@ -52,7 +52,7 @@ from lossatlas.experiments.tuning import (
     select,
     tuning_runs,
 )
-from lossatlas.experiments.versions import changed_components, made_with, mixed_components
+from lossatlas.experiments.versions import changed_components, mixed_components
 
 SCHEMA = 3
 #: Test images shown for each data set and model: those on which the losses disagree most.
@@ -282,31 +282,6 @@ def _run_ids(folder: Path) -> set[str]:
         return set()
 
 
-def concatenate(folders: Iterable[str | Path], table: str = "runs") -> pd.DataFrame:
-    """The tables of one name of several studies below each other, with the study's name in the first column.
-
-    Args:
-        folders: records, as :func:`collect` leaves them.
-        table: ``"runs"``, ``"per_class"``, ``"per_image"``, ``"curves"``, ``"tuning"`` ….
-
-    Raises:
-        ValueError: none is given, or they are of different schemas, so that one column would mean two things.
-    """
-    paths = [Path(folder) for folder in folders]
-    studies = [json.loads((path / "study.json").read_text()) for path in paths]
-    schemas = {study["schema"] for study in studies}
-    if len(schemas) != 1:
-        raise ValueError(
-            f"expected records of one schema, got {sorted(schemas) or 'none'}: collect them again with this version"
-        )
-    tables = []
-    for path, study in zip(paths, studies, strict=True):
-        rows = pd.read_parquet(path / f"{table}.parquet")
-        rows.insert(0, "study", study["study"])
-        tables.append(rows)
-    return pd.concat(tables, ignore_index=True)
-
-
 def _fingerprint(study: Study, table: pd.DataFrame, tuning: pd.DataFrame, file: str | None) -> str:
     """Changes when the records would: with the study, its runs, or the versions that they are compared with."""
     content = [
@@ -349,9 +324,7 @@ def _runs_table(study: Study, runs: Sequence[Found]) -> pd.DataFrame:
 def _recorded_row(run: Found, own: Mapping[str, Any]) -> dict[str, Any]:
     """The row of a run as records hold it, without the columns that the study gives it."""
     assert run.recorded is not None
-    row = {str(k): v for k, v in run.recorded.row.items() if k not in own}
-    code = made_with(json.loads(row["code"]))
-    return row | {"code": json.dumps(code, sort_keys=True)}
+    return {str(k): v for k, v in run.recorded.row.items() if k not in own}
 
 
 def _row(run: Found) -> dict[str, Any]:
@@ -431,7 +404,7 @@ def _provenance(record: Mapping[str, Any]) -> dict[str, Any]:
         "evaluated_commit": record.get("evaluated", record).get("commit", ""),
         "commit": record.get("commit", ""),
         "dirty": bool(record.get("dirty", False)),
-        "code": json.dumps(made_with(record.get("code")), sort_keys=True),
+        "code": json.dumps(record.get("code") or {}, sort_keys=True),
         "packages": json.dumps(record["packages"], sort_keys=True),
         "hardware": json.dumps(record["hardware"], sort_keys=True),
         "energy_j": record.get("energy_j") or math.nan,
@@ -746,7 +719,6 @@ def _describe(
         "study": study.study,
         "question": study.question,
         "title": study.title,
-        "follows": study.follows,
         "datasets": labels(study.datasets),
         "dataset_params": {dataset.label: dataset.params for dataset in study.datasets},
         "models": labels(study.models),

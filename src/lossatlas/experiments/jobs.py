@@ -7,11 +7,9 @@ goes on where it stopped.
 
 from __future__ import annotations
 
-import json
-import os
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -70,9 +68,9 @@ def all_jobs(
     return {job.name: job for job in [*jobs(study, "tuning", tuning), *jobs(study, "report")]}
 
 
-def report_path(study: Study, job: Job, runs_dir: str | Path = "runs") -> Path:
-    """Where a job says how each of its runs ended; it is there when the job has been through them all."""
-    return Path(runs_dir) / "cells" / study.study / "jobs" / f"{job.name}.json"
+def marker_path(study: Study, job: Job, runs_dir: str | Path = "runs") -> Path:
+    """The marker of a job, which the workflow writes when the job has been through all its runs."""
+    return Path(runs_dir) / "cells" / study.study / "jobs" / f"{job.name}.done"
 
 
 @dataclass(frozen=True)
@@ -94,7 +92,7 @@ def train_job(
     results_dir: str | Path | None = None,
     accelerator: str = "auto",
 ) -> list[Outcome]:
-    """Train the runs of a job that are not there yet, and write its report.
+    """Train the runs of a job that are not there yet, and print how each ended.
 
     Args:
         study: as read.
@@ -132,9 +130,7 @@ def train_job(
             + (f" ({outcome.seconds:.1f} s)" if outcome.seconds else ""),
             flush=True,
         )
-    ended = [outcomes[member] for member in job.members]
-    _write_report(report_path(study, job, runs_dir), job, ended)
-    return ended
+    return [outcomes[member] for member in job.members]
 
 
 def _in_turn(configs: Mapping[Member, RunConfig | None], runs_dir: str | Path) -> Sequence[Member]:
@@ -177,11 +173,3 @@ def _train(
     return Outcome(
         str(member), config.run_id, status, seconds=round(time.perf_counter() - started, 2)
     )
-
-
-def _write_report(path: Path, job: Job, outcomes: list[Outcome]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}-{os.getpid()}")
-    content = {"job": job.name, "runs": [asdict(outcome) for outcome in outcomes]}
-    temporary.write_text(json.dumps(content, indent=1) + "\n")
-    os.replace(temporary, path)

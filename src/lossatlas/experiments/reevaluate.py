@@ -41,7 +41,7 @@ from lossatlas.experiments.record import (
 )
 from lossatlas.experiments.status import survey
 from lossatlas.experiments.study import Combination, Member, Study
-from lossatlas.experiments.versions import changed_components, made_with
+from lossatlas.experiments.versions import changed_components
 
 #: What an evaluation writes; all else in a run folder is the training's.
 _OF_THE_EVALUATION = ("run.json", "per_image.parquet", "predictions.npz", "pixels.parquet")
@@ -89,7 +89,7 @@ def reassess_run(
         found = assess(model, config, weight, datasets["val"], datasets["test"], device)
 
     record |= found.record
-    record["code"] = made_with(record["code"]) | {"evaluation": versions.EVALUATION}
+    record["code"] = record["code"] | {"evaluation": versions.EVALUATION}
     record["evaluated"] = {
         "utc": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         **provenance.commit(),

@@ -186,7 +186,6 @@ class Study(_Strict):
         study: the study's name, that of its folder.
         question: what it answers, as a question.
         title: the heading of its page; absent: the page's own heading, with the study's name.
-        follows: the study whose question this one asks again under other conditions; its page then shows both.
         datasets, models, losses: names of the registries, or mappings of name, params and label.
         seeds: of the runs that are reported; equal seeds are paired across losses.
         training: the budget, the same for every run.
@@ -207,7 +206,6 @@ class Study(_Strict):
     study: str = Field(pattern=r"^[a-z][a-z0-9_]*$")
     question: str
     title: str | None = Field(default=None, min_length=1, pattern=r"^[^\n]*$")
-    follows: str | None = Field(default=None, pattern=r"^[a-z][a-z0-9_]*$")
     datasets: Components
     models: Components
     losses: Components
@@ -510,7 +508,7 @@ def load_study(
 
 
 #: What a study does not take from its base: what is its own to say.
-_NOT_INHERITED = ("study", "title", "question", "predictions", "follows", "published")
+_NOT_INHERITED = ("study", "title", "question", "predictions", "published")
 
 
 def _read(path: Path, folder: Path, under: tuple[str, ...] = ()) -> dict[str, Any]:

@@ -32,18 +32,6 @@ LOSSES: Final[Mapping[str, int]] = {}
 MODELS: Final[Mapping[str, int]] = {}
 DATA: Final[Mapping[str, int]] = {}
 
-#: Records made before components had versions carry hashes of their code. These are those of version 1.
-_HASHES: Final[Mapping[tuple[str, str], int]] = {
-    ("training", "4f4238ec25f6a544"): 1,
-    ("evaluation", "1e32189815a56766"): 1,
-    ("data", "8d16f394647bbcf0"): 1,  # digits
-    ("model", "67b7b18e9c75a119"): 1,  # unet
-    ("loss", "31dcf51b212420e9"): 1,  # ce
-    ("loss", "5f1ca557c6cb4123"): 1,  # focal
-    ("loss", "ea86fcd777506c12"): 1,  # dice, tversky
-    ("loss", "d8b936df944d22e2"): 1,  # lovasz_softmax
-}
-
 
 def training_versions(config: RunConfig) -> dict[str, int]:
     """The versions that the weights of a run depend on, by component.
@@ -71,18 +59,13 @@ def recorded_versions(config: RunConfig) -> dict[str, int]:
     return {**component_versions(config), "rounding": ROUNDING}
 
 
-def made_with(code: Mapping[str, Any] | None) -> dict[str, Any]:
-    """The versions that a record names, with hashes of published code turned into their version."""
-    return {kind: _HASHES.get((kind, value), value) for kind, value in (code or {}).items()}
-
-
 def changed_components(record: Mapping[str, Any]) -> list[str]:
     """Which components had another version when the run was made, or last evaluated, than today.
 
     Args:
         record: of a run, with its ``config`` and ``code``. One that names no components is ``["code"]``.
     """
-    made = made_with(record.get("code"))
+    made = record.get("code")
     if not made:
         return ["code"]
     today = component_versions(RunConfig.model_validate(record["config"]))
@@ -100,7 +83,7 @@ def mixed_components(records: Iterable[Mapping[str, Any]]) -> dict[str, dict[Any
     """
     versions: dict[str, Counter[Any]] = {}
     for record in records:
-        for kind, version in (made_with(record.get("code")) or {"code": "unnamed"}).items():
+        for kind, version in (record.get("code") or {"code": "unnamed"}).items():
             if kind == "rounding":
                 continue
             name = record["config"].get("dataset" if kind == "data" else kind)

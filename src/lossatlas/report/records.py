@@ -2,9 +2,9 @@
 
 A folder of records holds ``study.json`` (what was asked, and where the numbers come from),
 ``runs.parquet`` (a row a run), ``per_class.parquet``, ``per_image.parquet`` and ``curves.parquet``
-(each row with its run's key), and ``predictions.npz``. Records since schema 2 say ``rule`` in the tables
-of classes and images (``argmax``, ``tuned`` on validation, ``theory``), and have ``tuning.parquet`` where
-the study tuned the learning rates.
+(each row with its run's key), and ``predictions.npz``. The tables of classes and images say ``rule``
+(``argmax``, ``tuned`` on validation, ``theory``). Where the study tuned the learning rates there is
+``tuning.parquet``.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ import pandas as pd
 from lossatlas.report import style
 from lossatlas.statistics.counts import pooled_metric
 
-#: Versions of the records that this code reads.
-SCHEMAS = (1, 2, 3)
+#: Version of the records that this code reads.
+SCHEMA = 3
 #: Decision rules: the largest logit (p > ½ for one sigmoid), tuned on validation, theory's; and, where runs measured
 #: them, the best of each image under calibrated posteriors, and the best on the test split itself, which is a bound.
 RULES = ("argmax", "tuned", "theory", "plug_in", "oracle")
@@ -39,9 +39,13 @@ _COLUMNS = {
     ],
     "per_class": [
         *_KEY,
-        *("class_index", "class_name", "iou", "dice", "precision", "recall", "target_fraction"),
+        *("rule", "class_index", "class_name", "iou", "dice", "precision", "recall"),
+        "target_fraction",
     ],
-    "per_image": [*_KEY, "image_id", "group", "class_index", "tp", "fp", "fn"],
+    "per_image": [
+        *_KEY,
+        *("rule", "image_id", "group", "class_index", "tp", "fp", "fn", "pixels"),
+    ],
     "curves": [
         *_KEY,
         *("step", "epoch", "loss_value", "grad_norm", "lr", "val_mean_dice", "val_mean_iou"),
@@ -53,7 +57,7 @@ _TUNING_COLUMNS = [
 ]
 _STUDY_KEYS = (
     *("schema", "study", "question", "datasets", "models", "losses", "seeds", "steps"),
-    *("provenance", "classes", "mode", "command"),
+    *("provenance", "classes", "mode", "command", "missing_runs"),
 )
 _IPYTHON_NAMES = frozenset({"In", "Out"})
 
@@ -171,13 +175,7 @@ class Records:
     @property
     def missing_runs(self) -> int:
         """Runs that the study asks for and that are not here."""
-        asked = (
-            len(self.study["datasets"])
-            * len(self.study["models"])
-            * len(self.study["losses"])
-            * len(self.study["seeds"])
-        )
-        return int(self.study.get("missing_runs", asked - len(self.runs)))
+        return int(self.study["missing_runs"])
 
 
 def check_parameters(namespace: Mapping[str, Any]) -> None:
@@ -247,9 +245,9 @@ def _read_study(folder: Path, study: str | None) -> dict[str, Any]:
             f"{path}: expected JSON, got {error}; collect the records anew"
         ) from None
     schema = description.get("schema") if isinstance(description, dict) else None
-    if schema not in SCHEMAS:
+    if schema != SCHEMA:
         raise RecordsError(
-            f"{path}: expected records of schema {' or '.join(map(str, SCHEMAS))}, got {schema!r}: "
+            f"{path}: expected records of schema {SCHEMA}, got {schema!r}: "
             f"collect them again with this version of lossatlas"
         )
     absent = [key for key in _STUDY_KEYS if key not in description]
@@ -288,11 +286,6 @@ def _read_tuning(folder: Path) -> pd.DataFrame | None:
     if not (folder / "tuning.parquet").is_file():
         return None
     return _read_table(folder, "tuning", _TUNING_COLUMNS)
-
-
-def _by_argmax(table: pd.DataFrame) -> pd.DataFrame:
-    """The rows of the largest logit, the only ones in records of schema 1."""
-    return table[table.rule == "argmax"] if "rule" in table else table
 
 
 def _check_tables(
@@ -363,11 +356,9 @@ def _part(
     }
     labels = _ordered(names)
     classes = list(description["classes"].get(dataset, []))
-    per_image = _both_classes(mine(tables["per_image"]))
+    per_image, of_classes = _both_classes(mine(tables["per_image"])), mine(tables["per_class"])
     first = per_image[per_image.run_id == runs.run_id.iloc[0]].drop_duplicates("image_id")
     image_ids = first.image_id.astype(str).tolist()
-    if "rule" not in per_image:
-        per_image = per_image.assign(rule="argmax")
     of_loss = {label: runs[runs.loss == label].sort_values("seed") for label in labels}
     run_ids = [run_id for rows in of_loss.values() for run_id in rows.run_id]
     by_rule: dict[str, dict[str, np.ndarray]] = {}
@@ -400,7 +391,7 @@ def _part(
         counts=by_rule["argmax"],
         by_rule=by_rule,
         runs=runs,
-        per_class=_by_argmax(mine(tables["per_class"])),
+        per_class=of_classes[of_classes.rule == "argmax"],
         curves=mine(tables["curves"]),
         styles=style.study_styles(names),
         **shown,
@@ -435,11 +426,11 @@ def _counts(
 
 
 def _both_classes(rows: pd.DataFrame) -> pd.DataFrame:
-    """Counts of both classes where the records have the second alone, as they do since schema 3.
+    """Counts of both classes where there are two: the records have the second alone.
 
     What is neither found nor missed of the second is a true positive of the first, and the mistakes change sides.
     """
-    if "pixels" not in rows or set(rows.class_index) != {1}:
+    if set(rows.class_index) != {1}:
         return rows
     first = rows.assign(
         class_index=0, tp=rows.pixels - rows.tp - rows.fp - rows.fn, fp=rows.fn, fn=rows.fp
