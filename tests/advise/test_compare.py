@@ -202,14 +202,7 @@ def test_a_mistake_is_a_line_and_no_traceback(folder, tmp_path, capsys, argument
 def test_the_result_is_json_alone_on_standard_output(folder, tmp_path, tiny, capsys):
     out = tmp_path / "o"
     arguments = [
-        "compare",
-        str(folder),
-        "--losses",
-        "ce,dice",
-        "--out",
-        str(out),
-        "--dry-run",
-        "--json",
-    ]
+        "compare", str(folder), "--losses", "ce,dice", "--out", str(out), "--dry-run", "--json",
+    ]  # fmt: skip
     assert main(arguments) == 0
     assert json.loads(capsys.readouterr().out)["study"] == str(out / "compare.yaml")

@@ -20,7 +20,6 @@ from lossatlas.theory import (
     image_shares,
     information,
     lovasz,
-    metric_facts,
     overlap,
     weighting,
 )
@@ -153,11 +152,8 @@ def test_what_a_withdrawn_study_said_settles_nothing(tmp_path: Path) -> None:
     old = tmp_path / "withdrawn/imbalance/verdicts.json"
     old.write_text(json.dumps(content), encoding="utf-8")
     withdrawn = {
-        "schema": 1,
-        "date": "2026-11-27",
-        "why": "…",
-        "studies": {"imbalance": ["23", "5"]},
-    }
+        "schema": 1, "date": "2026-11-27", "why": "…", "studies": {"imbalance": ["23", "5"]},
+    }  # fmt: skip
     file = tmp_path / "withdrawn/withdrawn.json"
     file.write_text(json.dumps(withdrawn), encoding="utf-8")
     verdict = ledger.verdict_of(claims["23"], tmp_path)
@@ -281,10 +277,6 @@ def test_an_empty_mask_hardly_pulls_at_dice() -> None:
     assert table["0"] == 0.0
 
 
-def test_published_shares_equal_those_derived_from_the_gradient() -> None:
-    assert set(atlas.published_forms()) >= {"ce", "dice", "tversky", "inverse_dice"}
-
-
 def test_shares_agree_with_autograd() -> None:
     table = atlas.worst_disagreement(fractions=(0.1, 0.02), probs=(0.4, 0.05), pixels=200)
     assert (table["closed form − autograd"] <= 1e-9).all()
@@ -329,32 +321,12 @@ def test_claim_36_follows_the_measured_shares(monkeypatch: pytest.MonkeyPatch) -
 def test_lovasz_closed_form_agrees_and_is_the_jaccard_loss_on_hard_answers() -> None:
     assert (lovasz.check_lovasz()["vs autograd"] <= 1e-10).all()
     assert lovasz.equals_jaccard_at_vertices() < 1e-12
-    assert lovasz.is_convex() > -1e-12
 
 
 def test_float32_differences_lose_digits_where_the_closed_form_does_not() -> None:
     table = lovasz.float32_differences(200_000).set_index("increments")["median relative error"]
     assert table["differences in float32"] > 1e-3
     assert table["closed form in float32"] < 1e-6
-
-
-def test_the_histogram_error_stays_below_its_bound() -> None:
-    table = lovasz.histogram_error()
-    assert (
-        (table["exact − histogram"] >= -1e-12) & (table["exact − histogram"] <= table["bound"])
-    ).all()
-
-
-def test_hard_examples_have_the_gradient_of_the_kept_pixels() -> None:
-    assert (weighting.check_hard_examples()["vs autograd"] <= 1e-10).all()
-
-
-def test_a_shift_by_one_pixel_spares_the_square_and_not_the_line() -> None:
-    table = metric_facts.blind_spots().set_index("case")
-    # 19·20 shared of 21·20 pixels.
-    assert table.loc["a square shifted by one pixel", "IoU"] == pytest.approx(19 / 21)
-    assert table.loc["a thin line shifted by one pixel", "IoU"] == 0.0
-    assert table["Hausdorff"].tolist()[1:] == [1.0, 1.0]
 
 
 def test_a_quote_is_counted_for_the_source_in_whose_language_it_is() -> None:

@@ -6,29 +6,28 @@ import hashlib
 import os
 
 from lossatlas.experiments import Study, distributed
+from lossatlas.experiments.training import train_run
 
 SMALL_DIGITS = {"image_size": 32, "train_size": 24, "val_size": 6, "test_size": 6}
 QUICK = {
-    "dataset_params": SMALL_DIGITS,
-    "model_params": {"width": 4, "depth": 2},
-    "steps": 4,
-    "batch_size": 4,
+    "dataset_params": SMALL_DIGITS, "model_params": {"width": 4, "depth": 2}, "steps": 4, "batch_size": 4,
     "evaluations": 2,
-}
+}  # fmt: skip
 
 
 def tiny(**changes):
     """A study of two losses and one seed; ``changes`` replace its keys."""
     study = {
-        "study": "tiny",
-        "question": "does it work?",
-        "datasets": [{"name": "digits", "params": SMALL_DIGITS}],
-        "models": [{"name": "unet", "params": QUICK["model_params"]}],
-        "losses": ["ce", "dice"],
-        "seeds": [0],
+        "study": "tiny", "question": "does it work?", "datasets": [{"name": "digits", "params": SMALL_DIGITS}],
+        "models": [{"name": "unet", "params": QUICK["model_params"]}], "losses": ["ce", "dice"], "seeds": [0],
         "training": {"steps": 2, "batch_size": 4, "evaluations": 1},
-    }
+    }  # fmt: skip
     return Study.model_validate(study | changes)
+
+
+def train(config, datasets, runs_dir):
+    """Train a run on the processor; its folder."""
+    return train_run(config, datasets, runs_dir=runs_dir, accelerator="cpu")
 
 
 def file_hashes(folder):
@@ -42,13 +41,7 @@ def file_hashes(folder):
 def train_as(rank, port, arguments):
     """What torch's launcher does for one of two processes."""
     os.environ.update(
-        RANK=str(rank),
-        LOCAL_RANK=str(rank),
-        GROUP_RANK="0",
-        WORLD_SIZE="2",
-        LOCAL_WORLD_SIZE="2",
-        MASTER_ADDR="127.0.0.1",
-        MASTER_PORT=str(port),
-        TORCHELASTIC_RUN_ID="test",
-    )
+        RANK=str(rank), LOCAL_RANK=str(rank), GROUP_RANK="0", WORLD_SIZE="2", LOCAL_WORLD_SIZE="2",
+        MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port), TORCHELASTIC_RUN_ID="test",
+    )  # fmt: skip
     distributed.main(arguments)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 from lossatlas.experiments import ConfigError, RunConfig, TrainParameters
+from lossatlas.experiments.components import build_loss_for
 
 
 def parse(**values):
@@ -165,10 +167,6 @@ def test_own_class_weights_that_cannot_be_weights_are_refused_before_any_work(pa
 
 
 def test_own_class_weights_are_those_of_the_loss():
-    import numpy as np
-
-    from lossatlas.experiments.components import build_loss_for
-
     (run,) = parse(loss="ce", loss_params="{weight: [1, 5]}").runs()
     counts = np.ones((3, 2))
     two = build_loss_for(run, mode="multiclass", ignore_index=None, image_counts=counts)
@@ -183,10 +181,6 @@ def test_own_class_weights_are_those_of_the_loss():
 
 
 def test_own_weights_replace_the_scheme_that_a_weighted_loss_has_by_default():
-    import numpy as np
-
-    from lossatlas.experiments.components import build_loss_for
-
     (run,) = parse(loss="weighted_ce", loss_params={"weight": [1.0, 2.0]}).runs()
     counts = np.array([[900, 100]])
     built = build_loss_for(run, mode="binary", ignore_index=None, image_counts=counts)

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from small import train_as
+from small import train, train_as
 from torch import nn
 
 from lossatlas import losses
@@ -25,21 +25,14 @@ from lossatlas.experiments.distributed import (
 )
 from lossatlas.experiments.record import partial_path, read_run, run_path
 from lossatlas.experiments.stopping import Interrupted
-from lossatlas.experiments.training import train_run
 
 #: SGD, because AdamW divides by the gradient's size: where the true gradient is zero (a bias before batch
 #: normalisation) it turns the last bit's rounding into a whole step.
 COMMON = {
     "dataset_params": {"image_size": 32, "train_size": 12, "val_size": 4, "test_size": 4},
-    "model_params": {"width": 4, "depth": 2},
-    "optimizer": "sgd",
-    "lr": 0.05,
-    "steps": 3,
-    "batch_size": 4,
-    "evaluations": 1,
-    "share_every": 1,
-    "augment": {"shift": True, "horizontal_flip": True},
-}
+    "model_params": {"width": 4, "depth": 2}, "optimizer": "sgd", "lr": 0.05, "steps": 3, "batch_size": 4,
+    "evaluations": 1, "share_every": 1, "augment": {"shift": True, "horizontal_flip": True},
+}  # fmt: skip
 #: A sum over pixels, regions of the batch, both; and those that sort, whose logits are gathered.
 LOSSES = ("weighted_ce", "dice", "dice_ce", "ohem_ce", "lovasz_softmax")
 CONFIGS = [RunConfig(**COMMON, loss=loss) for loss in LOSSES] + [
@@ -53,7 +46,7 @@ def both(tmp_path_factory, side_by_side, free_port):
     one, two = tmp_path_factory.mktemp("one"), tmp_path_factory.mktemp("two")
     datasets = load_datasets(CONFIGS[0])
     for config in CONFIGS[:-1]:
-        train_run(config, datasets, runs_dir=one, accelerator="cpu")
+        train(config, datasets, one)
     described, port = json.dumps([config.model_dump() for config in CONFIGS]), free_port()
     side_by_side(train_as, [(rank, port, [str(two), "cpu", described]) for rank in range(2)])
     return one, two

@@ -8,22 +8,15 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from small import train
 from torch import nn
 
 from lossatlas import losses, metrics
 from lossatlas.experiments import RunConfig
 from lossatlas.experiments.components import load_datasets
-from lossatlas.experiments.evaluate import (
-    Tuned,
-    evaluate,
-    per_class,
-    summary,
-    theory_rule,
-    tune,
-)
+from lossatlas.experiments.evaluate import Tuned, evaluate, per_class, summary, theory_rule, tune
 from lossatlas.experiments.forward import Logits, images_at_once
 from lossatlas.experiments.record import read_run
-from lossatlas.experiments.training import train_run
 from lossatlas.metrics import DecisionRule
 
 torch.set_num_threads(1)
@@ -84,12 +77,17 @@ def many_classes(seed=0, images=8, side=32, split="val", **kwargs):
     )
 
 
+def logits_of(data, **how):
+    """The logits of a drawn data set."""
+    return Logits(nn.Identity(), data, CPU, **how)
+
+
 # --- tuning -------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("mode", ["binary", "multiclass"])
 def test_tuning_a_calibrated_classifier_finds_half_of_the_best_dice(mode):
-    found = tune(Logits(nn.Identity(), calibrated(mode=mode), CPU))
+    found = tune(logits_of(calibrated(mode=mode)))
     offset = found.rule.offsets[-1]
     threshold = 1 / (1 + np.exp(offset))
     assert threshold == pytest.approx(found.dice_tuned / 2, abs=0.03)
@@ -100,8 +98,8 @@ def test_tuning_a_calibrated_classifier_finds_half_of_the_best_dice(mode):
 
 def test_what_tuning_says_of_validation_is_what_an_evaluation_with_its_rule_finds():
     for data in (calibrated(images=8), many_classes()):
-        found = tune(Logits(nn.Identity(), data, CPU, batch_size=3))
-        result = evaluate(Logits(nn.Identity(), data, CPU), rules={"tuned": found.rule})
+        found = tune(logits_of(data, batch_size=3))
+        result = evaluate(logits_of(data), rules={"tuned": found.rule})
         half, tuned = (summary(result, data.classes, rule) for rule in ("argmax", "tuned"))
         assert half["foreground_dice"] == pytest.approx(found.dice_at_half, abs=1e-12)
         assert tuned["foreground_dice"] == pytest.approx(found.dice_tuned, abs=1e-12)
@@ -118,15 +116,15 @@ def test_the_batch_size_does_not_change_what_is_tuned(monkeypatch, sampled):
         monkeypatch.setitem(init, "max_pixels", 3000)
     sets = [many_classes()] if sampled else [many_classes(), calibrated(images=8)]
     for data in sets:
-        rules = {tune(Logits(nn.Identity(), data, CPU, batch_size=size)).rule for size in (1, 3, 8)}
+        rules = {tune(logits_of(data, batch_size=size)).rule for size in (1, 3, 8)}
         assert len(rules) == 1
 
 
 def test_the_dice_of_a_sampled_search_is_that_of_the_whole_split(monkeypatch):
     monkeypatch.setitem(metrics.OffsetSearch.__init__.__kwdefaults__, "max_pixels", 3000)
     data = many_classes()
-    found = tune(Logits(nn.Identity(), data, CPU))
-    result = evaluate(Logits(nn.Identity(), data, CPU), rules={"tuned": found.rule})
+    found = tune(logits_of(data))
+    result = evaluate(logits_of(data), rules={"tuned": found.rule})
     value = summary(result, data.classes, "tuned")["foreground_dice"]
     assert value == pytest.approx(found.dice_tuned, abs=1e-12)
 
@@ -134,29 +132,27 @@ def test_the_dice_of_a_sampled_search_is_that_of_the_whole_split(monkeypatch):
 def test_a_search_that_makes_things_worse_is_not_followed(monkeypatch):
     bad = DecisionRule((0.0, 9.0, 9.0, 9.0))
     monkeypatch.setattr(metrics.OffsetSearch, "best", lambda self: (bad, 1.0))
-    found = tune(Logits(nn.Identity(), many_classes(), CPU))
+    found = tune(logits_of(many_classes()))
     assert found.rule == DecisionRule.argmax(4)
     assert found.dice_tuned == found.dice_at_half
 
 
 def test_tuning_refuses_the_test_split_and_reads_no_other_than_it_is_given():
     with pytest.raises(ValueError, match="expected the validation split, got the test split"):
-        tune(Logits(nn.Identity(), calibrated(split="test", images=2), CPU))
+        tune(logits_of(calibrated(split="test", images=2)))
     val, test = calibrated(1, images=4), calibrated(2, images=4, split="test")
-    before = tune(Logits(nn.Identity(), val, CPU))
+    before = tune(logits_of(val))
     assert test.batches == []
-    evaluate(Logits(nn.Identity(), test, CPU), rules={"tuned": before.rule})
+    evaluate(logits_of(test), rules={"tuned": before.rule})
     # another test split, the same rule: nothing flows back
-    assert tune(Logits(nn.Identity(), val, CPU)) == before
+    assert tune(logits_of(val)) == before
 
 
 def test_evaluating_with_a_rule_leaves_every_other_rule_s_numbers_alone():
     data = many_classes(split="test")
-    plain = evaluate(Logits(nn.Identity(), data, CPU), keep_predictions=True)
+    plain = evaluate(logits_of(data), keep_predictions=True)
     more = evaluate(
-        Logits(nn.Identity(), data, CPU),
-        keep_predictions=True,
-        rules={"tuned": DecisionRule((0.0, 1, 2, 3))},
+        logits_of(data), keep_predictions=True, rules={"tuned": DecisionRule((0.0, 1, 2, 3))}
     )
     assert list(more.by_rule) == ["argmax", "tuned"]
     assert np.array_equal(plain.per_image, more.per_image)
@@ -192,18 +188,18 @@ def test_void_plays_no_part_in_rules_or_calibration():
     void[:, :, ::2] = True
     marked = Drawn(data.logits, torch.where(void, 255, data.target), mode="multiclass", void=255)
     cut = Drawn(data.logits[..., 1::2], data.target[..., 1::2], mode="multiclass")
-    assert tune(Logits(nn.Identity(), marked, CPU)) == tune(Logits(nn.Identity(), cut, CPU))
-    found, expected = (evaluate(Logits(nn.Identity(), d, CPU)) for d in (marked, cut))
+    assert tune(logits_of(marked)) == tune(logits_of(cut))
+    found, expected = (evaluate(logits_of(d)) for d in (marked, cut))
     assert found.calibration == pytest.approx(expected.calibration)
     assert np.array_equal(found.per_image, expected.per_image)
 
 
 def test_a_split_without_foreground_is_left_at_argmax():
     data = Drawn(torch.full((2, 1, 4, 4), -3.0), torch.zeros(2, 4, 4, dtype=torch.long))
-    found = tune(Logits(nn.Identity(), data, CPU))
+    found = tune(logits_of(data))
     assert found.rule == DecisionRule.argmax(1)
     assert np.isnan(found.dice_at_half) and np.isnan(found.dice_tuned)
-    result = summary(evaluate(Logits(nn.Identity(), data, CPU)), data.classes)
+    result = summary(evaluate(logits_of(data)), data.classes)
     assert np.isnan(result["foreground_dice"]) and np.isnan(result["volume_ratio"])
 
 
@@ -270,7 +266,7 @@ def test_the_shift_by_ln_w_recovers_the_decision_without_weights(weight):
     """Weighted cross-entropy's minimiser is the true log-odds plus ln w."""
     ratio = weight[-1] / (weight[0] if len(weight) == 2 else 1)
     plain, weighted = calibrated(3), calibrated(3, log_weight=float(np.log(ratio)))
-    found, found_weighted = (tune(Logits(nn.Identity(), d, CPU)) for d in (plain, weighted))
+    found, found_weighted = (tune(logits_of(d)) for d in (plain, weighted))
     rule = theory_rule(found, "ce", None, "binary", 2)
     undone = theory_rule(found_weighted, "weighted_ce", torch.tensor(weight), "binary", 2)
     # the best Dice is the same, so the offsets differ by ln w …
@@ -311,9 +307,9 @@ def test_for_several_calibrated_classes_theory_comes_close_to_what_tuning_finds(
     data = Drawn(logits, target, mode="multiclass")
     weight = torch.tensor([1.0, 1.0, 1.0, 1.0]) * np.exp(log_weight)
     weight[0] = 1.0
-    tuned = tune(Logits(nn.Identity(), data, CPU))
+    tuned = tune(logits_of(data))
     rule = theory_rule(tuned, "weighted_ce", weight, "multiclass", 4)
-    found = evaluate(Logits(nn.Identity(), data, CPU), rules={"tuned": tuned.rule, "theory": rule})
+    found = evaluate(logits_of(data), rules={"tuned": tuned.rule, "theory": rule})
     dice = [summary(found, data.classes, name)["foreground_dice"] for name in found.by_rule]
     assert dice[1] > dice[0] + 0.05
     assert dice[2] > dice[1] - 0.015
@@ -348,13 +344,13 @@ def test_weights_that_do_not_fit_are_refused():
 def test_a_rule_with_too_few_offsets_is_refused_before_the_model_runs():
     data = many_classes()
     with pytest.raises(ValueError, match=r"rule 'tuned': expected 4 offsets.*got 1"):
-        evaluate(Logits(nn.Identity(), data, CPU), rules={"tuned": DecisionRule((1.0,))})
+        evaluate(logits_of(data), rules={"tuned": DecisionRule((1.0,))})
     assert data.batches == []
 
 
 def test_the_summary_has_the_keys_that_records_have_and_the_volume_ratio():
     data = many_classes()
-    found = evaluate(Logits(nn.Identity(), data, CPU))
+    found = evaluate(logits_of(data))
     row = summary(found, data.classes)
     assert set(row) == {
         "mean_iou", "mean_dice", "foreground_iou", "foreground_dice", "pixel_accuracy",
@@ -367,14 +363,20 @@ def test_the_summary_has_the_keys_that_records_have_and_the_volume_ratio():
     assert row["volume_ratio"] == pytest.approx(np.mean(ratios[1:]))
 
 
-def test_the_calibration_of_an_evaluation_is_that_of_the_whole_split():
+def test_counts_and_calibration_are_those_of_the_whole_split_whatever_the_batch_size():
     data = many_classes()
     expected = metrics.Calibration(4)
     expected.update(data.logits, data.target)
+    prediction = data.logits.argmax(1)
+    counts = metrics.confusion_per_image(prediction, data.target, 4)
     for size in (1, 3, 32):
-        found = evaluate(Logits(nn.Identity(), data, CPU, batch_size=size)).calibration
-        assert found == pytest.approx(expected.compute(), rel=1e-9)
-    assert set(found) == {"ece", "ece_foreground", "nll", "brier"}
+        found = evaluate(logits_of(data, batch_size=size), keep_predictions=True)
+        assert found.calibration == pytest.approx(expected.compute(), rel=1e-9)
+        assert np.array_equal(found.per_image, counts)
+        assert np.array_equal(found.predictions, prediction)
+        # the table of images and the pooled matrix count the same pixels
+        assert np.array_equal(found.confusion.counts(), counts.sum(0))
+    assert set(found.calibration) == {"ece", "ece_foreground", "nll", "brier"}
 
 
 def test_half_precision_logits_are_counted_in_single_precision():
@@ -400,16 +402,14 @@ def test_outlines_and_objects_are_those_of_the_argmax_and_only_where_asked_for()
     data = many_classes(images=3)
     data.target[:, :6, :6] = 1  # an object of some size
     data.logits[:, 1, :6, :6] += 9
-    plain = evaluate(Logits(nn.Identity(), data, CPU))
+    plain = evaluate(logits_of(data))
     assert plain.boundary == [] and plain.size_recall == []
     outlines, objects = metrics.BoundaryMetrics(4), metrics.ObjectRecall(4)
     outlines.update(data.logits.argmax(1), data.target)
     objects.update(data.logits.argmax(1), data.target)
     rules = {"tuned": DecisionRule((0.0, 5.0, 5.0, 5.0))}
     for size in (1, 3):
-        found = evaluate(
-            Logits(nn.Identity(), data, CPU, batch_size=size), rules=rules, boundary=True
-        )
+        found = evaluate(logits_of(data, batch_size=size), rules=rules, boundary=True)
         rows = [{k: v for k, v in row.items() if k != "class_name"} for row in found.boundary]
         assert rows == outlines.rows()
         assert [row["class_name"] for row in found.boundary] == list(data.classes)
@@ -426,26 +426,19 @@ def test_without_a_background_the_first_class_has_objects_too():
     logits = torch.nn.functional.one_hot(target, 2).movedim(-1, 1).float()
     for classes, count in ((("sky", "road"), 2), (("background", "road"), 1)):
         data = Drawn(logits, target, mode="multiclass", classes=classes)
-        found = evaluate(Logits(nn.Identity(), data, CPU), boundary=True)
+        found = evaluate(logits_of(data), boundary=True)
         assert sum(row["found"] for row in found.size_recall) == count
 
 
 def test_what_a_run_measures_beside_is_asked_for_and_changes_nothing_else(tmp_path):
     params = {"task": "binary", "image_size": 32, "train_size": 12, "val_size": 6, "test_size": 4}
     plain = RunConfig(
-        dataset_params=params,
-        model_params={"width": 4, "depth": 2},
-        steps=3,
-        batch_size=4,
-        evaluations=1,
-    )
+        dataset_params=params, model_params={"width": 4, "depth": 2}, steps=3, batch_size=4, evaluations=1,
+    )  # fmt: skip
     asked = plain.model_copy(update={"measures": ["plug_in", "thin", "oracle", "pixels"]})
     assert asked.run_id != plain.run_id
     datasets = load_datasets(plain)
-    one, other = (
-        read_run(train_run(config, datasets, runs_dir=tmp_path, accelerator="cpu"))
-        for config in (plain, asked)
-    )
+    one, other = (read_run(train(config, datasets, tmp_path)) for config in (plain, asked))
     assert "thin" not in one and "plug_in" not in one["rules"]
     assert [row["rule"] for row in other["thin"]] == ["argmax", "tuned"]
     assert all(0 <= row["f1_at_2"] <= 1 for row in other["thin"])
@@ -474,7 +467,7 @@ def test_a_run_that_measures_nothing_more_is_the_run_that_it_was():
 
 def test_logits_are_computed_once_and_in_pieces_that_depend_on_the_size():
     data = calibrated(images=8)
-    split = Logits(nn.Identity(), data, CPU)
+    split = logits_of(data)
     first = [(z.clone(), t.clone()) for z, t in split]
     data.batches.clear()
     again = list(split)
@@ -487,12 +480,12 @@ def test_logits_are_computed_once_and_in_pieces_that_depend_on_the_size():
     assert images_at_once(data, CPU) == 32
     large = calibrated(images=2, side=512)
     assert images_at_once(large, CPU) == 1
-    assert [len(z) for z, _ in Logits(nn.Identity(), large, CPU)] == [1, 1]
+    assert [len(z) for z, _ in logits_of(large)] == [1, 1]
 
 
 def test_a_pass_that_is_broken_off_keeps_nothing():
     data = calibrated(images=8)
-    split = Logits(nn.Identity(), data, CPU, batch_size=3)
+    split = logits_of(data, batch_size=3)
     next(iter(split))
     assert sum(len(z) for z, _ in split) == 8
 
@@ -500,6 +493,6 @@ def test_a_pass_that_is_broken_off_keeps_nothing():
 def test_large_logits_are_not_kept(monkeypatch):
     monkeypatch.setattr("lossatlas.experiments.forward._KEPT", 100)
     data = calibrated(images=8)
-    split = Logits(nn.Identity(), data, CPU, batch_size=4)
+    split = logits_of(data, batch_size=4)
     passes = [torch.cat([z for z, _ in split]) for _ in range(2)]
     assert torch.equal(*passes) and len(data.batches) == 4

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from small import train
 
 from lossatlas import models
 from lossatlas.experiments import RunConfig, health
@@ -22,20 +23,11 @@ from lossatlas.experiments.evaluate import oracle
 from lossatlas.experiments.forward import Logits
 from lossatlas.experiments.outcome import began
 from lossatlas.experiments.record import read_run
-from lossatlas.experiments.training import train_run
 
 CPU = torch.device("cpu")
+DIGITS = {"task": "binary", "image_size": 32, "foreground": 0.1, "objects": None, "object_size": 10}
 BINARY = {
-    "dataset_params": {
-        "task": "binary",
-        "image_size": 32,
-        "foreground": 0.1,
-        "objects": None,
-        "object_size": 10,
-        "train_size": 24,
-        "val_size": 6,
-        "test_size": 6,
-    },
+    "dataset_params": DIGITS | {"train_size": 24, "val_size": 6, "test_size": 6},
     "model_params": {"width": 4, "depth": 2},
     "steps": 4,
     "batch_size": 4,
@@ -154,9 +146,7 @@ def test_the_oracle_is_no_worse_than_one_half_and_ranks_perfect_logits_as_perfec
 
 
 def test_a_record_says_how_the_run_began_and_how_far_it_reached(datasets, tmp_path):
-    folder = train_run(
-        RunConfig(**BINARY, loss="ce"), datasets, runs_dir=tmp_path, accelerator="cpu"
-    )
+    folder = train(RunConfig(**BINARY, loss="ce"), datasets, tmp_path)
     record = read_run(folder)
     assert record["start"]["bias"] == "prior" and record["start"]["loss"] > 0
     assert record["start"]["healthy"] is health.is_healthy(record["start"]["cross_entropy"], 2)
@@ -173,4 +163,4 @@ def test_a_study_may_refuse_a_start_that_is_none(datasets, tmp_path, monkeypatch
     monkeypatch.setattr(health, "initial_cross_entropy", lambda *_, **__: 1.63)
     config = RunConfig(**BINARY, healthy_start=True)
     with pytest.raises(health.UnhealthyStartError, match=r"is 1\.63, expected at most 1\.2 ln 2"):
-        train_run(config, datasets, runs_dir=tmp_path, accelerator="cpu")
+        train(config, datasets, tmp_path)

@@ -85,17 +85,10 @@ def test_a_thousand_mutated_studies_are_read_or_refused_by_name(tmp_path):
 
 def test_a_thousand_mutated_configurations_are_read_or_refused_by_name():
     original = {
-        "dataset": "digits",
-        "dataset_params": {"image_size": 32, "foreground": 0.1},
-        "model": "unet",
-        "model_params": {"width": 4, "depth": 2},
-        "loss": "focal",
-        "loss_params": {"gamma": 2.0},
-        "steps": 10,
-        "lr": 0.01,
-        "batch_size": 4,
-        "seed": 0,
-    }
+        "dataset": "digits", "dataset_params": {"image_size": 32, "foreground": 0.1}, "model": "unet",
+        "model_params": {"width": 4, "depth": 2}, "loss": "focal", "loss_params": {"gamma": 2.0}, "steps": 10,
+        "lr": 0.01, "batch_size": 4, "seed": 0,
+    }  # fmt: skip
     rng = random.Random(0)
     outcomes = {"read": 0, "refused": 0}
     for _ in range(1000):

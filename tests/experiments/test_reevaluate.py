@@ -9,23 +9,15 @@ import shutil
 import pandas as pd
 import pytest
 import torch
-from small import QUICK, SMALL_DIGITS, file_hashes, tiny
+from small import QUICK, SMALL_DIGITS, file_hashes, tiny, train
 
 from lossatlas import cli
-from lossatlas.experiments import (
-    ConfigError,
-    RunConfig,
-    evaluate,
-    provenance,
-    record,
-    versions,
-)
+from lossatlas.experiments import ConfigError, RunConfig, evaluate, provenance, record, versions
 from lossatlas.experiments.collect import collect
 from lossatlas.experiments.components import load_datasets
 from lossatlas.experiments.record import read_run, replace_folder, run_path
 from lossatlas.experiments.reevaluate import reassess_run, reassess_study
 from lossatlas.experiments.status import needed, survey
-from lossatlas.experiments.training import train_run
 from lossatlas.experiments.tuning import read_selection, select, tuning_runs, write_selection
 from lossatlas.metrics import DecisionRule
 
@@ -48,11 +40,11 @@ def datasets():
 @pytest.fixture(scope="module")
 def trained(datasets, tmp_path_factory):
     folder = tmp_path_factory.mktemp("trained")
-    train_run(CONFIG, datasets, runs_dir=folder, accelerator="cpu")
+    train(CONFIG, datasets, folder)
     for run in tuning_runs(STUDY):
-        train_run(run[1], datasets, runs_dir=folder, accelerator="cpu")
+        train(run[1], datasets, folder)
     for run in STUDY.reporting_runs(dict(_selection(folder).items())):
-        train_run(run[1], datasets, runs_dir=folder, accelerator="cpu")
+        train(run[1], datasets, folder)
     return folder
 
 
@@ -85,7 +77,7 @@ def test_judged_again_by_the_same_code_a_run_is_the_same_to_the_bit(
     datasets, runs_dir, channels_last
 ):
     config = CONFIG.model_copy(update={"channels_last": channels_last, "model_params": WIDER})
-    folder = train_run(config, datasets, runs_dir=runs_dir, accelerator="cpu")
+    folder = train(config, datasets, runs_dir)
     files, before, names = file_hashes(folder), read_run(folder), visible(runs_dir)
     network = (folder / "last.ckpt").read_bytes()
     (folder / "train.ipynb").write_text("the executed notebook")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import random
 import signal
@@ -13,13 +12,13 @@ import time
 import pandas as pd
 import pytest
 import torch
+from small import file_hashes, train
 
 from lossatlas.experiments import RunConfig, checkpoint, training
 from lossatlas.experiments.checkpoint import Checkpoints
 from lossatlas.experiments.components import load_datasets
 from lossatlas.experiments.record import is_complete, partial_path, read_run
 from lossatlas.experiments.stopping import TRY_AGAIN, Interrupted, StopSignals
-from lossatlas.experiments.training import train_run
 
 DATA = {"image_size": 32, "train_size": 12, "val_size": 4, "test_size": 4}
 CONFIG = RunConfig(
@@ -35,15 +34,8 @@ CONFIG = RunConfig(
 )
 #: What must be the same after an interruption; times and the count of interruptions may differ.
 SAME = (
-    "metrics",
-    "rules",
-    "per_class",
-    "validation",
-    "calibration",
-    "hashes",
-    "status",
-    "final_loss",
-)
+    "metrics", "rules", "per_class", "validation", "calibration", "hashes", "status", "final_loss",
+)  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -53,13 +45,11 @@ def datasets():
 
 @pytest.fixture(scope="module")
 def undisturbed(datasets, tmp_path_factory):
-    return train_run(CONFIG, datasets, runs_dir=tmp_path_factory.mktemp("whole"), accelerator="cpu")
+    return train(CONFIG, datasets, tmp_path_factory.mktemp("whole"))
 
 
 def assert_same_run(folder, other):
-    for name in ("curves.parquet", "per_image.parquet", "predictions.npz"):
-        digests = [hashlib.sha256((f / name).read_bytes()).hexdigest() for f in (folder, other)]
-        assert digests[0] == digests[1], name
+    assert file_hashes(folder) == file_hashes(other)
     states = [torch.load(f / "last.ckpt", weights_only=True)["model"] for f in (folder, other)]
     assert all(torch.equal(states[0][key], states[1][key]) for key in states[1])
     records = [read_run(f) for f in (folder, other)]
@@ -82,11 +72,7 @@ def test_a_run_killed_at_twenty_moments_ends_as_one_that_was_left_alone(
     partial, moments = partial_path(tmp_path, CONFIG), random.Random(0)
     half_written = 0
     for kill in range(20):
-        process = fork_server.Process(
-            target=train_run,
-            args=(CONFIG, datasets),
-            kwargs={"runs_dir": tmp_path, "accelerator": "cpu"},
-        )
+        process = fork_server.Process(target=train, args=(CONFIG, datasets, tmp_path))
         before = set(partial.glob("state-*"))
         process.start()
         if kill % 4:
@@ -100,7 +86,7 @@ def test_a_run_killed_at_twenty_moments_ends_as_one_that_was_left_alone(
         half_written += any(partial.glob(".state-*"))
         for leftover in partial.glob(".state-*"):
             leftover.unlink()
-    folder = train_run(CONFIG, datasets, runs_dir=tmp_path, accelerator="cpu")
+    folder = train(CONFIG, datasets, tmp_path)
     assert_same_run(folder, undisturbed)
     assert read_run(folder)["interruptions"] >= 10
     assert half_written > 0, "no kill fell into a write"
@@ -127,12 +113,12 @@ def test_sigterm_saves_the_run_and_asks_to_be_tried_again(
     with monkeypatch.context() as patched:
         stop_at(23, signal.SIGTERM, patched)
         with pytest.raises(Interrupted, match="SIGTERM at step 23 of 60") as caught:
-            train_run(config, datasets, runs_dir=tmp_path, accelerator="cpu")
+            train(config, datasets, tmp_path)
     assert caught.value.code == TRY_AGAIN == os.EX_TEMPFAIL
     assert signal.getsignal(signal.SIGTERM) is before
     assert [p.name for p in partial_path(tmp_path, config).iterdir()] == ["state-000000023.ckpt"]
     assert not is_complete(tmp_path, config)
-    folder = train_run(config, datasets, runs_dir=tmp_path, accelerator="cpu")
+    folder = train(config, datasets, tmp_path)
     assert_same_run(folder, undisturbed)
     record = read_run(folder)
     assert record["interruptions"] == 1
@@ -143,7 +129,7 @@ def test_ctrl_c_saves_the_run_too(datasets, tmp_path, monkeypatch):
     config = CONFIG.model_copy(update={"checkpoint_s": 1e6, "steps": 5})
     stop_at(2, signal.SIGINT, monkeypatch)
     with pytest.raises(KeyboardInterrupt):
-        train_run(config, datasets, runs_dir=tmp_path, accelerator="cpu")
+        train(config, datasets, tmp_path)
     assert [p.name for p in partial_path(tmp_path, config).iterdir()] == ["state-000000002.ckpt"]
 
 
@@ -268,12 +254,12 @@ def test_a_run_that_diverges_after_it_went_on_says_so(datasets, tmp_path, monkey
         update={"loss": "ce", "lr": 1e25, "steps": 9, "optimizer": "sgd", "weight_decay": 0.0}
     )
     config = config.model_copy(update={"warmup_fraction": 0.9, "checkpoint_s": 1e6})
-    whole = train_run(config, datasets, runs_dir=tmp_path / "whole", accelerator="cpu")
+    whole = train(config, datasets, tmp_path / "whole")
     status = read_run(whole)["status"]
     assert status.startswith("diverged at step")
     with monkeypatch.context() as patched:
         stop_at(1, signal.SIGTERM, patched)
         with pytest.raises(Interrupted):
-            train_run(config, datasets, runs_dir=tmp_path / "cut", accelerator="cpu")
-    again = train_run(config, datasets, runs_dir=tmp_path / "cut", accelerator="cpu")
+            train(config, datasets, tmp_path / "cut")
+    again = train(config, datasets, tmp_path / "cut")
     assert_same_run(again, whole)

@@ -8,6 +8,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from small import train
 
 from lossatlas import models
 from lossatlas.experiments import RunConfig, training
@@ -20,16 +21,12 @@ from lossatlas.experiments.seeding import (
     hash_of_batches,
     hash_of_weights,
 )
-from lossatlas.experiments.training import train_run
 
 CONFIG = {
     "dataset_params": {"image_size": 32, "train_size": 12, "val_size": 2, "test_size": 2},
-    "model_params": {"width": 4, "depth": 2},
-    "steps": 5,
-    "batch_size": 4,
-    "evaluations": 1,
+    "model_params": {"width": 4, "depth": 2}, "steps": 5, "batch_size": 4, "evaluations": 1,
     "augment": {"shift": True, "horizontal_flip": True, "colour": 0.1},
-}
+}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +36,7 @@ def datasets():
 
 def hashes(datasets, runs_dir, **changes):
     config = RunConfig(**{**CONFIG, **changes})
-    return read_run(train_run(config, datasets, runs_dir=runs_dir, accelerator="cpu"))["hashes"]
+    return read_run(train(config, datasets, runs_dir))["hashes"]
 
 
 def test_every_loss_of_a_seed_has_the_same_hashes_even_one_that_draws_random_numbers(

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from small import QUICK, SMALL_DIGITS, file_hashes
+from small import QUICK, SMALL_DIGITS, file_hashes, train
 
 from lossatlas import losses
 from lossatlas.experiments import ConfigError, RunConfig, TrainParameters, training
@@ -21,19 +21,10 @@ from lossatlas.experiments.components import (
     build_model_for,
     load_datasets,
 )
-from lossatlas.experiments.evaluate import (
-    constant_dice,
-    evaluate,
-    per_class,
-)
+from lossatlas.experiments.evaluate import constant_dice, evaluate, per_class
 from lossatlas.experiments.forward import Logits
 from lossatlas.experiments.record import is_complete, new_run_folder, read_run, run_path
-from lossatlas.experiments.training import (
-    batch_indices,
-    learning_rate_factor,
-    train_cell,
-    train_run,
-)
+from lossatlas.experiments.training import batch_indices, learning_rate_factor, train_cell
 
 
 @pytest.fixture(scope="module")
@@ -49,9 +40,7 @@ def test_every_image_comes_once_an_epoch_also_where_batches_straddle_epochs():
 @pytest.mark.parametrize("model", ["unet", "segnet"])
 def test_the_same_run_twice_is_identical_to_the_bit(datasets, tmp_path, model):
     config = RunConfig(**{**QUICK, "model": model}, loss="dice")
-    folders = [
-        train_run(config, datasets, runs_dir=tmp_path / str(k), accelerator="cpu") for k in range(2)
-    ]
+    folders = [train(config, datasets, tmp_path / str(k)) for k in range(2)]
     assert file_hashes(folders[0]) == file_hashes(folders[1])
     states = [torch.load(f / "last.ckpt", weights_only=True)["model"] for f in folders]
     assert all(torch.equal(states[0][key], states[1][key]) for key in states[0])
@@ -59,20 +48,15 @@ def test_the_same_run_twice_is_identical_to_the_bit(datasets, tmp_path, model):
 
 def test_a_run_folder_holds_all_that_the_run_is(datasets, tmp_path):
     config = RunConfig(**QUICK)
-    folder = train_run(config, datasets, runs_dir=tmp_path, accelerator="cpu")
+    folder = train(config, datasets, tmp_path)
     assert folder.name == config.run_id
     record = read_run(folder)
     assert record["config"] == config.model_dump()
     assert record["status"] == "completed"
     assert record["data_checksums"] == {split: d.checksum for split, d in datasets.items()}
-    assert {
-        "metrics",
-        "per_class",
-        "wall_s",
-        "peak_memory_mb",
-        "packages",
-        "hardware",
-    } <= set(record)
+    assert {"metrics", "per_class", "wall_s", "peak_memory_mb", "packages", "hardware"} <= set(
+        record
+    )
     curves = pd.read_parquet(folder / "curves.parquet")
     assert list(curves.step) == [1, 2, 3, 4]
     assert (curves.grad_norm > 0).all()
@@ -83,7 +67,7 @@ def test_a_run_folder_holds_all_that_the_run_is(datasets, tmp_path):
 
 def test_a_record_judges_the_test_split_by_three_decision_rules(datasets, tmp_path):
     config = RunConfig(**QUICK, loss="weighted_ce")
-    folder = train_run(config, datasets, runs_dir=tmp_path, accelerator="cpu")
+    folder = train(config, datasets, tmp_path)
     record = read_run(folder)
     assert record["schema"] == 2
     assert list(record["rules"]) == ["argmax", "tuned", "theory"]
@@ -112,14 +96,14 @@ def test_a_record_judges_the_test_split_by_three_decision_rules(datasets, tmp_pa
 
 def test_outlines_and_object_sizes_are_measured_where_a_study_asks(datasets, tmp_path):
     config = RunConfig(**{**QUICK, "steps": 1, "evaluations": 1}, boundary=True)
-    record = read_run(train_run(config, datasets, runs_dir=tmp_path, accelerator="cpu"))
+    record = read_run(train(config, datasets, tmp_path))
     assert len(record["boundary"]) > 0
     assert len(record["size_recall"]) > 0
 
 
 def test_the_foreground_s_share_is_measured_every_so_many_steps_from_the_first(datasets, tmp_path):
     config = RunConfig(**{**QUICK, "steps": 5}, share_every=2, bias_init="zero")
-    folder = train_run(config, datasets, runs_dir=tmp_path, accelerator="cpu")
+    folder = train(config, datasets, tmp_path)
     share = pd.read_parquet(folder / "curves.parquet").foreground_share
     assert list(share.notna()) == [True, False, True, False, True]
     assert share.dropna().between(0, 1).all()
@@ -130,12 +114,7 @@ def test_the_foreground_s_share_is_measured_every_so_many_steps_from_the_first(d
 
 
 def test_a_run_measures_nothing_where_it_is_told_not_to_and_trains_the_same(datasets, tmp_path):
-    folders = [
-        train_run(
-            RunConfig(**QUICK, share_every=every), datasets, runs_dir=tmp_path, accelerator="cpu"
-        )
-        for every in (0, 1)
-    ]
+    folders = [train(RunConfig(**QUICK, share_every=every), datasets, tmp_path) for every in (0, 1)]
     curves = [pd.read_parquet(folder / "curves.parquet") for folder in folders]
     assert curves[0].foreground_share.isna().all()
     assert (curves[0].loss_value == curves[1].loss_value).all()
@@ -157,13 +136,7 @@ def test_sgd_is_torch_s_with_momentum_and_without_nesterov_s_step():
 def test_the_two_optimisers_start_alike_and_part(datasets, tmp_path):
     curves = [
         pd.read_parquet(
-            train_run(
-                RunConfig(**QUICK, optimizer=optimizer),
-                datasets,
-                runs_dir=tmp_path,
-                accelerator="cpu",
-            )
-            / "curves.parquet"
+            train(RunConfig(**QUICK, optimizer=optimizer), datasets, tmp_path) / "curves.parquet"
         ).loss_value
         for optimizer in ("adamw", "sgd")
     ]
@@ -176,16 +149,14 @@ def test_the_two_optimisers_start_alike_and_part(datasets, tmp_path):
 )
 def test_every_option_of_speed_and_memory_trains(datasets, tmp_path, options):
     config = RunConfig(**{**QUICK, "steps": 2}, **options)
-    record = read_run(train_run(config, datasets, runs_dir=tmp_path, accelerator="cpu"))
+    record = read_run(train(config, datasets, tmp_path))
     assert record["status"] == "completed"
 
 
 @pytest.mark.extended
 def test_a_compiled_network_trains_to_the_same_losses(datasets, tmp_path):
     folders = [
-        train_run(
-            RunConfig(**QUICK, compile=compiled), datasets, runs_dir=tmp_path, accelerator="cpu"
-        )
+        train(RunConfig(**QUICK, compile=compiled), datasets, tmp_path)
         for compiled in (False, True)
     ]
     curves = [pd.read_parquet(folder / "curves.parquet").loss_value for folder in folders]
@@ -201,7 +172,7 @@ def test_memory_that_is_too_short_is_met_and_recorded(datasets, tmp_path, monkey
         return at_once(self, images, target, measure)
 
     monkeypatch.setattr(training.BatchGradient, "_at_once", short)
-    folder = train_run(RunConfig(**QUICK), datasets, runs_dir=tmp_path, accelerator="cpu")
+    folder = train(RunConfig(**QUICK), datasets, tmp_path)
     record = read_run(folder)
     assert record["status"] == "completed"
     assert record["micro_batch"]["images"] == 2
@@ -222,9 +193,9 @@ def test_the_validation_curve_has_the_numbers_of_a_full_evaluation(datasets):
 
 def test_a_run_that_is_there_is_not_trained_again(datasets, tmp_path):
     config = RunConfig(**QUICK)
-    folder = train_run(config, datasets, runs_dir=tmp_path, accelerator="cpu")
+    folder = train(config, datasets, tmp_path)
     before = (folder / "run.json").stat().st_mtime_ns
-    train_run(config, datasets, runs_dir=tmp_path, accelerator="cpu")
+    train(config, datasets, tmp_path)
     assert (folder / "run.json").stat().st_mtime_ns == before
 
 
@@ -232,7 +203,7 @@ def test_a_run_that_fails_leaves_nothing_that_could_be_taken_for_a_run(datasets,
     config = RunConfig(**QUICK)
     broken = {**datasets, "test": None}
     with pytest.raises(AttributeError):
-        train_run(config, broken, runs_dir=tmp_path, accelerator="cpu")
+        train(config, broken, tmp_path)
     assert not is_complete(tmp_path, config)
     assert [p.name for p in tmp_path.iterdir()] == [".progress"]
 
@@ -265,7 +236,7 @@ def test_a_loss_that_becomes_nan_is_a_recorded_outcome(datasets, tmp_path, monke
         return Exploding()
 
     monkeypatch.setattr(training, "build_loss_on", exploding)
-    folder = train_run(RunConfig(**QUICK), datasets, runs_dir=tmp_path, accelerator="cpu")
+    folder = train(RunConfig(**QUICK), datasets, tmp_path)
     record = read_run(folder)
     assert record["status"] == "diverged at step 3"
     assert np.isfinite(record["metrics"]["mean_iou"])
@@ -287,7 +258,7 @@ def test_a_gradient_that_becomes_nan_ends_the_run_before_it_reaches_the_weights(
         return Broken()
 
     monkeypatch.setattr(training, "build_loss_on", broken)
-    folder = train_run(RunConfig(**QUICK), datasets, runs_dir=tmp_path, accelerator="cpu")
+    folder = train(RunConfig(**QUICK), datasets, tmp_path)
     assert read_run(folder)["status"] == "diverged at step 4"
     saved = torch.load(folder / "last.ckpt", weights_only=True)["model"]
     assert all(torch.isfinite(values).all() for values in saved.values())
@@ -295,16 +266,16 @@ def test_a_gradient_that_becomes_nan_ends_the_run_before_it_reaches_the_weights(
 
 def test_a_folder_that_has_lost_a_file_is_no_run_any_more_and_is_made_again(datasets, tmp_path):
     config = RunConfig(**QUICK)
-    folder = train_run(config, datasets, runs_dir=tmp_path, accelerator="cpu")
+    folder = train(config, datasets, tmp_path)
     (folder / "curves.parquet").unlink()
     assert not is_complete(tmp_path, config)
-    train_run(config, datasets, runs_dir=tmp_path, accelerator="cpu")
+    train(config, datasets, tmp_path)
     assert is_complete(tmp_path, config)
 
 
 def test_training_lowers_the_loss(datasets, tmp_path):
     config = RunConfig(**{**QUICK, "steps": 40, "lr": 0.02})
-    folder = train_run(config, datasets, runs_dir=tmp_path, accelerator="cpu")
+    folder = train(config, datasets, tmp_path)
     curve = pd.read_parquet(folder / "curves.parquet").loss_value
     assert curve.tail(5).mean() < 0.5 * curve.head(5).mean()
 
@@ -316,7 +287,7 @@ def test_a_binary_set_trains_with_one_channel(tmp_path, loss):
     )
     datasets = load_datasets(config)
     assert datasets["train"].out_channels == 1
-    folder = train_run(config, datasets, runs_dir=tmp_path, accelerator="cpu")
+    folder = train(config, datasets, tmp_path)
     assert read_run(folder)["classes"] == list(datasets["test"].classes)
 
 
@@ -335,23 +306,6 @@ def test_the_learning_rate_warms_up_and_falls_to_zero():
     assert factors[55] == pytest.approx(0.5)
     assert factors[99] < 0.001
     assert learning_rate_factor(0, 100, 0.0) == 1.0
-
-
-def test_evaluation_does_not_depend_on_the_batch_size(datasets):
-    model = build_model_for(RunConfig(**QUICK), datasets["train"])
-    results = [
-        evaluate(
-            Logits(model, datasets["test"], torch.device("cpu"), batch_size=size),
-            keep_predictions=True,
-        )
-        for size in (1, 4)
-    ]
-    assert np.array_equal(results[0].per_image, results[1].per_image)
-    assert np.array_equal(results[0].predictions, results[1].predictions)
-    # the table of images and the pooled matrix count the same pixels
-    pooled = results[0].per_image.sum(0)
-    iou = pooled[:, 0] / np.maximum(pooled.sum(1), 1)
-    assert np.allclose(np.nan_to_num(np.asarray(results[0].confusion.iou())), iou)
 
 
 def test_the_mean_logits_say_what_each_channel_holds_of_each_class(datasets):
@@ -411,39 +365,15 @@ def test_class_weights_come_from_the_training_set_s_counts():
         assert torch.isfinite(other.weight).all()
 
 
-def test_camvid_trains_where_it_is_at_hand(tmp_path):
-    from lossatlas import data
-
-    params = {"height": 45, "width": 60, "train_size": 8, "val_size": 2, "test_size": 2}
-    if not data.is_available("camvid"):
-        pytest.skip("CamVid is not on this machine: set LOSSATLAS_MIRROR")
-    config = RunConfig(
-        dataset="camvid", dataset_params=params, loss="weighted_ce", augment={"horizontal_flip": True, "colour": 0.1},
-        model_params={"width": 4, "depth": 2}, steps=2, batch_size=2, evaluations=1,
-    )  # fmt: skip
-    record = read_run(
-        train_run(config, load_datasets(config), runs_dir=tmp_path, accelerator="cpu")
-    )
-    assert len(record["per_class"]) == 11
-    assert record["status"] == "completed"
-
-
 def test_two_classes_train_with_two_softmax_channels_where_it_is_asked(tmp_path):
     params = {"task": "binary", "image_size": 32, "train_size": 12, "val_size": 6, "test_size": 4}
     one = RunConfig(
-        dataset_params=params,
-        model_params={"width": 4, "depth": 2},
-        steps=2,
-        batch_size=4,
-        evaluations=1,
-    )
+        dataset_params=params, model_params={"width": 4, "depth": 2}, steps=2, batch_size=4, evaluations=1,
+    )  # fmt: skip
     two = one.model_copy(update={"two_channels": True})
     assert one.run_id != two.run_id
     datasets = load_datasets(one)
-    made = [
-        read_run(train_run(config, datasets, runs_dir=tmp_path, accelerator="cpu"))
-        for config in (one, two)
-    ]
+    made = [read_run(train(config, datasets, tmp_path)) for config in (one, two)]
     assert [record["mode"] for record in made] == ["binary", "multiclass"]
     assert made[1]["parameters"] == made[0]["parameters"] + 16 + 1, "one more row of the head"
     assert datasets["train"].mode == "binary", "the data set that other runs share stays as it is"

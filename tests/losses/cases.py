@@ -227,6 +227,7 @@ def each(*names: str, where: Callable[[Spec], bool] = lambda spec: True) -> pyte
     return pytest.mark.parametrize("spec", chosen, ids=[s.name for s in chosen])
 
 
+# fmt: off
 SPECS: dict[str, Spec] = {
     s.name: s
     for s in (
@@ -234,32 +235,14 @@ SPECS: dict[str, Spec] = {
         Spec("weighted_ce", oracles.cross_entropy, "pixel", weighted=True),
         Spec("one_vs_all_ce", oracles.one_vs_all, "pixel", ({}, {"negative_weight": 0.2})),
         Spec("balanced_ce", oracles.balanced_ce, "pixel", ({}, {"alpha": 0.8})),
-        Spec(
-            "ohem_ce",
-            oracles.ohem_ce,
-            "pixel",
-            ({}, {"threshold": 0.2, "min_kept": 0.5}, {"min_kept": 3}),
-        ),
+        Spec("ohem_ce", oracles.ohem_ce, "pixel", ({}, {"threshold": 0.2, "min_kept": 0.5}, {"min_kept": 3})),
         Spec("topk_ce", oracles.topk_ce, "pixel", ({}, {"k": 0.5})),
         Spec("logit_adjusted_ce", oracles.logit_adjusted_ce, "pixel", ({}, {"tau": 2.0})),
-        Spec(
-            "focal",
-            oracles.focal,
-            "pixel",
-            (
-                {},
-                {"gamma": 0.0},
-                {"gamma": 0.5, "alpha": 0.25},
-                {"gamma": 2.0, "normalizer": "positives"},
-            ),
-        ),
+        Spec("focal", oracles.focal, "pixel",
+             ({}, {"gamma": 0.0}, {"gamma": 0.5, "alpha": 0.25}, {"gamma": 2.0, "normalizer": "positives"})),
         Spec("poly1", oracles.poly1, "pixel", ({}, {"epsilon": -0.5})),
-        Spec(
-            "asymmetric",
-            oracles.asymmetric,
-            "pixel",
-            ({}, {"gamma_positive": 1.5, "gamma_negative": 0.5, "margin": 0.0}, {"margin": 0.3}),
-        ),
+        Spec("asymmetric", oracles.asymmetric, "pixel",
+             ({}, {"gamma_positive": 1.5, "gamma_negative": 0.5, "margin": 0.0}, {"margin": 0.3})),
         Spec("dice", oracles.dice, "region", ({}, {"smooth": 1.0})),
         Spec("dice_squared", partial(oracles.dice, squared=True), "region", ({}, {"smooth": 0.5})),
         Spec("weighted_dice", oracles.dice, "region", weighted=True),
@@ -267,41 +250,16 @@ SPECS: dict[str, Spec] = {
         Spec("generalized_dice", oracles.generalized_dice, "ratio", ({}, {"smooth": 1.0})),
         Spec("log_cosh_dice", oracles.log_cosh_dice, "region", ({}, {"smooth": 1.0})),
         Spec("jaccard", oracles.jaccard, "region", ({}, {"smooth": 1.0})),
-        Spec(
-            "tversky", oracles.tversky, "region", ({}, {"alpha": 0.8, "beta": 0.4, "smooth": 1.0})
-        ),
-        Spec(
-            "focal_tversky",
-            oracles.focal_tversky,
-            "region",
-            ({}, {"gamma": 2.0, "alpha": 0.5, "smooth": 1.0}),
-        ),
+        Spec("tversky", oracles.tversky, "region", ({}, {"alpha": 0.8, "beta": 0.4, "smooth": 1.0})),
+        Spec("focal_tversky", oracles.focal_tversky, "region", ({}, {"gamma": 2.0, "alpha": 0.5, "smooth": 1.0})),
         Spec("dice_semimetric", oracles.dice_semimetric, "region", ({}, {"smooth": 1.0})),
         Spec("lovasz_softmax", oracles.lovasz_softmax, "sort"),
         Spec("lovasz_hinge", oracles.lovasz_hinge, "sort"),
-        Spec(
-            "unified_focal",
-            oracles.unified_focal,
-            "mixed",
-            (
-                {},
-                {
-                    "asymmetric": False,
-                    "gamma": 0.2,
-                    "delta": 0.7,
-                    "weight_lambda": 0.3,
-                    "smooth": 1.0,
-                },
-            ),
-        ),
+        Spec("unified_focal", oracles.unified_focal, "mixed",
+             ({}, {"asymmetric": False, "gamma": 0.2, "delta": 0.7, "weight_lambda": 0.3, "smooth": 1.0})),
         Spec("boundary", oracles.boundary, "distance"),
         Spec("hausdorff", oracles.hausdorff, "distance", ({}, {"alpha": 1.0})),
-        Spec(
-            "soft_cldice",
-            oracles.soft_cldice,
-            "skeleton",
-            ({}, {"iterations": 1, "smooth": 1.0}),
-        ),
+        Spec("soft_cldice", oracles.soft_cldice, "skeleton", ({}, {"iterations": 1, "smooth": 1.0})),
         Spec("dice_ce", oracles.dice_ce, "compound", ({}, {"scales": [0.3, 2.0], "smooth": 1.0})),
         Spec("dice_focal", oracles.dice_focal, "compound", ({}, {"gamma": 1.0, "alpha": 0.75})),
         Spec("dice_topk", oracles.dice_topk, "compound", ({}, {"k": 0.5})),
@@ -310,6 +268,7 @@ SPECS: dict[str, Spec] = {
         Spec("sam2_focal_dice", oracles.sam2_focal_dice, "compound", ({}, {"gamma": 1.0})),
     )
 }
+# fmt: on
 
 #: One loss for each way of computing. A promise that the shared code keeps (layout, shape, masks,
 #: precision, transforms) is tested on these: the other losses differ only in the formula after it.

@@ -3,7 +3,9 @@
 They exist to be believed at a glance, not to be fast: every sum is a Python loop over pixels, everything is
 float64, and nothing here is shared with the library. The order of work is always the same: :func:`flatten` turns
 logits and target into plain arrays (N, C, P) of probabilities, log-probabilities, targets and a validity flag;
-a loss loops over those; :func:`reduce_pixels` or :func:`reduce_regions` forms the result.
+a loss loops over those; :func:`reduce_pixels` or :func:`reduce_regions` forms the result. A loss takes logits, target,
+its own parameters, and as ``common`` the keywords of :func:`flatten`; it returns a number, or an array where
+``reduction`` is "none".
 
 Conventions (design of the library, restated here because an oracle has to be exact):
 
@@ -16,8 +18,8 @@ Conventions (design of the library, restated here because an oracle has to be ex
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -30,9 +32,8 @@ Array = np.ndarray
 # ----------------------------------------------------------------------------------------------------------------------
 @dataclass
 class Flat:
-    """Everything a loss looks at, with the spatial axes flattened to P pixels."""
+    """Everything a loss looks at, with the spatial axes flattened to P pixels, and the keywords that losses share."""
 
-    mode: str
     z: Array  # logits (N, C, P)
     p: Array  # probabilities (N, C, P)
     log_p: Array  # log p, exact also where p underflows
@@ -40,12 +41,27 @@ class Flat:
     t: Array  # target probabilities (N, C, P); a hard label is a one-hot column
     valid: Array  # bool (N, C, P); all channels alike except in multilabel mode
     shape: tuple[int, ...]  # the spatial shape
+    mode: str
+    weight: Array | None
+    reduction: str
+    per_image: bool
+    classes: Any
 
     @property
     def sizes(self) -> tuple[int, int, int]:
         """(N, C, P)."""
         n, c, p = self.p.shape
         return n, c, p
+
+    def places(self) -> Iterator[tuple[int, int, int]]:
+        """(n, c, i) of what is not ignored."""
+        return (place for place in np.ndindex(*self.sizes) if self.valid[place])
+
+    @property
+    def groups(self) -> list[list[int]]:
+        """The images of each group: each image alone, or the whole batch as one."""
+        images = list(range(self.sizes[0]))
+        return [[n] for n in images] if self.per_image else [images]
 
 
 def log_sum_exp(values: Sequence[float]) -> float:
@@ -59,7 +75,17 @@ def softplus(x: float) -> float:
     return max(x, 0.0) + math.log1p(math.exp(-abs(x)))
 
 
-def flatten(logits: Array, target: Array, mode: str, ignore_index: int | None = None) -> Flat:
+def flatten(
+    logits: Array,
+    target: Array,
+    *,
+    mode: str = "multiclass",
+    weight: Array | None = None,
+    ignore_index: int | None = None,
+    reduction: str = "mean",
+    per_image: bool = False,
+    classes: Any = None,
+) -> Flat:
     """Probabilities, targets and validity of every (image, channel, pixel)."""
     z = np.asarray(logits, dtype=np.float64)
     n_images, n_classes = z.shape[:2]
@@ -71,84 +97,96 @@ def flatten(logits: Array, target: Array, mode: str, ignore_index: int | None = 
     dense = target.size == z.size and (mode != "multiclass" or not hard)
     given = target.reshape(n_images, n_classes if dense else 1, n_pixels)
 
-    p, log_p, log_q = np.zeros_like(z), np.zeros_like(z), np.zeros_like(z)
-    t, valid = np.zeros_like(z), np.ones(z.shape, dtype=bool)
-    for n in range(n_images):
-        for i in range(n_pixels):
+    p, log_p, log_q, t = (np.zeros_like(z) for _ in range(4))
+    valid = np.ones(z.shape, dtype=bool)
+    for n, i in np.ndindex(n_images, n_pixels):
+        for c in range(n_classes):
             if mode == "multiclass":
                 total = log_sum_exp(list(z[n, :, i]))
-                for c in range(n_classes):
-                    others = [z[n, k, i] for k in range(n_classes) if k != c]
-                    log_p[n, c, i] = z[n, c, i] - total
-                    log_q[n, c, i] = log_sum_exp(others) - total
+                others = [z[n, k, i] for k in range(n_classes) if k != c]
+                log_p[n, c, i] = z[n, c, i] - total
+                log_q[n, c, i] = log_sum_exp(others) - total
             else:
-                for c in range(n_classes):
-                    log_p[n, c, i] = -softplus(-z[n, c, i])
-                    log_q[n, c, i] = -softplus(z[n, c, i])
+                log_p[n, c, i] = -softplus(-z[n, c, i])
+                log_q[n, c, i] = -softplus(z[n, c, i])
+            p[n, c, i] = math.exp(log_p[n, c, i])
+        if mode == "multiclass" and hard:
+            label = int(given[n, 0, i])
+            if ignore_index is not None and label == ignore_index:
+                valid[n, :, i] = False
+            else:
+                t[n, label, i] = 1.0
+        else:
+            ignored = [
+                ignore_index is not None and float(given[n, c, i]) == ignore_index
+                for c in range(n_classes)
+            ]
+            if mode == "multiclass":  # a void pixel carries the ignored value in every channel
+                ignored = [all(ignored)] * n_classes
             for c in range(n_classes):
-                p[n, c, i] = math.exp(log_p[n, c, i])
-            if mode == "multiclass" and hard:
-                label = int(given[n, 0, i])
-                if ignore_index is not None and label == ignore_index:
-                    valid[n, :, i] = False
-                else:
-                    t[n, label, i] = 1.0
-            else:
-                ignored = [
-                    ignore_index is not None and float(given[n, c, i]) == ignore_index
-                    for c in range(n_classes)
-                ]
-                if (
-                    mode == "multiclass"
-                ):  # soft labels: a void pixel carries the ignored value in every channel
-                    ignored = [all(ignored)] * n_classes
-                for c in range(n_classes):
-                    valid[n, c, i] = not ignored[c]
-                    t[n, c, i] = 0.0 if ignored[c] else float(given[n, c, i])
-    return Flat(mode, z, p, log_p, log_q, t, valid, tuple(shape))
+                valid[n, c, i] = not ignored[c]
+                t[n, c, i] = 0.0 if ignored[c] else float(given[n, c, i])
+    return Flat(
+        z, p, log_p, log_q, t, valid, tuple(shape), mode, weight, reduction, per_image, classes
+    )
 
 
 # ----------------------------------------------------------------------------------------------------------------------
 # Reductions
 # ----------------------------------------------------------------------------------------------------------------------
-def reduce_pixels(flat: Flat, value: Array, weight_sum: Array, reduction: str) -> Any:
+def reduce_pixels(flat: Flat, value: Array, weight_sum: Array) -> Any:
     """Reduce per-pixel losses; ``weight_sum`` is what each pixel adds to the denominator of the mean."""
     n_images, channels, _ = value.shape
-    if reduction == "none":
+    if flat.reduction == "none":
         lead = (n_images,) if flat.mode != "multilabel" else (n_images, channels)
         return value.reshape(*lead, *flat.shape)
     total, count = 0.0, 0.0
     for v, w in zip(value.ravel(), weight_sum.ravel(), strict=True):
         total += v
         count += w
-    if reduction == "sum":
+    if flat.reduction == "sum":
         return total
     return total / count if count > 0 else 0.0
 
 
-def reduce_regions(
-    losses: Array, included: Array, weight: Array | None, reduction: str, per_image: bool
-) -> Any:
-    """Reduce (G, C) losses of G groups: the images, or the one batch.
+def class_weights(flat: Flat) -> Array:
+    """The weight of each class in a mean over classes."""
+    n_classes = flat.sizes[1]
+    if flat.weight is None:
+        return np.ones(n_classes)
+    return np.asarray(flat.weight, dtype=np.float64)[-n_classes:]
 
-    ``included`` marks the (group, class) pairs that count. The mean is over the classes of a group, then over the
-    groups in which anything counts.
-    """
-    n_groups, n_classes = losses.shape
-    w = np.ones(n_classes) if weight is None else np.asarray(weight, dtype=np.float64)[-n_classes:]
-    weighted = np.zeros((n_groups, n_classes))
+
+def included_classes(flat: Flat) -> Array:
+    """Which (group, class) pairs enter the mean; None means "present", in binary mode "all"."""
+    classes = flat.classes
+    if classes is None:
+        classes = "all" if flat.mode == "binary" else "present"
+    table = regions(flat)
+    out = np.zeros((len(table), len(table[0])), dtype=bool)
+    for g, row in enumerate(table):
+        for c, r in enumerate(row):
+            wanted = r.truth > 0 if classes == "present" else classes == "all" or c in classes
+            out[g, c] = r.pixels > 0 and wanted
+    return out
+
+
+def reduce_regions(flat: Flat, losses: Any) -> Any:
+    """Reduce (G, C) losses of G groups: the mean over the classes of a group that count, then over such groups."""
+    losses, included, w = np.asarray(losses), included_classes(flat), class_weights(flat)
+    weighted = np.zeros(losses.shape)
     group_means = []
-    for g in range(n_groups):
+    for g, row in enumerate(losses):
         denominator = 0.0
-        for c in range(n_classes):
+        for c, loss in enumerate(row):
             if included[g, c]:
-                weighted[g, c] = w[c] * losses[g, c]
+                weighted[g, c] = w[c] * loss
                 denominator += w[c]
         if denominator > 0:
             group_means.append(sum(weighted[g]) / denominator)
-    if reduction == "none":
-        return weighted if per_image else weighted[0]
-    if reduction == "sum":
+    if flat.reduction == "none":
+        return weighted if flat.per_image else weighted[0]
+    if flat.reduction == "sum":
         return float(weighted.sum())
     return sum(group_means) / len(group_means) if group_means else 0.0
 
@@ -156,17 +194,22 @@ def reduce_regions(
 # ----------------------------------------------------------------------------------------------------------------------
 # Pixel losses: t phi(p_t) summed over the classes
 # ----------------------------------------------------------------------------------------------------------------------
-Phi = Callable[
-    [float, float], float
-]  # (log p_t, log(1 - p_t)) -> loss of a pixel whose label has probability p_t
+#: (log p_t, log(1 - p_t)) -> loss of a pixel whose label has probability p_t
+Phi = Callable[[float, float], float]
 
 
-def weight_table(weight: Array | None, mode: str, n_classes: int) -> tuple[Array, Array]:
+def surprisal(log_p: float, log_q: float) -> float:
+    """-log p_t."""
+    return -log_p
+
+
+def weight_table(flat: Flat) -> tuple[Array, Array]:
     """(w of a positive, w of a negative) per class; binary takes (foreground,) or (background, foreground)."""
-    if weight is None:
+    n_classes = flat.sizes[1]
+    if flat.weight is None:
         return np.ones(n_classes), np.ones(n_classes)
-    w = np.asarray(weight, dtype=np.float64)
-    if mode == "binary":
+    w = np.asarray(flat.weight, dtype=np.float64)
+    if flat.mode == "binary":
         return w[-1:], (w[:1] if len(w) == 2 else np.ones(1))
     return w, w
 
@@ -174,9 +217,7 @@ def weight_table(weight: Array | None, mode: str, n_classes: int) -> tuple[Array
 def pixel_maps(
     flat: Flat,
     phi: Phi,
-    weight: Array | None = None,
     label_smoothing: float = 0.0,
-    negative: Phi | None = None,
     alpha: Callable[[int, bool], float] = lambda c, positive: 1.0,
 ) -> tuple[Array, Array]:
     """Per-pixel losses and per-pixel weights, (N, 1, P), or (N, C, P) with a sigmoid per channel.
@@ -186,66 +227,38 @@ def pixel_maps(
     """
     n_images, n_classes, n_pixels = flat.sizes
     softmax = flat.mode == "multiclass"
-    w1, w0 = weight_table(weight, flat.mode, n_classes)
+    w1, w0 = weight_table(flat)
     s = label_smoothing
     value = np.zeros((n_images, 1 if softmax else n_classes, n_pixels))
     weights = np.zeros_like(value)
-    for n in range(n_images):
-        for i in range(n_pixels):
-            for c in range(n_classes):
-                if not flat.valid[n, c, i]:
-                    continue
-                t = flat.t[n, c, i]
-                log_p, log_q = flat.log_p[n, c, i], flat.log_q[n, c, i]
-                if softmax:
-                    smoothed = (1 - s) * t + s / n_classes
-                    if smoothed:
-                        value[n, 0, i] += alpha(c, True) * w1[c] * smoothed * phi(log_p, log_q)
-                    weights[n, 0, i] += w1[c] * t
-                else:
-                    smoothed = (1 - s) * t + s / 2
-                    value[n, c, i] += alpha(c, True) * w1[c] * smoothed * phi(log_p, log_q)
-                    value[n, c, i] += (
-                        alpha(c, False) * w0[c] * (1 - smoothed) * (negative or phi)(log_q, log_p)
-                    )
-                    weights[n, c, i] += w1[c] * t + w0[c] * (1 - t)
+    for n, c, i in flat.places():
+        t, log_p, log_q = flat.t[n, c, i], flat.log_p[n, c, i], flat.log_q[n, c, i]
+        if softmax:
+            smoothed = (1 - s) * t + s / n_classes
+            if smoothed:
+                value[n, 0, i] += alpha(c, True) * w1[c] * smoothed * phi(log_p, log_q)
+            weights[n, 0, i] += w1[c] * t
+        else:
+            smoothed = (1 - s) * t + s / 2
+            value[n, c, i] += alpha(c, True) * w1[c] * smoothed * phi(log_p, log_q)
+            value[n, c, i] += alpha(c, False) * w0[c] * (1 - smoothed) * phi(log_q, log_p)
+            weights[n, c, i] += w1[c] * t + w0[c] * (1 - t)
     return value, weights
 
 
-def cross_entropy(
-    logits: Array,
-    target: Array,
-    *,
-    mode: str = "multiclass",
-    weight: Array | None = None,
-    ignore_index: int | None = None,
-    reduction: str = "mean",
-    label_smoothing: float = 0.0,
-) -> Any:
+def cross_entropy(logits, target, *, label_smoothing=0.0, **common):
     """-sum_c w_c t'_c log p_c with t' = (1 - s) t + s / C (sigmoids: s / 2)."""
-    flat = flatten(logits, target, mode, ignore_index)
-    maps = pixel_maps(flat, lambda log_p, log_q: -log_p, weight, label_smoothing)
-    return reduce_pixels(flat, *maps, reduction)
+    flat = flatten(logits, target, **common)
+    return reduce_pixels(flat, *pixel_maps(flat, surprisal, label_smoothing))
 
 
-def focal(
-    logits: Array,
-    target: Array,
-    *,
-    mode: str = "multiclass",
-    gamma: float = 2.0,
-    alpha: float | None = None,
-    normalizer: str = "pixels",
-    weight: Array | None = None,
-    ignore_index: int | None = None,
-    reduction: str = "mean",
-) -> Any:
+def focal(logits, target, *, gamma=2.0, alpha=None, normalizer="pixels", **common):
     """-alpha_t (1 - p_t)^gamma log p_t (Lin et al. 2017, eq. 5).
 
     ``normalizer="positives"`` divides by the number of positives (multiclass: of pixels that are not class 0), at
     least 1.
     """
-    flat = flatten(logits, target, mode, ignore_index)
+    flat = flatten(logits, target, **common)
 
     def phi(log_p: float, log_q: float) -> float:
         return -(1.0 if gamma == 0 else math.exp(gamma * log_q)) * log_p
@@ -253,81 +266,130 @@ def focal(
     def balance(c: int, positive: bool) -> float:
         if alpha is None:
             return 1.0
-        foreground = c > 0 if mode == "multiclass" else positive
+        foreground = c > 0 if flat.mode == "multiclass" else positive
         return alpha if foreground else 1 - alpha
 
-    value, weights = pixel_maps(flat, phi, weight, alpha=balance)
-    if normalizer == "positives" and reduction == "mean":
-        positives = 0.0
-        n_images, n_classes, n_pixels = flat.sizes
-        for n in range(n_images):
-            for c in range(n_classes):
-                for i in range(n_pixels):
-                    if flat.valid[n, c, i] and (mode != "multiclass" or c > 0):
-                        positives += flat.t[n, c, i]
-        return float(value.sum()) / max(positives, 1.0)
-    return reduce_pixels(flat, value, weights, reduction)
+    value, weights = pixel_maps(flat, phi, alpha=balance)
+    if normalizer == "positives" and flat.reduction == "mean":
+        counted = ((n, c, i) for n, c, i in flat.places() if flat.mode != "multiclass" or c > 0)
+        return float(value.sum()) / max(sum(flat.t[place] for place in counted), 1.0)
+    return reduce_pixels(flat, value, weights)
 
 
-def poly1(
-    logits: Array,
-    target: Array,
-    *,
-    mode: str = "multiclass",
-    epsilon: float = 1.0,
-    weight: Array | None = None,
-    ignore_index: int | None = None,
-    reduction: str = "mean",
-) -> Any:
+def poly1(logits, target, *, epsilon=1.0, **common):
     """-log p_t + epsilon (1 - p_t) (Leng et al. 2022, eq. 6)."""
-    flat = flatten(logits, target, mode, ignore_index)
-    maps = pixel_maps(flat, lambda log_p, log_q: -log_p + epsilon * math.exp(log_q), weight)
-    return reduce_pixels(flat, *maps, reduction)
+    flat = flatten(logits, target, **common)
+    maps = pixel_maps(flat, lambda log_p, log_q: -log_p + epsilon * math.exp(log_q))
+    return reduce_pixels(flat, *maps)
 
 
-def asymmetric(
-    logits: Array,
-    target: Array,
-    *,
-    mode: str = "multiclass",
-    gamma_positive: float = 0.0,
-    gamma_negative: float = 4.0,
-    margin: float = 0.05,
-    weight: Array | None = None,
-    ignore_index: int | None = None,
-    reduction: str = "mean",
-) -> Any:
-    """-(1 - p)^g+ log p of what is, -x^g- log(1 - x) with x = max(p - m, 0) of what is not (Ridnik et al. 2021)."""
-    flat = flatten(logits, target, mode, ignore_index)
+Question = Callable[[int, int, int], float]
+
+
+def question_maps(flat: Flat, yes: Question, no: Question) -> tuple[Array, Array]:
+    """Per-pixel losses and weights where each class is a question of its own: ``yes`` to it or ``no``, at (n, c, i).
+
+    The weight of the pixel's label multiplies its whole term: each of the C questions is asked about that pixel.
+    A soft label is a mixture of hard ones.
+    """
     n_images, n_classes, n_pixels = flat.sizes
-    softmax = mode == "multiclass"
-    w1, w0 = weight_table(weight, mode, n_classes)
+    softmax = flat.mode == "multiclass"
+    w1, w0 = weight_table(flat)
     value = np.zeros((n_images, 1 if softmax else n_classes, n_pixels))
     weights = np.zeros_like(value)
+    for n, c, i in flat.places():
+        t = flat.t[n, c, i]
+        if softmax:  # with probability t the label is c: yes to c, no to the others
+            others = sum(no(n, k, i) for k in range(n_classes) if k != c)
+            value[n, 0, i] += w1[c] * t * (yes(n, c, i) + others)
+            weights[n, 0, i] += w1[c] * t
+        else:
+            value[n, c, i] += w1[c] * t * yes(n, c, i) + w0[c] * (1 - t) * no(n, c, i)
+            weights[n, c, i] += w1[c] * t + w0[c] * (1 - t)
+    return value, weights
+
+
+def asymmetric(logits, target, *, gamma_positive=0.0, gamma_negative=4.0, margin=0.05, **common):
+    """-(1 - p)^g+ log p of what is, -x^g- log(1 - x) with x = max(p - m, 0) of what is not (Ridnik et al. 2021)."""
+    flat = flatten(logits, target, **common)
 
     def yes(n: int, c: int, i: int) -> float:
         return -math.exp(gamma_positive * flat.log_q[n, c, i]) * flat.log_p[n, c, i]
 
     def no(n: int, c: int, i: int) -> float:
         x = max(flat.p[n, c, i] - margin, 0.0)
-        if margin == 0:
-            return -(x**gamma_negative) * flat.log_q[n, c, i]
-        return -(x**gamma_negative) * math.log(1 - x)
+        log_q = flat.log_q[n, c, i] if margin == 0 else math.log(1 - x)
+        return -(x**gamma_negative) * log_q
 
-    for n in range(n_images):
-        for i in range(n_pixels):
-            for c in range(n_classes):
-                if not flat.valid[n, c, i]:
-                    continue
-                t = flat.t[n, c, i]
-                if softmax:  # with probability t the label is c: yes to c, no to the others
-                    others = sum(no(n, k, i) for k in range(n_classes) if k != c)
-                    value[n, 0, i] += w1[c] * t * (yes(n, c, i) + others)
-                    weights[n, 0, i] += w1[c] * t
-                else:
-                    value[n, c, i] += w1[c] * t * yes(n, c, i) + w0[c] * (1 - t) * no(n, c, i)
-                    weights[n, c, i] += w1[c] * t + w0[c] * (1 - t)
-    return reduce_pixels(flat, value, weights, reduction)
+    return reduce_pixels(flat, *question_maps(flat, yes, no))
+
+
+def one_vs_all(logits, target, *, negative_weight=1.0, **common):
+    """-log p_y - lambda sum over the other classes of log(1 - p_c), summed over a pixel's classes."""
+    flat = flatten(logits, target, **common)
+    maps = question_maps(
+        flat,
+        lambda n, c, i: -flat.log_p[n, c, i],
+        lambda n, c, i: -negative_weight * flat.log_q[n, c, i],
+    )
+    out = reduce_pixels(flat, *maps)
+    return out * flat.sizes[1] if flat.reduction == "mean" and flat.mode != "multiclass" else out
+
+
+def balanced_ce(logits, target, *, alpha="batch", **common):
+    """alpha_y (-log p_y); "batch": alpha_c = 1 - n_c / n, the fraction of pixels that are not of the class."""
+    flat = flatten(logits, target, **common)
+    fraction = []
+    for c in range(flat.sizes[1]):
+        of_class = [flat.t[place] for place in flat.places() if place[1] == c]
+        fraction.append(sum(of_class) / len(of_class) if of_class else 0.0)
+
+    def balance(c: int, positive: bool) -> float:
+        if alpha == "batch":
+            return 1 - fraction[c] if positive else fraction[c]
+        foreground = c > 0 if flat.mode == "multiclass" else positive
+        return float(alpha) if foreground else 1 - float(alpha)
+
+    return reduce_pixels(flat, *pixel_maps(flat, surprisal, alpha=balance))
+
+
+def ohem_ce(logits, target, *, threshold=0.7, min_kept=1 / 16, **common):
+    """Mean cross-entropy of the pixels with p_t < threshold, or of the min_kept hardest where those are too few."""
+
+    def select(pixels: list[float]) -> list[bool]:
+        share = isinstance(min_kept, float)
+        fewest = round(min_kept * len(pixels)) if share else min(min_kept, len(pixels))
+        keep = [math.exp(-u) < threshold for u in pixels]
+        return keep if sum(keep) >= fewest else hardest(pixels, fewest)
+
+    return selected_ce(logits, target, select, **common)
+
+
+def topk_ce(logits, target, *, k=0.1, **common):
+    """Mean cross-entropy of the round(k n) hardest pixels, at least one."""
+
+    def select(pixels: list[float]) -> list[bool]:
+        return hardest(pixels, max(1, round(k * len(pixels))))
+
+    return selected_ce(logits, target, select, **common)
+
+
+def hardest(pixels: list[float], count: int) -> list[bool]:
+    """Which of the losses are among the ``count`` largest."""
+    order = sorted(range(len(pixels)), key=lambda i: -pixels[i])[:count]
+    return [i in order for i in range(len(pixels))]
+
+
+def selected_ce(logits, target, select, **common):
+    """Weighted cross-entropy of the pixels that ``select`` keeps by their unweighted cross-entropy."""
+    flat = flatten(logits, target, **common)
+    value, weights = pixel_maps(flat, surprisal)
+    plain, _ = pixel_maps(replace(flat, weight=None), surprisal)
+    places = [tuple(k) for k in np.argwhere(flat.valid[:, : value.shape[1]])]
+    for k, keep in zip(places, select([plain[k] for k in places]), strict=True):
+        if not keep:
+            value[k] = weights[k] = 0.0
+    return reduce_pixels(flat, value, weights)
 
 
 # ----------------------------------------------------------------------------------------------------------------------
@@ -346,26 +408,21 @@ class Region:
     pixels: int = 0
 
 
-def regions(flat: Flat, per_image: bool, complement: bool = False) -> list[list[Region]]:
+def regions(flat: Flat, complement: bool = False) -> list[list[Region]]:
     """[group][class] sums; the groups are the images, or the whole batch as one. ``complement`` takes 1-p, 1-t."""
-    n_images, n_classes, n_pixels = flat.sizes
-    out = [[Region() for _ in range(n_classes)] for _ in range(n_images if per_image else 1)]
-    for n in range(n_images):
-        for c in range(n_classes):
-            r = out[n if per_image else 0][c]
-            for i in range(n_pixels):
-                if not flat.valid[n, c, i]:
-                    continue
-                p, t = flat.p[n, c, i], flat.t[n, c, i]
-                if complement:
-                    p, t = math.exp(flat.log_q[n, c, i]), 1 - t
-                r.inter += p * t
-                r.pred += p
-                r.pred_sq += p * p
-                r.truth += t
-                r.truth_sq += t * t
-                r.l1 += abs(p - t)
-                r.pixels += 1
+    out = [[Region() for _ in range(flat.sizes[1])] for _ in flat.groups]
+    for n, c, i in flat.places():
+        r = out[n if flat.per_image else 0][c]
+        p, t = flat.p[n, c, i], flat.t[n, c, i]
+        if complement:
+            p, t = math.exp(flat.log_q[n, c, i]), 1 - t
+        r.inter += p * t
+        r.pred += p
+        r.pred_sq += p * p
+        r.truth += t
+        r.truth_sq += t * t
+        r.l1 += abs(p - t)
+        r.pixels += 1
     return out
 
 
@@ -374,68 +431,49 @@ def divide(numerator: float, denominator: float, empty: float = 1.0) -> float:
     return numerator / denominator if denominator > 0 else empty
 
 
-def included_classes(table: list[list[Region]], classes: Any, mode: str) -> Array:
-    """Which (group, class) pairs enter the mean; None means "present", in binary mode "all"."""
-    if classes is None:
-        classes = "all" if mode == "binary" else "present"
-    out = np.zeros((len(table), len(table[0])), dtype=bool)
-    for g, row in enumerate(table):
-        for c, r in enumerate(row):
-            wanted = r.truth > 0 if classes == "present" else classes == "all" or c in classes
-            out[g, c] = r.pixels > 0 and wanted
-    return out
-
-
-def region_loss(
-    per_class: Callable[[Region], float],
-    logits: Array,
-    target: Array,
-    *,
-    mode: str = "multiclass",
-    weight: Array | None = None,
-    ignore_index: int | None = None,
-    reduction: str = "mean",
-    per_image: bool = False,
-    classes: Any = None,
-) -> Any:
+def region_loss(per_class, logits, target, complement=False, **common):
     """Average ``per_class`` over the included classes."""
-    flat = flatten(logits, target, mode, ignore_index)
-    table = regions(flat, per_image)
-    included = included_classes(table, classes, mode)
-    losses = np.array([[per_class(r) for r in row] for row in table])
-    return reduce_regions(losses, included, weight, reduction, per_image)
+    flat = flatten(logits, target, **common)
+    return reduce_regions(flat, [[per_class(r) for r in row] for row in regions(flat, complement)])
 
 
-def dice(
-    logits: Array, target: Array, *, smooth: float = 0.0, squared: bool = False, **common: Any
-) -> Any:
+def dice_index(r: Region, smooth: float) -> float:
+    """(2 I + s) / (S + T + s)."""
+    return divide(2 * r.inter + smooth, r.pred + r.truth + smooth)
+
+
+def dice(logits, target, *, smooth=0.0, squared=False, **common):
     """1 - (2 I + s) / (S + T + s); squared (V-Net): sums of p^2 and t^2 below."""
 
     def per_class(r: Region) -> float:
-        below = r.pred_sq + r.truth_sq if squared else r.pred + r.truth
-        return 1 - divide(2 * r.inter + smooth, below + smooth)
+        if not squared:
+            return 1 - dice_index(r, smooth)
+        return 1 - divide(2 * r.inter + smooth, r.pred_sq + r.truth_sq + smooth)
 
     return region_loss(per_class, logits, target, **common)
 
 
-def log_cosh_dice(logits: Array, target: Array, *, smooth: float = 0.0, **common: Any) -> Any:
+def inverse_dice(logits, target, *, smooth=0.0, **common):
+    """Dice loss of 1 - p against 1 - t; a class counts by its own pixels, not by its complement's."""
+    return region_loss(
+        lambda r: 1 - dice_index(r, smooth), logits, target, complement=True, **common
+    )
+
+
+def log_cosh_dice(logits, target, *, smooth=0.0, **common):
     """log cosh(1 - D) (Jadon 2020), of each class's Dice loss."""
     return region_loss(
-        lambda r: math.log(math.cosh(1 - divide(2 * r.inter + smooth, r.pred + r.truth + smooth))),
-        logits,
-        target,
-        **common,
+        lambda r: math.log(math.cosh(1 - dice_index(r, smooth))), logits, target, **common
     )
 
 
-def jaccard(logits: Array, target: Array, *, smooth: float = 0.0, **common: Any) -> Any:
+def jaccard(logits, target, *, smooth=0.0, **common):
     """1 - (I + s) / (S + T - I + s)."""
-    return region_loss(
-        lambda r: 1 - divide(r.inter + smooth, r.pred + r.truth - r.inter + smooth),
-        logits,
-        target,
-        **common,
-    )
+
+    def per_class(r: Region) -> float:
+        return 1 - divide(r.inter + smooth, r.pred + r.truth - r.inter + smooth)
+
+    return region_loss(per_class, logits, target, **common)
 
 
 def tversky_index(r: Region, alpha: float, beta: float, smooth: float) -> float:
@@ -444,41 +482,21 @@ def tversky_index(r: Region, alpha: float, beta: float, smooth: float) -> float:
     return divide(r.inter + smooth, r.inter + alpha * fp + beta * fn + smooth)
 
 
-def tversky(
-    logits: Array,
-    target: Array,
-    *,
-    alpha: float = 0.3,
-    beta: float = 0.7,
-    smooth: float = 0.0,
-    **common: Any,
-) -> Any:
-    """1 - TI (Salehi et al. 2017); alpha multiplies the false positives."""
-    return region_loss(
-        lambda r: 1 - tversky_index(r, alpha, beta, smooth), logits, target, **common
-    )
-
-
-def focal_tversky(
-    logits: Array,
-    target: Array,
-    *,
-    alpha: float = 0.3,
-    beta: float = 0.7,
-    gamma: float = 4 / 3,
-    smooth: float = 0.0,
-    **common: Any,
-) -> Any:
+def focal_tversky(logits, target, *, alpha=0.3, beta=0.7, gamma=4 / 3, smooth=0.0, **common):
     """(1 - TI)^(1/gamma) (Abraham & Khan 2019, the authors' code)."""
-    return region_loss(
-        lambda r: max(0.0, 1 - tversky_index(r, alpha, beta, smooth)) ** (1 / gamma),
-        logits,
-        target,
-        **common,
-    )
+
+    def per_class(r: Region) -> float:
+        return max(0.0, 1 - tversky_index(r, alpha, beta, smooth)) ** (1 / gamma)
+
+    return region_loss(per_class, logits, target, **common)
 
 
-def dice_semimetric(logits: Array, target: Array, *, smooth: float = 0.0, **common: Any) -> Any:
+def tversky(logits, target, **options):
+    """1 - TI (Salehi et al. 2017); alpha multiplies the false positives."""
+    return focal_tversky(logits, target, gamma=1.0, **options)
+
+
+def dice_semimetric(logits, target, *, smooth=0.0, **common):
     """Dice with TP = (S + T - |p - t|_1) / 2 (Wang et al. 2023): zero at p = t for soft labels too."""
 
     def per_class(r: Region) -> float:
@@ -486,6 +504,73 @@ def dice_semimetric(logits: Array, target: Array, *, smooth: float = 0.0, **comm
         return 1 - divide(2 * tp + smooth, r.pred + r.truth + smooth)
 
     return region_loss(per_class, logits, target, **common)
+
+
+def generalized_dice(logits, target, *, smooth=0.0, **common):
+    """1 - 2 sum_c v_c I_c / sum_c v_c (S_c + T_c), v_c = w_c / max(T_c, 1)^2 over the classes that count."""
+    flat = flatten(logits, target, **common)
+    included, w = included_classes(flat), class_weights(flat)
+    values, counts = [], []
+    for g, row in enumerate(regions(flat)):
+        above, below, any_class = smooth, smooth, False
+        for c, r in enumerate(row):
+            if included[g, c] and w[c] > 0:
+                v = w[c] / max(r.truth, 1.0) ** 2
+                above += 2 * v * r.inter
+                below += v * (r.pred + r.truth)
+                any_class = True
+        values.append(1 - divide(above, below) if any_class else 0.0)
+        counts.append(any_class)
+    if flat.reduction == "none":
+        return np.array(values) if flat.per_image else values[0]
+    if flat.reduction == "sum":
+        return sum(values)
+    return sum(values) / sum(counts) if any(counts) else 0.0
+
+
+def unified_focal(
+    logits,
+    target,
+    *,
+    weight_lambda=0.5,
+    delta=0.6,
+    gamma=0.5,
+    asymmetric=True,
+    smooth=0.0,
+    **common,
+):
+    """lambda * modified focal CE + (1 - lambda) * modified focal Tversky (Yeung et al. 2022).
+
+    Foreground (class > 0; under a sigmoid: the positives): delta CE and (1 - mTI)^(1 - gamma). Background:
+    (1 - delta)(1 - p)^gamma CE and 1 - mTI. Symmetric: the power in every term. mTI weighs FN by delta, FP by 1-delta.
+    """
+    flat = flatten(logits, target, **common)
+    assert flat.reduction == "mean"
+    softmax = flat.mode == "multiclass"
+
+    def focused(log_p: float, log_q: float) -> float:
+        return -math.exp(gamma * log_q) * log_p if gamma else -log_p
+
+    def side(foreground: bool) -> tuple[Array, Array]:
+        """The terms of the foreground alone, or of the background alone."""
+
+        def alpha(c: int, positive: bool) -> float:
+            is_foreground = c > 0 if softmax else positive
+            if is_foreground != foreground:
+                return 0.0
+            return delta if foreground else 1 - delta
+
+        return pixel_maps(flat, surprisal if foreground and asymmetric else focused, alpha=alpha)
+
+    (front, weights), (back, _) = side(True), side(False)
+    pixel_half = reduce_pixels(flat, front + back, weights)
+
+    def region_half(c: int, r: Region) -> float:
+        miss = max(0.0, 1 - tversky_index(r, 1 - delta, delta, smooth))
+        return miss if softmax and c == 0 and asymmetric else miss ** (1 - gamma)
+
+    losses = [[region_half(c, r) for c, r in enumerate(row)] for row in regions(flat)]
+    return weight_lambda * pixel_half + (1 - weight_lambda) * reduce_regions(flat, losses)
 
 
 # ----------------------------------------------------------------------------------------------------------------------
@@ -518,313 +603,27 @@ def lovasz_extension(errors: Sequence[float], t: Sequence[float]) -> float:
     return value
 
 
-def lovasz(
-    kind: str,
-    logits: Array,
-    target: Array,
-    *,
-    mode: str,
-    weight: Array | None = None,
-    ignore_index: int | None = None,
-    reduction: str = "mean",
-    per_image: bool = False,
-    classes: Any = None,
-) -> Any:
-    """Lovasz extension of the Jaccard loss at errors |t - p| ("softmax") or the hinge max(0, 1 - (2t-1) z)."""
-    flat = flatten(logits, target, mode, ignore_index)
-    n_images, n_classes, n_pixels = flat.sizes
-    table = regions(flat, per_image)
-    losses = np.zeros((len(table), n_classes))
-    for g in range(len(table)):
-        images = [g] if per_image else range(n_images)
-        for c in range(n_classes):
-            errors, truth = [], []
-            for n in images:
-                for i in range(n_pixels):
-                    if not flat.valid[n, c, i]:
-                        continue
-                    t = flat.t[n, c, i]
-                    truth.append(t)
-                    if kind == "hinge":
-                        errors.append(max(0.0, 1 - (2 * t - 1) * flat.z[n, c, i]))
-                    else:
-                        errors.append(abs(t - flat.p[n, c, i]))
+def lovasz(error: Callable[[float, float, float], float], flat: Flat) -> Any:
+    """Lovasz extension of the Jaccard loss at the ``error`` of each pixel, a function of t, p and z."""
+    losses = np.zeros((len(flat.groups), flat.sizes[1]))
+    for g, images in enumerate(flat.groups):
+        for c in range(flat.sizes[1]):
+            places = [place for place in flat.places() if place[0] in images and place[1] == c]
+            truth = [flat.t[place] for place in places]
+            errors = [error(flat.t[place], flat.p[place], flat.z[place]) for place in places]
             losses[g, c] = lovasz_extension(errors, truth)
-    included = included_classes(table, classes, mode)
-    return reduce_regions(losses, included, weight, reduction, per_image)
+    return reduce_regions(flat, losses)
 
 
-def lovasz_softmax(logits: Array, target: Array, **common: Any) -> Any:
+def lovasz_softmax(logits, target, **common):
     """Lovasz-Softmax (sigmoid errors in binary and multilabel mode)."""
-    return lovasz("softmax", logits, target, **{"mode": "multiclass", **common})
+    return lovasz(lambda t, p, z: abs(t - p), flatten(logits, target, **common))
 
 
-def lovasz_hinge(logits: Array, target: Array, **common: Any) -> Any:
+def lovasz_hinge(logits, target, **common):
     """Lovasz hinge."""
-    return lovasz("hinge", logits, target, **{"mode": "binary", "per_image": True, **common})
-
-
-# ----------------------------------------------------------------------------------------------------------------------
-# The rest of the pixel losses
-# ----------------------------------------------------------------------------------------------------------------------
-def one_vs_all(
-    logits: Array,
-    target: Array,
-    *,
-    mode: str = "multiclass",
-    negative_weight: float = 1.0,
-    weight: Array | None = None,
-    ignore_index: int | None = None,
-    reduction: str = "mean",
-) -> Any:
-    """-log p_y - lambda sum over the other classes of log(1 - p_c), summed over a pixel's classes.
-
-    The weight of the pixel's label multiplies its whole term: each of the C questions is asked about that pixel.
-    A soft label is a mixture of hard ones.
-    """
-    flat = flatten(logits, target, mode, ignore_index)
-    n_images, n_classes, n_pixels = flat.sizes
-    w1, w0 = weight_table(weight, mode, n_classes)
-    softmax = mode == "multiclass"
-    value = np.zeros((n_images, 1 if softmax else n_classes, n_pixels))
-    weights = np.zeros_like(value)
-    for n in range(n_images):
-        for i in range(n_pixels):
-            for c in range(n_classes):
-                if not flat.valid[n, c, i]:
-                    continue
-                t = flat.t[n, c, i]
-                if softmax:  # with probability t the label is c
-                    term = -flat.log_p[n, c, i]
-                    term -= negative_weight * sum(
-                        flat.log_q[n, k, i] for k in range(n_classes) if k != c
-                    )
-                    value[n, 0, i] += w1[c] * t * term
-                    weights[n, 0, i] += w1[c] * t
-                else:
-                    value[n, c, i] += w1[c] * t * -flat.log_p[n, c, i]
-                    value[n, c, i] += w0[c] * (1 - t) * negative_weight * -flat.log_q[n, c, i]
-                    weights[n, c, i] += w1[c] * t + w0[c] * (1 - t)
-    out = reduce_pixels(flat, value, weights, reduction)
-    return out * n_classes if reduction == "mean" and not softmax else out
-
-
-def balanced_ce(
-    logits: Array,
-    target: Array,
-    *,
-    mode: str = "multiclass",
-    alpha: float | str = "batch",
-    weight: Array | None = None,
-    ignore_index: int | None = None,
-    reduction: str = "mean",
-) -> Any:
-    """alpha_y (-log p_y); "batch": alpha_c = 1 - n_c / n, the fraction of pixels that are not of the class."""
-    flat = flatten(logits, target, mode, ignore_index)
-    n_images, n_classes, n_pixels = flat.sizes
-    fraction = []
-    for c in range(n_classes):
-        count = total = 0.0
-        for n in range(n_images):
-            for i in range(n_pixels):
-                if flat.valid[n, c, i]:
-                    total += 1
-                    count += flat.t[n, c, i]
-        fraction.append(count / total if total else 0.0)
-
-    def balance(c: int, positive: bool) -> float:
-        if alpha == "batch":
-            return 1 - fraction[c] if positive else fraction[c]
-        foreground = c > 0 if mode == "multiclass" else positive
-        return float(alpha) if foreground else 1 - float(alpha)
-
-    value, weights = pixel_maps(flat, lambda log_p, log_q: -log_p, weight, alpha=balance)
-    return reduce_pixels(flat, value, weights, reduction)
-
-
-def ohem_ce(
-    logits: Array,
-    target: Array,
-    *,
-    threshold: float = 0.7,
-    min_kept: int | float = 1 / 16,
-    **common: Any,
-) -> Any:
-    """Mean cross-entropy of the pixels with p_t < threshold, or of the min_kept hardest where those are too few."""
-
-    def select(pixels: list[float]) -> list[bool]:
-        fewest = (
-            round(min_kept * len(pixels))
-            if isinstance(min_kept, float)
-            else min(min_kept, len(pixels))
-        )
-        keep = [math.exp(-u) < threshold for u in pixels]
-        return keep if sum(keep) >= fewest else hardest(pixels, fewest)
-
-    return selected_ce(logits, target, select=select, **common)
-
-
-def topk_ce(logits: Array, target: Array, *, k: float = 0.1, **common: Any) -> Any:
-    """Mean cross-entropy of the round(k n) hardest pixels, at least one."""
-    return selected_ce(
-        logits,
-        target,
-        select=lambda pixels: hardest(pixels, max(1, round(k * len(pixels)))),
-        **common,
-    )
-
-
-def hardest(pixels: list[float], count: int) -> list[bool]:
-    """Which of the losses are among the ``count`` largest."""
-    order = sorted(range(len(pixels)), key=lambda i: -pixels[i])[:count]
-    return [i in order for i in range(len(pixels))]
-
-
-def selected_ce(
-    logits: Array,
-    target: Array,
-    *,
-    select: Callable[[list[float]], list[bool]],
-    mode: str = "multiclass",
-    weight: Array | None = None,
-    ignore_index: int | None = None,
-    reduction: str = "mean",
-) -> Any:
-    """Weighted cross-entropy of the pixels that ``select`` keeps by their unweighted cross-entropy."""
-    flat = flatten(logits, target, mode, ignore_index)
-    value, weights = pixel_maps(flat, lambda log_p, log_q: -log_p, weight)
-    plain, _ = pixel_maps(flat, lambda log_p, log_q: -log_p)
-    places = [tuple(k) for k in np.argwhere(flat.valid[:, : value.shape[1]])]
-    for k, keep in zip(places, select([plain[k] for k in places]), strict=True):
-        if not keep:
-            value[k] = weights[k] = 0.0
-    return reduce_pixels(flat, value, weights, reduction)
-
-
-# ----------------------------------------------------------------------------------------------------------------------
-# The rest of the region losses
-# ----------------------------------------------------------------------------------------------------------------------
-def inverse_dice(logits: Array, target: Array, *, smooth: float = 0.0, **common: Any) -> Any:
-    """Dice loss of 1 - p against 1 - t; a class counts by its own pixels, not by its complement's."""
-    options = {
-        "mode": "multiclass",
-        "ignore_index": None,
-        "per_image": False,
-        "classes": None,
-        **common,
-    }
-    flat = flatten(logits, target, options["mode"], options["ignore_index"])
-    table = regions(flat, options["per_image"])
-    flipped = regions(flat, options["per_image"], complement=True)
-    losses = np.array(
-        [
-            [1 - divide(2 * r.inter + smooth, r.pred + r.truth + smooth) for r in row]
-            for row in flipped
-        ]
-    )
-    included = included_classes(table, options["classes"], options["mode"])
-    return reduce_regions(
-        losses,
-        included,
-        common.get("weight"),
-        common.get("reduction", "mean"),
-        options["per_image"],
-    )
-
-
-def generalized_dice(
-    logits: Array,
-    target: Array,
-    *,
-    mode: str = "multiclass",
-    smooth: float = 0.0,
-    weight: Array | None = None,
-    ignore_index: int | None = None,
-    reduction: str = "mean",
-    per_image: bool = False,
-    classes: Any = None,
-) -> Any:
-    """1 - 2 sum_c v_c I_c / sum_c v_c (S_c + T_c), v_c = w_c / max(T_c, 1)^2 over the classes that count."""
-    flat = flatten(logits, target, mode, ignore_index)
-    table = regions(flat, per_image)
-    included = included_classes(table, classes, mode)
-    n_classes = flat.sizes[1]
-    w = np.ones(n_classes) if weight is None else np.asarray(weight, dtype=np.float64)[-n_classes:]
-    values, counts = [], []
-    for g, row in enumerate(table):
-        above, below, any_class = smooth, smooth, False
-        for c, r in enumerate(row):
-            if included[g, c] and w[c] > 0:
-                v = w[c] / max(r.truth, 1.0) ** 2
-                above += 2 * v * r.inter
-                below += v * (r.pred + r.truth)
-                any_class = True
-        values.append(1 - divide(above, below) if any_class else 0.0)
-        counts.append(any_class)
-    if reduction == "none":
-        return np.array(values) if per_image else values[0]
-    if reduction == "sum":
-        return sum(values)
-    return sum(values) / sum(counts) if any(counts) else 0.0
-
-
-def unified_focal(
-    logits: Array,
-    target: Array,
-    *,
-    mode: str = "multiclass",
-    weight_lambda: float = 0.5,
-    delta: float = 0.6,
-    gamma: float = 0.5,
-    asymmetric: bool = True,
-    smooth: float = 0.0,
-    weight: Array | None = None,
-    ignore_index: int | None = None,
-    reduction: str = "mean",
-    per_image: bool = False,
-    classes: Any = None,
-) -> Any:
-    """lambda * modified focal CE + (1 - lambda) * modified focal Tversky (Yeung et al. 2022).
-
-    Foreground (class > 0; under a sigmoid: the positives): delta CE and (1 - mTI)^(1 - gamma). Background:
-    (1 - delta)(1 - p)^gamma CE and 1 - mTI. Symmetric: the power in every term. mTI weighs FN by delta, FP by 1-delta.
-    """
-    assert reduction == "mean"
-    flat = flatten(logits, target, mode, ignore_index)
-    softmax = mode == "multiclass"
-
-    def focused(log_p: float, log_q: float) -> float:
-        return -math.exp(gamma * log_q) * log_p if gamma else -log_p
-
-    def plain(log_p: float, log_q: float) -> float:
-        return -log_p
-
-    def side(foreground: bool) -> tuple[Array, Array]:
-        """The terms of the foreground alone, or of the background alone."""
-
-        def alpha(c: int, positive: bool) -> float:
-            is_foreground = c > 0 if softmax else positive
-            if is_foreground != foreground:
-                return 0.0
-            return delta if foreground else 1 - delta
-
-        return pixel_maps(
-            flat, plain if foreground and asymmetric else focused, weight, alpha=alpha
-        )
-
-    (front, weights), (back, _) = side(True), side(False)
-    pixel_half = reduce_pixels(flat, front + back, weights, "mean")
-
-    table = regions(flat, per_image)
-    losses = np.zeros((len(table), flat.sizes[1]))
-    for g, row in enumerate(table):
-        for c, r in enumerate(row):
-            miss = max(0.0, 1 - tversky_index(r, 1 - delta, delta, smooth))
-            background = softmax and c == 0 and asymmetric
-            losses[g, c] = miss if background else miss ** (1 - gamma)
-    included = included_classes(table, classes, mode)
-    region_half = reduce_regions(losses, included, weight, "mean", per_image)
-    return weight_lambda * pixel_half + (1 - weight_lambda) * region_half
+    flat = flatten(logits, target, **{"mode": "binary", "per_image": True, **common})
+    return lovasz(lambda t, p, z: max(0.0, 1 - (2 * t - 1) * z), flat)
 
 
 # ----------------------------------------------------------------------------------------------------------------------
@@ -848,61 +647,39 @@ def signed_distance(mask: Array, spacing: Sequence[float] | None = None) -> Arra
     return out
 
 
-def distance_loss(
-    kind: str,
-    logits: Array,
-    target: Array,
-    *,
-    mode: str = "multiclass",
-    alpha: float = 2.0,
-    spacing: Sequence[float] | None = None,
-    weight: Array | None = None,
-    ignore_index: int | None = None,
-    reduction: str = "mean",
-    per_image: bool = False,
-    classes: Any = None,
-) -> Any:
-    """mean(p phi_T) ("boundary") or mean((p - t)^2 (d_T^a + d_P^a)) ("hausdorff"), d = |phi|; void is outside."""
-    flat = flatten(logits, target, mode, ignore_index)
-    n_images, n_classes, n_pixels = flat.sizes
-    total = np.zeros((n_images, n_classes))
-    count = np.zeros((n_images, n_classes))
-    for n in range(n_images):
+def distance_loss(term, logits, target, *, spacing=None, **common):
+    """Mean of ``term``, a function of p, t and the signed distances of the truth and the guess; void is outside."""
+    flat = flatten(logits, target, **common)
+    n_classes = flat.sizes[1]
+    losses = np.zeros((len(flat.groups), n_classes))
+    for g, images in enumerate(flat.groups):
         for c in range(n_classes):
-            inside = (flat.valid[n, c] & (flat.t[n, c] > 0.5)).reshape(flat.shape)
-            guess = (flat.valid[n, c] & (flat.p[n, c] > 0.5)).reshape(flat.shape)
-            phi_t = signed_distance(inside, spacing).ravel()
-            phi_p = signed_distance(guess, spacing).ravel()
-            for i in range(n_pixels):
-                if not flat.valid[n, c, i]:
-                    continue
-                p, t = flat.p[n, c, i], flat.t[n, c, i]
-                if kind == "boundary":
-                    total[n, c] += p * phi_t[i]
-                else:
-                    total[n, c] += (p - t) ** 2 * (abs(phi_t[i]) ** alpha + abs(phi_p[i]) ** alpha)
-                count[n, c] += 1
-    table = regions(flat, per_image)
-    if not per_image:
-        total, count = total.sum(axis=0, keepdims=True), count.sum(axis=0, keepdims=True)
-    losses = np.array(
-        [
-            [divide(a, b, 0.0) for a, b in zip(*rows, strict=True)]
-            for rows in zip(total, count, strict=True)
-        ]
-    )
-    included = included_classes(table, classes, mode)
-    return reduce_regions(losses, included, weight, reduction, per_image)
+            total, count = 0.0, 0
+            for n in images:
+                valid, p, t = flat.valid[n, c], flat.p[n, c], flat.t[n, c]
+                phi_t, phi_p = (
+                    signed_distance((valid & (x > 0.5)).reshape(flat.shape), spacing).ravel()
+                    for x in (t, p)
+                )
+                for i in np.flatnonzero(valid):
+                    total += term(p[i], t[i], phi_t[i], phi_p[i])
+                    count += 1
+            losses[g, c] = divide(total, count, 0.0)
+    return reduce_regions(flat, losses)
 
 
-def boundary(logits: Array, target: Array, **common: Any) -> Any:
-    """Kervadec et al. 2019."""
-    return distance_loss("boundary", logits, target, **common)
+def boundary(logits, target, **common):
+    """mean(p phi_T) (Kervadec et al. 2019)."""
+    return distance_loss(lambda p, t, phi_t, phi_p: p * phi_t, logits, target, **common)
 
 
-def hausdorff(logits: Array, target: Array, **common: Any) -> Any:
-    """Karimi & Salcudean 2019."""
-    return distance_loss("hausdorff", logits, target, **common)
+def hausdorff(logits, target, *, alpha=2.0, **common):
+    """mean((p - t)^2 (d_T^a + d_P^a)), d = |phi| (Karimi & Salcudean 2019)."""
+
+    def term(p: float, t: float, phi_t: float, phi_p: float) -> float:
+        return (p - t) ** 2 * (abs(phi_t) ** alpha + abs(phi_p) ** alpha)
+
+    return distance_loss(term, logits, target, **common)
 
 
 # ----------------------------------------------------------------------------------------------------------------------
@@ -937,32 +714,18 @@ def soft_skeleton(x: Array, valid: Array, iterations: int) -> Array:
     return out
 
 
-def soft_cldice(
-    logits: Array,
-    target: Array,
-    *,
-    mode: str = "multiclass",
-    iterations: int = 3,
-    smooth: float = 0.0,
-    weight: Array | None = None,
-    ignore_index: int | None = None,
-    reduction: str = "mean",
-    per_image: bool = False,
-    classes: str | Sequence[int] | None = None,
-) -> Any:
+def soft_cldice(logits, target, *, iterations=3, smooth=0.0, **common):
     """1 - harmonic mean of sum k(p) t / sum k(p) and sum k(t) p / sum k(t), k the soft skeleton."""
-    flat = flatten(logits, target, mode, ignore_index)
-    n_images, n_classes, _ = flat.sizes
-    sums = np.zeros((n_images, n_classes, 4))
-    for n in range(n_images):
-        for c in range(n_classes):
-            p, t, valid = (
-                np.where(flat.valid[n, c], x[n, c], 0).reshape(flat.shape)
-                for x in (flat.p, flat.t, flat.valid)
-            )
-            drawn, true = (soft_skeleton(x, valid, iterations) for x in (p, t))
-            sums[n, c] = (drawn * t).sum(), drawn.sum(), (true * p).sum(), true.sum()
-    if not per_image:
+    flat = flatten(logits, target, **common)
+    sums = np.zeros((*flat.sizes[:2], 4))
+    for n, c in np.ndindex(*flat.sizes[:2]):
+        p, t, valid = (
+            np.where(flat.valid[n, c], x[n, c], 0).reshape(flat.shape)
+            for x in (flat.p, flat.t, flat.valid)
+        )
+        drawn, true = (soft_skeleton(x, valid, iterations) for x in (p, t))
+        sums[n, c] = (drawn * t).sum(), drawn.sum(), (true * p).sum(), true.sum()
+    if not flat.per_image:
         sums = sums.sum(0, keepdims=True)
     losses = np.zeros(sums.shape[:2])
     for place in np.ndindex(losses.shape):
@@ -970,8 +733,7 @@ def soft_cldice(
         precision = divide(met + smooth, of_drawn + smooth)
         sensitivity = divide(found + smooth, of_true + smooth)
         losses[place] = 1 - divide(2 * precision * sensitivity, precision + sensitivity, 0.0)
-    included = included_classes(regions(flat, per_image), classes, mode)
-    return reduce_regions(losses, included, weight, reduction, per_image)
+    return reduce_regions(flat, losses)
 
 
 # ----------------------------------------------------------------------------------------------------------------------
@@ -985,77 +747,49 @@ def compound(
 ) -> Callable[..., Any]:
     """scales[0] * first + scales[1] * second; ``own`` names the pixel half's own parameters."""
 
-    def loss(
-        logits: Array, target: Array, *, scales: Sequence[float] = (1.0, 1.0), **k: Any
-    ) -> Any:
-        common = {key: v for key, v in k.items() if key not in (*REGION_KEYWORDS, *own)}
-        first = region(
-            logits, target, **common, **{key: k[key] for key in REGION_KEYWORDS if key in k}
-        )
-        second = pixel(logits, target, **common, **{key: k[key] for key in own if key in k})
-        return scales[0] * first + scales[1] * second
+    def loss(logits, target, *, scales=(1.0, 1.0), **k):
+        first = region(logits, target, **{key: v for key, v in k.items() if key not in own})
+        of_pixel = {key: v for key, v in k.items() if key not in REGION_KEYWORDS}
+        return scales[0] * first + scales[1] * pixel(logits, target, **of_pixel)
 
     return loss
 
 
-def dice_ce(logits: Array, target: Array, **k: Any) -> Any:
-    """Dice + cross-entropy."""
-    return compound(dice, cross_entropy)(logits, target, **k)
+dice_ce = compound(dice, cross_entropy)
+dice_focal = compound(dice, focal, ("gamma", "alpha"))
+dice_topk = compound(dice, topk_ce, ("k",))
 
 
-def dice_focal(logits: Array, target: Array, **k: Any) -> Any:
-    """Dice + focal."""
-    return compound(dice, focal, ("gamma", "alpha"))(logits, target, **k)
-
-
-def dice_topk(logits: Array, target: Array, **k: Any) -> Any:
-    """Dice + top-k."""
-    return compound(dice, topk_ce, ("k",))(logits, target, **k)
-
-
-def ce_lovasz(
-    logits: Array, target: Array, *, scales: Sequence[float] = (1.0, 1.0), **k: Any
-) -> Any:
+def ce_lovasz(logits, target, *, scales=(1.0, 1.0), **k):
     """Cross-entropy + Lovasz-softmax."""
-    return compound(lovasz_softmax, cross_entropy)(
-        logits, target, scales=(scales[1], scales[0]), **k
-    )
+    return compound(lovasz_softmax, cross_entropy)(logits, target, scales=scales[::-1], **k)
 
 
-def nnunet_dice_ce(
-    logits: Array,
-    target: Array,
-    *,
-    scales: Sequence[float] = (1.0, 1.0),
-    do_bg: bool = False,
-    **k: Any,
-) -> Any:
+def nnunet_dice_ce(logits, target, *, do_bg=False, **k):
     """nnU-Net: every foreground class counts, absent or not, 1e-5, per image.
 
-    An image that is ignored as a whole counts too: see the NumPy form of its code in test_new_names.
+    An image that is ignored as a whole counts too: see its published code in test_new_names.
     """
-    region = {"per_image": True, "classes": "all", "smooth": 1e-5, **k}
-    if k["mode"] == "multiclass" and not do_bg:  # a class of weight 0 is no part of the mean
-        weight = np.array(np.ones(logits.shape[1]) if k.get("weight") is None else k["weight"])
-        weight[0] = 0.0
-        region["weight"] = weight
-    pixel = {key: value for key, value in k.items() if key not in REGION_KEYWORDS}
-    first, second = dice(logits, target, **region), cross_entropy(logits, target, **pixel)
-    return scales[0] * first + scales[1] * second
+
+    def region(logits, target, **of_region):
+        if k["mode"] == "multiclass" and not do_bg:  # a class of weight 0 is no part of the mean
+            weight = np.array(np.ones(logits.shape[1]) if k.get("weight") is None else k["weight"])
+            weight[0] = 0.0
+            of_region["weight"] = weight
+        return dice(logits, target, **of_region)
+
+    k = {"per_image": True, "classes": "all", "smooth": 1e-5, **k}
+    return compound(region, cross_entropy)(logits, target, **k)
 
 
-def sam2_focal_dice(
-    logits: Array, target: Array, *, scales: Sequence[float] = (20.0, 1.0), **k: Any
-) -> Any:
+def sam2_focal_dice(logits, target, *, scales=(20.0, 1.0), **k):
     """SAM 2: 20 focal + 1 Dice semimetric, per mask, with 1 added above and below."""
     k = {"per_image": True, "smooth": 1.0, "alpha": 0.25, **k}
     both = compound(dice_semimetric, focal, ("gamma", "alpha"))
-    return both(logits, target, scales=(scales[1], scales[0]), **k)
+    return both(logits, target, scales=scales[::-1], **k)
 
 
-def logit_adjusted_ce(
-    logits: Array, target: Array, *, prior: Any = None, tau: float = 1.0, mode: str, **k: Any
-) -> Any:
+def logit_adjusted_ce(logits, target, *, prior=None, tau=1.0, mode, **k):
     """Menon et al. 2021: cross-entropy of z + tau ln(pi), or of z + tau ln(pi / (1 - pi))."""
     if prior is not None:
         share = np.asarray(prior, dtype=np.float64)

@@ -31,23 +31,6 @@ def batch(images: int, side: int) -> tuple[torch.Tensor, torch.Tensor]:
     return logits, target
 
 
-def test_the_float32_gradient_of_lovasz_softmax_is_that_of_float64_where_no_errors_swap() -> None:
-    """Errors half a thousandth apart keep their order in both precisions; then 1e-5 relative, entry by entry."""
-    g = torch.Generator().manual_seed(1)
-    target = (torch.rand(2, 512, generator=g) < 0.3).long()
-    # p on a grid shifted by a quarter step: errors p and 1 - p never meet.
-    p = (torch.randperm(1024, generator=g).double() + 0.25).reshape(2, 512) / 1025
-    logits = torch.stack([torch.zeros_like(p), torch.logit(p)], 1)
-    _, exact = gradient(losses.build("lovasz_softmax"), logits, target)
-    _, single = gradient(losses.build("lovasz_softmax"), logits.float(), target)
-    error = (single.double() - exact).abs()
-    assert error.sum() < 1e-6 * exact.abs().sum()
-    # The gradient carries the factor p (1 - p). Where 1 - p (or p) is below 6e-3, half a unit in the last place of
-    # float32 beside 1, 6e-8, is already more than 1e-5 of it: there float32 is the limit, not the sort.
-    inner = ((p > 6e-3) & (p < 1 - 6e-3))[:, None].expand_as(error)
-    assert (error <= 1e-5 * exact.abs() + 1e-7 * exact.abs().max())[inner].all()
-
-
 def test_the_float32_gradient_is_exact_at_one_megapixel() -> None:
     """Differencing the Jaccard curve in float32, as peers do, loses this: see the conformance page."""
     logits, target = batch(1, 1024)
@@ -149,13 +132,8 @@ def test_the_histogram_is_exact_where_every_error_has_a_bin_of_its_own_or_a_corn
         assert abs(got - exact).item() <= 1 / bins
 
 
-def test_more_bins_come_closer() -> None:
-    logits, target = example("multiclass", shape=(64, 64))
-    exact, grad = gradient(losses.build("lovasz_softmax"), logits, target)
-    value_errors, gradient_errors = [], []
-    for bins in (8, 128, 2048):
-        value, approximate = gradient(losses.build("lovasz_softmax", bins=bins), logits, target)
-        value_errors.append(abs(value - exact).item())
-        gradient_errors.append((approximate - grad).abs().sum().item())
-    assert gradient_errors[0] > gradient_errors[1] > gradient_errors[2]
-    assert value_errors[0] > value_errors[2]
+def test_the_lovasz_weights_sum_to_one() -> None:
+    """With every pixel wrong by the same amount, the weights g_rank of the errors telescope to 1."""
+    logits, target = example("binary", seed=8, shape=(5, 5))
+    _, got = gradient(losses.build("lovasz_hinge", mode="binary"), 0 * logits, target)
+    assert got.abs().sum().item() == pytest.approx(1.0, rel=1e-12)

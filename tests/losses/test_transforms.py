@@ -125,20 +125,6 @@ def test_copies_and_pickles_compute_the_same_and_the_repr_names_the_parameters(s
             assert f"mode='{scene.mode}'" in repr(loss)
 
 
-def test_weights_belong_to_the_loss_and_not_to_its_state_dict() -> None:
-    for spec in SPECS.values():
-        for scene in scenes(spec, kinds=("hard",), modes=("multiclass",)):
-            logits, target = example(scene.mode)
-            loss = scene.build(weight=WEIGHT[scene.mode])
-            other = scene.build(weight=torch.ones(4, dtype=torch.float64))
-            with named(scene):
-                assert not loss.state_dict()
-                expected = other(logits, target)
-                other.load_state_dict(loss.state_dict())
-                assert torch.equal(other(logits, target), expected)
-                assert not list(loss.parameters())
-
-
 def test_weights_move_with_the_module() -> None:
     for spec in SPECS.values():
         for scene in scenes(spec, kinds=("hard",)):
@@ -150,25 +136,6 @@ def test_weights_move_with_the_module() -> None:
                 assert all(
                     b.dtype == torch.float32 for b in scene.build(weight=weight).float().buffers()
                 )
-
-
-def test_weights_given_as_a_list_or_in_another_dtype_are_the_same_weights() -> None:
-    logits, target = example("multiclass")
-    expected = losses.build("ce", weight=WEIGHT["multiclass"])(logits, target)
-    for weight in (
-        [0.5, 1.0, 2.0, 3.5],
-        (0.5, 1, 2, 3.5),
-        WEIGHT["multiclass"].float(),
-        WEIGHT["multiclass"].half(),
-    ):
-        torch.testing.assert_close(losses.build("ce", weight=weight)(logits, target), expected)
-
-
-def test_changing_the_tensor_of_weights_afterwards_does_not_matter_to_a_compound_part() -> None:
-    """The weights live in the modules: what a compound holds is what its parts hold."""
-    compound = losses.build("dice", weight=WEIGHT["multiclass"]) + losses.build("ce")
-    assert [tuple(b.shape) for b in compound.buffers()] == [(4,)]
-    assert not compound.state_dict()
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")

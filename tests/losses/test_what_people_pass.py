@@ -170,5 +170,8 @@ def test_losses_do_not_subtract_and_the_error_says_what_to_write_instead() -> No
     for wrong in (lambda: dice - ce, lambda: dice - 1, lambda: 1 - dice):
         assert "a + (-1) * b" in message(wrong, TypeError)
     assert torch.allclose((dice + (-1) * ce)(Z, Y), dice(Z, Y) - ce(Z, Y))
-    for wrong in (lambda: 1 + dice, lambda: False + dice, lambda: dice / ce, lambda: dice / True):
+    for wrong in (
+        *(lambda: 1 + dice, lambda: dice + 1, lambda: False + dice, lambda: dice / ce),
+        *(lambda: dice / True, lambda: True * dice, lambda: dice * dice, lambda: "2" * dice),
+    ):
         message(wrong, TypeError)

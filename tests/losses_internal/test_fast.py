@@ -15,13 +15,9 @@ from lossatlas.losses import _chunked, _layout
 
 MODES = ["multiclass", "binary", "binary, floating", "binary, soft", "multilabel"]
 OPTIONS: list[dict[str, Any]] = [
-    {},
-    {"ignore_index": 1},
-    {"weight": True},
-    {"per_image": True, "classes": "all"},
-    {"bins": 32},
+    {}, {"ignore_index": 1}, {"weight": True}, {"per_image": True, "classes": "all"}, {"bins": 32},
     {"reduction": "sum"},
-]
+]  # fmt: skip
 
 
 def _case(mode: str) -> tuple[Tensor, Tensor]:
@@ -68,6 +64,7 @@ def test_chunked_and_plain_forms_agree_across_chunk_borders(
             continue
         loss = _build(name, mode, options)
         fast, plain = (logits.clone().requires_grad_() for _ in range(2))
+        given = target.clone()
         value = loss(fast, target)
         value.backward(retain_graph=True)
         first = fast.grad
@@ -81,6 +78,7 @@ def test_chunked_and_plain_forms_agree_across_chunk_borders(
         torch.testing.assert_close(value, expected, rtol=tolerance, atol=tolerance * scale)
         torch.testing.assert_close(first, plain.grad, rtol=tolerance, atol=tolerance * scale)
         torch.testing.assert_close(again, 3 * first, rtol=tolerance, atol=tolerance * scale)
+        assert torch.equal(fast, logits) and torch.equal(target, given)
 
 
 @pytest.mark.parametrize("name", ["ce", "focal", "dice", "dice_squared", "dice_ce"])

@@ -1,4 +1,7 @@
-"""Calibration against hand arithmetic, a plain oracle, scikit-learn, and true probabilities."""
+"""Calibration against hand arithmetic, a plain oracle and scikit-learn.
+
+What it says of true probabilities is in ``tests/theory/test_metric_facts.py``.
+"""
 
 from __future__ import annotations
 
@@ -91,49 +94,6 @@ def test_a_case_by_hand():
     assert found["brier"] == pytest.approx((0.04 + 0.49 + 0.01 + 0.81) / 4, abs=1e-6)
 
 
-def true_probabilities(seed: int = 0, pixels: int = 400_000):
-    """Logits of a rare foreground, and labels drawn from exactly their probabilities."""
-    generator = torch.Generator().manual_seed(seed)
-    logits = torch.randn(pixels, generator=generator) * 2.5 - 6
-    target = (torch.rand(pixels, generator=generator) < logits.sigmoid()).long()
-    return logits, target
-
-
-def test_true_probabilities_have_no_calibration_error_in_either_set_of_pixels():
-    logits, target = true_probabilities()
-    calibration = Calibration(1)
-    calibration.update(logits.reshape(1, 1, -1), target[None])
-    found = calibration.compute()
-    assert found["ece"] < 1e-3
-    assert found["ece_foreground"] < 3e-3
-
-
-def test_pixels_chosen_by_truth_or_prediction_make_true_probabilities_look_miscalibrated():
-    """Why the foreground's error is not taken over the union of truth and prediction."""
-    logits, target = true_probabilities()
-    union = (target == 1) | (logits > 0)
-    calibration = Calibration(1)
-    calibration.update(logits[union].reshape(1, 1, -1), target[union][None])
-    assert calibration.compute()["ece"] > 0.2
-
-
-def test_the_whole_image_hides_what_the_foreground_shows():
-    logits, target = true_probabilities()
-    calibration = Calibration(1)
-    calibration.update(3 * logits.reshape(1, 1, -1), target[None])  # far too sure
-    found = calibration.compute()
-    assert found["ece_foreground"] > 8 * found["ece"]
-
-
-def test_one_sigmoid_and_two_softmax_channels_say_the_same():
-    logits, target = draw(3, 1)
-    one, two = Calibration(1), Calibration(2)
-    one.update(logits, target)
-    two.update(torch.cat([0.5 * -logits, 0.5 * logits], 1), target)
-    for name, value in one.compute().items():
-        assert two.compute()[name] == pytest.approx(value, rel=1e-5), name
-
-
 @pytest.mark.parametrize("channels", [1, 5])
 def test_batches_give_what_the_whole_gives_and_void_is_left_out(channels):
     logits, target = draw(4, channels, images=6)
@@ -170,8 +130,6 @@ def test_huge_logits_stay_finite_and_an_empty_set_is_undefined():
 def test_wrong_input_says_what_was_expected():
     with pytest.raises(ValueError, match=r"expected \(N, 3, \*S\), got \(1, 2, 4\)"):
         Calibration(3).update(torch.zeros(1, 2, 4), torch.zeros(1, 4, dtype=torch.long))
-    with pytest.raises(ValueError, match="class indices 0…2, got 7"):
-        Calibration(3).update(torch.zeros(1, 3, 2), torch.tensor([[0, 7]]))
     for wrong in (
         {"channels": 0},
         {"channels": 1, "bins": 0},

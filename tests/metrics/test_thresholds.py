@@ -221,13 +221,6 @@ def test_memory_of_the_binary_search_does_not_grow():
     assert not any(isinstance(v, list | torch.Tensor) for v in vars(search).values())
 
 
-def test_a_void_label_without_ignore_index_is_refused():
-    with pytest.raises(ValueError, match=r"0…1, got 9; void pixels need ignore_index \(now None\)"):
-        ThresholdSearch().update(torch.zeros(1, 1, 2), torch.tensor([[0, 9]]))
-    with pytest.raises(ValueError, match=r"shape \(1, 2\), got \(2,\)"):
-        ThresholdSearch().update(torch.zeros(1, 1, 2), torch.tensor([0, 1]))
-
-
 # --- several classes ----------------------------------------------------------------------------
 
 

@@ -44,15 +44,18 @@ def test_a_stray_label_is_refused_in_target_and_prediction_beside_void_pixels(st
     fine = LABELS.clip(0, 1)
     for name, update in BY_LABELS.items():
         update(LABELS.clip(0, 2), LABELS)
-        for pair, word in (((fine, wrong), "target"), ((wrong, LABELS), "pred")):
-            with pytest.raises(
-                ValueError, match=rf"{word}: expected class indices 0…2, got {stray}"
-            ):
+        for pair, word, remedy in (
+            ((fine, wrong), "target", "; void pixels need ignore_index"),
+            ((wrong, LABELS), "pred", ""),
+        ):
+            told = rf"{word}: expected class indices 0…2, got {stray}{remedy}"
+            with pytest.raises(ValueError, match=told):
                 update(*pair)
                 pytest.fail(f"{name} took {stray} in the {word}")
     for name, update in BY_LOGITS.items():
         update(LABELS.clip(0, 1))
-        with pytest.raises(ValueError, match=rf"target: expected class indices 0…., got {stray}"):
+        told = rf"target: expected class indices 0…., got {stray}; void pixels need ignore_index"
+        with pytest.raises(ValueError, match=told):
             update(np.where(wrong == 255, 0, wrong.clip(-100, 1) if stray < 0 else wrong))
             pytest.fail(f"{name} took {stray}")
 

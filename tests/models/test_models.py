@@ -53,7 +53,7 @@ def test_published_segnet_has_13_convolutions_each_way():
     assert all(m.kernel_size == (3, 3) for m in convolutions)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", models.names())
 @pytest.mark.parametrize("shape", [(2, 1, 64, 64), (1, 3, 37, 53), (1, 5, 1, 1), (2, 2, 9, 40)])
 @pytest.mark.parametrize("training", [True, False])
 def test_any_size_and_channel_count_gives_logits_of_that_size(name, shape, training):

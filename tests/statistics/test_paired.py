@@ -369,12 +369,8 @@ def test_power_is_how_often_the_t_test_rejects():
 
 #: Shares of the variance of the mean difference due to seeds, to clusters and to their interaction.
 MIXES = [
-    (0.9, 0.05, 0.05),
-    (0.1, 0.8, 0.1),
-    (0.05, 0.05, 0.9),
-    (1 / 3, 1 / 3, 1 / 3),
-    (0.5, 0.45, 0.05),
-]
+    (0.9, 0.05, 0.05), (0.1, 0.8, 0.1), (0.05, 0.05, 0.9), (1 / 3, 1 / 3, 1 / 3), (0.5, 0.45, 0.05),
+]  # fmt: skip
 
 
 @pytest.mark.parametrize(("seeds", "clusters"), [(2, 50), (3, 400), (3, 20), (5, 400), (8, 20)])
