@@ -82,7 +82,22 @@ def test_a_page_of_some_runs_says_how_many_and_shows_those(name, monkeypatch):
     assert len(shown) > 4
 
 
-@pytest.mark.parametrize("name", PAGES)
+def test_the_page_of_the_quick_study_begins_with_its_answer(monkeypatch):
+    monkeypatch.chdir(FOLDER.parent)
+    shown, names = [], {}
+    for cell in cells("quick"):
+        names |= {"display": lambda *what, **_: shown.extend(what)}
+        exec(
+            compile(cell.replace("Markdown, display", "Markdown"), "quick/page.ipynb", "exec"),
+            names,
+        )
+    assert shown[0].data.startswith("**Answer: after so short a training, much.**")
+    interval = [name for name in names["table"] if name.startswith("95 %")]
+    assert len(interval) == 2 and names["table"].notna().all(axis=None)
+    assert 0 < names["rising"] <= len(names["ends"])
+
+
+@pytest.mark.parametrize("name", [*PAGES, "quick"])
 def test_a_page_is_short_and_its_cells_too(name):
     notebook = json.loads((FOLDER / name / "page.ipynb").read_text())["cells"]
     sources = ["".join(cell["source"]) for cell in notebook]
