@@ -31,7 +31,7 @@ def test_list_names_every_set_and_whether_it_is_at_hand(run, capsys):
     rows = {row["name"]: row for row in json.loads(capsys.readouterr().out)}
     assert rows["digits"]["available"] and not rows["camvid"]["available"]
     assert rows["camvid"]["void"] == 11 and rows["camvid"]["fetchable"]
-    assert not rows["drive"]["fetchable"]
+    assert not rows["folder"]["fetchable"]
 
 
 def test_path_prints_the_folder_or_says_how_to_get_it(run, capsys, mirror):

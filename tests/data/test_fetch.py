@@ -399,11 +399,6 @@ def test_a_folder_that_cannot_be_written_is_one_clear_line(toy_source, monkeypat
         fetch.get(source("camvid"), say=lambda _: None, **QUICK)
 
 
-def test_a_set_that_is_handed_out_by_its_owner_says_so():
-    with pytest.raises(data.DataError, match=r"drive: .*grand-challenge.*root="):
-        fetch.get(source("drive"), say=lambda _: None, **QUICK)
-
-
 def test_the_committed_registry_has_an_address_for_every_registered_set():
     archives = fetch.archives()
     for name in ("camvid", "chase_db1", "crackforest", "kolektorsdd", "vnc_sstem"):

@@ -38,8 +38,6 @@ class Sample:
     group: str
     image: str
     label: str
-    page: int | None = None
-    """Page of a stack that holds many images in one file."""
 
 
 def evenly_spaced(count: int, size: int | None) -> list[int]:
@@ -285,7 +283,7 @@ class FileDataset(abc.ABC):
                 "facts": self.cache_facts(),
                 "options": {k: v for k, v in params.items() if k not in _COMMON},
                 "files": [
-                    [s.id, s.page, digests[s.image], *(digests[file] for file in masks[s.id])]
+                    [s.id, digests[s.image], *(digests[file] for file in masks[s.id])]
                     for s in samples
                 ],
             }

@@ -11,10 +11,9 @@ from lossatlas.data.dataset import SPLITS, SegmentationDataset
 from lossatlas.data.digits import Digits
 from lossatlas.data.errors import DataError, near_matches
 from lossatlas.data.folder import FolderDataset
-from lossatlas.data.microscopy import Dsb2018, Isbi2012, VncSstem
-from lossatlas.data.retina import ChaseDB1, Drive, Stare
+from lossatlas.data.microscopy import VncSstem
+from lossatlas.data.retina import ChaseDB1
 from lossatlas.data.surfaces import CrackForest, KolektorSDD
-from lossatlas.data.targets import Sirst
 
 _CLASSES: tuple[Any, ...] = (
     Digits,
@@ -23,11 +22,6 @@ _CLASSES: tuple[Any, ...] = (
     CrackForest,
     KolektorSDD,
     VncSstem,
-    Drive,
-    Stare,
-    Sirst,
-    Isbi2012,
-    Dsb2018,
     FolderDataset,
 )
 
