@@ -18,7 +18,7 @@ ROWS: tuple[tuple[str, tuple[tuple[str, str], ...]], ...] = (
         ("experiments/test_resume.py", "test_a_run_killed_at_twenty_moments_ends_as_one_that_was_left_alone"),)),
     ("`kill -9` of a training under the workflow, then a stop of the workflow", (
         ("workflow/test_interruptions.py", "test_a_tuned_study_survives_a_killed_training_and_a_stop_and_goes_on"),)),
-    ("`kill -9` of a build of the book; two builds at once", (
+    ("`kill -9` of what holds the lock of a build; two builds at once", (
         ("test_faults.py", "test_two_builds_of_the_book_never_meet_and_a_killed_one_holds_nobody_up"),)),
     ("a node of a cluster that dies", (
         ("workflow/test_slurm.py", "test_a_node_that_dies_in_the_middle_of_a_study_loses_nothing"),)),
@@ -32,7 +32,8 @@ ROWS: tuple[tuple[str, tuple[tuple[str, str], ...]], ...] = (
         ("experiments/test_resume.py", "test_a_write_that_fails_leaves_the_last_checkpoint_and_no_litter"),
         ("test_faults.py", "test_a_disk_that_fills_up_leaves_no_half_mask_and_is_one_line"),
         ("test_cli.py", "test_a_full_disk_missing_rights_and_ctrl_c_are_a_line"),)),
-    ("corrupt checkpoints, records, downloads", (
+    ("corrupt checkpoints, records, caches, downloads", (
+        ("data/test_cache.py", "test_a_damaged_entry_is_made_anew"),
         ("experiments/test_resume.py", "test_two_checkpoints_are_kept_and_a_broken_one_falls_back_to_the_one_before"),
         ("deploy/test_predict.py", "test_a_mutated_run_gives_a_network_or_an_error_of_ours"),
         ("data/test_fetch.py", "test_a_download_recovers_from_one_fault"),
@@ -103,7 +104,9 @@ def cases(file: str, name: str) -> int:
             if f"range({ast.literal_eval(each.args[0])})" in ast.unparse(node):
                 values = each.args[1]
                 assert isinstance(values, ast.List)
-                return sum(number(item) for item in values.elts)  # turns of the loop
+                return max(
+                    number(item) for item in values.elts
+                )  # turns of the loop; the longest holds the shorter
             count *= length(each.args[1], tree)
     turns = [
         length(n.iter, tree)

@@ -193,10 +193,10 @@ def predict(
     """
     from lossatlas import deploy
 
-    deployed = deploy.load(checkpoint)
-    name, decision = deployed.rule(rule)
-    planned = deploy.masks_to_write(images, out, probabilities=probabilities)
     with _result_alone(as_json):
+        deployed = deploy.load(checkpoint)
+        name, decision = deployed.rule(rule)
+        planned = deploy.masks_to_write(images, out, probabilities=probabilities)
         threshold = f", threshold {decision.probability:.3f}" if len(decision.offsets) == 1 else ""
         print(f"decision rule: {name}{threshold}")
         if dry_run:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 
 import numpy as np
 import pandas as pd
@@ -124,6 +125,30 @@ def test_what_is_interrupted_goes_on_and_ends_with_records_and_a_page(
     )
     for loss in ("ce", "dice"):
         assert f"<th>{loss}</th>" in page
+
+
+def test_runs_of_other_masks_are_not_finished_with_todays(folder, tmp_path, tiny):
+    here = tmp_path / "set"
+    shutil.copytree(folder, here)
+    request = compare.Request(str(here), ["ce", "dice"], 60.0)
+    compare.compare(request, tmp_path / "out", dry_run=True, say=lambda _: None)
+    mask = sorted((here / "masks").iterdir())[0]
+    turned = np.asarray(Image.open(mask))[::-1]
+    Image.fromarray(turned).save(mask)
+    with pytest.raises(ConfigError, match=r"got others in (train|val|test); bring them back"):
+        compare.compare(request, tmp_path / "out", say=lambda _: None)
+    assert not (tmp_path / "out" / "runs").exists()
+
+
+def test_images_of_several_shapes_are_squeezed_with_a_word(tmp_path):
+    for part in ("images", "masks"):
+        (tmp_path / part).mkdir()
+        for name, size in (("a", (40, 30)), ("b", (30, 40))):
+            Image.fromarray(np.eye(*size, dtype=np.uint8)).save(tmp_path / part / f"{name}.png")
+    said = []
+    request = compare.Request(str(tmp_path), ["ce", "dice"], 60.0, side=20)
+    assert request.dataset_params(said.append)["height"] == 20
+    assert "from 0.75 to 1.33 as high as wide" in said[0]
 
 
 def test_a_plan_with_tuning_chooses_a_rate_for_each_loss_before_it_reports(

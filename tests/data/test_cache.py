@@ -111,11 +111,14 @@ def test_a_killed_process_leaves_no_entry_and_its_rest_is_swept_up_later(tmp_pat
     assert not rest.exists()
 
 
-@pytest.mark.parametrize("damage", ["images.npy", "labels.npy", "meta.json"])
+@pytest.mark.parametrize("damage", ["images.npy", "labels.npy", "meta.json", "[]"])
 def test_a_damaged_entry_is_made_anew(damage):
     entry = make()
-    path = entry.folder / damage
-    path.write_bytes(path.read_bytes()[:20])
+    if damage == "[]":
+        (entry.folder / "meta.json").write_text(damage)
+    else:
+        path = entry.folder / damage
+        path.write_bytes(path.read_bytes()[:20])
     assert cache.find("k") is None
     assert not entry.folder.exists()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -80,7 +81,7 @@ def test_classes_are_inferred_and_printed(tmp_path, capsys):
     train = load(root)
     assert train.classes == ("background", "class_1", "class_2", "class_3")
     assert train.ignore_index == 255
-    assert "class_3; void: 255" in capsys.readouterr().out
+    assert "class_3; void: 255" in capsys.readouterr().err
     two = load(draw(tmp_path / "two", values=(0, 1)))
     assert (two.mode, two.out_channels, two.ignore_index) == ("binary", 1, None)
 
@@ -170,6 +171,75 @@ def test_splits_are_dealt_out_by_seed_and_stay_when_images_are_added(tmp_path):
     assert 30 < len(first["train"]) < 54 and min(map(len, first.values())) > 2
     assert load(root, seed=1).ids != first["train"]
     assert all(split_of(n, 0) == s for s, ids in first.items() for n in ids)
+
+
+def in_folders(root: Path, *names: str) -> Path:
+    """Pairs in subfolders, without split files."""
+    for part in ("images", "masks"):
+        for name in names:
+            (root / part / name).parent.mkdir(parents=True, exist_ok=True)
+    for name in names:
+        Image.fromarray(RNG.integers(0, 256, (8, 8, 3), np.uint8)).save(
+            root / "images" / f"{name}.png"
+        )
+        Image.fromarray(RNG.integers(0, 3, (8, 8), np.uint8)).save(root / "masks" / f"{name}.png")
+    return root
+
+
+def test_subfolders_that_are_named_so_are_the_splits(tmp_path):
+    names = ["Training/a", "Training/b", "valid/c", "test/d", "test/e"]
+    root = in_folders(tmp_path / "set", *names)
+    found = {split: load(root, split).ids for split in data.dataset.SPLITS}
+    assert found == {"train": names[:2], "val": names[2:3], "test": names[3:]}
+    assert check_folder(root) == [] or all(f.severity != "error" for f in check_folder(root))
+
+
+@pytest.mark.parametrize("names", [["train/a", "val/b", "test/c", "d"], ["train/a", "test/b"]])
+def test_a_folder_of_a_split_without_the_others_is_refused(tmp_path, names):
+    message = error(in_folders(tmp_path / "set", *names))
+    assert "folder of train, val or test" in message and "write train.txt" in message
+
+
+def test_a_subfolder_that_cannot_be_read_is_named(tmp_path, monkeypatch):
+    root = in_folders(tmp_path / "set", "day1/a", "day2/b")
+    listed = os.scandir
+
+    def refuse(path):
+        if str(path).endswith("day2"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return listed(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    assert "day2: expected a folder that can be read" in error(root)
+
+
+def test_keys_of_a_value_map_may_be_text_as_in_json(tmp_path):
+    root = draw(tmp_path / "set", values=(0, 7))
+    (root / "classes.yaml").write_text('{"values": {"0": "background", "7": "thing"}}')
+    assert set(np.unique(load(root).labels)) == {0, 1}
+
+
+@pytest.mark.parametrize("side", [0, 20_000])
+def test_a_side_that_loading_refuses_is_refused_by_the_check_too(tmp_path, side):
+    root = draw(tmp_path / "set")
+    for look in (load, check_folder):
+        with pytest.raises(data.DataError, match="height: expected an integer from 1 to 16384"):
+            look(root, height=side)
+
+
+def test_a_void_label_that_is_a_named_class_is_warned_of(tmp_path):
+    root = draw(
+        tmp_path / "set", values=(0, 1), settings={"classes": ["bg", "thing"], "ignore_index": 1}
+    )
+    warned = [finding.what for finding in check_folder(root) if finding.severity == "warning"]
+    assert any("void label 1 is the class 'thing'" in what for what in warned)
+
+
+def test_a_picture_of_too_many_pixels_is_no_damaged_one(tmp_path, monkeypatch):
+    root = draw(tmp_path / "set")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 20)
+    message = error(root)
+    assert "at most 40 pixels" in message and "damaged" not in message
 
 
 def test_names_with_spaces_and_foreign_letters_work(tmp_path):

@@ -260,3 +260,41 @@ def test_a_record_without_its_threshold_is_refused_and_not_passed_over(run, tmp_
     (tmp_path / "run" / "run.json").write_text(json.dumps(record | {"rules": rules}))
     with pytest.raises(deploy.DeployError, match=r"run\.json: expected"):
         deploy.load(tmp_path / "run")
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"config": {"lr": 1}},
+        {"config": "x"},
+        {"model": {"epoch": 3}},
+        {"config": {"model": "nothing", "model_params": {}}},
+        {"config": {"model": "unet", "model_params": {"wings": 2}}},
+    ],
+)
+def test_a_checkpoint_from_elsewhere_is_one_line(run, tmp_path, changed, capsys):
+    content = torch.load(run / "last.ckpt", weights_only=True) | changed
+    torch.save(content, tmp_path / "last.ckpt")
+    assert (
+        main(["predict", str(tmp_path / "last.ckpt"), str(tmp_path), "--out", str(tmp_path / "o")])
+        == 1
+    )
+    told = capsys.readouterr().err
+    assert "last.ckpt: expected" in told and "Traceback" not in told
+
+
+def test_a_device_that_is_not_there_is_one_line(run, tmp_path, capsys):
+    Image.fromarray(np.zeros((32, 32), np.uint8)).save(tmp_path / "a.png")
+    given = ["predict", str(run), str(tmp_path / "a.png"), "--out", str(tmp_path / "o")]
+    assert main([*given, "--device", "foo"]) == 1
+    assert "device: expected one that torch has here" in capsys.readouterr().err
+
+
+def test_files_that_are_passed_over_are_named_and_json_stays_alone(run, tmp_path, capsys):
+    (tmp_path / "in").mkdir()
+    Image.fromarray(np.zeros((32, 32), np.uint8)).save(tmp_path / "in" / "a.png")
+    (tmp_path / "in" / "b.heic").write_bytes(b"x")
+    given = ["predict", str(run), str(tmp_path / "in"), "--out", str(tmp_path / "o"), "--json"]
+    assert main(given) == 0
+    out, told = capsys.readouterr()
+    assert json.loads(out)["written"] == 1 and "b.heic" in told

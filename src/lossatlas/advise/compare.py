@@ -169,8 +169,11 @@ class Request:
     side: int = SIDE
     ignore_index: int | None = None
 
-    def dataset_params(self) -> dict[str, Any]:
-        """Parameters of the data set ``folder``; images keep their shape where they are made smaller."""
+    def dataset_params(self, say: Callable[[str], None] = print) -> dict[str, Any]:
+        """Parameters of the data set ``folder``.
+
+        Images are made smaller to one size. Those of one shape keep it; `say` is told where there are several.
+        """
         params: dict[str, Any] = {"root": self.root}
         if self.ignore_index is not None:
             params["ignore_index"] = self.ignore_index
@@ -183,6 +186,13 @@ class Request:
                 raise fault
             shapes = {read_image(layout.root / f).array.shape[:2] for f in layout.images.values()}
             height, width = max(h for h, _ in shapes), max(w for _, w in shapes)
+            ratios = sorted(h / w for h, w in shapes)
+            if ratios[-1] > 1.05 * ratios[0]:
+                say(
+                    f"{self.root}: images of {len(shapes)} sizes, from {ratios[0]:.2f} to {ratios[-1]:.2f} as high as "
+                    "wide: they are all brought to one shape, and objects are squeezed; cut them to one shape first, "
+                    "or give a void label and --side 0, which pads"
+                )
             scale = self.side / max(height, width)
             if scale < 1 or len(shapes) > 1:
                 scale = min(scale, 1.0)
@@ -275,6 +285,7 @@ def compare(
     if dry_run:
         return Comparison(file, planned)
     study = load_study(str(file))
+    _same_data(study.datasets[0].params, asked)
     failed = _train(study, out / "runs", say)
     from lossatlas.experiments.collect import collect
 
@@ -299,13 +310,30 @@ def _same(request: Request, asked: Path) -> None:
         )
 
 
+def _same_data(params: Mapping[str, Any], asked: Path) -> None:
+    """Runs of other images or masks are another comparison: they are not finished with today's."""
+    from lossatlas.data import load
+
+    before = json.loads(asked.read_text(encoding="utf-8")).get("data", {})
+    changed = [
+        split
+        for split, checksum in before.items()
+        if load("folder", split, **params).checksum != checksum
+    ]
+    if changed:
+        raise ConfigError(
+            f"{params['root']}: expected the images and masks that {asked.parent} was begun with, got others in "
+            f"{' and '.join(changed)}; bring them back to go on, or name another --out"
+        )
+
+
 def _plan(request: Request, out: Path, file: Path, asked: Path, say: Callable[[str], None]) -> str:
     """Load, measure, plan, and write the study's file; the plan in words."""
     from lossatlas.data import load
     from lossatlas.experiments.config import RunConfig, check_components, validated
 
     started = time.perf_counter()
-    params = request.dataset_params()
+    params = request.dataset_params(say)
     datasets = {split: load("folder", split, **params) for split in ("train", "val", "test")}
     for split, dataset in datasets.items():
         if not dataset.image_counts()[:, 1:].any():
@@ -330,8 +358,9 @@ def _plan(request: Request, out: Path, file: Path, asked: Path, say: Callable[[s
     step_s, overhead_s = measure(configs, datasets, out)
     spent = time.perf_counter() - started  # reading and measuring are part of the budget
     found = plan(max(request.budget_s - spent, 0.0), step_s, overhead_s)
+    checksums = {split: dataset.checksum for split, dataset in datasets.items()}
     for name, text in (
-        (asked, json.dumps(asdict(request), indent=1) + "\n"),
+        (asked, json.dumps(asdict(request) | {"data": checksums}, indent=1) + "\n"),
         (file, study_file(request, found, params, batch_size)),
     ):
         temporary = name.with_name(f".{name.name}")

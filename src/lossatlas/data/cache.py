@@ -109,7 +109,7 @@ def find(key: str) -> Entry | None:
         return None
     try:
         return Entry(folder)
-    except (OSError, ValueError, KeyError, EOFError):
+    except (OSError, ValueError, KeyError, EOFError, TypeError):
         shutil.rmtree(folder, ignore_errors=True)
         return None
 

@@ -84,6 +84,8 @@ def check_folder(
     """
     void = checks.optional_integer("ignore_index", ignore_index, 0, 255)
     checks.integer("seed", seed, 0)
+    for name, side in (("height", height), ("width", width)):
+        checks.optional_integer(name, side, 1, 16384)
     layout = read_layout(Path(root).expanduser())
     found = _Findings(layout.root)
     for fault in layout.faults():
@@ -122,6 +124,12 @@ def _bind(
         found.refused(error, "masks")
         # Go on with every value as a class, so that the other faults are found too.
         names, void = [f"class_{i}" for i in range(256)], None
+    if void is not None and void < len(names):
+        found.add(
+            "warning",
+            f"void label {void} is the class {names[void]!r}, whose pixels count nowhere",
+            "masks",
+        )
     broken: list[tuple[DataError, str]] = []
     for stem in layout.pairs:
         try:

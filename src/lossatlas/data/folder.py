@@ -19,8 +19,9 @@ Images of 16 bits, and floating-point arrays, are brought to 8 bits linearly: ``
 two values that become 0 and 255; without it the least and the greatest value of the *training*
 images do, for all splits alike.
 
-Without split files the stems are dealt out by the SHA-256 of ``seed`` and stem, so that an image
-keeps its split when others are added: 70 % train, 15 % val, 15 % test on average. The slices of a
+Subfolders named train, val and test (or training, valid, validation, testing), alike on both sides, are the splits
+where there are no split files. Without either the stems are dealt out by the SHA-256 of ``seed`` and stem, so
+that an image keeps its split when others are added: 70 % train, 15 % val, 15 % test on average. The slices of a
 volume stay together, in the split that the volume's stem falls into, and are one group.
 
 :mod:`lossatlas.data.reading` decodes each file. :mod:`lossatlas.data.checking` runs the same steps as
@@ -32,6 +33,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import sys
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -53,6 +55,12 @@ UInt8Array = npt.NDArray[np.uint8]
 
 SUFFIXES: tuple[str, ...] = (".png", ".tif", ".tiff", ".webp", ".bmp", ".gif", ".npy", ".jpg")
 SUFFIXES += (".jpeg", *volumes.SUFFIXES)
+#: Subfolders of ``images`` and ``masks`` that name a split.
+_SPLIT_FOLDERS = {
+    "train": "train", "training": "train",
+    "val": "val", "valid": "val", "validation": "val",
+    "test": "test", "testing": "test",
+}  # fmt: skip
 _JUNK = ("thumbs.db", "desktop.ini", "ehthumbs.db", "icon\r", "__macosx", "@eadir")
 """What operating systems leave in folders, beside every name that begins with a dot."""
 
@@ -224,16 +232,29 @@ def image_files(images: Path) -> dict[str, Path]:
                 f"{images}: expected one image a stem, got {found[stem].name} and "
                 f"{Path(name).name}; remove one"
             )
-        if stem is not None:
+        if stem is None:
+            layout.unread.append(name)
+        else:
             found[stem] = images / name
     if not found:
         raise DataError(f"{images}: expected images, got none of {', '.join(SUFFIXES)}")
+    if layout.unread:
+        print(
+            f"{images}: passed over, no image that is read: {shorten(layout.unread)}",
+            file=sys.stderr,
+        )
     return found
 
 
 def _files_below(folder: Path, layout: Layout) -> Iterator[str]:
     """Paths of all files relative to ``folder``, sorted; junk and linked folders are listed."""
-    for here, folders, files in os.walk(folder):
+
+    def refuse(error: OSError) -> None:
+        raise DataError(
+            f"{error.filename}: expected a folder that can be read, got {error.strerror}; change its permissions"
+        ) from None
+
+    for here, folders, files in os.walk(folder, onerror=refuse):
         below = Path(here).relative_to(folder)
         for name in sorted(folders):
             path = Path(here) / name
@@ -343,7 +364,8 @@ class FolderDataset(FileDataset):
             raise fault
         names, void = classes_of(layout, self._given_void)
         if "classes" not in layout.settings:
-            print(f"folder: classes inferred from the masks: {', '.join(names)}; void: {void}")
+            said = f"folder: classes inferred from the masks: {', '.join(names)}; void: {void}"
+            print(said, file=sys.stderr)  # standard output may hold a result
         return Bound(layout, names, void, self.seed)
 
     def _load(self, split: str, params: dict[str, Any], want_images: bool) -> SegmentationDataset:
@@ -442,7 +464,11 @@ class Bound(FolderDataset):
 
     @cached_property
     def splits(self) -> dict[str, list[str]]:
-        """Stems of each split that the folder has a list of, else of all three, dealt out."""
+        """Stems of each split: by its lists, else by subfolders that are named so, else dealt out.
+
+        Raises:
+            DataError: some pairs lie in a folder of a split and others do not, or a split has no folder.
+        """
         root, known = self.layout.root, self.layout.images
         files = [s for s in SPLITS if (root / f"{s}.txt").is_file()]
         if files:
@@ -455,6 +481,24 @@ class Bound(FolderDataset):
                 for s in files
             }
         dealt: dict[str, list[str]] = {split: [] for split in SPLITS}
+        named = {
+            stem: _SPLIT_FOLDERS.get(stem.split("/")[0].lower())
+            for stem in self.layout.pairs
+            if "/" in stem
+        }
+        if any(named.values()):
+            apart = [stem for stem in self.layout.pairs if not named.get(stem)]
+            if apart or set(named.values()) != set(SPLITS):
+                there = sorted({split for split in named.values() if split})
+                raise DataError(
+                    f"folder: expected every pair in a folder of train, val or test, got folders of "
+                    f"{', '.join(there)} and {len(apart)} pairs elsewhere ({shorten(apart)}); give each split a "
+                    "folder, or write train.txt, val.txt and test.txt",
+                    apart,
+                )
+            for stem, split in named.items():
+                dealt[str(split)].append(stem)
+            return dealt
         for stem in self.layout.pairs:
             dealt[split_of(self._group(stem), self.seed)].append(stem)
         return dealt

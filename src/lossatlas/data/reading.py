@@ -165,6 +165,11 @@ def _whole_file(path: Path) -> Iterator[None]:
         raise DataError(f"{path}: expected an image, found no such file; restore it") from None
     except MemoryError:
         raise
+    except Image.DecompressionBombError:
+        raise DataError(
+            f"{path}: expected at most {2 * (Image.MAX_IMAGE_PIXELS or 0):,} pixels, got more; cut it into tiles "
+            "first (`lossatlas predict` takes images of any size)"
+        ) from None
     # Decoders raise anything at damaged bytes: struct.error, KeyError, ZeroDivisionError …
     except Exception as error:
         reason = str(error).replace(str(path), path.name) or type(error).__name__

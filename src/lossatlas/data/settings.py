@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -114,6 +115,11 @@ def _check_values(settings: dict[str, Any], file: Path) -> None:
         return
     if settings.get("palette") is not None:
         raise DataError(f"{file}: expected values or palette, got both; keep one")
+    if isinstance(values, Mapping):  # JSON has no integer keys
+        values = {
+            int(k) if isinstance(k, str) and re.fullmatch("[0-9]+", k) else k: v
+            for k, v in values.items()
+        }
     if not isinstance(values, Mapping) or not all(
         type(k) is int and isinstance(v, str | int | float) for k, v in values.items()
     ):

@@ -100,6 +100,18 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
 
 def _checkpoint(path: Path) -> Deployed:
     content = read_checkpoint(path)
+    try:
+        return _of_run(content, path)
+    except DataError:
+        raise
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise DeployError(
+            f"{path}: expected the configuration and weights that a run leaves, got others ({error!r}); train again "
+            "or restore the file"
+        ) from None
+
+
+def _of_run(content: Mapping[str, Any], path: Path) -> Deployed:
     config, weights = content["config"], content["model"]
     # a run keeps its weights in the order of the layers
     convolutions = [value for value in weights.values() if value.dim() == 4]
@@ -175,7 +187,9 @@ def _exported(path: Path) -> Deployed:
             rules={name: DecisionRule(tuple(v)) for name, v in description["rules"].items()},
             origin=description["origin"],
         )
-    except (KeyError, TypeError, AttributeError) as error:
+    except DataError:
+        raise
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise DeployError(
             f"{path.with_name(DESCRIPTION)}: expected the description that `lossatlas export` writes, "
             f"got one that cannot be read ({error!r}); export the network again"

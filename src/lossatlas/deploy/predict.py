@@ -137,7 +137,13 @@ def predict_image(
     rule = rule or deployed.rule()[1]
     prepared = deployed.preparation.eight_bits(image, where)
     height, width = prepared.shape[:2]
-    network = deployed.network.to(device)
+    try:
+        network = deployed.network.to(device)
+    except (RuntimeError, AssertionError) as error:  # no such device, or torch was built without it
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise DeployError(
+            f"device: expected one that torch has here, such as cpu, got {device!r} ({reason[:100]})"
+        ) from None
     if tile and max(height, width) > tile:
         if overlap is None:
             with torch.inference_mode(False):

@@ -29,6 +29,9 @@ _PACKAGES = (
 def commit() -> dict[str, Any]:
     """The git commit of the checkout and whether tracked files differ from it; empty outside a checkout."""
     root = Path(__file__).resolve().parent
+    checkout = root.parents[2]  # of src/lossatlas/experiments
+    if root.parents[1].name != "src" or not (checkout / "pyproject.toml").is_file():
+        return {}  # installed: a repository around the environment is not ours
 
     def git(*arguments: str) -> str:
         done = subprocess.run(["git", "-C", str(root), *arguments], capture_output=True, text=True)
