@@ -44,34 +44,44 @@ def drawings(part, scores):
         }
 
 
-def test_training_curves_have_a_line_and_a_band_a_loss_in_its_colour(part, drawings):
+def test_training_curves_are_a_panel_a_loss_with_the_others_in_grey(part, drawings):
     drawing = drawings["curves"]
     axes = drawing.figure.axes
-    assert len(axes) == 3
-    for axis in axes:
+    assert [axis.get_title(loc="left") for axis in axes] == part.losses
+    for axis, loss in zip(axes, part.losses, strict=True):
         colours = [to_hex(line.get_color()).upper() for line in axis.lines]
-        assert colours == [style.loss_colour(loss) for loss in part.losses]
-        assert len(axis.collections) == len(part.losses)
-    assert legend_texts(drawing) == part.losses
+        assert colours.count(style.loss_colour(loss)) == len(part.seeds[loss])
+        assert colours.count("#D9D9D9") == sum(map(len, part.seeds.values())) - len(
+            part.seeds[loss]
+        )
+    assert len({(*axis.get_xlim(), *axis.get_ylim()) for axis in axes}) == 1
     assert "n = 3" in drawing.caption
 
 
-def test_validation_dice_is_drawn_where_it_was_evaluated_and_nowhere_else(part, drawings):
-    axis = drawings["curves"].figure.axes[2]
-    line = axis.lines[part.losses.index("dice")]
-    rows = part.curves[(part.curves.loss == "dice")].dropna(subset=["val_mean_dice"])
-    assert list(line.get_xdata()) == sorted(set(rows.step))
-    assert line.get_ydata() == pytest.approx(rows.groupby("step").val_mean_dice.mean().to_numpy())
+def test_a_line_is_the_validation_dice_of_a_seed_where_it_was_evaluated(part, drawings):
+    axis = drawings["curves"].figure.axes[part.losses.index("dice")]
+    rows = part.curves[part.curves.loss == "dice"].dropna(subset=["val_mean_dice"])
+    drawn = [
+        line for line in axis.lines if to_hex(line.get_color()).upper() == style.loss_colour("dice")
+    ]
+    for line, (_, of_seed) in zip(drawn, rows.groupby("seed"), strict=True):
+        assert list(line.get_xdata()) == list(of_seed.step)
+        assert list(line.get_ydata()) == list(of_seed.val_mean_dice)
 
 
-def test_one_seed_has_no_band(make_records, tmp_path):
+def test_without_validation_there_are_no_curves(part):
+    none = dataclasses.replace(part, curves=part.curves.assign(val_mean_dice=np.nan))
+    assert "no validation of unet on digits" in figures.training_curves(none)._repr_html_()
+
+
+def test_of_one_seed_no_interval_is_spoken_of(make_records, tmp_path):
     made = make_records(
         tmp_path / "one", losses=("ce", "dice"), models=("unet",), seeds=(4,), images=6
     )
     one = records.load(made).parts[0]
-    drawing = figures.training_curves(one)
-    assert all(not axis.collections for axis in drawing.figure.axes)
-    assert "n = 1" in drawing.caption
+    caption = figures.intervals([Scores(one)]).caption
+    assert "n = 1 seed)" in caption and "interval" not in caption
+    assert "n = 1 " in figures.training_curves(one).caption
 
 
 def test_bars_are_the_mean_dice_of_each_class_most_frequent_first(part, drawings):
@@ -147,15 +157,16 @@ def test_a_figure_is_as_wide_as_the_page_holds_its_text_and_has_words(part, draw
     page = drawing._repr_html_()
     picture = base64.b64decode(re.search(r'src="data:image/png;base64,([^"]+)"', page)[1])
     height, width = imread(io.BytesIO(picture)).shape[:2]
-    assert width == 750
-    assert 300 < height < 1600
+    assert width == 1500 and 'width="750"' in page  # sharp on a screen of two dots a pixel
+    assert 600 < height < 3200
     # inches: what is drawn, ticks and labels included, stays inside the figure
     box = drawing.figure.get_tightbbox()
     assert box.x0 > -0.02 and box.x1 < style.FIGURE_WIDTH + 0.02
-    assert box.y0 > -0.02 and box.y1 < height / 150 + 0.02
+    assert box.y0 > -0.02 and box.y1 < height / 300 + 0.02
     # and who cannot see it is told of every loss
     assert all(loss in drawing.alt for loss in part.losses)
     assert f'alt="{html.escape(drawing.alt)}"' in page and "<figcaption" in page
+    assert len(drawing.alt.split()) < 100
     assert "http" not in page
 
 

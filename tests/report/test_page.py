@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import re
 from itertools import pairwise
 from pathlib import Path
 
 import nbformat
+import numpy as np
 import papermill
 import pytest
+from PIL import Image
 
 from lossatlas.report import page
 from lossatlas.report.records import RecordsError
@@ -54,7 +58,8 @@ def finished(executed):
 
 def test_every_cell_of_code_is_hidden_by_its_tag():
     cells = nbformat.read(REPORT, as_version=4).cells
-    assert all("hide-input" in c.metadata.tags for c in cells if c.cell_type == "code")
+    hidden = {"hide-input", "hide-cell"}
+    assert all(hidden & set(c.metadata.tags) for c in cells if c.cell_type == "code")
 
 
 def test_the_page_has_one_title_with_the_studys_name_and_consecutive_headings(finished):
@@ -65,15 +70,54 @@ def test_the_page_has_one_title_with_the_studys_name_and_consecutive_headings(fi
     assert all(after - before <= 1 for before, after in pairwise(levels))
 
 
-def test_every_model_has_a_section_with_table_findings_and_three_figures(finished):
-    found = headings(finished)
-    assert "## unet on digits: what each loss makes of it" in found
-    assert "## segnet on digits: what each loss makes of it" in found
+def test_the_rest_is_behind_switches_that_name_what_is_inside(finished):
+    folds = [c for c in finished.cells if "hide-cell" in c.metadata.get("tags", [])]
+    assert all(c.metadata.mystnb.code_prompt_show.startswith("Show ") for c in folds)
     text = nbformat.writes(finished)
-    section = text[text.index("## unet on digits") : text.index("## segnet on digits")]
-    assert section.count("data:image/png;base64") == 3
-    assert section.count("<table") == 1
-    assert "Too few trainings to compare losses" in section  # the study has two seeds
+    hidden = "".join(map(str, folds))
+    # for each of the two models: curves, classes, predictions and a table
+    assert hidden.count("data:image/png;base64") == 6
+    assert text.count("data:image/png;base64") == 7
+    assert hidden.count("<table") == 2 and text.count("<table") == 3
+    for model in ("unet", "segnet"):
+        assert f"**`{model}` on `digits`**" in hidden
+    assert "Too few trainings to compare losses" in hidden  # the study has two seeds
+    assert len(text) < 1_500_000
+
+
+def shown_openly(study, monkeypatch):
+    """What a reader sees of a study before a switch is opened, as Markdown and HTML; all cells run in this process."""
+    monkeypatch.chdir(REPORT.parents[1])
+    shown, texts, names = [], [], {}
+    monkeypatch.setattr("IPython.display.display", lambda *what, **_: shown.extend(what))
+    for cell in nbformat.read(REPORT, as_version=4).cells:
+        if cell.cell_type == "markdown":
+            texts.append(cell.source)
+            continue
+        shown.clear()
+        exec(cell.source, names)
+        if "parameters" in cell.metadata.tags:
+            names |= {"study": study, "records": f"results/{study}"}
+        if "hide-cell" not in cell.metadata.tags:
+            texts += [
+                each._repr_html_() if hasattr(each, "_repr_html_") else each.data for each in shown
+            ]
+    return texts
+
+
+@pytest.mark.parametrize("study", ["quick", "quick_camvid"])
+def test_the_page_is_question_answer_figure_and_one_table_of_single_numbers(study, monkeypatch):
+    shown = shown_openly(study, monkeypatch)
+    text = "\n".join(shown)
+    order = ("?**", "**Answer: ", "<img ", "<table", "## What would change", "## Limits")
+    places = [text.index(each) for each in order]
+    assert places == sorted(places) and text.count("<table") == 1
+    cells = re.findall(r"<td[^>]*>(.*?)</td>", text)
+    assert len(cells) > 8
+    assert all(len(re.findall(r"\d+(?:\.\d+)?", cell)) <= 1 for cell in cells)
+    prose = re.sub(r"<table.*?</table>|<[^>]+>", " ", text, flags=re.DOTALL)
+    assert 200 < len(prose.split()) <= 600
+    assert len(text) < 1_500_000
 
 
 def test_the_injected_cell_is_folded_and_no_output_is_an_error_or_a_bare_none(finished):
@@ -163,10 +207,26 @@ def test_the_title_replaces_the_first_heading_and_leaves_the_text(tmp_path):
     page.finish(path)
     first = nbformat.read(path, as_version=4).cells[0]
     assert first.source == "# The losses compared: the study a\\1b\n\nwords"
-    assert page.title({"study": "x"}, of="x") == {}
-    assert list(page.title({"study": "y"}, "Why?", of="x").values()) == ["Why? the study y"]
-    own = {"study": "x", "title": "Its own"}
-    assert list(page.title(own, "Why?", of="x").values()) == ["Its own"]
+    assert list(page.title({"study": "x", "title": "Its own"}).values()) == ["Its own"]
+
+
+def test_a_figure_of_a_notebook_has_twice_the_pixels_and_keeps_its_width(tmp_path):
+    path = tmp_path / "n.ipynb"
+    code = (
+        "import matplotlib.pyplot as plt\n"
+        "from lossatlas.report import style\n"
+        "style.set_theme()\n"
+        "_ = plt.plot([1, 2])"
+    )
+    cells = [nbformat.v4.new_markdown_cell("# T"), folded(code)]
+    nbformat.write(notebook_of(*cells), path)
+    papermill.execute_notebook(path, path, kernel_name="python3", progress_bar=False)
+    page.finish(path)
+    (shown,) = nbformat.read(path, as_version=4).cells[1].outputs
+    width, _ = Image.open(io.BytesIO(base64.b64decode(shown.data["image/png"]))).size
+    # a height would distort the figure on a narrow screen
+    assert shown.metadata["image/png"] == {"width": width // 2}
+    assert 600 < width // 2 <= 750
 
 
 def folded(source, *outputs, tags=("hide-input",)):
@@ -206,12 +266,6 @@ def test_a_page_ends_with_the_command_that_makes_it(finished):
 
 
 def test_a_picture_is_kept_with_a_palette_and_looks_the_same(tmp_path):
-    import base64
-    import io
-
-    import numpy as np
-    from PIL import Image
-
     shades = np.linspace(0, 255, 300).astype(np.uint8)
     pixels = np.stack(np.broadcast_arrays(shades[:, None], shades[None], np.uint8(90)), -1)
     saved = io.BytesIO()

@@ -1,7 +1,8 @@
 """Figures of a page. Each is a `Drawing`: the picture, its caption, and words for who cannot see it.
 
-Everything is five inches wide with type of 9.5 points or more, so that a page 400 pixels wide
-still shows it legibly. No figure trains or samples: it draws what the records say.
+Everything is five inches wide with type of 9.5 points or more, so that a page 400 pixels wide still shows it
+legibly. A picture has twice the pixels of its place on the page. No figure trains or samples: it draws what the
+records say.
 """
 
 from __future__ import annotations
@@ -13,17 +14,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import pandas as pd
-from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
+from lossatlas.report.findings import too_few
+from lossatlas.report.page import with_palette
 from lossatlas.report.records import Part
 from lossatlas.report.scores import Scores
 from lossatlas.report.style import (
     CAPTION_STYLE,
+    DPI,
     FIGURE_WIDTH,
     class_colourmap,
     class_colours,
@@ -45,17 +46,18 @@ class Drawing:
     alt: str
 
     def png(self) -> bytes:
-        """The picture."""
+        """The picture, with twice the pixels that a page shows."""
         buffer = io.BytesIO()
-        self.figure.savefig(buffer, format="png", metadata={"Software": None})
-        return buffer.getvalue()
+        self.figure.savefig(buffer, format="png", dpi=2 * DPI, metadata={"Software": None})
+        return with_palette(buffer.getvalue())
 
     def _repr_html_(self) -> str:
         picture = base64.b64encode(self.png()).decode()
+        width = round(self.figure.get_figwidth() * DPI)
         return (
             '<figure style="margin:1rem 0;padding:0;max-width:none">'
             f'<img src="data:image/png;base64,{picture}" alt="{html.escape(self.alt)}" '
-            'style="max-width:100%;height:auto;background:#fff">'
+            f'width="{width}" style="max-width:100%;height:auto;background:#fff">'
             f'<figcaption style="{CAPTION_STYLE}">{html.escape(self.caption)}</figcaption></figure>'
         )
 
@@ -85,6 +87,8 @@ def intervals(several: Sequence[Scores]) -> Drawing:
     words = []
     for axis, scores in zip(axes, several, strict=True):
         part = scores.part
+        means = (f"{loss} {number(scores.mean(loss))}" for loss in part.losses)
+        words.append(f"{part.model} on {part.dataset}: {', '.join(means)}")
         for row, loss in enumerate(part.losses):
             interval = scores.interval(loss)
             colour = part.styles[loss]["color"]
@@ -95,7 +99,6 @@ def intervals(several: Sequence[Scores]) -> Drawing:
             axis.plot(
                 interval.estimate, row, color=colour, marker=part.styles[loss]["marker"], ms=6
             )
-            words.append(f"{part.model}, {loss} {interval.text()}")
         axis.axvline(part.constant_dice, color="0.35", lw=1, ls=":")
         axis.set_yticks(range(len(part.losses)), part.losses)
         axis.set_ylim(len(part.losses) - 0.4, -0.6)
@@ -104,80 +107,60 @@ def intervals(several: Sequence[Scores]) -> Drawing:
         axis.grid(visible=False, axis="y")
     axes[-1].set_xlabel("test Dice, mean over the foreground classes")
     axes[-1].set_xlim(left=0)
-    caption = (
-        "Mean over the seeds (marker), its interval (band) and each seed (stroke). Dotted: the best "
-        f"constant prediction. {several[0].meaning()}"
-    )
-    return Drawing(figure, caption, f"Intervals of the mean test Dice: {'; '.join(words)}.")
+    caption = f"A stroke is a training, the marker the mean (n = {_seeds(several)}). "
+    if not any(map(too_few, several)):
+        caption += "Band: its 95 % interval. Look at how far the seeds of one loss lie apart, beside the distance "
+        caption += "between losses. "
+    caption += "Dotted: the best constant prediction."
+    return Drawing(figure, caption, f"A row a loss. Mean test Dice: {'; '.join(words)}.")
 
 
-def training_curves(part: Part) -> Drawing:
-    """Loss, gradient norm and validation Dice against the step; the band spans the seeds.
-
-    The losses have different units: each is divided by the mean of its own first steps, over all
-    seeds, so that the curves begin at about 1.
-    """
-    figure = _figure(6.4)
-    axes = figure.subplots(3, 1, sharex=True)
-    ends = []
-    for loss in part.losses:
-        curves = part.curves[part.curves.loss == loss]
-        if curves.empty:
-            continue
-        style = part.styles[loss]
-        line = {"color": style["color"], "linestyle": style["linestyle"]}
-        window = max(1, int(curves.step.max()) // 20)
-        for axis, column in ((axes[0], "loss_value"), (axes[1], "grad_norm")):
-            table = curves.pivot(index="step", columns="seed", values=column)
-            if column == "loss_value":
-                table = table / abs(table.iloc[:window].to_numpy()).mean()
-            _band(axis, table.rolling(window, min_periods=1).mean(), line)
-        validated = curves.dropna(subset=["val_mean_dice"])
-        if not validated.empty:
-            table = validated.pivot(index="step", columns="seed", values="val_mean_dice")
-            _band(axes[2], table, {**line, "marker": style["marker"]})
-            ends.append(f"{loss} {number(table.iloc[-1].mean())}")
-    axes[0].set_title("training loss, divided by its first values")
-    axes[0].set_ylim(bottom=0)
-    axes[1].set_title("norm of the gradient (logarithmic)")
-    axes[1].set_yscale("log")
-    axes[2].set_title("validation Dice, mean over the foreground classes")
-    axes[2].set_ylim(bottom=0)
-    axes[2].set_xlabel("step")
-    _loss_legend(figure, part, markers=True)
-    seeds = max(len(s) for s in part.seeds.values())
-    caption = (
-        f"{part.model} on {part.dataset}: mean over the seeds (line) and their range (band), "
-        f"n = {seeds}; loss and gradient are running means over a twentieth of the steps."
-    )
-    alt = f"Training curves. Last validation Dice, mean over the seeds: {', '.join(ends)}."
-    return Drawing(figure, caption, alt)
+def _seeds(several: Sequence[Scores]) -> str:
+    """``3 seeds``, or ``2 to 3 seeds`` where losses have different numbers of them."""
+    counts = sorted({len(seeds) for scores in several for seeds in scores.part.seeds.values()})
+    if counts == [1]:
+        return "1 seed"
+    return f"{counts[0]} seeds" if len(counts) == 1 else f"{counts[0]} to {counts[-1]} seeds"
 
 
-def _band(axis: Axes, table: pd.DataFrame, line: dict) -> None:
-    """Mean over the columns as a line, their range as a band."""
-    axis.plot(table.index, table.mean(axis=1), **line)
-    if table.shape[1] > 1:
-        axis.fill_between(
-            table.index, table.min(axis=1), table.max(axis=1), color=line["color"], alpha=0.15, lw=0
-        )
-
-
-def _loss_legend(figure: Figure, part: Part, *, markers: bool) -> None:
-    handles = [
-        Line2D(
-            [],
-            [],
-            label=loss,
-            color=part.styles[loss]["color"],
-            linestyle=part.styles[loss]["linestyle"],
-            marker=part.styles[loss]["marker"] if markers else None,
+def training_curves(part: Part) -> Drawing | Missing:
+    """Validation Dice against the step: a panel a loss, a line a seed, the other losses in grey."""
+    curves = part.curves.dropna(subset=["val_mean_dice"])
+    if curves.empty:
+        return Missing(f"The records have no validation of {part.model} on {part.dataset}.")
+    tables = {
+        loss: curves[curves.loss == loss].pivot(
+            index="step", columns="seed", values="val_mean_dice"
         )
         for loss in part.losses
-    ]
-    figure.legend(
-        handles=handles, loc="outside lower center", ncols=3, handlelength=2.8, columnspacing=1.2
+    }
+    across = 2 if len(tables) == 4 else min(3, len(tables))
+    down = -(-len(tables) // across)
+    figure = _figure(0.5 + 1.35 * down)
+    axes = figure.subplots(down, across, sharex=True, sharey=True, squeeze=False).ravel()
+    for axis in axes[len(tables) :]:
+        axis.remove()
+    for place, (axis, loss) in enumerate(zip(axes, tables, strict=False)):
+        for other, table in tables.items():
+            mine = other == loss
+            colour = part.styles[loss]["color"] if mine else "0.85"
+            axis.plot(table.index, table, color=colour, lw=1.2 if mine else 0.8, zorder=2 + mine)
+        axis.set_title(loss, fontsize=9.5)
+        axis.set_ylim(bottom=0)
+        axis.tick_params(labelbottom=place + across >= len(tables))
+    figure.supxlabel("step", fontsize="medium")
+    figure.supylabel("validation Dice", fontsize="medium")
+    seeds = max(len(s) for s in part.seeds.values())
+    caption = (
+        f"{part.model} on {part.dataset}: Dice on validation images, mean over the foreground classes; a line a "
+        f"training (n = {seeds} a loss), the other losses in grey. A line that still rises at the last step has not "
+        "shown where its loss ends."
     )
+    ends = (
+        f"{loss} {number(table.iloc[-1].mean())}" for loss, table in tables.items() if len(table)
+    )
+    alt = f"A panel a loss. Last validation Dice, mean over the seeds: {', '.join(ends)}."
+    return Drawing(figure, caption, alt)
 
 
 def class_bars(part: Part) -> Drawing:
@@ -198,16 +181,20 @@ def class_bars(part: Part) -> Drawing:
         axis.set_title(loss, color="black", pad=2)
         axis.set_ylim(0, 1.03)
         axis.set_yticks([0, 0.5, 1])
-        words.append(f"{loss} {', '.join(number(m) for m in mean)}")
+        worst, best = int(mean.argmin()), int(mean.argmax())
+        words.append(
+            f"{loss} from {number(mean[worst])} ({part.classes[order[worst]]}) to {number(mean[best])} "
+            f"({part.classes[order[best]]})"
+        )
     axes[-1].set_xticks(range(len(order)), names, rotation=55, ha="right", rotation_mode="anchor")
     figure.supylabel("test Dice", fontsize="medium")
     seeds = max(len(s) for s in part.seeds.values())
     caption = (
         f"{part.model} on {part.dataset}: Dice of each class, pooled over the test set; bar: mean "
         f"over the seeds, stroke: each seed (n = {seeds}). Below: the class and its part of the "
-        f"test pixels, from the most to the least frequent."
+        f"test pixels, from the most to the least frequent. Look at the rare classes on the right."
     )
-    alt = f"Dice per class, in the order {', '.join(names)}: {'; '.join(words)}."
+    alt = f"Bars, a row a loss. Mean Dice of its lowest and its highest class: {'; '.join(words)}."
     return Drawing(figure, caption, alt)
 
 
@@ -260,7 +247,7 @@ def predictions(part: Part) -> Drawing | Missing:
     names = ", ".join(part.shown_ids[:shown])
     caption = (
         f"{part.model} on {part.dataset}, first seed: {shown} test images on which the losses differ "
-        f"most in Dice, each combination of classes once ({names})."
+        f"most in Dice, each combination of classes once ({names}). Compare each row with the truth."
     )
     return Drawing(figure, caption, f"{caption} {_agreement(part, losses, shown)}")
 

@@ -15,35 +15,34 @@ import pandas as pd
 from lossatlas.report.records import Part, Records
 from lossatlas.report.scores import Scores
 from lossatlas.report.style import per_cent
-from lossatlas.statistics.intervals import MIN_SEEDS, Interval, number
+from lossatlas.statistics.intervals import MIN_SEEDS, number
 
 
-def part_findings(scores: Scores, baseline: str = "ce") -> str:
-    """What one model on one data set shows, as a Markdown list."""
-    sentences = [
-        leader(scores, baseline),
-        *constant(scores),
-        separating_classes(scores),
-        precision_recall(scores),
-        *stopped(scores.part),
-    ]
+def baseline(part: Part) -> str:
+    """The loss that the others are compared with: cross-entropy, or the first where it was not trained."""
+    return "ce" if "ce" in part.losses else part.losses[0]
+
+
+def part_findings(scores: Scores) -> str:
+    """What one model on one data set shows, as a Markdown list; it compares losses only where seeds are enough."""
+    sentences = [too_few(scores) or leader(scores), *constant(scores)]
+    if not too_few(scores):
+        sentences += [*separating_classes(scores), precision_recall(scores)]
+    sentences += stopped(scores.part)
     return "\n".join(f"- {sentence}" for sentence in sentences if sentence)
 
 
-def leader(scores: Scores, baseline: str = "ce") -> str:
-    """Which loss has the highest mean, its difference from `baseline`, and which are not significantly lower."""
+def leader(scores: Scores) -> str:
+    """Which loss has the highest mean, its difference from the baseline, and which are not significantly lower."""
     part = scores.part
-    if few := too_few(scores):
-        return few
-    first = scores.leader()
-    interval = scores.interval(first)
-    text = f"**`{first}` has the highest mean Dice, {interval.text()}** ({_n(interval, part)})"
-    if first != baseline and baseline in part.losses:
-        difference = scores.difference(first, baseline)
-        if difference is not None:
-            text += f"; over `{baseline}` the paired difference is {difference.text(n=False)}"
-            if difference.low <= 0:
-                text += ", which includes zero"
+    first, base = scores.leader(), baseline(part)
+    n = f"{len(part.seeds[first])} seeds, {len(part.image_ids)} test images"
+    text = f"**`{first}` has the highest mean Dice** ({n})"
+    difference = scores.difference(first, base) if first != base else None
+    if difference is not None:
+        text += f"; over `{base}` the paired difference is {difference.text(n=False)}"
+        if difference.low <= 0:
+            text += ", which includes zero"
     level = [loss for loss in scores.level_with_leader() if loss != first]
     if level:
         text += f". Not significantly lower (paired, after Holm's correction): {_names(level)}"
@@ -58,13 +57,13 @@ def too_few(scores: Scores) -> str:
     if least >= MIN_SEEDS:
         return ""
     return (
-        f"**Too few trainings to compare losses**: {least} seed{'s' * (least != 1)} a loss, at least {MIN_SEEDS} "
-        "are needed. The table shows what these networks do, and says nothing of another training"
-    ) + "."
+        f"Too few trainings to compare losses: {least} seed{'s' * (least != 1)} a loss, at least {MIN_SEEDS} are "
+        "needed. The table shows what these networks do, and says nothing of another training."
+    )
 
 
 def constant(scores: Scores) -> list[str]:
-    """For each loss that does not exceed the best constant prediction: so, and what the runs show."""
+    """For each loss that does not exceed the best constant prediction: so, and what its networks predict."""
     part = scores.part
     sentences = []
     for loss in part.losses:
@@ -75,8 +74,7 @@ def constant(scores: Scores) -> list[str]:
         above = interval.estimate > part.constant_dice
         how = "is not significantly above" if above else "does not exceed"
         sentences.append(
-            f"`{loss}` {how} the best constant prediction ({number(part.constant_dice)}): its "
-            f"mean Dice is {interval.text()}. {symptoms(part, loss)}"
+            f"`{loss}` {how} the best constant prediction ({number(part.constant_dice)}). {symptoms(part, loss)}"
         )
     if not sentences:
         sentences.append(
@@ -86,89 +84,42 @@ def constant(scores: Scores) -> list[str]:
 
 
 def symptoms(part: Part, loss: str) -> str:
-    """What the records of a loss that did not learn show: predictions, loss and gradient."""
+    """What the networks of a loss that did not learn predict."""
     pooled = part.counts[loss].sum(1).astype(float)[:, part.foreground]  # (S, C, 3)
     total = max(part.counts[loss][:, :, :, [0, 2]].sum() / len(part.counts[loss]), 1.0)
-    predicted = pooled[..., [0, 1]].sum((1, 2)).mean() / total
-    truth = pooled[..., [0, 2]].sum((1, 2)).mean() / total
+    predicted, truth = (
+        per_cent(pooled[..., kinds].sum((1, 2)).mean() / total) for kinds in ([0, 1], [0, 2])
+    )
     never = int((pooled[..., [0, 1]].sum(-1) == 0).all(0).sum())
-    text = (
-        f"The records show: {per_cent(predicted)} of the pixels predicted as foreground, where the "
-        f"truth has {per_cent(truth)}, and {never} of {len(part.foreground)} foreground classes "
-        f"never predicted"
-    )
-    curves = part.curves[part.curves.loss == loss]
-    if not curves.empty:
-        steps = int(curves.step.max())
-        window = max(1, steps // 20)
-        early = curves[curves.step <= window]
-        late = curves[curves.step > steps - window]
-        text += (
-            f"; over {steps} steps the training loss went from {early.loss_value.mean():.3g} to "
-            f"{late.loss_value.mean():.3g} and the norm of the gradient from "
-            f"{early.grad_norm.mean():.2g} to {late.grad_norm.mean():.2g}"
-        )
-    return text + "." + channels(part, loss)
+    text = f"It predicts {predicted} of the pixels as foreground, and the truth has {truth}."
+    if never:
+        text += f" It never predicts {never} of {len(part.foreground)} foreground classes."
+    return text
 
 
-def channels(part: Part, loss: str) -> str:
-    """What the foreground classes' channels say on their own pixels and elsewhere, and what that means."""
-    rows = part.per_class[
-        (part.per_class.loss == loss) & part.per_class.class_index.isin(part.foreground)
-    ]
-    if "logit_own" not in rows or len(part.foreground) < 2:
-        return ""
-    own, other, background = (
-        rows[name].mean() for name in ("logit_own", "logit_other", "logit_background")
-    )
-    text = (
-        f" The foreground classes' channels have a mean logit of {number(own)} on their own pixels, "
-        f"{number(other)} on those of the other foreground classes"
-    )
-    text += "." if np.isnan(background) else f" and {number(background)} on the background."
-    apart = abs(own - other) > 0.1 * max(abs(own - background), abs(own), 1e-9)
-    if apart or np.isnan(background) or own <= background:
-        return text
-    text += " So they find the foreground and do not tell its classes apart"
-    name = part.runs[part.runs.loss == loss].loss_name.iloc[0]
-    if name == "lovasz_hinge" and abs(own) < 0.1:
-        text += (
-            ": they rest at logit 0, the kink of the hinge. For a class that covers less than half of the pixels "
-            "which the network cannot yet tell apart, 0 is the best constant logit, with a loss of exactly 1, and "
-            "every small step away from it costs"
-        )
-    return text + "."
-
-
-def separating_classes(scores: Scores, count: int = 2) -> str:
-    """The classes on which the losses' mean Dice differs most, and the rarer half as a whole."""
+def separating_classes(scores: Scores) -> list[str]:
+    """The class on which the losses' mean Dice differs most, and the rarer half as a whole."""
     part = scores.part
     if len(part.losses) < 2 or len(part.foreground) < 2:
-        return ""
+        return []
     dice = np.array([scores.class_means(loss) for loss in part.losses])  # (L, C)
-    known = [c for c in part.foreground if not np.isnan(dice[:, c]).any()]
-    spread = {c: np.ptp(dice[:, c]) for c in known}
-    words = []
-    for c in sorted(known, key=lambda c: (-spread[c], c))[:count]:
-        low, high = int(dice[:, c].argmin()), int(dice[:, c].argmax())
-        words.append(
-            f"class {part.classes[c]} ({per_cent(part.fractions[c])} of the pixels; "
-            f"{number(dice[low, c])} under `{part.losses[low]}`, "
-            f"{number(dice[high, c])} under `{part.losses[high]}`)"
-        )
-    if not words:
-        return ""
-    order = [c for c in part.by_rarity if c in known]
+    order = [c for c in part.by_rarity if not np.isnan(dice[:, c]).any()]
+    if not order:
+        return []
+    c = max(order, key=lambda c: np.ptp(dice[:, c]))
+    low, high = int(dice[:, c].argmin()), int(dice[:, c].argmax())
+    sentences = [
+        f"The losses differ most on class {part.classes[c]} ({per_cent(part.fractions[c])} of the pixels): "
+        f"{number(dice[low, c])} under `{part.losses[low]}`, {number(dice[high, c])} under `{part.losses[high]}`."
+    ]
     halves = order[: -(-len(order) // 2)], order[-(-len(order) // 2) :]
-    text = f"The losses differ most on {' and '.join(words)}"
     if all(halves):
         frequent, rare = (np.ptp(dice[:, half].mean(1)) for half in halves)
-        text += (
-            f". Between the losses, the mean Dice differs by up to {number(frequent)} on the "
-            f"{len(halves[0])} more frequent classes and by up to {number(rare)} on the "
-            f"{len(halves[1])} rarer ones"
+        sentences.append(
+            f"Between the losses, the mean Dice differs by up to {number(frequent)} on the {len(halves[0])} more "
+            f"frequent classes and by up to {number(rare)} on the {len(halves[1])} rarer ones."
         )
-    return text + "."
+    return sentences
 
 
 def precision_recall(scores: Scores) -> str:
@@ -221,7 +172,7 @@ def design(records: Records) -> str:
         f"the initial weights, the order of the batches and the augmentation are the same under "
         f"every loss.",
     ]
-    if {"batch_size", "lr"} <= set(training):
+    if records.tuning is None and {"batch_size", "lr"} <= set(training):
         lines.append(
             f"AdamW with a learning rate of {training['lr']:g} for every loss, "
             f"batches of {training['batch_size']}."
@@ -242,38 +193,82 @@ def design(records: Records) -> str:
     return "\n".join(f"- {line}" for line in lines)
 
 
-def answer(several: Sequence[Scores], baseline: str = "ce") -> str:
-    """The study's answer: who leads where, and whether that agrees, as Markdown."""
-    paragraphs = []
-    leaders = {}
+def answer(several: Sequence[Scores]) -> str:
+    """The study's answer in a sentence, then for each model and data set, as Markdown."""
+    compared = [scores for scores in several if not too_few(scores)]
+    if not compared:
+        return f"**Answer: none yet.** {too_few(several[0])}"
+    parts = [scores.part for scores in compared]
+    base = _names(list(dict.fromkeys(map(baseline, parts))))
+    everywhere, somewhere = ahead(compared)
+    places = (
+        "each network"
+        if len({part.dataset for part in parts}) == 1
+        else "each network and data set"
+    )
+    text = f"no loss is ahead of {base} with {places}"
+    if everywhere:
+        text = f"{_names(everywhere)} {_are(everywhere)} ahead of {base} with {places}"
+    if somewhere:
+        text += f"; {_names(somewhere)} {_are(somewhere)} ahead with some, not with all"
+    if len(parts) == 1:
+        text = text.replace(places, parts[0].title)
+    lines = [
+        f"**Answer: {text}.** Ahead: the {per_cent(compared[0].level)} interval of the paired difference of test Dice "
+        "lies above zero. Open: it includes zero.\n"
+    ]
     for scores in several:
-        part = scores.part
-        if few := too_few(scores):
-            paragraphs.append(f"With {part.title}: {few}")
+        told = [f"{how}: {_names(losses)}" for how, losses in standing(scores).items() if losses]
+        lines.append(f"- With {scores.part.title}: {too_few(scores) or '; '.join(told) + '.'}")
+    return "\n".join(lines)
+
+
+def next_step(several: Sequence[Scores]) -> str:
+    """What a reader does with the answer, in a sentence."""
+    compared = [scores for scores in several if not too_few(scores)]
+    if not compared:
+        return f"Train at least {MIN_SEEDS} seeds of each loss before you choose one."
+    base, (everywhere, somewhere) = baseline(compared[0].part), ahead(compared)
+    rivals = _names(everywhere + somewhere) if everywhere + somewhere else "another loss"
+    return f"Compare `{base}` with {rivals} on your own data, over several seeds: `lossatlas compare my/folder`."
+
+
+def ahead(several: Sequence[Scores]) -> tuple[list[str], list[str]]:
+    """The losses that are ahead of the baseline in every part, and those that are in some."""
+    found = [standing(scores)["ahead"] for scores in several]
+    either = list(dict.fromkeys(loss for losses in found for loss in losses))
+    everywhere = [loss for loss in either if all(loss in losses for losses in found)]
+    return everywhere, [loss for loss in either if loss not in everywhere]
+
+
+def standing(scores: Scores) -> dict[str, list[str]]:
+    """The losses that are ``ahead`` of the baseline, ``behind`` it, or ``open``, by their paired differences."""
+    part = scores.part
+    found: dict[str, list[str]] = {"ahead": [], "behind": [], "open": []}
+    for loss in part.losses:
+        if loss == baseline(part):
             continue
-        first = scores.leader()
-        leaders[part.title] = first
-        means = [scores.mean(loss) for loss in part.losses]
-        text = (
-            f"With {part.title} the losses span a mean Dice from {number(np.nanmin(means))} to "
-            f"{number(np.nanmax(means))}, `{first}` highest"
-        )
-        if baseline in part.losses and first != baseline:
-            difference = scores.difference(first, baseline)
-            if difference is not None:
-                text += f" (over `{baseline}`: {difference.text()})"
-        paragraphs.append(text + ".")
-    several = [each for each in several if not too_few(each)]
-    if len(several) > 1:
-        level = [set(s.level_with_leader()) for s in several]
-        shared = [loss for loss in several[0].part.losses if all(loss in s for s in level)]
-        if shared:
-            paragraphs.append(
-                f"Highest, or not significantly lower than the highest, everywhere: {_names(shared)}."
-            )
-        else:
-            paragraphs.append("Every loss is significantly lower than the highest one somewhere.")
-    return " ".join(paragraphs)
+        difference = scores.difference(loss, baseline(part))
+        how = "open"
+        if difference is not None and (difference.low > 0 or difference.high < 0):
+            how = "ahead" if difference.low > 0 else "behind"
+        found[how].append(loss)
+    return found
+
+
+def change(records: Records) -> str:
+    """What would change the study's answer, and how to try it, as Markdown."""
+    changes = [
+        "a longer training",
+        *(["a learning rate tuned for each loss"] if records.tuning is None else []),
+        "a decision threshold tuned on validation images",
+        "other data or networks",
+    ]
+    text = ", ".join(changes[:-1]) + f", or {changes[-1]}"
+    return (
+        f"{text[0].upper()}{text[1:]}. More seeds make the intervals narrower. Change one of these in the study's file "
+        f"and run `{records.study['command']}` again."
+    )
 
 
 def limits(records: Records, several: Sequence[Scores]) -> str:
@@ -285,20 +280,26 @@ def limits(records: Records, several: Sequence[Scores]) -> str:
         else ("the class with the largest logit")
     )
     lines = [
-        several[0].meaning(),
+        several[0].meaning().removeprefix("Brackets: "),
         f"{study['steps']} steps measure how fast a loss learns as much as where it ends.",
-        "One learning rate for all losses: a loss may do otherwise at its own best one.",
         f"The prediction is {decision}; no threshold was tuned for any loss.",
     ]
-    rare = [
-        f"class {part.classes[c]} in {images}"
-        for part in [s.part for s in several[:1]]
-        for c, images in _images_with(part)
-        if images < 10
-    ]
-    if rare:
+    if records.tuning is None:
         lines.append(
-            f"Some classes are in few test images ({', '.join(rare)}): their Dice rests on those."
+            "One learning rate for all losses: a loss may do otherwise at its own best one."
+        )
+    part = several[0].part
+    if len(part.losses) > 2 and not too_few(several[0]):
+        lines.append(
+            "Each interval stands alone: of many losses, one may be ahead by chance. The marks in the table are "
+            "corrected for their number."
+        )
+    rare = [(c, images) for c, images in _images_with(part) if images < 10]
+    if rare:
+        c, images = rare[-1]
+        lines.append(
+            f"{len(rare)} of {len(part.foreground)} classes are in fewer than 10 test images ({part.classes[c]} in "
+            f"{images}): their Dice rests on those."
         )
     return "\n".join(f"- {line}" for line in lines)
 
@@ -371,9 +372,5 @@ def _names(labels: Sequence[str]) -> str:
     return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"
 
 
-def _n(interval: Interval, part: Part) -> str:
-    """``3 seeds, 100 test images``."""
-    return (
-        f"{interval.seeds} seed{'s' if interval.seeds != 1 else ''}, "
-        f"{len(part.image_ids)} test images"
-    )
+def _are(labels: Sequence[str]) -> str:
+    return "is" if len(labels) == 1 else "are"

@@ -27,18 +27,12 @@ _SOURCE = re.compile(r"(?:notebooks|studies)/[\w/]+\.ipynb$")
 _COMMAND_ID = "rerun-this-page"
 
 
-def title(
-    study: Mapping[str, Any], heading: str = "The losses compared:", *, of: str = ""
-) -> dict[str, str]:
+def title(study: Mapping[str, Any]) -> dict[str, str]:
     """Metadata for ``IPython.display.display``: the title of the page that `finish` writes.
 
-    It is the study's own ``title`` or, where it has none, `heading` with the study's name. A report on
-    several studies keeps its own first heading for the study `of`.
+    It is the study's own ``title`` or, where it has none, its name.
     """
-    own = study.get("title")
-    if study["study"] == of and not own:
-        return {}
-    return {TITLE_KEY: own or f"{heading} the study {study['study']}"}
+    return {TITLE_KEY: study.get("title") or f"The losses compared: the study {study['study']}"}
 
 
 def finish(path: str | Path) -> None:
@@ -49,7 +43,8 @@ def finish(path: str | Path) -> None:
       follow in a cell of their own.
     - The cell that papermill injects is folded, as the cells tagged "hide-input" are.
     - Folded code that shows no output joins the next cell that does; behind the last one it is left out.
-    - Pictures are kept with a palette of 256 colours, in about a third of the bytes.
+    - Pictures are kept with a palette of 256 colours, in about a third of the bytes. One that is drawn for a screen
+      of two dots a pixel keeps its width in pixels and not its height: a narrow screen would distort it.
     - A last section gives the command that makes the page, with its parameters.
 
     A page that is finished already stays as it is. Raises ValueError for a notebook without a
@@ -72,7 +67,9 @@ def finish(path: str | Path) -> None:
     for cell in notebook.cells:
         for shown in cell.get("outputs", []):
             if "image/png" in shown.get("data", {}):
-                shown.data["image/png"] = _with_palette(shown.data["image/png"])
+                smaller = with_palette(base64.b64decode(shown.data["image/png"]))
+                shown.data["image/png"] = base64.b64encode(smaller).decode()
+                shown.metadata.get("image/png", {}).pop("height", None)
     nbformat.validate(notebook)
     nbformat.write(notebook, path)
 
@@ -147,16 +144,14 @@ def _command(notebook: NotebookNode) -> list[NotebookNode]:
     return [nbformat.v4.new_markdown_cell(text, id=_COMMAND_ID)]
 
 
-def _with_palette(png: str) -> str:
-    """A picture (PNG in base64) with a palette; as it is where it has one, is transparent, or would not be smaller."""
-    raw = base64.b64decode(png)
-    picture = Image.open(io.BytesIO(raw))
+def with_palette(png: bytes) -> bytes:
+    """A picture with a palette; as it is where it has one, is transparent, or would not be smaller."""
+    picture = Image.open(io.BytesIO(png))
     if picture.mode == "P" or picture.convert("RGBA").getchannel("A").getextrema() != (255, 255):
         return png
     smaller = io.BytesIO()
     picture.convert("RGB").quantize(256).save(smaller, "PNG", optimize=True)
-    kept = min(raw, smaller.getvalue(), key=len)
-    return base64.b64encode(kept).decode()
+    return min(png, smaller.getvalue(), key=len)
 
 
 def _is_heading(output: NotebookNode) -> bool:

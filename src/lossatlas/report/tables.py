@@ -1,4 +1,4 @@
-"""Tables of a page: numbers with their intervals, and how many seeds stand behind them."""
+"""Tables of a page: one number a cell, the ends of intervals in columns of their own."""
 
 from __future__ import annotations
 
@@ -8,13 +8,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
+from lossatlas.report.findings import baseline, too_few
 from lossatlas.report.records import Part, Records
 from lossatlas.report.scores import Scores
 from lossatlas.report.style import CAPTION_STYLE
 from lossatlas.statistics.counts import METRICS
-from lossatlas.statistics.intervals import MIN_SEEDS, number
+from lossatlas.statistics.intervals import number
 
 #: Marks a loss that is not significantly lower than the highest.
 NOT_LOWER = "◦"
@@ -22,12 +24,12 @@ NOT_LOWER = "◦"
 
 @dataclass(frozen=True)
 class Table:
-    """A table of a page: `frame` as text, and how the page shows it."""
+    """A table of a page: `frame` as text, and how the page shows it; `bold` has row numbers and columns."""
 
     frame: pd.DataFrame
     caption: str
     swatches: Mapping[str, str]
-    bold: frozenset[tuple[str, str]] = frozenset()
+    bold: frozenset[tuple[int, str]] = frozenset()
 
     def _repr_html_(self) -> str:
         frame = self.frame
@@ -37,11 +39,11 @@ class Table:
         )
         corner = f'<th scope="col" style="text-align:left">{html.escape(str(frame.index.name or ""))}</th>'
         rows = []
-        for label, row in frame.iterrows():
+        for place, (label, row) in enumerate(frame.iterrows()):
             cells = [self._row_head(str(label))]
             for column, value in row.items():
                 text = html.escape(str(value))
-                if (label, column) in self.bold:
+                if (place, column) in self.bold:
                     text = f"<strong>{text}</strong>"
                 cells.append(f'<td style="text-align:right;white-space:nowrap">{text}</td>')
             rows.append(f"<tr>{''.join(cells)}</tr>")
@@ -62,79 +64,87 @@ class Table:
         return f'<th scope="row" style="text-align:left;white-space:nowrap">{square}{name}</th>'
 
 
-def comparison(
-    several: Sequence[Scores], losses: Sequence[str], metric: str = "foreground_dice"
-) -> Table:
-    """Loss × model (and data set): mean over the seeds with its interval.
+def comparison(several: Sequence[Scores], losses: Sequence[str]) -> Table:
+    """A row a model and loss: mean Dice, its paired difference from the baseline, the ends of both, and the seeds.
 
-    A loss without a run has "–". The highest mean of a column is bold; `NOT_LOWER` marks those that are
-    not significantly lower. A last row has the best constant prediction (Dice only).
+    A loss without a run has "–". The highest mean of a model is bold; `NOT_LOWER` marks those that are not
+    significantly lower. Each model has a last row with the best constant prediction. What no row has, such as
+    intervals of fewer than three seeds, has no column.
     """
     two_sets = len({s.part.dataset for s in several}) > 1
-    columns: dict[str, dict[str, str]] = {}
+    rows: list[dict[str, str]] = []
     bold, swatches = set(), {}
     for scores in several:
         part = scores.part
-        title = f"{part.model}, {part.dataset}" if two_sets else part.model
-        asked = max(len(seeds) for seeds in part.seeds.values())
-        compared = min(len(seeds) for seeds in part.seeds.values()) >= MIN_SEEDS
-        leader = scores.leader(metric) if compared else None
-        level = scores.level_with_leader(metric) if compared else []
-        cells = dict.fromkeys(losses, "–")
-        for loss in part.losses:
-            interval = scores.interval(loss, metric)
-            fewer = f" (n = {interval.seeds})" if interval.seeds != asked else ""
-            mark = f" {NOT_LOWER}" if loss != leader and loss in level else ""
-            cells[loss] = interval.text() + fewer + mark
+        network = f"{part.model}, {part.dataset}" if two_sets else part.model
+        compared = not too_few(scores)
+        leader = scores.leader() if compared else None
+        level = scores.level_with_leader() if compared else []
+        for loss in losses:
+            row = {"loss": loss, "network": network}
+            rows.append(row)
+            if loss not in part.losses:
+                continue
             swatches[loss] = part.styles[loss]["color"]
-        if metric == "foreground_dice":
-            cells["best constant"] = number(part.constant_dice)
-        if leader is not None:
-            bold.add((leader, title))
-        columns[title] = cells
-    frame = pd.DataFrame(columns)
-    frame.index.name = "loss"
-    caption = (
-        f"Test {METRICS[metric]}, mean over the foreground classes and over "
-        f"{_seeds(several)}. {several[0].meaning()}"
-    )
+            interval, base = scores.interval(loss), baseline(part)
+            difference = scores.difference(loss, base) if loss != base else None
+            mark = f" {NOT_LOWER}" if loss != leader and loss in level else ""
+            row["Dice"] = number(interval.estimate) + mark
+            if np.isfinite(interval.low):
+                row |= {"from": number(interval.low), "to": number(interval.high)}
+            if difference is not None:
+                ends = {"": difference.estimate, " from": difference.low, " to": difference.high}
+                row |= {f"minus {base}{end}": number(value, True) for end, value in ends.items()}
+            row["seeds"] = str(interval.seeds)
+            if loss == leader:
+                bold.add((len(rows) - 1, "Dice"))
+        rows.append(
+            {"loss": "best constant", "network": network, "Dice": number(part.constant_dice)}
+        )
+    frame = pd.DataFrame(rows).set_index("loss").fillna("–").replace("nan", "–")
+    last = frame.pop("seeds")
+    frame["seeds"] = last
+    caption = "Test Dice, mean over the foreground classes and the seeds"
+    if "from" in frame:
+        caption += (
+            ", with the ends of its interval; minus: the paired difference, with its own ends"
+        )
+    caption += f". {several[0].meaning().removeprefix('Brackets: ')}"
     if bold:
         caption += (
-            f" Bold: the highest mean of a column; {NOT_LOWER}: not significantly lower (paired, after Holm's "
+            f" Bold: the highest mean of a network; {NOT_LOWER}: not significantly lower (paired, after Holm's "
             "correction)."
         )
     return Table(frame, caption, swatches, frozenset(bold))
 
 
-def details(scores: Scores, baseline: str = "ce") -> Table:
-    """One row a loss: Dice, its paired difference from `baseline`, and the other metrics' means."""
+def details(scores: Scores) -> Table:
+    """One row a loss: the means of the other metrics, and loss and gradient at the two ends of the training."""
     part = scores.part
     rows: dict[str, dict[str, str]] = {}
     for loss in part.losses:
-        row = {"Dice": scores.interval(loss).text()}
-        if baseline in part.losses:
-            difference = scores.difference(loss, baseline) if loss != baseline else None
-            row[f"Dice − {baseline}"] = "–" if difference is None else difference.text(n=False)
-        for metric, title in METRICS.items():
-            if metric != "foreground_dice":
-                row[title] = number(scores.mean(loss, metric))
-        of_loss = part.runs[part.runs.loss == loss]
-        row["training (s)"] = f"{of_loss.train_s.mean():.0f}"
-        row["seeds"] = str(len(part.seeds[loss]))
-        rows[loss] = row
-    frame = pd.DataFrame.from_dict(rows, orient="index")
+        row = {title: scores.mean(loss, metric) for metric, title in METRICS.items()}
+        row.pop("Dice")
+        rows[loss] = {title: number(value) for title, value in row.items()}
+        curves = part.curves[part.curves.loss == loss]
+        window = max(1, int(curves.step.max()) // 20) if len(curves) else 1
+        early, late = curves.step <= window, curves.step > curves.step.max() - window
+        for column, title in {"loss_value": "loss", "grad_norm": "gradient"}.items():
+            for end, steps in {"first": early, "last": late}.items():
+                rows[loss][f"{title}, {end}"] = f"{curves[column][steps].mean():.3g}"
+        rows[loss]["training (s)"] = f"{part.runs[part.runs.loss == loss].train_s.mean():.0f}"
+    frame = pd.DataFrame.from_dict(rows, orient="index").replace("nan", "–")
     frame.index.name = "loss"
     caption = (
-        f"{part.model} on {part.dataset}: test metrics, means over the seeds; Dice, IoU, precision "
-        f"and recall are means over the {len(part.foreground)} foreground classes. "
-        f"{scores.meaning()}"
+        f"{part.model} on {part.dataset}: test metrics, means over the seeds; IoU, precision and recall are means over "
+        f"the {len(part.foreground)} foreground classes. Training loss and norm of the gradient: in the first and the "
+        "last twentieth of the steps."
     )
-    colours = {loss: part.styles[loss]["color"] for loss in part.losses}
-    return Table(frame, caption, colours)
+    return Table(frame, caption, {loss: part.styles[loss]["color"] for loss in part.losses})
 
 
 def runs(records: Records) -> str:
-    """HTML list, folded, of every cell's run folders and the command that repeats them."""
+    """HTML list of every cell's run folders and the command that repeats them."""
     items = []
     for part in records.parts:
         for loss in part.losses:
@@ -144,10 +154,8 @@ def runs(records: Records) -> str:
                 f"<li>{html.escape(part.model)}, {html.escape(part.dataset)}, "
                 f"{html.escape(loss)}: {ids}<br><code>{html.escape(command(part, loss))}</code></li>"
             )
-    return (
-        f"<details><summary>The {len(records.runs)} run folders and the commands that repeat "
-        f"them</summary><ul>{''.join(items)}</ul></details>"
-    )
+    head = f"The {len(records.runs)} run folders, and the commands that repeat them:"
+    return f"<p>{head}</p><ul>{''.join(items)}</ul>"
 
 
 def command(part: Part, loss: str) -> str:
@@ -157,10 +165,3 @@ def command(part: Part, loss: str) -> str:
     config["seeds"] = part.seeds[loss]
     text = json.dumps(config, sort_keys=True)
     return f"papermill notebooks/train.ipynb out.ipynb -k python3 -y '{text}'"
-
-
-def _seeds(several: Sequence[Scores]) -> str:
-    counts = sorted({len(seeds) for s in several for seeds in s.part.seeds.values()})
-    if counts == [1]:
-        return "1 seed"
-    return f"{counts[0]} seeds" if len(counts) == 1 else f"{counts[0]} to {counts[-1]} seeds"
