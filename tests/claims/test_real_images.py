@@ -34,8 +34,9 @@ def thresholds(dice, *, of_vessels=("ce", "dice")):
     return dataclasses.replace(made, runs=pd.concat([cracks.runs, there]))
 
 
-def numbers(known, monkeypatch):
-    monkeypatch.setattr(frames, "load_if_run", lambda *_: known)
+def numbers(known, monkeypatch, longer=None):
+    of = {"thresholds": known, "thresholds_long": longer}
+    monkeypatch.setattr(frames, "load_if_run", lambda _, study: of[study])
     return real_images.numbers("nowhere")
 
 
@@ -66,3 +67,27 @@ def test_the_numbers_are_medians_and_mean_differences_at_each_threshold(monkeypa
 def test_dice_ahead_in_a_task_stops_the_build(monkeypatch):
     with pytest.raises(FrontError, match="Dice is ahead in no task"):
         numbers(thresholds({"argmax": 0.62, "tuned": 0.75}), monkeypatch)
+
+
+def test_what_a_longer_training_gives_stands_beside_and_dice_is_not_ahead(monkeypatch):
+    behind = thresholds({"argmax": 0.59, "tuned": 0.68})
+    assert numbers(behind, monkeypatch)["longer"] == {}
+    nearer = thresholds({"argmax": 0.6, "tuned": 0.695})
+    found = numbers(behind, monkeypatch, nearer)["longer"]
+    assert set(found) == {"cracks", "vessels"} and found["cracks"].startswith("−0.005 [")
+    with pytest.raises(FrontError, match="after the longer training its intervals begin"):
+        numbers(behind, monkeypatch, thresholds({"argmax": 0.6, "tuned": 0.72}))
+
+
+def test_the_threshold_that_brings_pedestrians_back_is_checked(monkeypatch):
+    known = thresholds({"argmax": 0.59, "tuned": 0.68})
+    named = {"cracks": "pedestrians"}
+    parts = [dataclasses.replace(p, dataset=named.get(p.dataset, p.dataset)) for p in known.parts]
+    runs = known.runs.assign(dataset=known.runs.dataset.replace(named))
+    for part in parts:
+        part.runs["dataset"] = part.dataset
+    runs.loc[runs.loss == "ce", "foreground_dice_tuned"] = 0.5
+    changed = dataclasses.replace(known, parts=parts, runs=runs)
+    changed.study["datasets"] = ["pedestrians", "vessels"]
+    with pytest.raises(FrontError, match="brings cross-entropy back on pedestrians"):
+        numbers(changed, monkeypatch)
