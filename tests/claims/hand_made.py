@@ -67,6 +67,7 @@ def records(*parts, folder=Path("nowhere"), **study):
         "study": "hand_made",
         "losses": losses,
         "seeds": list(range(SEEDS)),
+        "missing_runs": 0,
         "datasets": list({part.dataset for part in parts}),
         "models": list({part.model for part in parts}),
         **study,

@@ -27,7 +27,7 @@ def test_writing_fills_the_block_draws_the_pictures_and_leaves_the_rest(tmp_path
 def test_the_answer_names_every_number_that_it_is_given():
     found = front.numbers(BEGIN)
     real = real_images.numbers(REAL)
-    found["open"]["gap_tuned"] = "DIFFERENCE"
+    real["longer"]["mitochondria"] = "DIFFERENCE"
     found["gated"]["ce"]["nothing_at_half"] = "LOST"
     real["range_tuned"]["low"] = "REAL"
     text = readme.answer(found, real)
