@@ -75,4 +75,5 @@ def test_the_table_of_results_has_a_row_for_each_cell_metric_and_rule() -> None:
     cell = runs[(runs.dataset == "pi3") & (runs.model == "relu4_zero") & (runs.loss == "ce")]
     assert row["median"] == f"{cell.foreground_dice.median():.3f}"
     assert (row["runs"], row["began"]) == (len(cell), cell.began.sum())
+    assert not table.isin(["nan"]).any(axis=None)
     assert {"cracks", "pedestrians"} <= set(real.data) and set(real.network) == {"unet"}

@@ -184,7 +184,8 @@ def results_table(studies: Sequence[str | Path]) -> pd.DataFrame:
                 found = cells[column].agg(["median", "min", "max", "size"])
                 parts.append(found.assign(began=began, metric=metric, threshold=rule).reset_index())
     table = pd.concat(parts).rename(columns={"size": "runs"})
-    table[["median", "min", "max"]] = table[["median", "min", "max"]].map("{:.3f}".format)
+    shown = ["median", "min", "max"]
+    table[shown] = table[shown].map(lambda value: "–" if pd.isna(value) else f"{value:.3f}")
     first = ["study", "data", "network", "loss", "metric", "threshold"]
     return table[[*first, "median", "min", "max", "began", "runs"]]
 
