@@ -303,6 +303,14 @@ def test_the_first_use_fetches_the_set_unless_forbidden(toy_source, monkeypatch,
     assert "licence" in capsys.readouterr().err
 
 
+def test_a_set_without_an_address_says_where_it_belongs(toy_source):
+    with pytest.raises(
+        data.DataError, match=r"crackforest: expected its address in .*sources\.json"
+    ):
+        fetch.get(source("crackforest"), say=lambda _: None, **QUICK)
+    assert toy_source.server.asked == [] and nothing_left()
+
+
 def test_a_first_use_that_cannot_fetch_names_the_set_and_what_went_wrong(toy_source, monkeypatch):
     monkeypatch.setenv("LOSSATLAS_DOWNLOAD", "1")
     del toy_source.server.files["/set.zip"]

@@ -22,7 +22,6 @@ PROVENANCE = [
     ("chase_db1", "train", {}, 16, [92.429, 7.571]),
     ("chase_db1", "val", {}, 4, [94.349, 5.651]),
     ("chase_db1", "test", {}, 8, [93.698, 6.302]),
-    ("chase_db1", "train", {"whole_training": True}, 20, [92.813, 7.187]),
     ("crackforest", "train", {}, 60, [98.365, 1.635]),
     ("crackforest", "val", {}, 12, [98.043, 1.957]),
     ("crackforest", "test", {}, 46, [98.498, 1.502]),
@@ -78,18 +77,12 @@ def test_no_image_and_no_group_of_related_images_is_in_two_splits(mirror, name):
 # ---- CHASE_DB1 --------------------------------------------------------------------------------
 
 
-def test_the_two_observers_of_chase_agree_as_published_and_the_view_is_an_option(mirror):
+def test_the_two_observers_of_chase_agree_as_published(mirror):
     first = [data.load_labels("chase_db1", s).labels for s in ("train", "val", "test")]
     second = [data.load_labels("chase_db1", s, observer=2).labels for s in ("train", "val", "test")]
     pairs = zip(np.concatenate(first), np.concatenate(second), strict=True)
     dice = [2 * (a & b).sum() / (a.sum() + b.sum()) for a, b in pairs]
     assert np.mean(dice) == pytest.approx(0.7765, abs=5e-5)  # PROVENANCE.md
-    shares = [
-        data.load_labels("chase_db1", s, field_of_view=True).image_counts().sum(axis=0)
-        for s in ("train", "val", "test")
-    ]
-    total = np.sum(shares, axis=0)
-    assert 100 * total[1] / total.sum() == pytest.approx(10.065, abs=0.05)
 
 
 def test_chase_is_read_from_a_flat_folder_too(mirror, tmp_path):
@@ -101,8 +94,6 @@ def test_chase_is_read_from_a_flat_folder_too(mirror, tmp_path):
     shutil.copy(flat / "Image_09L.jpg", flat / "Image_01L.jpg")  # how the folder is recognised
     val = data.load("chase_db1", "val", root=str(flat), height=32, width=32)
     assert val.checksum == data.load("chase_db1", "val", height=32, width=32).checksum
-    with pytest.raises(data.DataError, match=r"field of view .*fov_masks.*found none"):
-        data.load("chase_db1", "val", root=str(flat), field_of_view=True)
     with pytest.raises(data.DataError, match="observer: expected an integer from 1 to 2"):
         data.load("chase_db1", "val", observer=3)
 

@@ -192,9 +192,10 @@ def test_the_laboratory_has_a_row_for_each_factor():
 
 
 def test_sets_that_are_not_at_hand_are_named_with_their_command():
-    here, absent = tables.split_available(["digits", "camvid"])
+    here, absent = tables.split_available(["digits", "camvid", "folder"])
     assert here == ["digits"]
     assert absent[0].startswith("camvid: run `lossatlas data get camvid`")
+    assert absent[1] == "folder: give root=, a folder with images/ and masks/"
     with pytest.raises(data.DataError, match="did you mean camvid"):
         tables.split_available(["camvit"])
     with pytest.raises(data.DataError, match="empty list"):

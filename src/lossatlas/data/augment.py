@@ -106,11 +106,9 @@ class Augment:
     def _around_foreground(
         self, target: torch.Tensor, draws: torch.Tensor, placed: torch.Tensor
     ) -> torch.Tensor:
-        """The draws (B, 2) of the windows' places, x and y, with some of them moved so that they hold foreground.
-
-        A pixel is drawn among the picture's, then a window among those that hold it. `placed` are four more draws:
-        whether, which pixel, and where it lies in the window, x and y.
-        """
+        """The draws (B, 2) of the windows' places, x and y, with some of them moved so that they hold foreground."""
+        # A pixel is drawn among the picture's, then a window among those that hold it. `placed` (B, 4)
+        # says whether, which pixel, and where it lies in the window, x and y.
         assert self.crop is not None
         found = (target > 0) & (target != (-1 if self.ignore_index is None else self.ignore_index))
         flat = found.flatten(1)

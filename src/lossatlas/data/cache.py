@@ -25,7 +25,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lossatlas.data import paths
-from lossatlas.data.errors import DataError
+from lossatlas.data.errors import unwritable
 
 UInt8Array = npt.NDArray[np.uint8]
 
@@ -34,6 +34,10 @@ FORMAT = 1
 
 STALE_AFTER_S = 24 * 3600
 """Age beyond which a temporary folder is taken to be left by a killed process."""
+
+_ELSEWHERE = (
+    "point LOSSATLAS_CACHE to another folder, or pass cache=False to keep the arrays in memory"
+)
 
 
 def write_atomically(path: Path, content: bytes) -> None:
@@ -64,19 +68,6 @@ def content_checksum(images: UInt8Array, labels: UInt8Array) -> str:
         for start in range(0, len(array), 64):
             digest.update(np.ascontiguousarray(array[start : start + 64]).data)
     return digest.hexdigest()
-
-
-def _explain(error: OSError, folder: Path) -> DataError:
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        reason, remedy = "the disk is full", "free some space"
-    elif error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-        reason, remedy = "it is not writable", "make it writable"
-    else:
-        reason, remedy = str(error), "check the folder"
-    return DataError(
-        f"cache: expected to write to {folder}, but {reason}; {remedy}, point LOSSATLAS_CACHE to "
-        "another folder, or pass cache=False to keep the arrays in memory"
-    )
 
 
 def _sweep(folder: Path) -> None:
@@ -135,7 +126,7 @@ def make(
         _sweep(parent)
         temporary = Path(tempfile.mkdtemp(prefix=f".making-{key[:8]}-", dir=parent))
     except OSError as error:
-        raise _explain(error, parent) from None
+        raise unwritable("cache", parent, error, _ELSEWHERE) from None
     try:
         try:
             arrays: list[UInt8Array] = []
@@ -146,7 +137,7 @@ def make(
                 )
                 _reserve(file)
         except OSError as error:
-            raise _explain(error, parent) from None
+            raise unwritable("cache", parent, error, _ELSEWHERE) from None
         fill(arrays[0], arrays[1])
         try:
             for array in arrays:
@@ -166,7 +157,7 @@ def make(
                 if error.errno not in (errno.EEXIST, errno.ENOTEMPTY) or not final.is_dir():
                     raise
         except OSError as error:
-            raise _explain(error, parent) from None
+            raise unwritable("cache", parent, error, _ELSEWHERE) from None
         return Entry(parent / key)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)

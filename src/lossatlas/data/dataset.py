@@ -23,10 +23,8 @@ class SegmentationDataset:
     """Images and their class indices, decoded, in memory or as a memory map.
 
     Attributes:
-        name, split: what was loaded.
         params: every parameter of the loader with the value in force.
         classes: names of the classes by index; ("background", <thing>) in a binary task.
-        mode: "multiclass" or "binary".
         ignore_index: the value of void pixels in ``labels``, or None.
         images: uint8, shape (N, H, W, C).
         labels: uint8, shape (N, H, W), values 0…len(classes)−1 or ``ignore_index``.
@@ -34,7 +32,6 @@ class SegmentationDataset:
         groups: what each image belongs to (video, patient, item): images of a group are correlated,
             so a bootstrap resamples groups.
         mean, std: constants per channel, on the scale 0…1, that :meth:`batch` standardises by.
-        checksum: hex SHA-256 of shapes and contents of both arrays.
     """
 
     def __init__(

@@ -53,13 +53,8 @@ LABEL_NOISE_SPLIT = "train"
 
 @functools.cache
 def _glyphs() -> tuple[Int64Array, Int64Array]:
-    """(images (1797, 8, 8) with values 0…16, digits (1797,)), both int64: scikit-learn's ``load_digits()``.
-
-    Its file is read in its place: to import scikit-learn takes longer than many a small run.
-
-    Raises:
-        DataError: scikit-learn or its file is not installed.
-    """
+    """(images (1797, 8, 8) with values 0…16, digits (1797,)), both int64: scikit-learn's ``load_digits()``."""
+    # Its file is read in its place: to import scikit-learn takes longer than many a small run.
     package = importlib.util.find_spec("sklearn")
     if package is None or package.origin is None:
         raise DataError(
@@ -89,11 +84,8 @@ def glyph_indices(split: str) -> list[Int64Array]:
 
 
 def _bilinear_weights(old: int, new: int) -> tuple[Int64Array, Int64Array, Int64Array]:
-    """Integer weights of enlarging ``old`` to ``new`` samples: (left index, w_left, w_right).
-
-    Pixel centres are aligned; the weights of a sample sum to 2·new.
-    """
-    position = (2 * np.arange(new) + 1) * old - new  # of the centre, in units of 1/(2·new) pixels
+    """(left index, w_left, w_right) of enlarging ``old`` to ``new`` samples; a sample's weights sum to 2·new."""
+    position = (2 * np.arange(new) + 1) * old - new  # centres aligned, in units of 1/(2·new) pixels
     position = np.clip(position, 0, 2 * new * (old - 1))
     left = np.minimum(position // (2 * new), old - 2)
     right_weight = position - 2 * new * left
@@ -159,19 +151,16 @@ def skeleton(mask: BoolArray) -> BoolArray:
 
 @functools.lru_cache(maxsize=4000)
 def _template(index: int, shape: str) -> Int64Array:
-    """Integers 0…1024, square, whose highest values an object of this shape takes first.
-
-    natural: the handwriting. thin: nearness to its centre line, so that the stroke has one width.
-    compact: the handwriting smoothed over 3×3 pixels, which closes loops and gaps.
-    """
+    """Integers 0…1024, square, whose highest values an object of this shape takes first."""
     glyph = _glyphs()[0][index]
     if shape == "natural":
         return glyph * 64
-    if shape == "compact":
+    if shape == "compact":  # smoothed over 3×3 pixels, which closes loops and gaps
         for axis in (0, 1):
             padded = np.pad(glyph, [(1, 1) if a == axis else (0, 0) for a in (0, 1)])
             glyph = sum(np.take(padded, range(i, i + 8), axis=axis) for i in range(3))
         return glyph * 1024 // max(1, int(glyph.max()))
+    # Thin: nearness to the centre line, so that the stroke has one width.
     fine = enlarge(glyph, 32)
     order = np.argsort(-fine, axis=None, kind="stable")
     mask = np.zeros(32 * 32, dtype=bool)

@@ -1,9 +1,11 @@
-"""The one exception of this package, and the near matches its messages offer."""
+"""The one exception of this package, and what its messages share."""
 
 from __future__ import annotations
 
 import difflib
+import errno
 from collections.abc import Iterable
+from pathlib import Path
 
 
 class DataError(ValueError):
@@ -43,3 +45,19 @@ def shorten(names: Iterable[object], limit: int = 3) -> str:
     items = [str(name) for name in names]
     more = f" and {len(items) - limit} more" if len(items) > limit else ""
     return ", ".join(items[:limit]) + more
+
+
+def unwritable(part: str, folder: Path, error: OSError, elsewhere: str) -> DataError:
+    """The error of a folder that cannot be written to: why, and what to do.
+
+    >>> full = OSError(errno.ENOSPC, "No space left on device")
+    >>> str(unwritable("cache", Path("data"), full, "or name another folder"))
+    'cache: expected to write to data, but the disk is full; free some space, or name another folder'
+    """
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        reason, remedy = "the disk is full", "free some space"
+    elif error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        reason, remedy = "it is not writable", "make it writable"
+    else:
+        reason, remedy = str(error), "check the folder"
+    return DataError(f"{part}: expected to write to {folder}, but {reason}; {remedy}, {elsewhere}")

@@ -28,11 +28,14 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import IO, Any, Protocol
+from typing import IO, TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from lossatlas.data import integrity, paths
-from lossatlas.data.errors import DataError, shorten
+from lossatlas.data.errors import DataError, shorten, unwritable
+
+if TYPE_CHECKING:
+    from lossatlas.data.files import FileDataset
 
 ATTEMPTS = 3
 """Downloads of one file before giving up."""
@@ -43,45 +46,14 @@ TIMEOUT_S = 30.0
 PAUSE_S = 1.0
 """Pause before the second attempt; doubled before each further one."""
 
-
-class Target(Protocol):
-    """What this module needs to know of a data set."""
-
-    @property
-    def name(self) -> str:
-        """Name of the set."""
-
-    @property
-    def title(self) -> str:
-        """What people call it."""
-
-    @property
-    def licence(self) -> str:
-        """What it may be used for."""
-
-    @property
-    def citation(self) -> str:
-        """What to cite."""
-
-    @property
-    def source(self) -> str:
-        """Address for people."""
-
-    def find(self) -> Path | None:
-        """Folder that holds the data, or None."""
-
-    def base_in(self, root: Path) -> Path | None:
-        """Folder below ``root`` that holds the data, or None."""
-
-    def registry_path(self, file: str) -> str:
-        """Path in the registry of a file given relative to the data set's folder."""
+_ELSEWHERE = "or point LOSSATLAS_DATA to another folder"
 
 
 @dataclass(frozen=True)
 class Archive:
     """One archive of the registry.
 
-    ``sha256`` is None where the server makes the archive anew and its bytes may change; then each
+    ``sha256`` is None where the server packs the archive at each request and its bytes may change; then each
     file is compared. ``strip`` is the leading folder to leave out, ``keep`` what to take.
     """
 
@@ -184,10 +156,7 @@ def download(
             problem = f"the checksum is not {(sha256 or '')[:12]}…: truncated, damaged or replaced"
         except OSError as error:
             if error.errno in (errno.ENOSPC, errno.EDQUOT):
-                raise DataError(
-                    f"download: expected room for {destination.name} in {destination.parent}, but "
-                    "the disk is full; free some space or point LOSSATLAS_DATA elsewhere"
-                ) from None
+                raise unwritable("download", destination.parent, error, _ELSEWHERE) from None
             problem = str(error)
         finally:
             _sweep_partial(destination.parent)
@@ -226,11 +195,7 @@ def check_space(folder: Path, wanted: int) -> None:
 
 
 def _safe_parts(name: str, archive: Path) -> PurePosixPath:
-    """Return the relative path of a member.
-
-    Raises:
-        DataError: it would leave the folder.
-    """
+    """The relative path of a member; DataError where it would leave the folder."""
     path = PurePosixPath(name.replace("\\", "/"))
     if path.is_absolute() or ".." in path.parts or (path.parts and ":" in path.parts[0]):
         raise DataError(
@@ -316,7 +281,7 @@ def unpack(
             f"{archive.name}: expected a whole zip or tar archive, got {error}; fetch it again"
         ) from None
     except OSError as error:
-        raise _explain(error, folder) from None
+        raise unwritable("download", folder, error, _ELSEWHERE) from None
     if not written:
         raise DataError(
             f"{archive.name}: expected files under {strip or 'its root'}, got none; the source has "
@@ -325,21 +290,11 @@ def unpack(
     return written
 
 
-def _explain(error: OSError, folder: Path) -> DataError:
-    reason = (
-        "the disk is full" if error.errno in (errno.ENOSPC, errno.EDQUOT) else str(error.strerror)
-    )
-    return DataError(
-        f"download: expected to write to {folder}, but {reason}; free or allow it, or point "
-        "LOSSATLAS_DATA to another folder"
-    )
-
-
 # -- a data set --------------------------------------------------------------------------------
 
 
 def get(
-    target: Target,
+    target: FileDataset,
     *,
     force: bool = False,
     say: Callable[[str], None] | None = None,
@@ -363,14 +318,13 @@ def get(
         return found
     address = paths.mirror_address()
     archive = archives().get(target.name)
-    if archive is None and address is None:
+    if archive is None:
         raise DataError(
-            f"{target.name}: expected a set that can be fetched, but its files are handed out by "
-            f"{target.source} only; unpack them into {paths.raw_dir() / target.name}, or give root="
+            f"{target.name}: expected its address in {paths.registry_dir() / 'sources.json'}, found "
+            f"none; add it, or unpack {target.source} into {paths.raw_dir() / target.name}"
         )
     raw = paths.raw_dir()
-    need = archive.bytes + archive.unpacked_bytes if archive is not None else 0
-    check_space(raw, need)
+    check_space(raw, archive.bytes + archive.unpacked_bytes)
     network = {"timeout_s": timeout_s, "attempts": attempts, "pause_s": pause_s}
     try:
         raw.mkdir(parents=True, exist_ok=True)
@@ -383,13 +337,13 @@ def get(
             try:
                 if address is not None:
                     folder = _from_mirror(target, address, temporary, network)
-                elif archive is not None:
+                else:
                     folder = _from_archive(target, archive, temporary, network)
                 _replace(folder, raw / target.name)
             finally:
                 shutil.rmtree(temporary, ignore_errors=True)
     except OSError as error:
-        raise _explain(error, raw) from None
+        raise unwritable("download", raw, error, _ELSEWHERE) from None
     base = target.base_in(raw / target.name)
     if base is None:
         raise DataError(f"{target.name}: expected the data in {raw / target.name}; fetch it again")
@@ -397,7 +351,7 @@ def get(
     return base
 
 
-def _show_licence(target: Target, tell: Callable[[str], None]) -> None:
+def _show_licence(target: FileDataset, tell: Callable[[str], None]) -> None:
     """Say the licence and what to cite, once on this machine."""
     stamp = paths.cache_dir() / "licences" / target.name
     if stamp.exists():
@@ -409,7 +363,7 @@ def _show_licence(target: Target, tell: Callable[[str], None]) -> None:
 
 
 def _from_archive(
-    target: Target, archive: Archive, temporary: Path, network: dict[str, Any]
+    target: FileDataset, archive: Archive, temporary: Path, network: dict[str, Any]
 ) -> Path:
     packed, folder = temporary / "archive", temporary / "files"
     download(archive.url, packed, archive.sha256, **network)
@@ -435,12 +389,8 @@ def _from_archive(
     return folder
 
 
-def _compare(target: Target, sums: dict[str, str]) -> None:
-    """Compare the files of an archive with the registry.
-
-    Raises:
-        DataError: files are missing or differ.
-    """
+def _compare(target: FileDataset, sums: dict[str, str]) -> None:
+    """Raise DataError where files of an archive are missing or differ from the registry's."""
     main = paths.registry_dir() / f"{target.name}.sha256"
     expected = integrity.parse_sums(main.read_text(encoding="utf-8"), main.name)
     found = {target.registry_path(file): digest for file, digest in sums.items()}
@@ -454,8 +404,8 @@ def _compare(target: Target, sums: dict[str, str]) -> None:
         )
 
 
-def verify(target: Any) -> list[str]:
-    """Hash every file of a set at hand anew and return what is wrong, one line a finding.
+def verify(target: FileDataset) -> list[str]:
+    """Hash every file of a set at hand again and return what is wrong, one line a finding.
 
     Raises:
         DataError: the set is not at hand.
@@ -463,8 +413,6 @@ def verify(target: Any) -> list[str]:
     base = target.find()
     if base is None:
         raise DataError(f"{target.name}: expected a set at hand, found none; {target.how_to_get()}")
-    if not target.registered:
-        return []
     files = sorted(p.relative_to(base).as_posix() for p in base.rglob("*") if p.is_file())
     known = integrity.registered(target.name)
     for file, found in integrity.manifest(base).items():
@@ -482,8 +430,7 @@ def verify(target: Any) -> list[str]:
         except DataError as error:
             problems.append(str(error))
             continue
-        wanted = {f for s in samples for f in (s.image, *target.label_files(base, s))}
-        wanted.update(target.split_files(split))
+        wanted = {f for s in samples for f in (s.image, s.label)} | set(target.split_files(split))
         problems += [f"missing: {base / f}" for f in sorted(wanted - set(files))]
         problems += [
             f"not in the registry: {base / f}"
@@ -493,7 +440,9 @@ def verify(target: Any) -> list[str]:
     return problems
 
 
-def _from_mirror(target: Target, address: str, temporary: Path, network: dict[str, Any]) -> Path:
+def _from_mirror(
+    target: FileDataset, address: str, temporary: Path, network: dict[str, Any]
+) -> Path:
     folder = temporary / "files"
     folder.mkdir()
     root = f"{address}/{target.name}"

@@ -127,10 +127,6 @@ class FileDataset(abc.ABC):
         path = base / sample.label
         return imageio.check_mask(imageio.read_index_mask(path), len(self.classes), self.void, path)
 
-    def label_files(self, base: Path, sample: Sample) -> list[str]:
-        """Files that a mask is made of, relative to ``base``."""
-        return [sample.label]
-
     def image_size(self, base: Path, sample: Sample) -> tuple[int, int]:
         """(height, width) of an image from its header."""
         return imageio.image_size(base / sample.image)
@@ -188,14 +184,9 @@ class FileDataset(abc.ABC):
 
     def how_to_get(self) -> str:
         """The command or variable that brings the data."""
-        if fetch.fetchable(self.name):
-            return (
-                f"run `lossatlas data get {self.name}`, or set LOSSATLAS_MIRROR to a folder that "
-                f"holds {self.name}/"
-            )
         return (
-            f"set LOSSATLAS_MIRROR to a folder that holds {self.name}/, or unpack {self.source} "
-            f"into {paths.shown(paths.raw_dir() / self.name)}"
+            f"run `lossatlas data get {self.name}`, or set LOSSATLAS_MIRROR to a folder that "
+            f"holds {self.name}/"
         )
 
     # -- loading -------------------------------------------------------------------------------
@@ -244,8 +235,7 @@ class FileDataset(abc.ABC):
         if not samples:
             raise DataError(f"{self.name}: expected images in split {split!r} of {base}, got none")
         self._check_pairs(base, samples)
-        masks = {s.id: self.label_files(base, s) for s in samples}
-        wanted = self.split_files(split) + [file for s in samples for file in masks[s.id]]
+        wanted = self.split_files(split) + [s.label for s in samples]
         if want_images:
             wanted += [s.image for s in samples]
         wanted = list(dict.fromkeys(wanted))
@@ -282,10 +272,7 @@ class FileDataset(abc.ABC):
                 "padded": padded,
                 "facts": self.cache_facts(),
                 "options": {k: v for k, v in params.items() if k not in _COMMON},
-                "files": [
-                    [s.id, digests[s.image], *(digests[file] for file in masks[s.id])]
-                    for s in samples
-                ],
+                "files": [[s.id, digests[s.image], digests[s.label]] for s in samples],
             }
             key = arrays.cache_key(description)
             entry = arrays.find(key) or arrays.make(

@@ -349,6 +349,10 @@ class FolderDataset(FileDataset):
         both = (path / "images").is_dir() and (path / "masks").is_dir()
         return path.resolve() if both else None
 
+    def how_to_get(self) -> str:
+        """The parameter that names the data."""
+        return "give root=, a folder with images/ and masks/"
+
     def samples(self, base: Path, split: str) -> list[Sample]:
         """Pairs of the split."""
         return self._bind(base).samples(base, split)

@@ -167,10 +167,9 @@ def report(
     shape_images: int | None = None,
     sizes: tuple[int, ...] = (10, 50, 100),
 ) -> dict[str, Any]:
-    """Everything above of one split, as JSON-able values.
+    """Everything above of one split, loaded with or without images, as JSON-able values.
 
     Args:
-        dataset: a split, loaded with or without images.
         schemes: class weights by name; each takes the counts (N, C).
         shapes: compute components and thinness too (the slow part) …
         shape_images: … from so many images, evenly spaced; None: from all.

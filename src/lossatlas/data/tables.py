@@ -64,34 +64,32 @@ def reports(
     return found
 
 
-def fraction_table(results: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
-    """Class fractions in per cent: a row for each class, a column for each split."""
+def _by_class(results: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
+    """One row for each class of each report: what is known of it, its data set and split."""
     import pandas as pd
 
     rows = [
-        {"data set": r["name"], "class": c["name"], "split": r["split"], "%": 100 * c["fraction"]}
+        c | {"data set": r["name"], "class": c["name"], "split": r["split"]}
         for r in results
         for c in r["classes"]
     ]
-    return _wide(pd.DataFrame(rows), "split", "%").round(3)
+    return pd.DataFrame(rows).set_index(["data set", "class"])
 
 
 def _wide(table: pd.DataFrame, column: str, value: str) -> pd.DataFrame:
     """A row for each data set and class, a column for each value of ``column``, in first order."""
-    import pandas as pd
+    columns = table[column].unique()
+    wide = table.pivot(columns=column, values=value).reindex(table.index.unique(), columns=columns)
+    return wide.rename_axis(columns=None)
 
-    index = ["data set", "class"]
-    columns = {
-        name: part.set_index(index)[value] for name, part in table.groupby(column, sort=False)
-    }
-    rows = table[index].drop_duplicates()
-    return pd.DataFrame(columns).reindex(pd.MultiIndex.from_frame(rows))
+
+def fraction_table(results: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
+    """Class fractions in per cent: a row for each class, a column for each split."""
+    return (100 * _wide(_by_class(results), "split", "fraction")).round(3)
 
 
 def spread_table(results: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
     """Spread over images, components and thinness of the training splits."""
-    import pandas as pd
-
     columns = {
         "images": "images with it",
         "median": "median share %",
@@ -103,57 +101,41 @@ def spread_table(results: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
         "width_px": "width px",
         "edge_share": "edge share %",
     }
-    rows = []
-    for result in results:
-        if "components" not in result["classes"][0]:
-            continue
-        for row in result["classes"]:
-            values = {
-                title: row[key] * (100 if title.endswith("%") else 1)
-                for key, title in columns.items()
-            }
-            rows.append({"data set": result["name"], "class": row["name"], **values})
-    return pd.DataFrame(rows).set_index(["data set", "class"]).round(2)
+    return _titled(_by_class(r for r in results if "components" in r["classes"][0]), columns)
+
+
+def _titled(table: pd.DataFrame, columns: Mapping[str, str]) -> pd.DataFrame:
+    """The columns under their titles, rounded; a title that ends in % turns a share into per cent."""
+    shares = [key for key, title in columns.items() if title.endswith("%")]
+    scaled = table[list(columns)].assign(**{key: 100 * table[key] for key in shares})
+    return scaled.rename(columns=columns).round(2)
 
 
 def set_table(results: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
     """One row a split: images, groups, size, void and empty images."""
     import pandas as pd
 
-    rows = [
-        {
-            "data set": r["name"],
-            "split": r["split"],
-            "images": r["images"],
-            "groups": r["groups"],
-            "height": r["height"],
-            "width": r["width"],
-            "void %": 100 * r["void_share"],
-            "class 0 alone %": 100 * r["empty_share"],
-        }
-        for r in results
-    ]
-    return pd.DataFrame(rows).set_index(["data set", "split"]).round(2)
+    columns = {key: key for key in ("images", "groups", "height", "width")}
+    columns |= {"void_share": "void %", "empty_share": "class 0 alone %"}
+    table = pd.DataFrame(results).rename(columns={"name": "data set"})
+    return _titled(table.set_index(["data set", "split"]), columns)
 
 
 def weight_table(results: Sequence[Mapping[str, Any]], size: int = 50) -> pd.DataFrame:
-    """Weights of every scheme with their variation from ``size`` images, as "w ± 100·cv %"."""
+    """Weights of every scheme with their variation from ``size`` images, as "w (± 100·cv %)"."""
     import pandas as pd
 
     rows = []
     for result in results:
         for scheme, found in result["weights"].items():
-            cells = {}
             variation = found["samples"][str(size)]["variation"]
-            names = [c["name"] for c in result["classes"]]
-            for name, weight, cv in zip(names, found["weights"], variation, strict=True):
+            each = zip(result["classes"], found["weights"], variation, strict=True)
+            for c, weight, cv in each:
                 spread = "a class may be missing" if cv is None else f"± {100 * cv:.0f} %"
-                cells[name] = f"{weight:.3g} ({spread})"
-            rows += [
-                {"data set": result["name"], "class": name, "scheme": scheme, "weight": cell}
-                for name, cell in cells.items()
-            ]
-    return _wide(pd.DataFrame(rows), "scheme", "weight")
+                cell = f"{weight:.3g} ({spread})"
+                rows.append((result["name"], c["name"], scheme, cell))
+    table = pd.DataFrame(rows, columns=["data set", "class", "scheme", "weight"])
+    return _wide(table.set_index(["data set", "class"]), "scheme", "weight")
 
 
 def rarest(results: Sequence[Mapping[str, Any]]) -> tuple[str, str, float]:
