@@ -336,6 +336,9 @@ def machine() -> dict[str, Any]:
             versions[package] = "not installed"
     return {
         "losses_version": losses.VERSION,
+        "losses_code": importlib.import_module("lossatlas.report.benchmark").code(
+            Path(losses.__file__).parent
+        ),
         "cpu": model,
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
         "capability": torch.backends.cpu.get_cpu_capability(),

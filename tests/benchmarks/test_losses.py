@@ -5,11 +5,13 @@ from __future__ import annotations
 import csv
 import functools
 import json
+from pathlib import Path
 
 import pytest
 import torch
 
 from lossatlas import losses
+from lossatlas.report import benchmark as report
 
 
 @pytest.fixture
@@ -51,7 +53,9 @@ def test_a_run_writes_every_table_with_threads_compiled_formulas_and_the_version
     for loss in benchmark.COMPILED:
         plain, compiled = (values["1", loss, f"lossatlas{how}"] for how in ("", " compiled"))
         assert compiled == pytest.approx(plain, rel=1e-3)
-    assert json.loads((tmp_path / "losses.json").read_text())["losses_version"] == losses.VERSION
+    described = json.loads((tmp_path / "losses.json").read_text())
+    assert described["losses_version"] == losses.VERSION
+    assert described["losses_code"] == report.code(Path(losses.__file__).parent)
     with (tmp_path / "missed.csv").open() as file:
         missed = list(csv.DictReader(file))
     targets = [row for row in missed if row["what"] == "target"]

@@ -89,11 +89,16 @@ def test_the_floor_has_a_column_a_shape(measured):
     ]
 
 
-def test_a_record_of_other_losses_says_so_and_one_of_today_s_does_not(measured):
-    told = measured.stale(3)
-    assert "Measured with other losses" in told and "version 1 of the losses; today's is 3" in told
-    measured.machine["losses_version"] = 3
-    assert measured.stale(3) == ""
+def test_a_record_of_other_losses_says_so_and_one_of_today_s_does_not(measured, tmp_path):
+    module = tmp_path / "sums.py"
+    module.write_text('"""Sums."""\n\n\ndef add(a, b):\n    """Add."""\n    return a + b  # both\n')
+    assert "Measured with other losses" in measured.stale(tmp_path), "a record that names no code"
+    measured.machine["losses_code"] = benchmark.code(tmp_path)
+    assert measured.stale(tmp_path) == ""
+    module.write_text(module.read_text().replace("Add.", "The sum.").replace("  # both", ""))
+    assert measured.stale(tmp_path) == "", "words do not make a loss slower"
+    module.write_text(module.read_text().replace("a + b", "b + a"))
+    assert "has changed since" in measured.stale(tmp_path)
 
 
 def test_what_was_missed_names_targets_and_peers_and_two_threads_are_a_device_of_their_own(

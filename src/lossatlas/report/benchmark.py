@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -76,25 +78,41 @@ class Benchmark:
     floor: pd.DataFrame
     machine: dict[str, Any]
 
-    def stale(self, version: int) -> str:
-        """Markdown that says so where the losses have changed since they were measured; else empty.
+    def stale(self, folder: str | Path) -> str:
+        """Markdown that says so where the code of the losses has changed since they were measured; else empty.
+
+        Their ``VERSION`` does not say it: it rises with their bits, and speed changes without them.
 
         Args:
-            version: of the losses today, ``lossatlas.losses.VERSION``.
+            folder: of the losses' modules today.
         """
-        measured = int(self.machine.get("losses_version", 1))
-        if measured == version:
+        if self.machine.get("losses_code") == code(folder):
             return ""
+        measured = self.machine.get("measured_utc", "an unknown date")[:10]
         return (
             ":::{admonition} Measured with other losses\n:class: warning\n"
-            f"This record is of version {measured} of the losses; today's is {version}, whose speed this page does not "
-            "show. `make bench` measures again.\n:::"
+            f"The code of the losses has changed since this record of {measured}. This page does not show the speed of "
+            "today's; `make bench` measures again.\n:::"
         )
 
     @property
     def panels(self) -> list[tuple[str, str]]:
         """Device and shape of each table, in the order of the file."""
         return list(dict.fromkeys(zip(self.rows.device, self.rows["shape"], strict=True)))
+
+
+def code(folder: str | Path) -> str:
+    """A digest of the modules of a folder that changes with what runs, not with comments or docstrings."""
+    found = hashlib.sha256()
+    for path in sorted(Path(folder).glob("*.py")):
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        for node in ast.walk(tree):
+            if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef)) and ast.get_docstring(
+                node
+            ):
+                del node.body[0]
+        found.update(f"{path.name}\n{ast.dump(tree)}\n".encode())
+    return found.hexdigest()[:16]
 
 
 def load(folder: str | Path) -> Benchmark:
