@@ -106,9 +106,9 @@ def row(config: RunConfig, dataset: Any, accelerator: str, setting: str) -> dict
     }
 
 
-def table(accelerator: str, quick: bool) -> list[dict[str, Any]]:
+def table(accelerator: str, quick: bool, names: Iterable[str]) -> list[dict[str, Any]]:
     """All lines; ``time_ratio`` is to the first setting of the same network, loss and precision."""
-    names = [name for name in losses.names() if name not in _LEFT_OUT]
+    names = [name for name in names if name not in _LEFT_OUT]
     data = {"image_size": 32, "train_size": 8, "val_size": 1, "test_size": 1} if quick else {}
     base = RunConfig(
         dataset_params=data or {"image_size": 128, "train_size": 64, "val_size": 1, "test_size": 1},
@@ -145,13 +145,16 @@ def main(arguments: Iterable[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
     parser.add_argument("--out", type=Path, required=True, help="folder for the results")
     parser.add_argument("--quick", action="store_true", help="tiny inputs: a smoke test")
+    parser.add_argument(
+        "--names", nargs="+", choices=losses.names(), default=losses.names(), help="of losses"
+    )
     options = parser.parse_args(None if arguments is None else list(arguments))
     warnings.filterwarnings("ignore")
     accelerator = "cuda" if torch.cuda.is_available() else "cpu"
     if accelerator == "cpu":
         torch.set_num_threads(1)
     options.out.mkdir(parents=True, exist_ok=True)
-    rows = table(accelerator, options.quick)
+    rows = table(accelerator, options.quick, options.names)
     with (options.out / "determinism.csv").open("w", newline="") as file:
         writer = csv.DictWriter(file, fieldnames=list(rows[0]), lineterminator="\n")
         writer.writeheader()

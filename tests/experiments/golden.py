@@ -45,6 +45,9 @@ WITH_FOREGROUND, OTHERS = 8, 4
 #: Pixels of an image above which there are only two and one, and of those a window.
 SMALL = 20_000
 WINDOW = 128
+#: Width of a network times images a step above which a case takes two images a step: a step of a study that ran on a
+#: GPU costs seconds on a CPU.
+WIDE = 400
 #: Images of a split that are made to choose them from.
 IMAGES = 400
 
@@ -141,6 +144,8 @@ def _configs(name: str) -> dict[str, RunConfig]:
             values |= study._overrides(combination) | {"seed": study.seeds[0]}
             values |= {"steps": STEPS, "evaluations": 1, "share_every": 2}
             values |= {"optimizer": optimizer} if optimizer else {}
+            if values["model_params"].get("width", 0) * values["batch_size"] > WIDE:
+                values["batch_size"] = 2
             params = {
                 k: v for k, v in values["dataset_params"].items() if k not in ("seed", "fold")
             }
