@@ -73,7 +73,7 @@ EXAMPLE = {
     "lr": 0.01,
 }
 pages = [
-    *(f"{GENERATED}/{name}.ipynb" for name in [*derivations, *reports, "datasets", "run_example"]),
+    *(f"{GENERATED}/{name}.ipynb" for name in [*derivations, *reports, "published", "datasets", "run_example"]),
     *(f"{GENERATED}/{name}.md" for name in [*unmeasured, "costs", "loop"]),
     *(f"{GENERATED}/studies/{name}.ipynb" for name in shown),
     *(f"{GENERATED}/studies/{name}.md" for name in absent),
@@ -170,6 +170,19 @@ rule missing_report:
         make=lambda wildcards: measured[wildcards.name][1],
     shell:
         "{STEPS} missing {output:q} {wildcards.name:q} {params.make:q}"
+
+
+rule published:
+    input:
+        notebook="notebooks/reports/published.ipynb",
+        code=code("claims", "report", "statistics"),
+        records="results/thresholds/study.json",
+    output:
+        f"{GENERATED}/published.ipynb",
+    log:
+        "runs/logs/page-published.log",
+    shell:
+        "{STEPS} page {input.notebook:q} {output:q} 2> {log:q}"
 
 
 rule datasets:

@@ -12,29 +12,10 @@ from matplotlib.figure import Figure
 from scipy.stats import kendalltau
 
 from lossatlas import metrics
+from lossatlas.report.published import LOSS_ODYSSEY, ODYSSEY_TASKS
 from lossatlas.theory.check import Array
 from lossatlas.theory.descent import Adam
 from lossatlas.theory.verdict import Verdict, decide, notes, settles
-
-#: DSC of 14 losses on four tasks (liver, liver tumour, pancreas, multi-organ), as published in Ma et
-#: al. 2021, "Loss Odyssey in Medical Image Segmentation".
-LOSS_ODYSSEY = {
-    "CE": (0.9672, 0.5641, 0.8221, 0.8483),
-    "WCE": (0.8284, 0.2697, 0.4744, 0.6904),
-    "TopK": (0.6924, 0.5995, 0.8406, 0.8527),
-    "Focal": (0.9587, 0.4675, 0.8016, 0.8173),
-    "Dice": (0.9547, 0.6187, 0.8362, 0.8449),
-    "GDice": (0.9474, 0.5486, 0.8285, 0.0132),
-    "IoU": (0.9568, 0.6079, 0.8353, 0.8439),
-    "Tversky": (0.9390, 0.6120, 0.8260, 0.8371),
-    "Lovász": (0.9294, 0.6083, 0.8309, 0.6568),
-    "DiceCE": (0.9624, 0.6009, 0.8249, 0.8512),
-    "DiceFocal": (0.9566, 0.5951, 0.8416, 0.8554),
-    "DiceTopK": (0.9690, 0.6125, 0.8375, 0.8512),
-    "DiceBD": (0.9629, 0.6262, 0.8397, 0.8450),
-    "DiceHD": (0.9556, 0.6291, 0.8408, 0.8531),
-}
-
 
 #: Tolerance of the surface Dice, and band of the boundary IoU, on this page, in pixels.
 TOLERANCE, BAND = 1.0, 2.0
@@ -235,7 +216,7 @@ def receptive_field(layers: int, kernel: int = 3) -> int:
 
 def task_correlations() -> pd.DataFrame:
     """Kendall's τ between the tasks' rankings of 14 losses, and each task's best loss."""
-    tasks = ("liver", "liver tumour", "pancreas", "multi-organ")
+    tasks = ODYSSEY_TASKS
     table = pd.DataFrame.from_dict(LOSS_ODYSSEY, orient="index", columns=list(tasks))
     rows = []
     for first, task in enumerate(tasks):
