@@ -7,6 +7,7 @@ import shutil
 
 import numpy as np
 import pytest
+import tifffile
 import torch
 from PIL import Image
 
@@ -14,7 +15,8 @@ from lossatlas import data, deploy, models
 from lossatlas.cli import main
 from lossatlas.data import DataError
 from lossatlas.deploy.predict import tiles, view
-from lossatlas.experiments.training import validation_scores
+from lossatlas.experiments import TrainParameters
+from lossatlas.experiments.training import train_cell, validation_scores
 from lossatlas.metrics import DecisionRule
 from lossatlas.metrics.overlap import ConfusionMatrix
 
@@ -298,3 +300,41 @@ def test_files_that_are_passed_over_are_named_and_json_stays_alone(run, tmp_path
     assert main(given) == 0
     out, told = capsys.readouterr()
     assert json.loads(out)["written"] == 1 and "b.heic" in told
+
+
+def test_a_run_needs_nothing_of_its_folder_once_it_is_trained(tmp_path):
+    root = tmp_path / "scans"
+    generator = np.random.default_rng(0)
+    for kind in ("images", "masks"):
+        (root / kind).mkdir(parents=True)
+    for k in range(8):
+        tifffile.imwrite(
+            root / "images" / f"{k}.tif", generator.integers(90, 1200, (16, 16), np.uint16)
+        )
+        mask = (generator.random((16, 16)) > 0.7).astype(np.uint8)
+        Image.fromarray(mask).save(root / "masks" / f"{k}.png")
+    parameters = TrainParameters(
+        dataset="folder", dataset_params={"root": str(root)}, model_params={"width": 4, "depth": 2},
+        steps=2, batch_size=2, evaluations=1, runs_dir=str(tmp_path / "runs"), accelerator="cpu",
+    )  # fmt: skip
+    (made,) = train_cell(parameters)
+    before = deploy.load(made)
+    low, high = before.preparation.intensity
+    assert 90 <= low < high <= 1200
+    # brighter scans come, and then the folder goes
+    tifffile.imwrite(root / "images" / "0.tif", np.full((16, 16), 60_000, np.uint16))
+    assert deploy.load(made).preparation == before.preparation
+    shutil.rmtree(root)
+    after = deploy.load(made)
+    assert after.preparation == before.preparation and after.classes == before.classes
+
+
+@pytest.mark.parametrize(
+    "kept", [{"mean": [0.5]}, {"mean": ["a"], "std": [1.0]}, {"mean": [0.5], "std": [0.0]}, 7]
+)
+def test_a_preparation_that_is_none_is_refused(run, tmp_path, kept):
+    copy = shutil.copytree(run, tmp_path / "run")
+    record = json.loads((copy / "run.json").read_text())
+    (copy / "run.json").write_text(json.dumps(record | {"preparation": kept}))
+    with pytest.raises(deploy.DeployError, match="train again or restore"):
+        deploy.load(copy)

@@ -32,6 +32,7 @@ class SegmentationDataset:
         groups: what each image belongs to (video, patient, item): images of a group are correlated,
             so a bootstrap resamples groups.
         mean, std: constants per channel, on the scale 0…1, that :meth:`batch` standardises by.
+        intensity: the two values that became 0 and 255 where the files have more than 8 bits; else None.
     """
 
     def __init__(
@@ -50,6 +51,7 @@ class SegmentationDataset:
         ignore_index: int | None = None,
         params: Mapping[str, Any] | None = None,
         checksum: str | None = None,
+        intensity: tuple[float, float] | None = None,
     ) -> None:
         if images is not None and images.shape[:3] != labels.shape:
             raise DataError(
@@ -67,6 +69,7 @@ class SegmentationDataset:
         self.labels = labels
         self.ids, self.groups = list(ids), list(groups)
         self.mean, self.std = tuple(mean), tuple(std)
+        self.intensity = intensity
         self.params = dict(params or {})
         self._images = images
         self._checksum = checksum

@@ -298,6 +298,7 @@ class FileDataset(abc.ABC):
             ignore_index=self.void,
             params=params,
             checksum=checksum,
+            intensity=self.cache_facts().get("intensity") if want_images else None,
         )
 
     def cache_facts(self) -> dict[str, Any]:

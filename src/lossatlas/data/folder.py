@@ -357,11 +357,6 @@ class FolderDataset(FileDataset):
         """Pairs of the split."""
         return self._bind(base).samples(base, split)
 
-    def intensity_in(self, root: str | Path) -> tuple[float, float] | None:
-        """Values that become 0 and 255 in the images of a folder; None where they have 8 bits."""
-        bound = self._bind(Path(root).expanduser())
-        return None if bound.eight_bits else bound.intensity
-
     def _bind(self, root: Path) -> Bound:
         layout = read_layout(root)
         for fault in layout.faults():

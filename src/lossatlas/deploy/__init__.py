@@ -1,9 +1,9 @@
 """A trained network outside its study: predictions of new images, and files for other programs."""
 
+from lossatlas.data.preparation import Preparation
 from lossatlas.deploy.export import export
 from lossatlas.deploy.network import Deployed, DeployError, load
 from lossatlas.deploy.predict import masks_to_write, predict_folder, predict_image, score
-from lossatlas.deploy.preparation import Preparation
 
 __all__ = [
     "DeployError",

@@ -14,7 +14,7 @@ import torch
 
 from lossatlas import models
 from lossatlas.data.errors import DataError
-from lossatlas.deploy.preparation import Preparation
+from lossatlas.data.preparation import Preparation
 from lossatlas.metrics import DecisionRule
 from lossatlas.models._common import AnySize
 
@@ -123,12 +123,15 @@ def _of_run(content: Mapping[str, Any], path: Path) -> Deployed:
     rules = {"argmax": DecisionRule.argmax(network.out_channels)}
     if record:
         rules["tuned"] = _tuned(record, network.out_channels, path.parent / "run.json")
-    names = record.get("classes")
-    if names is None:
-        from lossatlas.data import load_labels
+    names, kept = record.get("classes"), record.get("preparation")
+    # what the data are like today says nothing about the run: a record keeps what it needs of them
+    if names is None or kept is None:
+        from lossatlas.data import load as load_data
 
-        names = load_labels(config["dataset"], "train", **config["dataset_params"]).classes
-    preparation = Preparation.of_run(config)
+        train = load_data(config["dataset"], "train", **config["dataset_params"])
+        names = names or train.classes
+        kept = kept or Preparation.of_dataset(train).as_json()
+    preparation = Preparation.of_json(kept)
     if preparation.channels != network.in_channels:
         raise DeployError(
             f"{path}: expected images of {network.in_channels} channels in data set "

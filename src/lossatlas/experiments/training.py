@@ -18,6 +18,7 @@ import numpy as np
 import pandas as pd
 import torch
 
+from lossatlas.data.preparation import Preparation
 from lossatlas.experiments import health, provenance
 from lossatlas.experiments.augment import build_augmentation
 from lossatlas.experiments.checkpoint import Checkpoints
@@ -401,6 +402,7 @@ def train_run(
                     "micro_batch": trained.micro_batch,
                     "interruptions": checkpoints.resumed,
                     "processes": processes.description,
+                    "preparation": Preparation.of_dataset(train_set).as_json(),
                     "data_checksums": {split: d.checksum for split, d in datasets.items()},
                     "parameters": sum(p.numel() for p in model.parameters()),
                     "created_utc": created.isoformat(timespec="seconds"),

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from lossatlas.data.dataset import SegmentationDataset
 from lossatlas.data.errors import DataError
 
 UInt8Array = npt.NDArray[np.uint8]
@@ -39,37 +40,29 @@ class Preparation:
         return len(self.mean)
 
     @classmethod
-    def of_run(cls, config: Mapping[str, Any]) -> Preparation:
-        """That of a run, from the data set it was trained on; no image is decoded but those that set a range.
-
-        Args:
-            config: ``dataset`` and ``dataset_params`` of the run.
-
-        Raises:
-            DataError: the data set is not at hand.
-        """
-        from lossatlas.data import load_labels
-        from lossatlas.data.registry import source
-
-        name, params = config["dataset"], config["dataset_params"]
-        train = load_labels(name, "train", **params)
-        resized = params.get("height") is not None or params.get("width") is not None
-        intensity = None
-        if name == "folder":
-            own = {key: params[key] for key in ("ignore_index", "seed") if key in params}
-            intensity = type(source(name))(**own).intensity_in(params["root"])
+    def of_dataset(cls, train: SegmentationDataset) -> Preparation:
+        """That of the networks trained on ``train``, which was loaded with its images."""
         height, width = train.labels.shape[1:]
+        resized = any(train.params.get(side) is not None for side in ("height", "width"))
         return cls(
             mean=tuple(float(value) for value in train.mean),
             std=tuple(float(value) for value in train.std),
-            intensity=intensity,
+            intensity=train.intensity,
             size=(int(height), int(width)) if resized else None,
         )
 
     @classmethod
     def of_json(cls, values: Mapping[str, Any]) -> Preparation:
-        """From what :meth:`as_json` gave."""
-        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+        """From what :meth:`as_json` gave.
+
+        Raises:
+            TypeError, ValueError: it is not that.
+        """
+        made = cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+        numbers = [float(value) for value in (*made.mean, *made.std, *(made.intensity or ()))]
+        if len(made.mean) != len(made.std) or not np.isfinite(numbers).all() or min(made.std) <= 0:
+            raise ValueError(f"expected a mean and a positive std for each channel, got {values}")
+        return made
 
     def as_json(self) -> dict[str, Any]:
         """As JSON-able values."""
