@@ -166,12 +166,15 @@ def test_a_plan_with_tuning_chooses_a_rate_for_each_loss_before_it_reports(
     assert sum("rate" in line and line.startswith(("ce:", "dice:")) for line in said) == 2
 
 
-def test_another_request_for_the_same_folder_is_refused(folder, tmp_path, tiny):
+def test_another_request_replans_until_something_is_trained(folder, tmp_path, tiny):
     request = compare.Request(str(folder), ["ce", "dice"], 60.0)
     compare.compare(request, tmp_path, dry_run=True, say=lambda _: None)
     other = compare.Request(str(folder), ["ce", "focal"], 60.0)
+    found = compare.compare(other, tmp_path, dry_run=True, say=lambda _: None)
+    assert [loss.name for loss in load_study(str(found.study)).losses] == ["ce", "focal"]
+    (tmp_path / "runs").mkdir()
     with pytest.raises(ConfigError, match="another losses"):
-        compare.compare(other, tmp_path, dry_run=True, say=lambda _: None)
+        compare.compare(request, tmp_path, dry_run=True, say=lambda _: None)
 
 
 def test_the_time_of_a_step_is_measured_on_the_losses_themselves(folder, tmp_path):

@@ -276,8 +276,7 @@ def compare(
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
     file, asked = out / "compare.yaml", out / "request.json"
-    if file.is_file():
-        _same(request, asked)
+    if file.is_file() and not _replaced(request, out, asked):
         planned = file.read_text(encoding="utf-8").splitlines()[0].split(": ", 1)[1]
         say(f"going on with {file}: {planned}")
     else:
@@ -296,18 +295,24 @@ def compare(
     return Comparison(file, planned, records, page, tuple(failed))
 
 
-def _same(request: Request, asked: Path) -> None:
+def _replaced(request: Request, out: Path, asked: Path) -> bool:
+    """Whether a new plan takes the place of the one in ``out``: of another request, and nothing is trained yet.
+
+    Raises:
+        ConfigError: runs of another request are there.
+    """
     try:
         before = json.loads(asked.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         before = {}
     now = asdict(request)
     different = [key for key, value in now.items() if before.get(key) != value]
-    if different:
+    if different and (out / "runs").exists():
         raise ConfigError(
-            f"{asked.parent}: expected the request that it was begun with, got another "
+            f"{out}: expected the request that it was begun with, got another "
             f"{' and '.join(different)}; repeat that command to go on, or name another --out"
         )
+    return bool(different)
 
 
 def _same_data(params: Mapping[str, Any], asked: Path) -> None:
