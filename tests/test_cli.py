@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import click
 import pytest
@@ -193,3 +194,33 @@ def test_every_command_and_option_says_what_it_is_for():
         for each in command.params:
             named = isinstance(each, click.Argument) or each.help or each.type.name == "choice"
             assert named, (command.name, each.name)
+
+
+@pytest.mark.parametrize(
+    ("typed", "key"),
+    [
+        (["run", "quick"], "failed"),
+        (["retry", "quick", "--failed"], "failed"),
+        (["collect", "quick"], "records"),
+        (["book"], "page"),
+    ],
+)
+def test_a_result_is_json_alone_and_what_is_said_goes_beside_it(typed, key, capsys, monkeypatch):
+    from lossatlas import book, workflow
+    from lossatlas.experiments import collect
+
+    def saying(found):
+        def made(*_, **__):
+            print("a word on the way")
+            return found
+
+        return made
+
+    monkeypatch.setattr(workflow, "run_study", saying(["ce · seed 0: failed"]))
+    monkeypatch.setattr(workflow, "retry", saying(["ce · seed 0: failed"]))
+    monkeypatch.setattr(collect, "collect", saying(Path("results/quick")))
+    monkeypatch.setattr(book, "make_book", saying(Path("book/index.html")))
+    status = cli.main([*typed, "--json"])
+    shown = capsys.readouterr()
+    assert key in json.loads(shown.out) and "a word on the way" in shown.err
+    assert status == (1 if key == "failed" else 0)

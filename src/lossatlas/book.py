@@ -87,7 +87,12 @@ def _make_book(study: str | None, jobs: int | None) -> Path:
         *(["--cores", str(jobs)] if jobs else []),
         *(["--config", f"study={study}"] if study else []),
     ]
-    if subprocess.run(command, env=environment()).returncode:
+    sys.stdout.flush()
+    try:
+        said = sys.stdout.fileno()  # standard error, where standard output holds a result
+    except OSError:  # a notebook's
+        said = None
+    if subprocess.run(command, env=environment(), stdout=said).returncode:
         raise BookError(f"the book failed; what failed is said above, and its output is in {LOGS}")
     index = BOOK / "_build" / "html" / "index.html"
     print(f"{time.monotonic() - started:7.1f} s  pages and HTML\n{index}")

@@ -6,7 +6,6 @@ Nothing heavy is imported before a command runs.
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -21,7 +20,7 @@ except ImportError:
         "pip install 'lossatlas[experiments]'"
     ) from None
 
-from lossatlas.commands import COMMANDS, examples
+from lossatlas.commands import COMMANDS, examples, json_option, print_json, result_alone
 
 #: What the exit status says; ``lossatlas --help`` prints it.
 EXIT_CODES = {
@@ -162,7 +161,6 @@ _accelerator = click.option(
     show_default=True,
     type=click.Choice(("auto", "cpu", "cuda", "gpu", "mps")),
 )
-_json = click.option("--json", "as_json", is_flag=True, help="Machine-readable output.")
 _dry_run = click.option("--dry-run", is_flag=True, help="Say what would be done, and do nothing.")
 
 
@@ -176,11 +174,15 @@ _dry_run = click.option("--dry-run", is_flag=True, help="Say what would be done,
     type=click.IntRange(min=1),
     help="Trainings and notebooks at a time (default: one a core).",
 )
-def book(study: str | None, jobs: int | None) -> None:
+@json_option
+def book(study: str | None, jobs: int | None, as_json: bool) -> None:
     """Build the book from the records (as `make book` does)."""
     from lossatlas.book import make_book
 
-    make_book(study, jobs=jobs)
+    with result_alone(as_json):
+        page = make_book(study, jobs=jobs)
+    if as_json:
+        print_json({"page": page})
 
 
 @cli.command(epilog=examples("lossatlas plan imbalance", "lossatlas plan my/study.yaml --json"))
@@ -192,7 +194,7 @@ def book(study: str | None, jobs: int | None) -> None:
     type=click.IntRange(min=1),
     help="Jobs at a time in the estimate (default: one for each core).",
 )
-@_json
+@json_option
 def plan(study: str, runs_dir: str, results_dir: str, jobs: int | None, as_json: bool) -> None:
     """Show a study's runs and what the missing ones cost.
 
@@ -208,7 +210,7 @@ def _say_plan(name: str, runs_dir: str, results_dir: str, jobs: int | None, as_j
     runs = status.survey(study, runs_dir, results_dir)
     cost = status.estimate(study, runs, workers=jobs)
     if as_json:
-        _print_json(
+        print_json(
             {
                 "study": study.study,
                 "runs": status.counts(runs),
@@ -236,6 +238,7 @@ def _say_plan(name: str, runs_dir: str, results_dir: str, jobs: int | None, as_j
 )
 @_mixed
 @_dry_run
+@json_option
 def run(
     study: str,
     runs_dir: str,
@@ -246,6 +249,7 @@ def run(
     stale: bool,
     mixed: bool,
     dry_run: bool,
+    as_json: bool,
 ) -> int:
     """Train what a study lacks, then collect its records.
 
@@ -254,23 +258,28 @@ def run(
     from lossatlas.workflow import require_checkout, run_study
 
     if dry_run:
-        _say_plan(study, runs_dir, results_dir, jobs, as_json=False)
+        _say_plan(study, runs_dir, results_dir, jobs, as_json)
+        if as_json:
+            return 0
         if fresh:
             print("--fresh: every run of the study is trained, also those that are there")
         elif stale:
             print(f"--stale: {_stale_count(study, runs_dir, results_dir)} runs are of older code")
         return 0
     require_checkout()
-    failed = run_study(
-        study,
-        jobs=jobs,
-        runs_dir=runs_dir,
-        results_dir=results_dir,
-        fresh=fresh,
-        stale=stale,
-        profile=profile,
-    )
-    _collect(study, runs_dir, results_dir, mixed=mixed)
+    with result_alone(as_json):
+        failed = run_study(
+            study,
+            jobs=jobs,
+            runs_dir=runs_dir,
+            results_dir=results_dir,
+            fresh=fresh,
+            stale=stale,
+            profile=profile,
+        )
+        folder = _collect(study, runs_dir, results_dir, mixed=mixed)
+    if as_json:
+        print_json({"study": study, "records": folder, "failed": failed})
     return 1 if failed else 0
 
 
@@ -287,7 +296,7 @@ def _stale_count(name: str, runs_dir: str, results_dir: str) -> int:
 @_runs_dir
 @_results_dir
 @click.option("--strict", is_flag=True, help="Exit with 1 unless every run is there.")
-@_json
+@json_option
 def status(study: str, runs_dir: str, results_dir: str, strict: bool, as_json: bool) -> int:
     """Show how far a study is, and what failed and why.
 
@@ -308,7 +317,7 @@ def status(study: str, runs_dir: str, results_dir: str, strict: bool, as_json: b
             }
             for each in runs
         ]
-        _print_json({"study": loaded.study, "counts": progress.counts(runs), "runs": rows})
+        print_json({"study": loaded.study, "counts": progress.counts(runs), "runs": rows})
     else:
         print(progress.describe_status(loaded, runs))
     return 1 if strict and progress.needed(runs) else 0
@@ -324,6 +333,7 @@ def status(study: str, runs_dir: str, results_dir: str, strict: bool, as_json: b
 @click.option("--diverged", is_flag=True, help="Runs that are recorded as diverged.")
 @_mixed
 @_dry_run
+@json_option
 def retry(
     study: str,
     runs_dir: str,
@@ -334,6 +344,7 @@ def retry(
     diverged: bool,
     mixed: bool,
     dry_run: bool,
+    as_json: bool,
 ) -> int:
     """Try a study's failed or diverged runs again.
 
@@ -349,20 +360,25 @@ def retry(
         from lossatlas.experiments.status import survey
 
         again = [each for each in survey(load_study(study), runs_dir) if each.state in states]
-        print(
-            "\n".join([*(f"{each.member}: {each.reason}" for each in again), f"{len(again)} runs"])
-        )
+        if as_json:
+            print_json({"study": study, "runs": {str(e.member): e.reason for e in again}})
+        else:
+            lines = [*(f"{each.member}: {each.reason}" for each in again), f"{len(again)} runs"]
+            print("\n".join(lines))
         return 0
     workflow.require_checkout()
-    left = workflow.retry(
-        study,
-        states=states,
-        jobs=jobs,
-        runs_dir=runs_dir,
-        results_dir=results_dir,
-        profile=profile,
-    )
-    _collect(study, runs_dir, results_dir, mixed=mixed)
+    with result_alone(as_json):
+        left = workflow.retry(
+            study,
+            states=states,
+            jobs=jobs,
+            runs_dir=runs_dir,
+            results_dir=results_dir,
+            profile=profile,
+        )
+        folder = _collect(study, runs_dir, results_dir, mixed=mixed)
+    if as_json:
+        print_json({"study": study, "records": folder, "failed": left})
     return 1 if left else 0
 
 
@@ -417,17 +433,23 @@ def schema() -> None:
 @click.option(
     "--fewer", is_flag=True, help="Replace records that have more runs than are there now."
 )
-def collect(study: str, runs_dir: str, results_dir: str, mixed: bool, fewer: bool) -> None:
+@json_option
+def collect(
+    study: str, runs_dir: str, results_dir: str, mixed: bool, fewer: bool, as_json: bool
+) -> None:
     """Gather a study's finished runs into results/STUDY.
 
     STUDY is the name of a study, or the path of a study's file.
     """
-    _collect(study, runs_dir, results_dir, mixed=mixed, fewer=fewer)
+    with result_alone(as_json):
+        folder = _collect(study, runs_dir, results_dir, mixed=mixed, fewer=fewer)
+    if as_json:
+        print_json({"study": study, "records": folder})
 
 
 def _collect(
     name: str, runs_dir: str, results_dir: str, *, mixed: bool = False, fewer: bool = False
-) -> None:
+) -> Path:
     from lossatlas.experiments import load_study
     from lossatlas.experiments.collect import collect
     from lossatlas.workflow import require_checkout
@@ -443,6 +465,7 @@ def _collect(
         print(
             f"the verdicts went with the records that they came from: lossatlas verdicts {study.study}"
         )
+    return folder
 
 
 @cli.command(epilog=examples("lossatlas evaluate imbalance --accelerator cpu"))
@@ -501,7 +524,7 @@ def readme() -> None:
 
 
 @cli.command(epilog=examples("lossatlas losses", "lossatlas losses --json"))
-@_json
+@json_option
 def losses(as_json: bool) -> None:
     """List the losses and their parameters."""
     from lossatlas import losses as registry
@@ -511,7 +534,7 @@ def losses(as_json: bool) -> None:
         for name in registry.names()
     }
     if as_json:
-        _print_json(rows)
+        print_json(rows)
     else:
         for name, parameters in rows.items():
             print(f"{name:18s} {', '.join(parameters)}")
@@ -540,10 +563,6 @@ def data() -> None:
 
 for _command in COMMANDS:
     cli.add_command(_command)
-
-
-def _print_json(value: Any) -> None:
-    print(json.dumps(value, indent=1, ensure_ascii=False))
 
 
 if __name__ == "__main__":

@@ -31,7 +31,7 @@ class _ManyLosses(click.Command):
         return super().parse_args(ctx, spread)
 
 
-_json = click.option("--json", "as_json", is_flag=True, help="Machine-readable output.")
+json_option = click.option("--json", "as_json", is_flag=True, help="Machine-readable output.")
 _void = click.option("--ignore-index", type=int, help="Value of void pixels in the masks.")
 
 
@@ -51,7 +51,7 @@ _void = click.option("--ignore-index", type=int, help="Value of void pixels in t
 )
 @click.option("--also", multiple=True, metavar="FOLDER", help="Another annotator's masks.")
 @_void
-@_json
+@json_option
 @click.option(
     "--html",
     type=click.Path(path_type=Path),
@@ -111,7 +111,7 @@ def advise(
 )
 @_void
 @click.option("--dry-run", is_flag=True, help="Measure and plan; train nothing.")
-@_json
+@json_option
 def compare(
     root: str,
     losses: tuple[str, ...],
@@ -137,10 +137,10 @@ def compare(
         side=side,
         ignore_index=ignore_index,
     )
-    with _result_alone(as_json):
+    with result_alone(as_json):
         found = comparing.compare(request, out, dry_run=dry_run)
     if as_json:
-        _print_json(vars(found))
+        print_json(vars(found))
     else:
         for line in found.failed:
             print(f"failed: {line}")
@@ -173,7 +173,7 @@ def compare(
 @click.option("--probabilities", is_flag=True, help="Also write probabilities, float16 .npy.")
 @click.option("--device", default="cpu", show_default=True, help="cpu, cuda or mps.")
 @click.option("--dry-run", is_flag=True, help="Name the masks that would be written; write none.")
-@_json
+@json_option
 def predict(
     checkpoint: str,
     images: str,
@@ -193,7 +193,7 @@ def predict(
     """
     from lossatlas import deploy
 
-    with _result_alone(as_json):
+    with result_alone(as_json):
         deployed = deploy.load(checkpoint)
         name, decision = deployed.rule(rule)
         planned = deploy.masks_to_write(images, out, probabilities=probabilities)
@@ -217,7 +217,7 @@ def predict(
             )
             print(f"{count} masks in {out}; masks that were there are kept")
     if as_json:
-        _print_json({"rule": name, "written": count, "masks": list(planned.values())})
+        print_json({"rule": name, "written": count, "masks": list(planned.values())})
 
 
 @click.command(
@@ -233,7 +233,7 @@ def predict(
 )
 @click.option("--out", default="exported", show_default=True, help="Folder of the files.")
 @click.option("--rule", help="Decision rule that model.json recommends (default: tuned).")
-@_json
+@json_option
 def export(checkpoint: str, kind: str, out: str, rule: str | None, as_json: bool) -> None:
     """Write a trained network as ONNX or safetensors.
 
@@ -242,10 +242,10 @@ def export(checkpoint: str, kind: str, out: str, rule: str | None, as_json: bool
     """
     from lossatlas import deploy
 
-    with _result_alone(as_json):
+    with result_alone(as_json):
         file, checked = deploy.export(deploy.load(checkpoint), out, format=kind, rule=rule)
     if as_json:
-        _print_json({"file": file, "checked": checked})
+        print_json({"file": file, "checked": checked})
     else:
         print(f"{file}; {checked}")
 
@@ -260,12 +260,13 @@ def decisions() -> None:
     print(evidence.rewrite(Path("src/lossatlas/advise/decisions.yaml")))
 
 
-def _result_alone(as_json: bool) -> contextlib.AbstractContextManager[Any]:
+def result_alone(as_json: bool) -> contextlib.AbstractContextManager[Any]:
     """With ``--json`` standard output holds the result alone; what is said goes to standard error."""
     return contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext()
 
 
-def _print_json(value: Any) -> None:
+def print_json(value: Any) -> None:
+    """A result for another program."""
     print(json.dumps(value, indent=1, ensure_ascii=False, default=str))
 
 
