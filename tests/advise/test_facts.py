@@ -35,7 +35,7 @@ def test_fractions_objects_and_empty_masks_are_those_counted_by_hand():
     assert row["fraction"] == pytest.approx(20 / 200)
     assert (row["masks"], row["objects"], row["objects_per_mask"]) == (1, 2, 2.0)
     assert row["area_px"] == [7, 10, 13]  # quartiles of 4 and 16
-    assert row["area_share"] == pytest.approx(0.10)  # median of 4 % and 16 %
+    assert row["area_share"] == pytest.approx(0.16)  # 16 of the 20 pixels are in the larger object
     assert row["tiny_share"] == 0.5
 
 
@@ -56,6 +56,15 @@ def test_a_strip_is_as_thin_as_its_length_over_its_width_and_a_square_is_compact
     assert thin["thinness"] == pytest.approx(20, rel=0.15)
     assert thin["width_px"] == pytest.approx(10, rel=0.1)
     assert compact["thinness"] == pytest.approx(2.25, rel=0.1)
+
+
+def test_specks_beside_a_strip_leave_the_class_thin():
+    strip, specks = np.zeros((60, 220), int), np.zeros((60, 220), int)
+    strip[20:30, 10:210] = 1
+    specks[40::4, ::4] = 1  # 275 objects of a pixel
+    alone, beside = (of(m)["foreground"][0] for m in (strip, strip | specks))
+    assert beside["objects"] == 276 and beside["area_px"][1] == 1
+    assert (beside["thinness"], beside["width_px"]) == (alone["thinness"], alone["width_px"])
 
 
 def test_the_width_of_one_object_is_that_of_the_data_package():

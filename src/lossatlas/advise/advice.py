@@ -168,11 +168,11 @@ def facts_lines(advice: Mapping[str, Any]) -> list[str]:
         if row["objects"]:
             text += (
                 f"; {row['objects']} objects in the {facts['searched']} masks searched, median "
-                f"{row['area_px'][1]:.0f} px ({row['area_share']:.3%} of the mask), "
-                f"{row['tiny_share']:.0%} under 16 px"
+                f"{row['area_px'][1]:.0f} px, {row['tiny_share']:.0%} under 16 px; the median pixel's object has "
+                f"{row['area_share']:.3%} of its mask"
             )
         if row["thinness"] is not None:
-            text += f", {row['width_px']:.1f} px wide, thinness {row['thinness']:.1f}"
+            text += f", is {row['width_px']:.1f} px wide, thinness {row['thinness']:.1f}"
         lines.append(text)
     for each in facts["annotators"]:
         agreed = ", ".join(

@@ -76,8 +76,9 @@ class _Class:
     searched: int = 0  # masks of the class whose objects were measured
     areas: list[int] = field(default_factory=list)
     shares: list[float] = field(default_factory=list)
-    widths: list[float] = field(default_factory=list)
-    thinness: list[float] = field(default_factory=list)
+    widths: list[float] = field(
+        default_factory=list
+    )  # NaN: the object fills its image and has none
 
 
 def measure(
@@ -102,11 +103,12 @@ def measure(
         ``empty_share`` (masks without a foreground class), and ``foreground``: a row a class but the
         background, with ``fraction`` (of the labelled pixels), ``masks`` (that hold it), ``objects``
         and ``objects_per_mask`` (8-connected regions, in the ``shape_masks`` that were searched and
-        hold the class), quartiles of ``area_px``, median ``area_share`` (of the mask), ``tiny_share``
-        (objects under 16 pixels), median ``width_px``, and median ``thinness``: area over squared
-        width, about 2 for a compact object and length over width for a strip. Medians weigh every
-        object alike; an object's width is four times the mean distance of its pixels to the
-        nearest pixel outside (less half a pixel), as `lossatlas.data.statistics` has it.
+        hold the class), quartiles of ``area_px``, ``tiny_share`` (objects under 16 pixels), and of the object
+        in which the median foreground pixel lies ``area_share`` (of the mask), ``width_px`` and ``thinness``: area
+        over squared width, about 2 for a compact object and length over width for a strip. So specks
+        beside a vessel do not make the class one of specks. An object's width is four times the mean
+        distance of its pixels to the nearest pixel outside (less half a pixel), as
+        `lossatlas.data.statistics` has it.
 
     Raises:
         DataError: there is no labelled pixel.
@@ -159,28 +161,40 @@ def _objects(mask: npt.NDArray[np.bool_], row: _Class) -> None:
         area = int(inside.sum())
         row.areas.append(area)
         row.shares.append(area / mask.size)
-        if not inside.all():  # else the object fills the image and has no edge
+        width = np.nan
+        if not inside.all():
             distance = ndimage.distance_transform_edt(inside)
             width = 4 * float(distance[inside].mean() - 0.5)
-            row.widths.append(width)
-            row.thinness.append(area / width**2)
+        row.widths.append(width)
 
 
 def _shapes(row: _Class) -> dict[str, Any]:
-    """Medians over the objects of a class; None where it has none."""
+    """Sizes and shapes of the objects of a class; None where it has none."""
     if not row.areas:
         names = ("area_px", "area_share", "tiny_share", "width_px", "thinness")
         return {"objects": 0, "objects_per_mask": None} | dict.fromkeys(names)
-    areas = np.array(row.areas)
+    areas, widths = np.array(row.areas, float), np.array(row.widths)
     return {
         "objects": len(areas),
         "objects_per_mask": len(areas) / row.searched,
         "area_px": np.percentile(areas, [25, 50, 75]).tolist(),
-        "area_share": float(np.median(row.shares)),
+        "area_share": _of_median_pixel(np.array(row.shares), areas),
         "tiny_share": float((areas < TINY_PX).mean()),
-        "width_px": float(np.median(row.widths)) if row.widths else None,
-        "thinness": float(np.median(row.thinness)) if row.thinness else None,
+        "width_px": _of_median_pixel(widths, areas),
+        "thinness": _of_median_pixel(areas / widths**2, areas),
     }
+
+
+def _of_median_pixel(
+    values: npt.NDArray[np.float64], areas: npt.NDArray[np.float64]
+) -> float | None:
+    """The median of a value of objects, each with the weight of its pixels; None where none has one."""
+    known = np.isfinite(values)
+    if not known.any():
+        return None
+    order = np.argsort(values[known])
+    below = np.cumsum(areas[known][order])
+    return float(values[known][order][np.searchsorted(below, below[-1] / 2)])
 
 
 def disagreement(first: MaskSet, second: MaskSet) -> dict[str, Any]:
