@@ -44,9 +44,8 @@ at ½ to {real["pedestrians"]["ce"]}; Dice has {real["pedestrians"]["dice"]} at 
 4. **For probabilities take cross-entropy:** calibration error {sound["ce"]["calibration"]} on the foreground, Dice \
 {sound["dice"]["calibration"]}.
 
-Small U-Nets, n = {real["seeds"]} seeds each. Not yet known: 0.1 % foreground ({found["runs"]} of \
-{found["planned"]} runs of `begin`), longer trainings elsewhere. Our first answer was wrong: \
-[the retraction](book/retractions.md)."""
+Small U-Nets, n = {real["seeds"]} seeds each. Not settled: 0.1 % foreground, longer trainings elsewhere. Our \
+first answer was wrong: [the retraction](book/retractions.md)."""
 
 
 def write(records: str | Path, real: str | Path, root: str | Path = ".") -> Path:

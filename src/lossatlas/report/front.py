@@ -27,6 +27,8 @@ HEADS = {"gated": "relu4_zero", "open": "none4_prior"}
 CURES = {"no_activation": "none4_zero", "prior_bias": "relu4_prior"}
 #: Data set of the front page (3 % foreground), and the one that it leaves undecided (0.1 %).
 PLACE, RARE = "pi3", "pi01"
+#: Losses of `begin` by what they are made of.
+KINDS = {"pixels": ("ce", "focal"), "overlap": ("dice", "tversky")}
 #: The figure's words; a language without a font here takes the English ones.
 WORDS: dict[str, dict[str, Any]] = {
     "en": {
@@ -77,6 +79,7 @@ def numbers(records: str | Path) -> dict[str, Any]:
         "runs": str(len(runs)),
         "planned": str(len(runs) + study.missing_runs),
         "steps": str(study.study["steps"]),
+        "rare_with_prior": {},
     }
     margin = float(study.study["smallest_effect"])
     for name, model in HEADS.items():
@@ -100,13 +103,25 @@ def numbers(records: str | Path) -> dict[str, Any]:
             "found": str((cured.foreground_dice > 0).sum()),
         }
     found["seeds"] = found["open"]["ce"]["trainings"]
+    found["open"]["rare"]["dice_minus_ce_tuned"] = _told(_rare(study))
+    with_prior = runs[(runs.dataset == RARE) & (runs.bias == "prior")]
+    for name, losses in KINDS.items():
+        began = with_prior[with_prior.loss.isin(losses)].began
+        found["rare_with_prior"][name] = {
+            "began": str(int(began.sum())),
+            "trainings": str(len(began)),
+        }
     _require(study)
     return found
 
 
-def difference(study: Records, model: str, rule: str) -> Difference:
-    """Dice minus cross-entropy at 3 % foreground under one last layer, paired by seed and image."""
-    (part,) = (each for each in study.parts if (each.dataset, each.model) == (PLACE, model))
+def _rare(study: Records) -> Difference:
+    return difference(study, HEADS["open"], "tuned", RARE)
+
+
+def difference(study: Records, model: str, rule: str, place: str = PLACE) -> Difference:
+    """Dice minus cross-entropy at one place under one last layer, paired by seed and image."""
+    (part,) = (each for each in study.parts if (each.dataset, each.model) == (place, model))
     shared = [seed for seed in part.seeds["dice"] if seed in part.seeds["ce"]]
     counts = {
         loss: part.by_rule[rule][loss][[part.seeds[loss].index(seed) for seed in shared]]
@@ -316,6 +331,12 @@ def _require(study: Records) -> None:
     of = dict(iter(study.runs[study.runs.dataset == PLACE].groupby(["model", "loss"])))
     gated, answering = ((of[HEADS[name], "ce"], of[HEADS[name], "dice"]) for name in HEADS)
     margin = float(study.study["smallest_effect"])
+    rare = _rare(study)
+    with_prior = study.runs[(study.runs.dataset == RARE) & (study.runs.bias == "prior")]
+
+    def began(losses: tuple[str, ...]) -> float:
+        return float(with_prior[with_prior.loss.isin(losses)].began.mean())
+
     sentences = {
         "with a last layer that can answer the tuned losses differ by less than the smallest effect": (
             abs(difference(study, HEADS["open"], "tuned").estimate) < margin
@@ -334,6 +355,12 @@ def _require(study: Records) -> None:
         ),
         "cross-entropy's probabilities on the foreground are better calibrated": (
             answering[0].ece_foreground.median() < answering[1].ece_foreground.median()
+        ),
+        "at 0.1 % eight seeds do not settle cross-entropy or Dice": (
+            rare.interval(rare.level)[0] < 0 < rare.interval(rare.level)[1]
+        ),
+        "at 0.1 % with the prior bias losses over pixels begin more often than overlap losses": (
+            began(KINDS["pixels"]) > began(KINDS["overlap"])
         ),
         "behind the ReLU more than one training of Lovász-softmax does not begin": (
             (~of[HEADS["gated"], "lovasz_softmax"].began.astype(bool)).sum() > 1
