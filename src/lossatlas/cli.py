@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -259,24 +260,37 @@ def run(
 
     if dry_run:
         _say_plan(study, runs_dir, results_dir, jobs, as_json)
-        if as_json:
-            return 0
-        if fresh:
-            print("--fresh: every run of the study is trained, also those that are there")
-        elif stale:
-            print(f"--stale: {_stale_count(study, runs_dir, results_dir)} runs are of older code")
+        with result_alone(as_json):
+            if fresh:
+                print("--fresh: every run of the study is trained, also those that are there")
+            elif stale:
+                count = _stale_count(study, runs_dir, results_dir)
+                print(f"--stale: {count} runs are of older code")
         return 0
     require_checkout()
+    given: dict[str, Any] = {"jobs": jobs, "profile": profile}
+    given |= {"runs_dir": runs_dir, "results_dir": results_dir}
+    return _trained_and_collected(
+        study,
+        partial(run_study, study, fresh=fresh, stale=stale, **given),
+        runs_dir,
+        results_dir,
+        mixed,
+        as_json,
+    )
+
+
+def _trained_and_collected(
+    study: str,
+    train: Callable[[], list[str]],
+    runs_dir: str,
+    results_dir: str,
+    mixed: bool,
+    as_json: bool,
+) -> int:
+    """Train, collect and say how it went; the exit status."""
     with result_alone(as_json):
-        failed = run_study(
-            study,
-            jobs=jobs,
-            runs_dir=runs_dir,
-            results_dir=results_dir,
-            fresh=fresh,
-            stale=stale,
-            profile=profile,
-        )
+        failed = train()
         folder = _collect(study, runs_dir, results_dir, mixed=mixed)
     if as_json:
         print_json({"study": study, "records": folder, "failed": failed})
@@ -367,19 +381,16 @@ def retry(
             print("\n".join(lines))
         return 0
     workflow.require_checkout()
-    with result_alone(as_json):
-        left = workflow.retry(
-            study,
-            states=states,
-            jobs=jobs,
-            runs_dir=runs_dir,
-            results_dir=results_dir,
-            profile=profile,
-        )
-        folder = _collect(study, runs_dir, results_dir, mixed=mixed)
-    if as_json:
-        print_json({"study": study, "records": folder, "failed": left})
-    return 1 if left else 0
+    given: dict[str, Any] = {"jobs": jobs, "profile": profile}
+    given |= {"runs_dir": runs_dir, "results_dir": results_dir}
+    return _trained_and_collected(
+        study,
+        partial(workflow.retry, study, states=states, **given),
+        runs_dir,
+        results_dir,
+        mixed,
+        as_json,
+    )
 
 
 @cli.command()

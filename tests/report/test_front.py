@@ -43,6 +43,33 @@ def test_records_that_contradict_a_sentence_of_the_page_stop_the_build() -> None
         front._require(dataclasses.replace(study, runs=runs))
 
 
+@pytest.mark.parametrize(
+    ("kinds", "value", "sentence"),
+    [
+        (front.KINDS["pixels"], False, "begin more often than overlap losses"),
+        (front.KINDS["overlap"], True, "begin more often than overlap losses"),
+    ],
+)
+def test_records_at_the_rare_place_can_stop_the_build(
+    kinds: tuple[str, ...], value: bool, sentence: str
+) -> None:
+    study = load(RECORDS)
+    changed = (study.runs.dataset == front.RARE) & study.runs.loss.isin(kinds)
+    runs = study.runs.assign(began=study.runs.began.astype(bool).mask(changed, value))
+    with pytest.raises(front.FrontError, match=sentence):
+        front._require(dataclasses.replace(study, runs=runs))
+
+
+def test_a_settled_difference_at_the_rare_place_stops_the_build(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    study = load(RECORDS)
+    moved = dataclasses.replace(front._rare(study), estimate=-1.0)
+    monkeypatch.setattr(front, "_rare", lambda _: moved)
+    with pytest.raises(front.FrontError, match="do not settle"):
+        front._require(study)
+
+
 def test_the_figure_draws_a_line_for_each_seed_of_each_head() -> None:
     table = front.seeds_table(RECORDS)
     for language in front.WORDS:
