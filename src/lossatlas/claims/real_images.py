@@ -159,13 +159,13 @@ def shown(found: pd.DataFrame) -> pd.DataFrame:
         "ce": "cross-entropy",
         "dice": "Dice",
         "tuned": "Dice − cross-entropy",
-        "tuned low": "95 % from",
-        "tuned high": "95 % to",
+        "tuned low": "from",
+        "tuned high": "to",
     }
     cells = found[list(columns)].rename(columns=columns)
     for name in ("cross-entropy", "Dice"):
         cells[name] = cells[name].map("{:.3f}".format)
-    for name in ("Dice − cross-entropy", "95 % from", "95 % to"):
+    for name in ("Dice − cross-entropy", "from", "to"):
         cells[name] = cells[name].map(lambda value: number(value, sign=True))
     cells.insert(0, "foreground", (100 * found["foreground"]).map("{:.2g} %".format))
     return cells.rename_axis("task").reset_index()
