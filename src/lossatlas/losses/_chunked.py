@@ -34,7 +34,7 @@ Outputs = tuple[Tensor, ...]
 Made = tuple[Outputs, Tensor | None]
 MadeOne = tuple[Tensor, Tensor | None]
 
-#: Elements in a chunk: half a megabyte of float32.
+#: Elements in a chunk, for each of torch's threads: half a megabyte of float32.
 _CHUNK = 1 << 17
 
 #: Up to so many classes, comparing each class with the labels beats gathering and scattering.
@@ -314,7 +314,8 @@ def _size(shape: torch.Size) -> tuple[int, int]:
     """Images and pixels in a chunk of logits (N, C, P): whole images, or pixels of one."""
     _, c, p = shape
     # Of several classes there are maps of a pixel each beside those of the logits: fewer, larger chunks.
-    elements = _CHUNK * (1 if c == 1 else 2 if c <= _FEW else 4)
+    # Threads share a chunk: each gets as much as one alone would.
+    elements = _CHUNK * torch.get_num_threads() * (1 if c == 1 else 2 if c <= _FEW else 4)
     return max(1, elements // max(1, c * p)), max(1, min(p, elements // c))
 
 
@@ -757,7 +758,10 @@ def _sigmoid_gradient(
         pull = None if by_sum is None else p - t
         if numbers and t.shape[0] == 1:  # numbers go into the operation before
             by_t, by_p = (x[rows.start] for x in numbers)
-            slope = (t * by_t).add_(p, alpha=2 * by_p) if squared else (t * by_t).add_(by_p)
+            if squared:
+                slope = (t * by_t).add_(p, alpha=2 * by_p)
+            else:  # one operation, where the number is a tensor
+                slope = torch.add(t.new_tensor(by_p), t, alpha=by_t)
         else:
             slope = t * a[rows]
             slope = slope.addcmul_(p, b[rows], value=2) if squared else slope.add_(b[rows])
