@@ -18,6 +18,10 @@ ROWS: tuple[tuple[str, tuple[tuple[str, str], ...]], ...] = (
         ("experiments/test_resume.py", "test_a_run_killed_at_twenty_moments_ends_as_one_that_was_left_alone"),)),
     ("`kill -9` of a training under the workflow, then a stop of the workflow", (
         ("workflow/test_interruptions.py", "test_a_tuned_study_survives_a_killed_training_and_a_stop_and_goes_on"),)),
+    ("`kill -9` of a comparison, of the training notebook, of a build of the book", (
+        ("workflow/test_killed.py", "test_a_comparison_that_is_killed_goes_on_with_what_it_had"),
+        ("workflow/test_killed.py", "test_a_notebook_that_is_killed_with_its_kernel_goes_on_with_what_it_had"),
+        ("workflow/test_killed.py", "test_a_build_of_the_book_that_is_killed_goes_on_and_is_whole"),)),
     ("`kill -9` of what holds the lock of a build; two builds at once", (
         ("test_faults.py", "test_two_builds_of_the_book_never_meet_and_a_killed_one_holds_nobody_up"),)),
     ("a node of a cluster that dies", (
@@ -59,6 +63,8 @@ ROWS: tuple[tuple[str, tuple[tuple[str, str], ...]], ...] = (
         ("repository/test_security.py", "test_markup_and_commands_in_names_of_data_are_text"),)),
     ("a folder of 100,000 files", (
         ("data/test_scale.py", "test_a_folder_of_100_000_files_is_checked_in_bounded_memory"),)),
+    ("a study of 100,000 runs, read, judged and tabulated", (
+        ("report/test_scale.py", "test_a_study_of_100_000_runs_is_read_judged_and_tabulated"),)),
     ("an image of 20,000 × 20,000", (
         ("deploy/test_large_image.py",
          "test_an_image_of_20_000_by_20_000_is_predicted_and_evaluated_in_bounded_memory"),)),
@@ -118,8 +124,10 @@ def cases(file: str, name: str) -> int:
 
 def jobs(file: str, name: str) -> set[str]:
     """What runs a test: ``make test``, the weekly job, or each some of its parameters."""
-    marks = [ast.unparse(d) for d in function(file, name)[1].decorator_list]
-    if "pytest.mark.extended" in marks:
+    tree, node = function(file, name)
+    marks = [ast.unparse(d) for d in node.decorator_list]
+    of_module = [ast.unparse(n) for n in tree.body if isinstance(n, ast.Assign)]
+    if "pytest.mark.extended" in marks or any("mark.extended" in n for n in of_module):
         return {"weekly"}
     return (
         {"`make test`", "weekly"} if any("mark.extended" in m for m in marks) else {"`make test`"}

@@ -10,6 +10,7 @@ A folder of records holds ``study.json`` (what was asked, and where the numbers 
 from __future__ import annotations
 
 import difflib
+import itertools
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -29,6 +30,7 @@ SCHEMA = 3
 RULES = ("argmax", "tuned", "theory", "plug_in", "oracle")
 
 _KEY = ["run_id", "dataset", "model", "loss", "seed"]
+_PART = ["dataset", "model"]
 _COLUMNS = {
     "runs": [
         *_KEY,
@@ -222,12 +224,14 @@ def load(folder: str | Path, study: str | None = None) -> Records:
     _check_tables(folder, description, tables)
     predictions = _read_predictions(folder)
     tuning = _read_tuning(folder)
+    # Each table is split once: to look for a part's rows in the whole table takes as long as all parts have rows.
+    rows = {name: table.groupby(_PART, sort=False).indices for name, table in tables.items()}
+    needed = tables | {"per_image": tables["per_image"][_COLUMNS["per_image"]]}
     parts = []
-    for dataset in description["datasets"]:
-        for model in description["models"]:
-            runs = tables["runs"]
-            if ((runs.dataset == dataset) & (runs.model == model)).any():
-                parts.append(_part(dataset, model, description, tables, predictions, folder))
+    for key in itertools.product(description["datasets"], description["models"]):
+        if key in rows["runs"]:
+            of_part = {name: needed[name].take(at.get(key, [])) for name, at in rows.items()}
+            parts.append(_part(*key, description, of_part, predictions, folder))
     return Records(folder, description, parts=parts, tuning=tuning, **tables)
 
 
@@ -345,27 +349,26 @@ def _part(
     saved: dict[str, np.ndarray],
     folder: Path,
 ) -> Part:
-    def mine(table: pd.DataFrame) -> pd.DataFrame:
-        return table[(table.dataset == dataset) & (table.model == model)]
-
-    runs = mine(tables["runs"])
+    runs = tables["runs"]
+    there = set(runs.loss)
     names = {
         loss["label"]: loss["name"]
         for loss in description["losses"]
-        if (runs.loss == loss["label"]).any()
+        if loss["label"] in there
     }
     labels = _ordered(names)
     classes = list(description["classes"].get(dataset, []))
-    per_image, of_classes = _both_classes(mine(tables["per_image"])), mine(tables["per_class"])
+    per_image, of_classes = _both_classes(tables["per_image"]), tables["per_class"]
     first = per_image[per_image.run_id == runs.run_id.iloc[0]].drop_duplicates("image_id")
     image_ids = first.image_id.astype(str).tolist()
-    of_loss = {label: runs[runs.loss == label].sort_values("seed") for label in labels}
-    run_ids = [run_id for rows in of_loss.values() for run_id in rows.run_id]
+    of_loss = dict(iter(runs[["loss", "seed", "run_id"]].sort_values("seed").groupby("loss")))
+    run_ids = [run_id for label in labels for run_id in of_loss[label].run_id]
     by_rule: dict[str, dict[str, np.ndarray]] = {}
+    rules = set(per_image.rule)
     for rule in RULES:
-        rows = per_image[per_image.rule == rule]
-        if rows.empty:
+        if rule not in rules:
             continue
+        rows = per_image[per_image.rule == rule]
         counts = _counts(rows, run_ids, image_ids, len(classes), folder)
         ends = np.cumsum([len(of_loss[label]) for label in labels])[:-1]
         by_rule[rule] = dict(zip(labels, np.split(counts, ends), strict=True))
@@ -384,7 +387,7 @@ def _part(
         dataset=dataset,
         model=model,
         losses=labels,
-        seeds={label: [int(seed) for seed in rows.seed] for label, rows in of_loss.items()},
+        seeds={label: [int(seed) for seed in of_loss[label].seed] for label in labels},
         classes=classes,
         image_ids=image_ids,
         groups=first.group.astype(str).tolist(),
@@ -392,7 +395,7 @@ def _part(
         by_rule=by_rule,
         runs=runs,
         per_class=of_classes[of_classes.rule == "argmax"],
-        curves=mine(tables["curves"]),
+        curves=tables["curves"],
         styles=style.study_styles(names),
         **shown,
     )
@@ -440,12 +443,18 @@ def _both_classes(rows: pd.DataFrame) -> pd.DataFrame:
 
 def _check_metrics(part: Part, folder: Path) -> None:
     """The runs' Dice follows from the counts: what is drawn and what is tabulated are one thing."""
-    for rule, of_rule in part.by_rule.items():
-        column = "foreground_dice" if rule == "argmax" else f"foreground_dice_{rule}"
-        for loss in part.losses:
-            runs = part.runs[part.runs.loss == loss].sort_values("seed")
-            recomputed = pooled_metric(of_rule[loss].sum(1), "foreground_dice", part.foreground)
-            stated = runs.get(column, pd.Series(np.nan, runs.index)).to_numpy(float)
+    columns = {
+        rule: "foreground_dice" if rule == "argmax" else f"foreground_dice_{rule}"
+        for rule in part.by_rule
+    }
+    of_part = part.runs.reindex(columns=["loss", "seed", "run_id", *columns.values()])
+    of_loss = dict(iter(of_part.sort_values("seed").groupby("loss")))
+    for loss in part.losses:
+        runs = of_loss[loss]
+        for rule, column in columns.items():
+            counts = part.by_rule[rule][loss].sum(1)
+            recomputed = pooled_metric(counts, "foreground_dice", part.foreground)
+            stated = runs[column].to_numpy(float)
             differs = ~np.isclose(recomputed, stated, atol=1e-6, equal_nan=True)
             if differs.any():
                 at = int(np.argmax(differs))
