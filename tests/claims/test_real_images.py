@@ -91,3 +91,35 @@ def test_the_threshold_that_brings_pedestrians_back_is_checked(monkeypatch):
     changed.study["datasets"] = ["pedestrians", "vessels"]
     with pytest.raises(FrontError, match="brings cross-entropy back on pedestrians"):
         numbers(changed, monkeypatch)
+
+
+def test_the_folds_of_a_cross_validation_are_one_more_task(monkeypatch):
+    known = thresholds({"argmax": 0.59, "tuned": 0.68})
+    known.study["predictions"] = [{"holds": [{"also": ["folds"]}]}]
+    scores = [
+        {"ce": {"argmax": 0.4, "tuned": ce}, "dice": {"argmax": 0.4, "tuned": 0.5}}
+        for ce in (0.5, 0.7)
+    ]
+    folds = [place(f"defects{fold}", of) for fold, of in enumerate(scores)]
+    other = records(*folds, pool="fold")
+    monkeypatch.setattr(frames, "load_if_run", lambda _, study: other if study == "folds" else None)
+    whole = real_images.with_folds(known)
+    assert real_images.tasks(whole) == ["cracks", "vessels", "defects"]
+    row = real_images.table(whole).loc["defects"]
+    assert row["ce"] == pytest.approx(0.6, abs=2e-3)  # as many images in either fold
+    assert row["tuned"] == pytest.approx(-0.1, abs=3e-3)
+    assert len(real_images.seeds_table(whole).query("head == 'defects'")) == 8
+
+    short = {loss: seeds[:-1] for loss, seeds in folds[1].seeds.items()}
+    cut = {
+        rule: {loss: counts[:-1] for loss, counts in of.items()}
+        for rule, of in folds[1].by_rule.items()
+    }
+    runs = folds[1].runs[folds[1].runs.seed < 7]
+    lost = dataclasses.replace(folds[1], seeds=short, by_rule=cut, runs=runs)
+    other = records(folds[0], lost, pool="fold")
+    waiting = real_images.with_folds(known)
+    assert real_images.tasks(waiting) == ["cracks", "vessels"]
+    assert waiting.study["datasets"] == ["cracks", "vessels", "defects"], "it is planned"
+    other = None
+    assert real_images.with_folds(known).study["datasets"] == ["cracks", "vessels", "folds"]

@@ -237,6 +237,11 @@ def _of_models(
     return _of_images(joint, metric, names, (rule, rule), over)[0]
 
 
+def places(records: Records) -> list[Part]:
+    """The places of a study that have runs; the folds of a cross-validation are one, once each of them has some."""
+    return _named(records, {})[0]
+
+
 def _named(
     records: Records, where: Mapping[str, Any]
 ) -> tuple[list[Part], list[Mapping[str, Any]]]:

@@ -1,30 +1,70 @@
 """The numbers, the table and the figure of the front page that come from real images: the study `thresholds`.
 
 The sentences stand in ``book/intro.md`` and its translations; they name a number as ``{{ real.… }}``. A task counts
-when all its seeds of cross-entropy and of Dice are there.
+when all its seeds of cross-entropy and of Dice are there. A set that is cross-validated has a study of its own and is
+one task: see :func:`with_folds`.
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from lossatlas.claims import frames
+from lossatlas.claims import frames, quantities
 from lossatlas.report import front
-from lossatlas.report.records import Records
+from lossatlas.report.records import Part, Records
+from lossatlas.statistics.counts import pooled_metric
 from lossatlas.statistics.intervals import number
 
 #: What a task's name in the study says, by language; a task that has no entry keeps its name.
 NAMES = {
     "en": {},
     "es": {"cracks": "grietas", "vessels": "vasos", "mitochondria": "mitocondrias",
-           "synapses": "sinapsis", "pedestrians": "peatones"},
+           "synapses": "sinapsis", "pedestrians": "peatones", "defects": "defectos"},
     "fr": {"cracks": "fissures", "vessels": "vaisseaux", "mitochondria": "mitochondries",
-           "synapses": "synapses", "pedestrians": "piétons"},
+           "synapses": "synapses", "pedestrians": "piétons", "defects": "défauts"},
 }  # fmt: skip
 PAIR = ("dice", "ce")
+
+
+def with_folds(study: Records) -> Records:
+    """The study, and as one more task each the cross-validated studies that its predictions count.
+
+    Args:
+        study: whose predictions name the others by ``also``. One that has no records yet is still planned.
+    """
+    checks = [
+        check for each in study.study.get("predictions", []) for check in each.get("holds") or []
+    ]
+    names = list(dict.fromkeys(name for check in checks for name in check.get("also") or []))
+    parts, tables, datasets = list(study.parts), [study.runs], list(study.study["datasets"])
+    for name in names:
+        other = frames.load_if_run(study.folder.parent / name, name)
+        found = quantities.places(other) if other is not None else []
+        parts += found
+        tables += [_pooled_runs(part) for part in found]
+        datasets += [part.dataset for part in found] or [name]
+    runs = pd.concat(tables, ignore_index=True) if names else study.runs
+    return replace(study, study=study.study | {"datasets": datasets}, parts=parts, runs=runs)
+
+
+def _pooled_runs(part: Part) -> pd.DataFrame:
+    """A row for each loss and seed of a cross-validation: Dice over all folds' test images together."""
+    rows = []
+    for loss in part.losses:
+        of_rule = {
+            "foreground_dice": part.by_rule["argmax"][loss],
+            "foreground_dice_tuned": part.by_rule["tuned"][loss],
+        }
+        values = {
+            name: pooled_metric(counts.sum(1), "foreground_dice", part.foreground)
+            for name, counts in of_rule.items()
+        }
+        rows.append(pd.DataFrame({"loss": loss, "seed": part.seeds[loss], **values}))
+    return pd.concat(rows, ignore_index=True).assign(dataset=part.dataset, model=part.model)
 
 
 def tasks(study: Records) -> list[str]:
@@ -81,6 +121,7 @@ def numbers(folder: str | Path, study_name: str = "thresholds") -> dict[str, Any
     known = frames.load_if_run(folder, study_name)
     if known is None or not tasks(known):
         return {"tasks": "0"}
+    runs, known = known.runs, with_folds(known)
     found = table(known)
     if (found["tuned low"] > 0).any():
         raise front.FrontError(
@@ -98,8 +139,8 @@ def numbers(folder: str | Path, study_name: str = "thresholds") -> dict[str, Any
         "tasks": str(len(found)),
         "planned": str(len(known.study["datasets"])),
         "seeds": str(len(known.study["seeds"])),
-        "runs": str(len(known.runs)),
-        "planned_runs": str(len(known.runs) + known.missing_runs),
+        "runs": str(len(runs)),
+        "planned_runs": str(len(runs) + known.missing_runs),
     }
     margin = float(known.study["smallest_effect"])
     for rule in ("half", "tuned"):
@@ -187,7 +228,7 @@ def both(begin: str | Path, folder: str | Path, study_name: str = "thresholds") 
     drawn = front.seeds_table(begin)
     if known is None or not tasks(known):
         return drawn
-    real = seeds_table(known)
+    real = seeds_table(with_folds(known))
     gain = (real["ce tuned"] - real["ce at ½"]).groupby(real["head"]).transform("median")
     real = real.loc[gain.sort_values(ascending=False, kind="stable").index]
     return pd.concat([drawn[drawn["head"] == next(iter(front.HEADS))], real], ignore_index=True)
@@ -208,5 +249,5 @@ def files(
     made = front.figures(both(begin, folder, study_name), made_in / "both", named)
     known = frames.load_if_run(folder, study_name)
     if known is not None and tasks(known):
-        made[str(made_in / "real.md")] = front.embedded(shown(table(known)))
+        made[str(made_in / "real.md")] = front.embedded(shown(table(with_folds(known))))
     return made
