@@ -16,6 +16,7 @@ from lossatlas import cli
 from lossatlas.experiments.heartbeat import beats
 
 
+@pytest.mark.extended
 @pytest.mark.timeout(1200)  # four processes that import torch
 def test_a_tuned_study_survives_a_killed_training_and_a_stop_and_goes_on(
     tmp_path, monkeypatch, capsys

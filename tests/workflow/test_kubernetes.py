@@ -144,6 +144,7 @@ def test_the_profile_mounts_the_volume_where_the_jobs_write():
     assert path == profile["default-storage-prefix"]
 
 
+@pytest.mark.extended
 @pytest.mark.timeout(3000)
 def test_a_study_runs_in_pods_that_share_a_volume(cluster, tmp_path, monkeypatch, capsys):
     volume = tmp_path / "volume"

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import copy
+import json
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
@@ -66,12 +67,12 @@ def _facts_of(results: str | Path, study: str, dataset: str) -> dict[str, float]
     """The features of a studied data set, from its training masks; none where its files are not at hand."""
     from lossatlas.data import is_available, load_labels
     from lossatlas.experiments.study import load_study
-    from lossatlas.report.records import load
 
     (source,) = {each.name for each in load_study(study).datasets if each.label == dataset}
     if not is_available(source):
         return {}
-    params = load(Path(results) / study).study["dataset_params"][dataset]
+    described = json.loads((Path(results) / study / "study.json").read_text(encoding="utf-8"))
+    params = described["dataset_params"][dataset]
     masks = load_labels(source, "train", **params)
     row = rarest(measure(masks.labels, masks.classes, masks.ignore_index, count=len(masks)))
     return {
