@@ -35,6 +35,13 @@ def records(study):
     return f"results/{study.study}/study.json"
 
 
+def records_read(study):
+    """The records of a study, and of those whose places its predictions count too, as far as they are there."""
+    also = [name for each in study.predictions for check in each.holds for name in check.also]
+    found = dict.fromkeys([records(study), *(f"results/{name}/study.json" for name in also)])
+    return [path for path in found if Path(path).is_file()]
+
+
 def records_shown(name):
     """The records that a derivation shows beside its formulas: what studies have settled, and the scores of `begin`."""
     settled = sorted(map(str, Path("results").glob("*/verdicts.json"))) if name == "ledger" else []
@@ -110,7 +117,7 @@ rule html:
 rule study_page:
     input:
         notebook=lambda wildcards: page_notebook(shown[wildcards.name][1]),
-        records=lambda wildcards: records(shown[wildcards.name][0]),
+        records=lambda wildcards: records_read(shown[wildcards.name][0]),
         code=code("claims", "report", "statistics", "theory"),
     output:
         f"{GENERATED}/studies/{{name}}.ipynb",
@@ -232,8 +239,7 @@ rule costs:
 rule front:
     # numbers and figures of the front pages, and the ledger's answers in other languages
     input:
-        "results/begin/study.json",
-        "results/thresholds/study.json",
+        [path for study, _ in shown.values() for path in records_read(study)],
         [str(path) for path in Path("results/look").glob("*.npz")],
         sorted(map(str, Path("results").glob("*/verdicts.json"))),
         [f"book/answers/{language}.yaml" for language in LANGUAGES],

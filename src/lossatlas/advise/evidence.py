@@ -64,11 +64,19 @@ def rewrite(file: Path = FILE, results: str | Path = "results") -> Path:
 
 
 def _facts_of(results: str | Path, study: str, dataset: str) -> dict[str, float]:
-    """The features of a studied data set, from its training masks; none where its files are not at hand."""
+    """The features of a studied data set, from its training masks; none where its files are not at hand.
+
+    Of a cross-validated set they are those of its first fold.
+    """
+    from lossatlas.claims.quantities import unfolded
     from lossatlas.data import is_available, load_labels
     from lossatlas.experiments.study import load_study
 
-    (source,) = {each.name for each in load_study(study).datasets if each.label == dataset}
+    asked = load_study(study)
+    named = {d.label: d.name for d in asked.datasets}
+    if asked.pool is not None:
+        dataset = next(label for label in named if unfolded(label) == dataset)
+    source = named[dataset]
     if not is_available(source):
         return {}
     described = json.loads((Path(results) / study / "study.json").read_text(encoding="utf-8"))
@@ -82,9 +90,10 @@ def _facts_of(results: str | Path, study: str, dataset: str) -> dict[str, float]
 
 @cache
 def _parts(folder: Path) -> dict[tuple[str, str], Any]:
+    from lossatlas.claims.quantities import places
     from lossatlas.report.records import load
 
-    return {(part.dataset, part.model): part for part in load(folder).parts}
+    return {(part.dataset, part.model): part for part in places(load(folder))}
 
 
 def _numbers(folder: Path, item: Mapping[str, Any]) -> dict[str, Any]:
@@ -102,7 +111,7 @@ def _numbers(folder: Path, item: Mapping[str, Any]) -> dict[str, Any]:
         low, mid, high = _dice(arms, parts, shared)
     else:
         values = {
-            name: [float(parts[name].run(arm["loss"], seed)[item["measure"]]) for seed in shared]
+            name: _of_seeds(parts[name], arm["loss"], item["measure"]).loc[shared].tolist()
             for name, arm in arms.items()
         }
         test = stats.ttest_rel(values["first"], values["second"])
@@ -110,6 +119,11 @@ def _numbers(folder: Path, item: Mapping[str, Any]) -> dict[str, Any]:
         pairs = zip(values["first"], values["second"], strict=True)
         low, mid, high = bounds.low, sum(a - b for a, b in pairs) / len(shared), bounds.high
     return _rounded(mid, low, high, len(shared))
+
+
+def _of_seeds(part: Any, loss: str, measure: str) -> Any:
+    """A measure of each seed; over folds their mean."""
+    return part.runs[part.runs.loss == loss].groupby("seed")[measure].mean()
 
 
 def _dice(

@@ -284,7 +284,7 @@ def pooled(folds: Sequence[Part]) -> Part:
     }
     return replace(
         first,
-        dataset=first.dataset.rstrip("_0123456789"),
+        dataset=unfolded(first.dataset),
         losses=losses,
         seeds=seeds,
         image_ids=[f"{fold.dataset}/{name}" for fold in folds for name in fold.image_ids],
@@ -294,6 +294,15 @@ def pooled(folds: Sequence[Part]) -> Part:
         runs=pd.concat([fold.runs for fold in folds], ignore_index=True),
         curves=pd.concat([fold.curves for fold in folds], ignore_index=True),
     )
+
+
+def unfolded(dataset: str) -> str:
+    """Name of a cross-validated set by the label of one of its folds.
+
+    >>> unfolded("defects0")
+    'defects'
+    """
+    return dataset.rstrip("_0123456789")
 
 
 def _without_runs(records: Records) -> list[Mapping[str, Any]]:

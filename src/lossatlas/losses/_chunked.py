@@ -758,10 +758,12 @@ def _sigmoid_gradient(
         pull = None if by_sum is None else p - t
         if numbers and t.shape[0] == 1:  # numbers go into the operation before
             by_t, by_p = (x[rows.start] for x in numbers)
-            if squared:
-                slope = (t * by_t).add_(p, alpha=2 * by_p)
-            else:  # one operation, where the number is a tensor
-                slope = torch.add(t.new_tensor(by_p), t, alpha=by_t)
+            # Where the number is a tensor, adding it is no operation of its own.
+            slope = (
+                (t * by_t).add_(p, alpha=2 * by_p)
+                if squared
+                else torch.add(t.new_tensor(by_p), t, alpha=by_t)
+            )
         else:
             slope = t * a[rows]
             slope = slope.addcmul_(p, b[rows], value=2) if squared else slope.add_(b[rows])

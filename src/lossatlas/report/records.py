@@ -230,7 +230,10 @@ def load(folder: str | Path, study: str | None = None) -> Records:
     parts = []
     for key in itertools.product(description["datasets"], description["models"]):
         if key in rows["runs"]:
-            of_part = {name: needed[name].take(at.get(key, [])) for name, at in rows.items()}
+            of_part = {
+                name: needed[name].take(np.asarray(at.get(key, []), np.intp))
+                for name, at in rows.items()
+            }
             parts.append(_part(*key, description, of_part, predictions, folder))
     return Records(folder, description, parts=parts, tuning=tuning, **tables)
 
@@ -352,9 +355,7 @@ def _part(
     runs = tables["runs"]
     there = set(runs.loss)
     names = {
-        loss["label"]: loss["name"]
-        for loss in description["losses"]
-        if loss["label"] in there
+        loss["label"]: loss["name"] for loss in description["losses"] if loss["label"] in there
     }
     labels = _ordered(names)
     classes = list(description["classes"].get(dataset, []))
