@@ -212,7 +212,7 @@ def figure(
     dark: bool = False,
     titles: Mapping[str, str] | None = None,
 ) -> Figure:
-    """A line a seed: cross-entropy at ½ → at its threshold → Dice, a panel for each last layer, three in a row at most.
+    """A line a seed: cross-entropy at ½ → at its threshold → Dice, a panel for each last layer, in nearly full rows.
 
     Args:
         table: as `seeds_table` makes it.
@@ -230,9 +230,9 @@ def figure(
     plt.switch_backend(mpl.get_backend())
     with mpl.rc_context(settings):
         panels = list(table.groupby("head", sort=False))
-        wide = 2 if len(panels) == 4 else min(3, len(panels))
+        wide = {4: 2, 7: 4, 8: 4}.get(len(panels), min(3, len(panels)))
         high = -(-len(panels) // wide)
-        size = (5.7 if wide < 3 else 7.2, 3.2 if high == 1 else 2.7 * high)
+        size = ({1: 5.7, 2: 5.7, 3: 7.2, 4: 9.4}[wide], 3.2 if high == 1 else 2.7 * high)
         drawn, grid = plt.subplots(
             high, wide, figsize=size, sharey=True, constrained_layout=True, squeeze=False
         )
