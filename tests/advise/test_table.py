@@ -25,7 +25,11 @@ def test_facts_of_a_set_that_is_not_at_hand_stay(monkeypatch):
     monkeypatch.setattr("lossatlas.data.is_available", lambda name: name == "digits")
     fresh = evidence.refresh(committed, RESULTS)
     assert fresh["studied"] == committed["studied"]
-    assert {data["study"] for data in fresh["studied"]} == {"begin", "thresholds", "thresholds_kolektor"}
+    assert {data["study"] for data in fresh["studied"]} == {
+        "begin",
+        "thresholds",
+        "thresholds_kolektor",
+    }
 
 
 def test_a_row_rests_on_records_a_derivation_or_says_that_nothing_was_studied():

@@ -81,7 +81,7 @@ def test_a_page_of_some_runs_says_how_many_and_shows_those(name, monkeypatch):
     known = dataclasses.replace(known, parts=parts, runs=pd.concat(p.runs for p in parts))
     shown = shown_by(name, known, monkeypatch)
     wanted = len(load_study(name, FOLDER).members("report"))
-    assert f"{wanted - 1} of {wanted} runs; not yet judged" in shown[0]
+    assert f"{wanted - 1} of {wanted} runs.** What follows is from these" in shown[0]
     assert len(shown) > 4
 
 

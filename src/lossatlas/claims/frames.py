@@ -42,8 +42,8 @@ def state(study: str, records: Records | None) -> str:
     done = len(records.runs)
     if done < wanted:
         return (
-            f"**{done} of {wanted} runs; not yet judged.** What follows is from these. {command} trains the "
-            "others, on any machine."
+            f"**{done} of {wanted} runs.** What follows is from these, and a prediction that needs others is open. "
+            f"{command} trains them, on any machine."
         )
     return f"All {wanted} runs are here, and the predictions are judged."
 
