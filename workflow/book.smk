@@ -37,8 +37,7 @@ def records(study):
 
 def records_read(study):
     """The records of a study, and of those whose places its predictions count too, as far as they are there."""
-    also = [name for each in study.predictions for check in each.holds for name in check.also]
-    found = dict.fromkeys([records(study), *(f"results/{name}/study.json" for name in also)])
+    found = [records(study), *(f"results/{name}/study.json" for name in study.also)]
     return [path for path in found if Path(path).is_file()]
 
 

@@ -74,6 +74,22 @@ def test_a_dice_difference_has_the_sign_and_the_size_that_the_runs_show():
     assert item["interval"][0] < item["effect"] < item["interval"][1]
 
 
+def test_a_measure_of_a_cross_validated_set_is_the_mean_over_its_folds():
+    import pandas as pd
+
+    runs = pd.read_parquet(RESULTS / "thresholds_kolektor" / "runs.parquet")
+    wide = runs.pivot_table(index="seed", columns="loss", values="ece_foreground", aggfunc="mean")
+    assert runs.dataset.nunique() == 5
+    (item,) = [
+        e
+        for row in table.load_table()["rows"]
+        for e in row.get("evidence", [])
+        if e["measure"] == "ece_foreground" and e["first"]["dataset"] == "defects"
+    ]
+    assert item["n"] == len(wide) == 8
+    assert item["effect"] == pytest.approx((wide.dice - wide.ce).mean(), abs=1e-4)
+
+
 def row_like(data, **changes):
     return {"name": "thing", "tiny_share": 0.0, "thinness": 2.0, **data["facts"], **changes}
 

@@ -74,6 +74,19 @@ def test_a_study_is_published_by_its_file_and_not_by_its_base(tmp_path):
     assert [study.study for study in published_studies(tmp_path)] == ["mine"]
 
 
+def test_a_study_names_the_others_whose_places_its_predictions_count(tmp_path):
+    checks = [
+        {"quantity": "dice", "losses": ["ce"], "is": "> 0", "also": also}
+        for also in (["folds"], [], ["more", "folds"])
+    ]
+    predictions = [
+        {"claim": 7, "text": "First.", "holds": checks[:2]},
+        {"claim": 7, "text": "Second.", "holds": checks[2:]},
+        {"claim": 8, "text": "Third."},
+    ]
+    assert load(tmp_path, {"predictions": predictions}).also == ["folds", "more"]
+
+
 @pytest.mark.parametrize(
     ("changes", "words"),
     [

@@ -165,3 +165,16 @@ def test_lovasz_is_the_same_where_numpy_is_not_installed(monkeypatch: pytest.Mon
             value.backward()
         found.append((value.detach(), z.grad))
     torch.testing.assert_close(found[1], found[0], rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("shape", [(2, 1, 1 << 20), (3, 3, 1 << 20), (2, 19, 1 << 20)])
+def test_each_of_torchs_threads_has_a_chunk_as_large_as_one_alone(
+    shape: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes = []
+    for threads in (1, 2, 4):
+        monkeypatch.setattr(torch, "get_num_threads", lambda n=threads: n)
+        images, pixels = _chunked._size(torch.Size(shape))
+        assert images == 1
+        sizes.append(pixels)
+    assert sizes == pytest.approx([sizes[0], 2 * sizes[0], 4 * sizes[0]], abs=4)

@@ -302,6 +302,12 @@ class Study(_Strict):
                 )
         return self
 
+    @property
+    def also(self) -> list[str]:
+        """Other studies whose places the predictions count, each once: pages of this one read their records too."""
+        checks = [check for prediction in self.predictions for check in prediction.holds]
+        return list(dict.fromkeys(name for check in checks for name in check.also))
+
     # --- what is to be run
 
     def combinations(self) -> list[Combination]:
