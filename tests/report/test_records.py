@@ -69,8 +69,10 @@ def test_of_two_classes_the_second_is_enough():
 
 
 def test_the_order_of_a_tables_rows_does_not_matter(spoilt, part):
-    edit_table(spoilt, "per_image", lambda t: t.sample(frac=1, random_state=0))
+    for name in ("runs", "per_class", "per_image", "curves"):
+        edit_table(spoilt, name, lambda t: t.sample(frac=1, random_state=0))
     shuffled = records.load(spoilt).parts[0]
+    assert shuffled.seeds == part.seeds
     place = [shuffled.image_ids.index(name) for name in part.image_ids]
     assert np.array_equal(shuffled.counts["focal"][:, place], part.counts["focal"])
 
