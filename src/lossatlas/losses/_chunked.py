@@ -37,6 +37,9 @@ MadeOne = tuple[Tensor, Tensor | None]
 #: Elements in a chunk, for each of torch's threads: half a megabyte of float32.
 _CHUNK = 1 << 17
 
+#: More threads than these share the chunks of as many: temporaries grow with the chunk.
+_THREADS = 4
+
 #: Up to so many classes, comparing each class with the labels beats gathering and scattering.
 _FEW = 6
 
@@ -315,7 +318,8 @@ def _size(shape: torch.Size) -> tuple[int, int]:
     _, c, p = shape
     # Of several classes there are maps of a pixel each beside those of the logits: fewer, larger chunks.
     # Threads share a chunk: each gets as much as one alone would.
-    elements = _CHUNK * torch.get_num_threads() * (1 if c == 1 else 2 if c <= _FEW else 4)
+    threads = min(torch.get_num_threads(), _THREADS)
+    elements = _CHUNK * threads * (1 if c == 1 else 2 if c <= _FEW else 4)
     return max(1, elements // max(1, c * p)), max(1, min(p, elements // c))
 
 
