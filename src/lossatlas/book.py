@@ -184,7 +184,11 @@ def make_front(results_dir: str | Path = "results") -> None:
     from lossatlas.report import front, look
 
     begin, thresholds = (Path(results_dir) / name for name in ("begin", "thresholds"))
-    numbers = {"begin": front.numbers(begin), "real": real_images.numbers(thresholds)}
+    numbers: dict[str, Any] = {
+        "begin": front.numbers(begin),
+        "real": real_images.numbers(thresholds),
+        "ten": front.ten_classes(Path(results_dir) / "quick"),
+    }
     studies = [Path(results_dir) / study.study for study in published_studies()]
     made = front.files(begin, GENERATED / "front", studies)
     made |= real_images.files(begin, thresholds, GENERATED / "front")

@@ -79,16 +79,30 @@ def test_what_a_longer_training_gives_stands_beside_and_dice_is_not_ahead(monkey
         numbers(behind, monkeypatch, thresholds({"argmax": 0.6, "tuned": 0.72}))
 
 
-def test_the_threshold_that_brings_pedestrians_back_is_checked(monkeypatch):
-    known = thresholds({"argmax": 0.59, "tuned": 0.68})
-    named = {"cracks": "pedestrians"}
+def renamed(known, new):
+    """The records with the task `cracks` under another name."""
+    named = {"cracks": new}
     parts = [dataclasses.replace(p, dataset=named.get(p.dataset, p.dataset)) for p in known.parts]
-    runs = known.runs.assign(dataset=known.runs.dataset.replace(named))
     for part in parts:
         part.runs["dataset"] = part.dataset
-    runs.loc[runs.loss == "ce", "foreground_dice_tuned"] = 0.5
+    runs = known.runs.assign(dataset=known.runs.dataset.replace(named))
     changed = dataclasses.replace(known, parts=parts, runs=runs)
-    changed.study["datasets"] = ["pedestrians", "vessels"]
+    changed.study["datasets"] = [new, "vessels"]
+    return changed
+
+
+def test_a_gap_at_mitochondria_that_a_longer_training_does_not_narrow_stops_the_build(monkeypatch):
+    short = renamed(thresholds({"argmax": 0.59, "tuned": 0.68}), "mitochondria")
+    nearer = renamed(thresholds({"argmax": 0.6, "tuned": 0.695}), "mitochondria")
+    assert "mitochondria" in numbers(short, monkeypatch, nearer)["longer"]
+    wider = renamed(thresholds({"argmax": 0.6, "tuned": 0.67}), "mitochondria")
+    with pytest.raises(FrontError, match="narrows the gap at mitochondria"):
+        numbers(short, monkeypatch, wider)
+
+
+def test_the_threshold_that_brings_pedestrians_back_is_checked(monkeypatch):
+    changed = renamed(thresholds({"argmax": 0.59, "tuned": 0.68}), "pedestrians")
+    changed.runs.loc[changed.runs.loss == "ce", "foreground_dice_tuned"] = 0.5
     with pytest.raises(FrontError, match="brings cross-entropy back on pedestrians"):
         numbers(changed, monkeypatch)
 

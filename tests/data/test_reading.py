@@ -261,7 +261,7 @@ def test_a_pattern_names_the_masks_and_is_proposed_where_it_is_missing(tmp_path)
     root = draw(tmp_path / "set", THREE)
     for path in list((root / "masks").iterdir()):
         path.rename(path.with_name(f"{path.stem}_mask.png"))
-    assert "masks: '{stem}_mask.png' in classes.yaml would pair 6" in loads(root)
+    assert "write masks: '{stem}_mask.png' into classes.yaml, which pairs 6" in loads(root)
     (root / "classes.yaml").write_text(yaml.safe_dump({**THREE, "masks": "{stem}_mask.png"}))
     assert loads(root) == "" and passes(root)
 

@@ -43,6 +43,26 @@ def test_records_that_contradict_a_sentence_of_the_page_stop_the_build() -> None
         front._require(dataclasses.replace(study, runs=runs))
 
 
+def test_ten_classes_without_dice_ahead_stop_the_build(monkeypatch: pytest.MonkeyPatch) -> None:
+    quick = ROOT / "results" / "quick"
+    found = front.ten_classes(quick)
+    assert set(found) == {"unet", "segnet"} and found["segnet"].startswith("+")
+    study = load(quick, "quick")
+    turned = [
+        dataclasses.replace(
+            part,
+            by_rule={
+                rule: counts | {"dice": counts["ce"], "ce": counts["dice"]}
+                for rule, counts in part.by_rule.items()
+            },
+        )
+        for part in study.parts
+    ]
+    monkeypatch.setattr(front, "load", lambda *_: dataclasses.replace(study, parts=turned))
+    with pytest.raises(front.FrontError, match="ahead with ten classes"):
+        front.ten_classes(quick)
+
+
 @pytest.mark.parametrize(
     ("kinds", "value", "sentence"),
     [

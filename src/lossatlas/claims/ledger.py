@@ -214,9 +214,8 @@ def _import_chapters() -> None:
 def _from_records(claim: Claim, results_dir: Path) -> Verdict:
     found = _recorded(results_dir / claim.study).get(claim.id)
     if found is None:
-        told = _withdrawals(claim, results_dir).get(claim.study)
-        if told:
-            return Verdict("withdrawn", told)
+        if claim.study in _withdrawn(claim, results_dir):
+            return Verdict("withdrawn", _withdrawal([claim.study], results_dir))
         return Verdict("awaiting", f"Awaiting the study `{claim.study}`.")
     details = [
         (words, check["place"], check["found"], check["outcome"])
@@ -233,24 +232,31 @@ def _from_records(claim: Claim, results_dir: Path) -> Verdict:
     )
 
 
-def _withdrawals(claim: Claim, results_dir: Path) -> dict[str, str]:
-    """By withdrawn study that had said something of a claim, why that does not stand.
+def _withdrawn(claim: Claim, results_dir: Path) -> list[str]:
+    """The withdrawn studies that had settled a claim or added to it.
 
-    ``results/withdrawn/withdrawn.json`` names the studies, and for each the claims that it had settled or added to.
     A study of the same name that has been run since, with its own verdicts, stands.
     """
     path = results_dir / "withdrawn" / "withdrawn.json"
     if not path.is_file():
-        return {}
-    found = json.loads(path.read_text(encoding="utf-8"))
-    if found.get("schema") != 1:
-        raise LedgerError(f"{path}: schema {found.get('schema')!r}, expected 1")
-    return {
-        study: f"What the study `{study}` said is withdrawn since {found['date']} "
-        "({doc}`how the error was found </retractions>`). It awaits a rerun."
-        for study, claims in found["studies"].items()
+        return []
+    studies: dict[str, list[str]] = _checked(path)["studies"]
+    return [
+        study
+        for study, claims in studies.items()
         if claim.id in claims and claim.id not in _recorded(results_dir / study)
-    }
+    ]
+
+
+def _withdrawal(studies: Sequence[str], results_dir: Path) -> str:
+    """In one sentence, that what some studies said does not stand, since when and why."""
+    date = _checked(results_dir / "withdrawn" / "withdrawn.json")["date"]
+    names = ", ".join(f"`{study}`" for study in studies)
+    noun, verb = ("study", "awaits") if len(studies) == 1 else ("studies", "await")
+    return (
+        f"What the {noun} {names} said is withdrawn since {date} ({{doc}}`how the error was found </retractions>`) "
+        f"and {verb} a rerun."
+    )
 
 
 def _recorded(folder: Path) -> dict[str, dict[str, Any]]:
@@ -258,11 +264,16 @@ def _recorded(folder: Path) -> dict[str, dict[str, Any]]:
     path = folder / "verdicts.json"
     if not path.is_file():
         return {}
-    data = json.loads(path.read_text(encoding="utf-8"))
+    verdicts: dict[str, dict[str, Any]] = _checked(path)["verdicts"]
+    return verdicts
+
+
+def _checked(path: Path) -> dict[str, Any]:
+    """A file of this schema; LedgerError for another."""
+    data: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     if data.get("schema") != 1:
         raise LedgerError(f"{path}: schema {data.get('schema')!r}, expected 1")
-    verdicts: dict[str, dict[str, Any]] = data["verdicts"]
-    return verdicts
+    return data
 
 
 def further(claim: Claim, results_dir: str | Path = "results") -> list[str]:
@@ -270,8 +281,8 @@ def further(claim: Claim, results_dir: str | Path = "results") -> list[str]:
 
     It changes no verdict: the study that settles a claim was named before it ran.
     """
-    told = _withdrawals(claim, Path(results_dir))
-    lines = [text for study, text in told.items() if study != claim.study]
+    others = [each for each in _withdrawn(claim, Path(results_dir)) if each != claim.study]
+    lines = [_withdrawal(others, Path(results_dir))] if others else []
     for path in sorted(Path(results_dir).glob("*/verdicts.json")):
         found = _recorded(path.parent).get(claim.id)
         if found is not None and path.parent.name != claim.study:

@@ -152,7 +152,7 @@ def numbers(folder: str | Path, study_name: str = "thresholds") -> dict[str, Any
         }
         made[f"ahead_{rule}"] = str(int((found[f"{rule} low"] > 0).sum()))
         made[f"behind_{rule}"] = str(int((found[f"{rule} high"] < 0).sum()))
-    made["longer"] = longer(Path(folder).parent / "thresholds_long")
+    made["longer"] = longer(Path(folder).parent / "thresholds_long", found["tuned"])
     for task, row in found.iterrows():
         made[str(task)] = {
             "foreground": f"{100 * row['foreground']:.2g}",
@@ -167,15 +167,19 @@ def numbers(folder: str | Path, study_name: str = "thresholds") -> dict[str, Any
     return made
 
 
-def longer(folder: str | Path, study_name: str = "thresholds_long") -> dict[str, str]:
+def longer(folder: str | Path, short: pd.Series) -> dict[str, str]:
     """By task, Dice minus cross-entropy at the thresholds of validation after the longer training, as text.
 
     For other trainings on these test images; a task counts when all its seeds are there.
 
+    Args:
+        folder: of the records of `thresholds_long`.
+        short: the same differences after the short training, by task.
+
     Raises:
-        FrontError: Dice is ahead there, so that the front page's headline is false.
+        FrontError: Dice is ahead there, so that the front page's headline is false; or the gap is no narrower.
     """
-    known = frames.load_if_run(folder, study_name)
+    known = frames.load_if_run(folder, "thresholds_long")
     if known is None:
         return {}
     found = frames.differences(known, "dice", PAIR, "tuned", over="seeds").dropna(subset="estimate")
@@ -184,6 +188,17 @@ def longer(folder: str | Path, study_name: str = "thresholds_long") -> dict[str,
             f"{folder}: the records contradict the front page, which says that Dice is ahead in no task: after the "
             f"longer training its intervals begin at {found.low.to_dict()}. Correct book/intro.md, its translations "
             "and lossatlas.claims.readme"
+        )
+    wider = [
+        task
+        for task in found.index.intersection(short.index)
+        if abs(found.estimate[task]) >= abs(short[task])
+    ]
+    if "mitochondria" in wider:
+        raise front.FrontError(
+            f"{folder}: the records contradict the front page, which says that a longer training narrows the gap at "
+            f"mitochondria: {short['mitochondria']:+.3f} before, {found.estimate['mitochondria']:+.3f} now. "
+            "Correct book/intro.md"
         )
     return {str(task): _told(row.rename({"estimate": "gap", "low": "gap low", "high": "gap high"}), "gap")
             for task, row in found.iterrows()}  # fmt: skip

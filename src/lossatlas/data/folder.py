@@ -106,7 +106,7 @@ class Layout:
                     f"({shorten(lonely)}); {hint}",
                     [files[stem] for stem in lonely],
                 )
-        if not self.pairs:
+        if not (self.images and self.masks):  # where both are there, the names are told above
             yield DataError(
                 f"folder: expected pairs of image and mask in {self.root}, got none of "
                 f"{', '.join(SUFFIXES)}; put them there",
@@ -131,7 +131,7 @@ class Layout:
         )
         if added and "masks" not in self.settings:
             (before, after, suffix), count = added.most_common(1)[0]
-            return f"masks: '{before}{{stem}}{after}{suffix}' in classes.yaml would pair {count}"
+            return f"write masks: '{before}{{stem}}{after}{suffix}' into classes.yaml, which pairs {count}"
         return ""
 
 

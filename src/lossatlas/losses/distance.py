@@ -236,7 +236,7 @@ class HausdorffLoss(_DistanceLoss):
     is the loss. An absent class leaves the mean; an empty or all-ignored batch gives 0 with zero
     gradient.
 
-    Source: Karimi & Salcudean 2019, "Reducing the Hausdorff distance in medical image
+    Source: Karimi & Salcudean 2020, "Reducing the Hausdorff distance in medical image
     segmentation", eq. 8.
 
     Examples

@@ -115,6 +115,25 @@ def numbers(records: str | Path) -> dict[str, Any]:
     return found
 
 
+def ten_classes(records: str | Path) -> dict[str, str]:
+    """By network, Dice minus cross-entropy with ten classes, at thresholds of validation, as text: the study `quick`.
+
+    Raises:
+        FrontError: Dice is not ahead, as the front page and the decision guide say.
+    """
+    study = load(records, "quick")
+    found = {
+        part.model: difference(study, part.model, "tuned", part.dataset) for part in study.parts
+    }
+    if not found["segnet"].low > 0 or any(each.estimate < 0 for each in found.values()):
+        raise FrontError(
+            f"{study.folder}: the records contradict the front page, which says that Dice is ahead with ten classes: "
+            f"got {', '.join(each.text() for each in found.values())}. Correct book/intro.md, its translations and "
+            "book/decision_guide.md"
+        )
+    return {model: _told(each) for model, each in found.items()}
+
+
 def _rare(study: Records) -> Difference:
     return difference(study, HEADS["open"], "tuned", RARE)
 
@@ -364,6 +383,15 @@ def _require(study: Records) -> None:
         ),
         "behind the ReLU more than one training of Lovász-softmax does not begin": (
             (~of[HEADS["gated"], "lovasz_softmax"].began.astype(bool)).sum() > 1
+        ),
+        "at 0.1 % Lovász-softmax hardly ever begins": (
+            study.runs[
+                (study.runs.dataset == RARE) & (study.runs.loss == "lovasz_softmax")
+            ].began.mean()
+            < 0.05
+        ),
+        "behind a leaky ReLU with bias 0 one training of cross-entropy finds nothing": (
+            (of["leaky_relu4_zero", "ce"].foreground_dice == 0).sum() == 1
         ),
     }
     wrong = [sentence for sentence, holds in sentences.items() if not holds]
