@@ -154,7 +154,12 @@ def text() -> str:
         when = ", ".join(sorted(set().union(*(jobs(*each) for each in tests))))
         files = ", ".join(dict.fromkeys(f"`{file}`" for file, _ in tests))
         lines.append(f"| {what} | {count:,} | {when} | {files} |")
-    lines += ["", f"In all {total:,} cases. A fault that is missing here is welcome as an issue."]
+    lines += [
+        "",
+        f"**Answer.** In all {total:,} cases. A fault that is missing here is welcome as an issue.",
+        "",
+        "**Limits.** What no test does is not here: other operating systems, a GPU, many nodes of a cluster.",
+    ]
     return "\n".join(lines) + "\n"
 
 

@@ -21,14 +21,20 @@ class _ManyLosses(click.Command):
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         spread: list[str] = []
-        after = ""
+        after, folder = "", False
         for each in args:
+            if not folder and _is_folder(each):  # ROOT, behind the names too
+                folder, after = True, ""
             if after == "names" and not each.startswith("-"):
                 spread.append("--losses")
             after = "names" if after == "option" and not each.startswith("-") else after
             after = "option" if each == "--losses" else "" if each.startswith("-") else after
             spread.append(each)
         return super().parse_args(ctx, spread)
+
+
+def _is_folder(argument: str) -> bool:
+    return not argument.startswith("-") and Path(argument).expanduser().is_dir()
 
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Machine-readable output.")
@@ -76,6 +82,10 @@ def advise(
     from lossatlas.advise.advice import describe
     from lossatlas.advise.facts import read_masks
 
+    if html is not None and not html.parent.is_dir():
+        raise click.BadParameter(
+            f"expected a file in a folder that is there, got {html}", param_hint="--html"
+        )
     advice = advice_for(root, need=need, also=list(also), ignore_index=ignore_index)
     if html is not None:
         from lossatlas.advise.page import write_page
@@ -189,14 +199,16 @@ def predict(
     """Predict the masks of images, large ones by overlapping tiles.
 
     CHECKPOINT is a run folder, its last.ckpt, or an exported .safetensors file; IMAGES an image or a
-    folder of images. Masks that are there already are kept.
+    folder of images. Masks of the same network and rule that are there already are kept.
     """
     from lossatlas import deploy
 
     with result_alone(as_json):
         deployed = deploy.load(checkpoint)
         name, decision = deployed.rule(rule)
-        planned = deploy.masks_to_write(images, out, probabilities=probabilities)
+        planned = deploy.masks_to_write(
+            deployed, images, out, rule=rule, probabilities=probabilities
+        )
         threshold = f", threshold {decision.probability:.3f}" if len(decision.offsets) == 1 else ""
         print(f"decision rule: {name}{threshold}")
         if dry_run:

@@ -43,7 +43,21 @@ def _integer(loader: Loader, node: yaml.ScalarNode) -> int:
     return int(loader.construct_scalar(node))
 
 
+def _mapping(loader: Loader, node: yaml.MappingNode) -> dict[Any, Any]:
+    """A dictionary; PyYAML would keep the last of two equal keys without a word."""
+    seen: set[str] = set()
+    for key, _ in node.value:
+        name = str(key.value)
+        if isinstance(key, yaml.ScalarNode) and name in seen:
+            raise yaml.constructor.ConstructorError(
+                None, None, f"expected each key once, got {name!r} twice", key.start_mark
+            )
+        seen.add(name)
+    return loader.construct_mapping(node, deep=True)
+
+
 Loader.add_constructor("tag:yaml.org,2002:int", _integer)
+Loader.add_constructor("tag:yaml.org,2002:map", _mapping)
 
 
 def parse_yaml(text: str) -> Any:

@@ -64,6 +64,16 @@ def test_a_budget_that_is_too_small_says_which_one_would_do():
     assert compare.plan(60 * enough, steps, 1.0).seeds == 3
 
 
+@pytest.mark.parametrize("spent", [15.0, 25.0, 200.0])
+def test_the_budget_that_is_asked_for_is_enough_with_reading_and_measuring(spent):
+    steps = {"ce": 0.02, "dice": 0.02}
+    with pytest.raises(ConfigError, match="reading and measuring took") as error:
+        compare.plan(30, steps, 0.5, spent)
+    enough = float(re.search(r"at least (\d+) min", str(error.value))[1])
+    planned = compare.plan(60 * enough, steps, 0.5, spent)
+    assert planned.seconds + spent <= 60 * enough
+
+
 @pytest.mark.parametrize("text", ["", "30", "m", "-5m", "0s", "inf", "nanm", "30 minutes"])
 def test_a_budget_that_is_no_time_is_refused(text):
     with pytest.raises(ConfigError, match="expected a time such as 90s, 30m or 2h"):

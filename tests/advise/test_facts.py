@@ -111,6 +111,20 @@ def test_what_masks_of_0_and_255_mean_is_asked_and_not_guessed(tmp_path):
     assert facts.read_masks(tmp_path).classes == ("background", "crack")
 
 
+def test_masks_named_by_their_folder_have_the_settings_beside_it(tmp_path, capsys):
+    masks = tmp_path / "set" / "masks"
+    masks.mkdir(parents=True)
+    for name in "abc":
+        Image.fromarray(np.uint8([[0, 255], [0, 255]])).save(masks / f"{name}.png")
+    with pytest.raises(DataError) as asked:
+        facts.read_masks(masks)
+    assert f"class indices in {masks}, got" in str(asked.value)
+    (tmp_path / "set" / "classes.yaml").write_text("values: {0: background, 255: crack}")
+    (masks / "d.npz").write_bytes(b"")
+    assert facts.read_masks(masks).classes == ("background", "crack")
+    assert "passed over, no mask that is read: d.npz" in capsys.readouterr().err
+
+
 def test_a_folder_without_masks_says_what_to_put_where(tmp_path):
     with pytest.raises(DataError, match="expected masks in"):
         facts.read_masks(tmp_path)

@@ -222,6 +222,28 @@ def test_masks_never_land_among_the_images(run, pictures):
         deploy.predict_folder(deploy.load(run), pictures, pictures / "out")
 
 
+def test_masks_of_another_network_or_rule_are_not_taken_for_this_one_s(
+    run, pictures, tmp_path, capsys
+):
+    out, other = tmp_path / "out", tmp_path / "other"
+    shutil.copytree(run, other)
+    content = torch.load(other / "last.ckpt", weights_only=True)
+    content["model"] = {name: 0.9 * value for name, value in content["model"].items()}
+    torch.save(content, other / "last.ckpt")
+    assert main(["predict", str(run), str(pictures), "--out", str(out)]) == 0
+    assert main(["predict", str(run), str(pictures), "--out", str(out)]) == 0  # goes on
+    before = {path: path.read_bytes() for path in out.rglob("*.png")}
+    capsys.readouterr()
+    for given in ([str(other)], [str(run), "--rule", "argmax"]):
+        command = ["predict", given[0], str(pictures), "--out", str(out), *given[1:]]
+        for each in (command, [*command, "--dry-run"]):
+            assert main(each) == 1
+            assert "expected masks of this network and rule" in capsys.readouterr().err
+    assert {path: path.read_bytes() for path in out.rglob("*.png")} == before
+    (out / "predicted.json").unlink()  # masks of nobody knows what
+    assert main(["predict", str(run), str(pictures), "--out", str(out)]) == 1
+
+
 def test_an_image_that_cannot_be_read_is_named_and_those_before_are_kept(run, pictures, tmp_path):
     (pictures / "day2" / "z.png").write_bytes(b"no image")
     with pytest.raises(DataError, match=r"z\.png"):

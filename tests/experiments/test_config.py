@@ -185,3 +185,13 @@ def test_own_weights_replace_the_scheme_that_a_weighted_loss_has_by_default():
     counts = np.array([[900, 100]])
     built = build_loss_for(run, mode="binary", ignore_index=None, image_counts=counts)
     assert built.weight.tolist() == [2]
+
+
+def test_numbers_inside_a_dictionary_are_numbers_however_yaml_spells_them():
+    """Papermill's ``-y`` reads YAML 1.1, to which ``1e-1`` is text."""
+    given = parse(
+        loss="focal", loss_params={"gamma": "1e-1"}, dataset_params={"foreground": "2e-2"}
+    )
+    assert given.loss_params == {"gamma": 0.1} and given.dataset_params == {"foreground": 0.02}
+    named = {"dataset": "folder", "dataset_params": {"root": "1"}}
+    assert TrainParameters.parse(named, build=False).dataset_params == {"root": "1"}

@@ -91,18 +91,22 @@ def minutes(seconds: float) -> str:
     return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
 
 
-def plan(budget_s: float, step_s: Mapping[str, float], overhead_s: float) -> Plan:
+def plan(
+    budget_s: float, step_s: Mapping[str, float], overhead_s: float, spent_s: float = 0.0
+) -> Plan:
     """The best design that fits: more seeds and tuning first, then steps up to 2,000.
 
     Args:
         budget_s: seconds for all.
         step_s: seconds of a training step by loss.
         overhead_s: seconds of a run beside its steps: start, validation, evaluation.
+        spent_s: of the budget, for reading and measuring.
 
     Raises:
         ConfigError: not even three seeds of 100 steps fit; says which budget would do.
     """
-    usable, a_step = budget_s * (1 - _RESERVE), sum(step_s.values())
+    usable = max(budget_s - spent_s, 0.0) * (1 - _RESERVE)
+    a_step = sum(step_s.values())
     for least in (_GOOD_STEPS, _LEAST_STEPS):
         for seeds, tuned in _DESIGNS:
             runs = seeds + (len(RATES) * len(TUNING_SEEDS) if tuned else 0)
@@ -112,11 +116,13 @@ def plan(budget_s: float, step_s: Mapping[str, float], overhead_s: float) -> Pla
                 steps = min(steps, _MOST_STEPS)
                 return Plan(seeds, tuned, steps, fixed + runs * a_step * steps)
     runs = _DESIGNS[-1][0]
-    needed = runs * (len(step_s) * overhead_s + a_step * _LEAST_STEPS) / (1 - _RESERVE)
+    needed = runs * (len(step_s) * overhead_s + a_step * _LEAST_STEPS) / (1 - _RESERVE) + spent_s
+    # measured anew the next time: a tenth more, in whole minutes
+    asked = math.ceil(1.1 * needed / 60) * 60
     raise ConfigError(
-        f"budget: expected at least {minutes(math.ceil(needed / 60) * 60)} for {len(step_s)} losses on "
-        f"this machine, got {minutes(budget_s)} after reading and measuring; give more time, "
-        "fewer losses or a smaller --side"
+        f"budget: expected at least {asked // 60} min for {len(step_s)} losses on this machine, got "
+        f"{minutes(budget_s)}, of which reading and measuring took {minutes(spent_s)}; give more time, fewer losses "
+        "or a smaller --side"
     )
 
 
@@ -362,7 +368,7 @@ def _plan(request: Request, out: Path, file: Path, asked: Path, say: Callable[[s
         check_components(validated(RunConfig, values, what="parameter"))
     step_s, overhead_s = measure(configs, datasets, out)
     spent = time.perf_counter() - started  # reading and measuring are part of the budget
-    found = plan(max(request.budget_s - spent, 0.0), step_s, overhead_s)
+    found = plan(request.budget_s, step_s, overhead_s, spent)
     checksums = {split: dataset.checksum for split, dataset in datasets.items()}
     for name, text in (
         (asked, json.dumps(asdict(request) | {"data": checksums}, indent=1) + "\n"),

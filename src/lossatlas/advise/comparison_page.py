@@ -43,6 +43,10 @@ def write_page(path: Path, records: Path) -> Path:
         blocks += [tables.details(each), figures.training_curves(part)]
         blocks += [figures.class_bars(part), figures.predictions(part)]
     blocks += ["## What was run", findings.design(loaded)]
+    blocks += [
+        "The networks. `lossatlas predict FOLDER images --out masks` takes one of these folders.",
+        _networks(loaded.runs, path.parent / "runs"),
+    ]
     blocks += ["## Limits", findings.limits(loaded, parts)]
     environment = Environment(loader=PackageLoader("lossatlas.advise", "."), autoescape=True)
     text = environment.get_template("comparison.html.jinja").render(
@@ -84,6 +88,15 @@ def _overview(runs: Any) -> Markup:
     table = runs.groupby("loss", sort=False)[list(_METRICS)].mean().rename(columns=_METRICS)
     table.insert(0, "trainings", runs.groupby("loss", sort=False).size())
     return Markup(table.round(3).rename_axis(None).to_html(border=0, escape=True))
+
+
+def _networks(runs: Any, folder: Path) -> Markup:
+    """A row a run: loss, seed, its Dice, and the folder that `predict` and `export` take."""
+    table = runs[["loss", "seed", "foreground_dice_tuned"]].rename(
+        columns={"foreground_dice_tuned": _METRICS["foreground_dice_tuned"]}
+    )
+    table["folder"] = [str(folder / run_id) for run_id in runs.run_id]
+    return Markup(table.round(3).to_html(border=0, escape=True, index=False))
 
 
 def _html(block: Any) -> Markup:

@@ -21,7 +21,7 @@ from lossatlas.data.errors import DataError, shorten
 from lossatlas.data.folder import Bound, Layout, classes_of, read_layout
 
 _FEW_LEVELS = 64
-"""Fewer of the 256 levels than this, for all but the extreme pixels, is noted."""
+"""Fewer of the 256 levels than this, for all but the extreme pixels of the median image, is noted."""
 
 
 @dataclass
@@ -90,15 +90,20 @@ def check_folder(
     found = _Findings(layout.root)
     for fault in layout.faults():
         found.refused(fault, str(layout.root))
+    odd = list(layout.mask_faults())
+    for fault in odd:
+        found.refused(fault, fault.names[0])
     for name in layout.junk:
         found.add("note", "file of an operating system or hidden, not read", name)
     for name in layout.unread:
         found.add("note", "entry that is not read: no known suffix, or a link", name)
-    seen = None if "classes" in layout.settings else _values(layout)
-    bound = _bind(layout, void, seed, seen, found)
+    for name in layout.unfitting:
+        found.add("note", f"mask that {layout.settings['masks']!r} does not fit, not read", name)
+    seen = None if odd or "classes" in layout.settings else _values(layout)
+    bound = _bind(layout, void, seed, seen, found, told=bool(odd))
     if bound is not None:
         split_of = _check_splits(bound, found)
-        _check_files(bound, split_of, found, height, width)
+        _check_files(bound, split_of, found, height, width, told=bool(odd))
     return found.sorted()
 
 
@@ -115,15 +120,25 @@ def _values(layout: Layout) -> set[int]:
 
 
 def _bind(
-    layout: Layout, void: int | None, seed: int, seen: set[int] | None, found: _Findings
+    layout: Layout,
+    void: int | None,
+    seed: int,
+    seen: set[int] | None,
+    found: _Findings,
+    *,
+    told: bool,
 ) -> Bound | None:
-    """The loader of the folder; None if no image can be read."""
+    """The loader of the folder; None if no image can be read. ``told``: the masks mean no classes, and it is said."""
+    # Go on with every value as a class, so that the other faults are found too.
+    names = [f"class_{i}" for i in range(256)]
     try:
-        names, void = classes_of(layout, void, seen)
+        if told and "classes" not in layout.settings:
+            void = None
+        else:
+            names, void = classes_of(layout, void, seen)
     except DataError as error:
         found.refused(error, "masks")
-        # Go on with every value as a class, so that the other faults are found too.
-        names, void = [f"class_{i}" for i in range(256)], None
+        void = None
     if void is not None and void < len(names):
         found.add(
             "warning",
@@ -171,12 +186,16 @@ def _check_files(
     found: _Findings,
     height: int | None,
     width: int | None,
+    *,
+    told: bool,
 ) -> None:
     base = bound.layout.root
     contents: dict[bytes, list[tuple[str, str]]] = {}
     sizes: dict[str, set[tuple[int, int]]] = {split: set() for split in SPLITS}
     spacings: set[tuple[float, float]] = set()
     levels = _Levels()
+    pixels = np.zeros(256, np.int64)
+    in_train = np.zeros(256, np.int64)
     for stem in bound.layout.pairs:
         sample = bound.sample(stem)
         split = split_of.get(stem, "no split")
@@ -184,6 +203,7 @@ def _check_files(
         named = stem in split_of or not split_of
         severity = "error" if named or stem == bound.layout.pairs[0] else "note"
         image = mask = None
+        notes: tuple[str, ...] = ()
         try:
             read = bound.read_raw(base, sample)
             image = read.array
@@ -200,6 +220,9 @@ def _check_files(
             found.refused(error, sample.label, "error" if inferred else severity)
         if mask is not None:
             _note_emptiness(mask, bound.void, sample.label, found)
+            counts = np.bincount(mask.ravel(), minlength=256)
+            pixels += counts
+            in_train += counts * (split == "train")
         if image is None:
             continue
         size = (int(image.shape[0]), int(image.shape[1]))
@@ -222,6 +245,13 @@ def _check_files(
             ):
                 what += " (the mask fits the image before its EXIF orientation is applied)"
             found.add(severity, what, stem)
+        if mask is not None and _may_lie_apart(read.notes, notes, size):
+            found.add(
+                "warning",
+                "image turned by its EXIF orientation and its mask not, and the sizes fit either way: look whether the "
+                "mask was drawn on the turned image",
+                sample.image,
+            )
         if read.spacing_mm is not None:
             spacings.add(read.spacing_mm)
             if image.min() == image.max():
@@ -235,6 +265,8 @@ def _check_files(
             "volumes of several spacings; distances are counted in pixels: resample them to one",
             f"{least[0]:g}×{least[1]:g} mm to {most[0]:g}×{most[1]:g} mm",
         )
+    if not told:
+        _check_classes(bound, pixels, in_train, found)
     for split, seen in sizes.items():
         try:
             if seen:
@@ -263,32 +295,76 @@ def _note_emptiness(
         found.add("note", "empty mask (background alone)", name)
 
 
+def _may_lie_apart(
+    of_image: tuple[str, ...], of_mask: tuple[str, ...], size: tuple[int, int]
+) -> bool:
+    """Whether an image was turned and its mask not, and their sizes cannot tell if that is meant."""
+    image, mask = (
+        [note for note in notes if note.startswith(reading.TURNED)] for notes in (of_image, of_mask)
+    )
+    return bool(image) and not mask and (size[0] == size[1] or reading.SAME_SIDES in image)
+
+
+def _check_classes(
+    bound: Bound, pixels: npt.NDArray[np.int64], in_train: npt.NDArray[np.int64], found: _Findings
+) -> None:
+    """No foreground to learn from, and more foreground than background, as in an inverted mask."""
+    read = in_train.any()
+    for counts in (pixels, in_train):
+        if bound.void is not None:
+            counts[bound.void] = 0
+    if read:
+        try:
+            bound.refuse_empty(bool(in_train[1:].any()))
+        except DataError as error:
+            found.refused(error, "train")
+    names: tuple[str, ...] = tuple(bound.classes)
+    for name, count in zip(names, pixels.tolist(), strict=False):
+        if pixels.any() and not count and len(names) < 256:
+            found.add("note", "class that no mask holds", name)
+    if len(names) == 2 and pixels[1] > pixels[0]:
+        share = pixels[1] / (pixels[0] + pixels[1])
+        found.add(
+            "warning",
+            f"{names[1]!r} has {100 * share:.0f} % of the labelled pixels, more than the background: look "
+            "whether the masks are inverted",
+            "masks",
+        )
+
+
 class _Levels:
-    """Range of the training images with and without their most extreme pixels."""
+    """Range of the training images, and of the median image without its most extreme pixels."""
 
     def __init__(self) -> None:
         self.whole = [np.inf, -np.inf]
-        self.inner = [np.inf, -np.inf]
+        self.inner: list[tuple[float, float]] = []
 
     def add(self, image: npt.NDArray[Any]) -> None:
         values = image.ravel()
-        # One pixel in a thousand at each end, at least one.
-        cut = max(1, values.size // 1000)
+        # One pixel in a hundred at each end, at least one: a stuck row is no more.
+        cut = max(1, values.size // 100)
         if values.size <= 2 * cut:
             return
         ordered = np.partition(values, [0, cut, values.size - 1 - cut, values.size - 1])
-        for low, high, kept in ((0, -1, self.whole), (cut, -1 - cut, self.inner)):
-            kept[0] = min(kept[0], float(ordered[low]))
-            kept[1] = max(kept[1], float(ordered[high]))
+        self.whole = [
+            min(self.whole[0], float(ordered[0])),
+            max(self.whole[1], float(ordered[-1])),
+        ]
+        self.inner.append((float(ordered[cut]), float(ordered[-1 - cut])))
 
     def judge(self, found: _Findings) -> None:
-        span, inner = self.whole[1] - self.whole[0], self.inner[1] - self.inner[0]
-        if not np.isfinite(span) or span <= 0 or inner / span * 255 >= _FEW_LEVELS:
+        span = self.whole[1] - self.whole[0]
+        if not self.inner or not np.isfinite(span) or span <= 0:
             return
+        low, high = np.transpose(self.inner)
+        levels = float(np.median(high - low)) / span * 255
+        if levels >= _FEW_LEVELS:
+            return
+        # without the tenth of the images that lie lowest and highest
+        inner = (np.quantile(low, 0.1, method="higher"), np.quantile(high, 0.9, method="lower"))
         found.add(
             "note",
-            f"few extreme pixels set the range: 99.8 % of the training images' pixels share "
-            f"{max(1, round(inner / span * 255) + 1)} of 256 levels; set intensity: "
-            f"[{self.inner[0]:g}, {self.inner[1]:g}] in classes.yaml",
+            f"few pixels or images set the range: the median training image has {max(1, round(levels) + 1)} of 256 "
+            f"levels; set intensity: [{inner[0]:g}, {inner[1]:g}] in classes.yaml",
             f"{self.whole[0]:g} to {self.whole[1]:g}",
         )

@@ -446,7 +446,7 @@ def read_lines(path: Path, name: str) -> list[str]:
         DataError: no such file, or nothing in it.
     """
     try:
-        lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
+        lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines()]
     except FileNotFoundError:
         raise DataError(
             f"{name}: expected the split file {path}, found none; fetch the set again"

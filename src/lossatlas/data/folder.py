@@ -50,6 +50,7 @@ from lossatlas.data.dataset import SPLITS, SegmentationDataset
 from lossatlas.data.errors import DataError, shorten
 from lossatlas.data.files import FileDataset, Sample, read_lines
 from lossatlas.data.settings import CUSTOMARY_VOID, read_settings
+from lossatlas.data.settings import NAMES as SETTINGS
 
 UInt8Array = npt.NDArray[np.uint8]
 
@@ -61,6 +62,8 @@ _SPLIT_FOLDERS = {
     "val": "val", "valid": "val", "validation": "val",
     "test": "test", "testing": "test",
 }  # fmt: skip
+#: Files that could list a split and are no plain text.
+_LISTS = (".csv", ".tsv", ".lst", ".json", ".list", "")
 _JUNK = ("thumbs.db", "desktop.ini", "ehthumbs.db", "icon\r", "__macosx", "@eadir")
 """What operating systems leave in folders, beside every name that begins with a dot."""
 
@@ -80,6 +83,13 @@ class Layout:
     settings: dict[str, Any] = field(default_factory=dict)
     junk: list[str] = field(default_factory=list)
     unread: list[str] = field(default_factory=list)
+    unfitting: list[str] = field(default_factory=list)
+    masks_in: Path | None = None
+
+    @property
+    def mask_folder(self) -> Path:
+        """Where the masks are."""
+        return self.masks_in or self.root / "masks"
 
     @property
     def pairs(self) -> list[str]:
@@ -113,9 +123,49 @@ class Layout:
                 [str(self.root)],
             )
 
+    def mask_faults(self) -> Iterator[DataError]:
+        """What keeps masks from meaning classes where ``classes.yaml`` names no values: told by their headers."""
+        if {"palette", "values"} & set(self.settings):
+            return
+        of_palette: dict[bytes, list[str]] = {}
+        for stem in self.pairs:
+            header = reading.header(self.root / self.masks[stem])
+            if header.lossy and "classes" not in self.settings:
+                yield DataError(
+                    f"{self.root / self.masks[stem]}: expected a lossless mask, got a JPEG, whose compression changes "
+                    "values; save the mask as PNG from its source",
+                    [self.masks[stem]],
+                )
+            if header.palette is not None and not reading.is_grey(header.palette):
+                of_palette.setdefault(header.palette, []).append(self.masks[stem])
+        if len(of_palette) > 1:
+            yield from self._palettes_differ(of_palette)
+
+    def _palettes_differ(self, of_palette: Mapping[bytes, list[str]]) -> Iterator[DataError]:
+        """One index that masks colour differently: it is no class then. Colours that no pixel has do not count."""
+        known: dict[int, tuple[reading.Colour, str]] = {}
+        for name in (name for names in of_palette.values() for name in names):
+            try:
+                used = reading.read_mask(self.root / name).palette
+            except DataError:
+                continue  # reported when it is read
+            for index, colour in used.items():
+                before, first = known.setdefault(index, (colour, name))
+                if before != colour:
+                    yield DataError(
+                        f"folder: expected one palette in all masks, got index {index} as the colour {list(before)} in "
+                        f"{first} and {list(colour)} in {name}; name the colours as palette in classes.yaml",
+                        [first, name],
+                    )
+                    return
+
     def _hint(self) -> str:
         """How names that only look alike could be brought together, or ""."""
         images, masks = set(self.images) - set(self.masks), set(self.masks) - set(self.images)
+        names = {mask: self.masks[mask] for mask in masks}
+        if self.unfitting:  # the pattern that is given leaves them out
+            names = {str(Path(each).with_suffix("")): each for each in self.unfitting}
+            masks = set(names)
         folded = {_look(stem): stem for stem in images}
         alike = [(folded[_look(m)], m) for m in sorted(masks) if _look(m) in folded]
         if alike:
@@ -126,10 +176,10 @@ class Layout:
             )
         added = Counter(
             (mask[: mask.index(stem)], mask[mask.index(stem) + len(stem) :], Path(name).suffix)
-            for mask, name in ((Path(m).name, self.masks[m]) for m in masks)
+            for mask, name in ((Path(m).name, names[m]) for m in masks)
             for stem in _parts_of(mask, {Path(i).name for i in images})
         )
-        if added and "masks" not in self.settings:
+        if added:
             (before, after, suffix), count = added.most_common(1)[0]
             return f"write masks: '{before}{{stem}}{after}{suffix}' into classes.yaml, which pairs {count}"
         return ""
@@ -165,13 +215,15 @@ def read_layout(root: Path) -> Layout:
                 "there, matched by name"
             )
     layout = Layout(root, {}, {}, settings=read_settings(root))
+    layout.unread += _beside(root)
     pattern = layout.settings.get("masks")
     for part, files in (("images", layout.images), ("masks", layout.masks)):
         for name in _files_below(root / part, layout):
             inside = f"{part}/{name}"
             stem = _stem_of(name, pattern if part == "masks" else None)
             if stem is None:
-                layout.unread.append(inside)
+                fits_not = part == "masks" and pattern and _stem_of(name, None) is not None
+                (layout.unfitting if fits_not else layout.unread).append(inside)
             elif stem in files:
                 layout.doubled.append(inside)
             else:
@@ -179,18 +231,61 @@ def read_layout(root: Path) -> Layout:
     return layout
 
 
+def _beside(root: Path) -> list[str]:
+    """Files of the folder itself that nothing reads."""
+    lists = (".txt", *_LISTS)
+    return [
+        path.name
+        for path in sorted(root.iterdir())
+        if path.is_file()
+        and not _is_junk(path.name)
+        and path.name.casefold() not in SETTINGS
+        and not (path.stem.casefold() in _SPLIT_FOLDERS and path.suffix.casefold() in lists)
+    ]
+
+
+def split_lists(root: Path) -> dict[str, Path]:
+    """The file that lists each split: ``train.txt``, ``val.txt``, ``test.txt``, or as people call them.
+
+    Raises:
+        DataError: two lists of one split, or a list that is no text file.
+    """
+    found: dict[str, Path] = {}
+    for path in sorted(root.iterdir()):
+        split = _SPLIT_FOLDERS.get(path.stem.casefold())
+        if split is None or not path.is_file():
+            continue
+        if path.suffix.casefold() != ".txt":
+            if path.suffix.casefold() in _LISTS:
+                raise DataError(
+                    f"folder: expected the names of a split in {split}.txt, one a line, got {path.name}; save it so, "
+                    "or move it out of the folder"
+                )
+            continue
+        if split in found:
+            raise DataError(
+                f"folder: expected one list of the split {split}, got {found[split].name} and {path.name}; remove one"
+            )
+        found[split] = path
+    return {split: found[split] for split in SPLITS if split in found}
+
+
 def read_masks_layout(root: Path) -> Layout:
     """List the masks of a folder that needs no images: those in ``masks``, else in ``root`` itself.
 
-    Each mask stands for its image too, so that ``pairs`` are all masks.
+    Each mask stands for its image too, so that ``pairs`` are all masks. Of a folder called ``masks`` the
+    ``classes.yaml`` beside it counts.
 
     Raises:
         DataError: no such folder, a faulty ``classes.yaml``, no mask, or two masks of one stem.
     """
     if not root.is_dir():
         raise DataError(f"folder: expected a folder root={str(root)!r}, found none; correct root")
-    layout = Layout(root, {}, {}, settings=read_settings(root))
+    settings = read_settings(root)
+    if not settings and root.resolve().name == "masks":
+        settings = read_settings(root.resolve().parent)
     inside = root / "masks" if (root / "masks").is_dir() else root
+    layout = Layout(root, {}, {}, settings=settings, masks_in=inside)
     if inside == root and (root / "images").is_dir():
         raise DataError(f"folder: expected masks/ beside images/ in {root}, found none; add it")
     for name in _files_below(inside, layout):
@@ -206,8 +301,13 @@ def read_masks_layout(root: Path) -> Layout:
         raise DataError(
             f"folder: expected masks in {inside}, got none of {', '.join(SUFFIXES)}; put them there"
         )
+    if layout.unread:
+        print(
+            f"{inside}: passed over, no mask that is read: {shorten(layout.unread)}",
+            file=sys.stderr,
+        )
     layout.images = dict(layout.masks)
-    for fault in layout.faults():
+    for fault in (*layout.faults(), *layout.mask_faults()):
         raise fault
     return layout
 
@@ -332,7 +432,8 @@ class FolderDataset(FileDataset):
     markers = ("images", "masks")
     registered = False
     pads = True
-    loader_version = 2  # EXIF orientation, palettes and 16-bit colour are read as they are meant
+    # 2: EXIF orientation, palettes and 16-bit colour are read as they are meant; 3: palettes of greys by their greys
+    loader_version = 3
 
     mean: ClassVar[tuple[float, ...]] = ()
     std: ClassVar[tuple[float, ...]] = ()
@@ -359,7 +460,7 @@ class FolderDataset(FileDataset):
 
     def _bind(self, root: Path) -> Bound:
         layout = read_layout(root)
-        for fault in layout.faults():
+        for fault in (*layout.faults(), *layout.mask_faults()):
             raise fault
         names, void = classes_of(layout, self._given_void)
         if "classes" not in layout.settings:
@@ -371,7 +472,10 @@ class FolderDataset(FileDataset):
         if params["root"] is None:
             raise DataError("folder: expected root=, a folder with images/ and masks/, got none")
         bound = self._bind(Path(params["root"]).expanduser())
-        return FileDataset._load(bound, split, params, want_images)
+        loaded = FileDataset._load(bound, split, params, want_images)
+        if split == "train":
+            bound.refuse_empty(bool(((loaded.labels > 0) & (loaded.labels != bound.void)).any()))
+        return loaded
 
 
 def classes_of(
@@ -394,7 +498,7 @@ def classes_of(
         # {0, 255} is how many tools write a binary mask: then 255 is the thing, not void.
         if values <= {0, CUSTOMARY_VOID}:
             raise DataError(
-                f"folder: expected class indices in {layout.root / 'masks'}, got the "
+                f"folder: expected class indices in {layout.mask_folder}, got the "
                 "values 0 and 255 alone, which may be a class or void; say which: classes.yaml "
                 "with 'values: {0: background, 255: thing}', or ignore_index=255"
             )
@@ -403,8 +507,17 @@ def classes_of(
     lowest, highest = min(classes, default=0), max(max(classes, default=0), 1)
     if lowest < 0 or highest > 99:
         raise DataError(
-            f"folder: expected class indices from 0 up in {layout.root / 'masks'}, got values from "
+            f"folder: expected class indices from 0 up in {layout.mask_folder}, got values from "
             f"{lowest} to {highest}; list the classes in classes.yaml, or give ignore_index"
+        )
+    absent = sorted(set(range(1, highest + 1)) - set(classes))
+    if (
+        max(classes, default=0) > 0 and 2 * len(absent) >= highest
+    ):  # one that no mask holds may be meant
+        raise DataError(
+            f"folder: expected class indices from 0 up in {layout.mask_folder}, got the values "
+            f"{', '.join(map(str, sorted(values)))} and no {absent[0]}; say in classes.yaml what they mean: "
+            f"'values: {{{min(values)}: background, {max(classes)}: thing}}', or a list of all classes"
         )
     return ["background", *(f"class_{i}" for i in range(1, highest + 1))], void
 
@@ -462,22 +575,23 @@ class Bound(FolderDataset):
         return self.layout.root.resolve()
 
     @cached_property
+    def _lists(self) -> dict[str, Path]:
+        return split_lists(self.layout.root)
+
+    @cached_property
     def splits(self) -> dict[str, list[str]]:
         """Stems of each split: by its lists, else by subfolders that are named so, else dealt out.
 
         Raises:
             DataError: some pairs lie in a folder of a split and others do not, or a split has no folder.
         """
-        root, known = self.layout.root, self.layout.images
-        files = [s for s in SPLITS if (root / f"{s}.txt").is_file()]
-        if files:
+        known = self.layout.images
+        if self._lists:
             return {
-                s: [
-                    stem
-                    for line in read_lines(root / f"{s}.txt", self.name)
-                    for stem in _listed(line, known)
+                split: [
+                    stem for line in read_lines(path, self.name) for stem in _listed(line, known)
                 ]
-                for s in files
+                for split, path in self._lists.items()
             }
         dealt: dict[str, list[str]] = {split: [] for split in SPLITS}
         named = {
@@ -505,31 +619,32 @@ class Bound(FolderDataset):
     def split_faults(self, split: str) -> Iterator[DataError]:
         """Everything that is wrong with one split's list."""
         root, listed = self.layout.root, self.splits
+        files = {each: path.name for each, path in self._lists.items()}
         if split not in listed:
-            first = next(iter(listed))
+            first = next(iter(files.values()))
             yield DataError(
-                f"folder: expected {root / f'{split}.txt'} beside {first}.txt, found none; add it"
+                f"folder: expected {root / f'{split}.txt'} beside {first}, found none; add it"
             )
             return
         for other in listed:
             both = sorted(set(listed[split]) & set(listed[other])) if other != split else []
             if both:
                 yield DataError(
-                    f"folder: expected an image in one split, got {shorten(both)} in {split}.txt "
-                    f"and {other}.txt; take them off one",
+                    f"folder: expected an image in one split, got {shorten(both)} in {files[split]} "
+                    f"and {files[other]}; take them off one",
                     both,
                 )
         twice = [stem for stem, count in Counter(listed[split]).items() if count > 1]
         if twice:
             yield DataError(
-                f"folder: expected a name once in {split}.txt, got {shorten(twice)} more than once; "
+                f"folder: expected a name once in {files[split]}, got {shorten(twice)} more than once; "
                 "take the others off",
                 twice,
             )
         unknown = [stem for stem in listed[split] if stem not in self.layout.images]
         if unknown:
             yield DataError(
-                f"folder: expected the names of {split}.txt in {root / 'images'}, "
+                f"folder: expected the names of {files[split]} in {root / 'images'}, "
                 f"{len(unknown)} are not there ({shorten(unknown)}); correct the list",
                 unknown,
             )
@@ -588,6 +703,14 @@ class Bound(FolderDataset):
             low, high = min(low, float(array.min())), max(high, float(array.max()))
         return (low, high) if high > low else (low, low + 1)
 
+    def refuse_empty(self, found: bool) -> None:
+        """Raise where the training masks have no pixel of a class but the background: nothing can be learnt."""
+        if not found:
+            raise DataError(
+                f"folder: expected foreground in the training masks of {self.layout.mask_folder}, got background "
+                "or void alone; say in classes.yaml what the values mean, or add masks with foreground"
+            )
+
     def read_raw(self, base: Path, sample: Sample) -> reading.Reading:
         """Image (H, W, C) before it is brought to 8 bits.
 
@@ -639,7 +762,7 @@ def read_labels(
     """
     palette, values = settings.get("palette"), settings.get("values")
     read = reading.read_mask(path, colours=palette is not None)
-    lossy = reading.is_lossy(path)
+    lossy = reading.header(path).lossy
     try:
         if palette is not None:
             labels = _by_palette(read.array, palette, classes, void, path)
@@ -647,13 +770,12 @@ def read_labels(
             labels = _by_value(read.array, values, classes, void, path)
         else:
             labels = imageio.check_mask(read.array, len(classes), void, path)
-    except DataError as error:
+    except DataError:
         if not lossy:
             raise
-        reason = str(error).removeprefix(f"{path}: ").split(";")[0]
         raise DataError(
-            f"{path}: expected a lossless mask, got a JPEG, whose compression changes values "
-            f"({reason}); save the mask as PNG from its source"
+            f"{path}: expected a lossless mask, got a JPEG, whose compression changes values; save the mask as PNG "
+            "from its source"
         ) from None
     if lossy:
         return labels, (*read.notes, "mask is a JPEG, whose compression can move edges")

@@ -8,9 +8,9 @@ clear and says so in a note. It refuses everything else by name.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, UnidentifiedImageError
 
-from lossatlas.data import imageio, volumes
+from lossatlas.data import volumes
 from lossatlas.data.errors import DataError
 
 Array = npt.NDArray[Any]
@@ -26,7 +26,9 @@ Array = npt.NDArray[Any]
 _ORIENTATION = 0x0112
 _LOSSY = ("JPEG", "MPO", "JPEG2000")
 _TIFF_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
-_TURNED = "turned by its EXIF orientation"
+TURNED = "turned by its EXIF orientation"
+SAME_SIDES = f"{TURNED}, its sides kept"
+Colour = tuple[int, int, int]
 
 
 @dataclass(frozen=True)
@@ -37,11 +39,32 @@ class Reading:
         array: an image (H, W, C) or a mask (H, W); a mask read as colours is (H, W, 3) uint8.
         notes: what was converted, or is odd, each a short clause.
         spacing_mm: distance of rows and of columns, where the file says it (NIfTI).
+        palette: of a mask that is read as indices into colours, the colour of each index that it holds.
     """
 
     array: Array
     notes: tuple[str, ...] = ()
     spacing_mm: tuple[float, float] | None = None
+    palette: Mapping[int, Colour] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Header:
+    """What a file says before its pixels are decoded.
+
+    Attributes:
+        lossy: its compression changes values, as JPEG does, whatever its suffix says.
+        palette: its colours, as bytes r, g, b, …; None where it has no palette.
+    """
+
+    lossy: bool = False
+    palette: bytes | None = None
+
+
+class _Notes(list[str]):
+    """What is said of a file while it is decoded, and the colours of its indices."""
+
+    palette: Mapping[int, Colour] = {}  # replaced, never changed
 
 
 def read_image(path: Path) -> Reading:
@@ -68,8 +91,9 @@ def read_image(path: Path) -> Reading:
 def read_mask(path: Path, *, colours: bool = False) -> Reading:
     """Mask (H, W) of the values that the file stores; with ``colours`` (H, W, 3) uint8.
 
-    A palette file gives its indices, or with ``colours`` what the palette says. One bit gives 0 and
-    1, or with ``colours`` black and white.
+    A palette file gives its indices, or with ``colours`` what the palette says. A palette of greys alone
+    gives its grey values: programs that save a grey mask with few values (GIF, PNG) renumber them. One bit
+    gives 0 and 1, or with ``colours`` black and white.
 
     Raises:
         DataError: damaged, of several frames, with a transparent part, or of several channels
@@ -85,7 +109,8 @@ def read_mask(path: Path, *, colours: bool = False) -> Reading:
         notes.append("grey mask saved as colour: one channel taken")
     if not colours:
         array = array if array.ndim == 2 else array[..., 0]
-        return Reading(_whole_numbers(array, path), tuple(notes), _spacing(path))
+        numbers = _whole_numbers(array, path)
+        return Reading(numbers, tuple(notes), _spacing(path), notes.palette)
     if array.dtype == bool:
         array = array.astype(np.uint8) * np.uint8(255)
     array = array[..., None] if array.ndim == 2 else array
@@ -103,13 +128,23 @@ def _spacing(path: Path) -> tuple[float, float] | None:
     return volumes.geometry(path.parent).spacing_mm if volumes.is_slice(path) else None
 
 
-def is_lossy(path: Path) -> bool:
-    """Whether the file's compression changes values, as JPEG does, whatever its suffix says."""
+def header(path: Path) -> Header:
+    """What a file says before its pixels are decoded; nothing where it is no picture."""
+    if path.suffix.lower() == ".npy" or volumes.is_slice(path) or volumes.is_volume(path):
+        return Header()
     try:
         with Image.open(path) as image:
-            return image.format in _LOSSY
-    except (*imageio._BROKEN, Image.DecompressionBombError):
-        return False
+            colours = image.getpalette("RGB") if image.mode in ("P", "PA") else None
+            return Header(image.format in _LOSSY, None if colours is None else bytes(colours))
+    # as _whole_file: decoders raise anything at damaged bytes, and reading the file says what
+    except Exception:
+        return Header()
+
+
+def is_grey(palette: bytes) -> bool:
+    """Whether every colour of a palette is a grey."""
+    colours = np.frombuffer(palette, np.uint8).reshape(-1, 3)
+    return bool((colours == colours[:, :1]).all())
 
 
 def _whole_numbers(array: Array, path: Path) -> npt.NDArray[np.int64]:
@@ -130,12 +165,12 @@ def _whole_numbers(array: Array, path: Path) -> npt.NDArray[np.int64]:
 # -- decoding ------------------------------------------------------------------------------------
 
 
-def _decode(path: Path, part: str, *, colours: bool) -> tuple[Array, list[str]]:
+def _decode(path: Path, part: str, *, colours: bool) -> tuple[Array, _Notes]:
     """(H, W) or (H, W, C), and notes. ``colours``: a palette gives colours, not indices."""
     if path.suffix.lower() == ".npy":
-        return _numpy(path), []
+        return _numpy(path), _Notes()
     if volumes.is_slice(path):
-        return volumes.read_slice(path), []
+        return volumes.read_slice(path), _Notes()
     if volumes.is_volume(path):  # listed whole where its header does not decode
         volumes.geometry(path)
     with _whole_file(path):
@@ -204,8 +239,8 @@ def _numpy(path: Path) -> Array:
     return array.astype(array.dtype.newbyteorder("="), copy=False)
 
 
-def _pillow(path: Path, image: Image.Image, part: str, colours: bool) -> tuple[Array, list[str]]:
-    notes: list[str] = []
+def _pillow(path: Path, image: Image.Image, part: str, colours: bool) -> tuple[Array, _Notes]:
+    notes = _Notes()
     frames = int(getattr(image, "n_frames", 1))
     if image.format == "MPO":
         notes.append("JPEG of several pictures (MPO): the first is read")
@@ -229,12 +264,12 @@ def _pillow(path: Path, image: Image.Image, part: str, colours: bool) -> tuple[A
     return _turned(array, turn, notes), notes
 
 
-def _channels(path: Path, image: Image.Image, part: str, colours: bool, notes: list[str]) -> Array:
+def _channels(path: Path, image: Image.Image, part: str, colours: bool, notes: _Notes) -> Array:
     """Pixels of a decoded picture, by its mode."""
     mode = image.mode
     if mode in ("P", "PA"):
         if not colours:
-            return np.asarray(image if mode == "P" else image.getchannel(0))
+            return _indices(np.asarray(image if mode == "P" else image.getchannel(0)), image, notes)
         if part == "image":
             notes.append("palette turned into colours")
         if mode == "PA" or "transparency" in image.info:
@@ -253,6 +288,25 @@ def _channels(path: Path, image: Image.Image, part: str, colours: bool, notes: l
     raise DataError(
         f"{path}: expected grey, palette or RGB, got the colour mode {mode}; convert the {part}"
     )
+
+
+def _indices(indices: Array, image: Image.Image, notes: _Notes) -> Array:
+    """Indices of a palette mask, or its grey values where its palette has greys alone."""
+    palette = bytes(image.getpalette("RGB") or b"")
+    colours = np.zeros((256, 3), np.uint8)
+    given = np.frombuffer(palette, np.uint8).reshape(-1, 3)
+    colours[: len(given)] = given
+    if is_grey(palette):
+        greys = colours[indices, 0]
+        if (greys != indices).any():
+            notes.append("palette of greys: its grey values are read")
+        return greys
+    notes.palette = {
+        int(index): (int(r), int(g), int(b))
+        for index in np.unique(indices)
+        for r, g, b in (colours[index],)
+    }
+    return indices
 
 
 def _opaque(array: Array, path: Path, notes: list[str]) -> Array:
@@ -274,7 +328,7 @@ def _turned(array: Array, orientation: object, notes: list[str]) -> Array:
     """The picture as a viewer shows it: EXIF orientation 1…8 applied."""
     if not isinstance(orientation, int) or not 2 <= orientation <= 8:
         return array
-    notes.append(_TURNED)
+    notes.append(TURNED if orientation >= 5 else SAME_SIDES)
     if orientation >= 5:
         array = array.swapaxes(0, 1)
     # After the transpose of 5…8: 5 is done, 6 mirrors columns, 7 both, 8 rows.
@@ -310,10 +364,10 @@ def _png_of_16_bits(path: Path) -> Array:
     return array
 
 
-def _tiff(path: Path, image: Image.Image, part: str, colours: bool) -> tuple[Array, list[str]]:
+def _tiff(path: Path, image: Image.Image, part: str, colours: bool) -> tuple[Array, _Notes]:
     """By Pillow where it keeps every value: 1 or 8 bits, and 1, 3 or an opacity's channels."""
     tags: Any = image.tag_v2  # type: ignore[attr-defined]
-    notes: list[str] = []
+    notes = _Notes()
     photometric, bits = tags.get(262), set(np.atleast_1d(tags.get(258, 1)).tolist())
     opacity = bool({1, 2} & set(np.atleast_1d(tags.get(338, 0)).tolist()))
     _refuse_pages(path, int(getattr(image, "n_frames", 1)))
@@ -326,12 +380,13 @@ def _tiff(path: Path, image: Image.Image, part: str, colours: bool) -> tuple[Arr
         return _tiff_of_any_depth(path, part, colours)
     image.load()
     if isinstance(turn, int) and 2 <= turn <= 8:
-        notes.append(_TURNED)  # Pillow does it for a TIFF, as it decodes
+        # Pillow does it for a TIFF, as it decodes
+        notes.append(TURNED if turn >= 5 else SAME_SIDES)
     return _channels(path, image, part, colours, notes), notes
 
 
-def _tiff_of_any_depth(path: Path, part: str, colours: bool) -> tuple[Array, list[str]]:
-    notes: list[str] = []
+def _tiff_of_any_depth(path: Path, part: str, colours: bool) -> tuple[Array, _Notes]:
+    notes = _Notes()
     with _codecs(path, "tifffile").TiffFile(path) as file:
         _refuse_pages(path, len(file.pages))
         page = file.pages[0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import math
 import re
 from collections.abc import Mapping
@@ -14,6 +15,8 @@ from lossatlas.data.errors import DataError, near_matches
 from lossatlas.yaml12 import parse_yaml
 
 KEYS = ("classes", "ignore_index", "palette", "values", "masks", "mean", "std", "intensity")
+#: How the file may be called, in any case.
+NAMES = ("classes.yaml", "classes.yml")
 CUSTOMARY_VOID = 255
 
 
@@ -21,10 +24,10 @@ def read_settings(root: Path) -> dict[str, Any]:
     """Settings of ``classes.yaml``, checked; {} where there is none.
 
     Raises:
-        DataError: not YAML, an unknown key, or a value of the wrong kind.
+        DataError: not YAML, an unknown key, a value of the wrong kind, or a file whose name is nearly the right one.
     """
-    file = root / "classes.yaml"
-    if not file.is_file():
+    file = _settings_file(root)
+    if file is None:
         return {}
     try:
         settings = parse_yaml(file.read_text(encoding="utf-8"))
@@ -63,6 +66,23 @@ def read_settings(root: Path) -> dict[str, Any]:
     _check_palette(settings, file)
     _check_numbers(settings, file)
     return settings
+
+
+def _settings_file(root: Path) -> Path | None:
+    """``classes.yaml`` in any case, or ``classes.yml``; None where there is none."""
+    names = [path for path in sorted(root.iterdir()) if path.is_file()]
+    found = [path for path in names if path.name.casefold() in NAMES]
+    if len(found) > 1:
+        raise DataError(
+            f"{root}: expected one classes.yaml, got {' and '.join(path.name for path in found)}; remove one"
+        )
+    if found:
+        return found[0]
+    for path in names:
+        like = path.suffix.casefold() in (".yaml", ".yml", ".json")
+        if like and difflib.get_close_matches(path.stem.casefold(), ["classes"], cutoff=0.75):
+            raise DataError(f"{root}: expected classes.yaml, got {path.name}; rename it")
+    return None
 
 
 def _check_palette(settings: dict[str, Any], file: Path) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import hashlib
+import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,6 +26,8 @@ UInt8Array = npt.NDArray[np.uint8]
 
 #: Side of a tile in pixels.
 TILE = 512
+#: The file beside the masks that says which network and rule made them.
+MADE_BY = "predicted.json"
 #: Pixels that an image may have; Pillow's own limit refuses sections and satellite images.
 MAX_PIXELS = 2**29
 _BLOCKS = (16, 32, 64, 128)  # sides of the pictures that the view is measured on, in multiples
@@ -228,12 +232,19 @@ def _decide(
 
 
 def masks_to_write(
-    images: str | Path, out: str | Path, *, probabilities: bool = False
+    deployed: Deployed,
+    images: str | Path,
+    out: str | Path,
+    *,
+    rule: str | None = None,
+    probabilities: bool = False,
 ) -> dict[Path, Path]:
     """Image file → mask file of the masks that :func:`predict_folder` would write.
 
+    The parameters are those of :func:`predict_folder`.
+
     Raises:
-        DataError: no images, or ``out`` is inside ``images``.
+        DataError: no images, ``out`` is inside ``images``, or holds masks of another network or rule.
     """
     from lossatlas.data.folder import image_files
 
@@ -241,11 +252,36 @@ def masks_to_write(
     if out.resolve().is_relative_to(images.resolve()) and images.is_dir():
         raise DataError(f"out: expected a folder outside {images}, got {out}; name another one")
     masks = {path: out / f"{stem}.png" for stem, path in image_files(images).items()}
+    there = [mask for mask in masks.values() if mask.is_file()]
+    if there and _made_by(out) != _identity(deployed, rule):
+        raise DeployError(
+            f"{out}: expected masks of this network and rule, to go on with them, got {len(there)} of another; name "
+            "another --out, or remove them"
+        )
     return {
         path: mask
         for path, mask in masks.items()
         if not mask.is_file() or (probabilities and not mask.with_suffix(".npy").is_file())
     }
+
+
+def _identity(deployed: Deployed, rule: str | None) -> dict[str, Any]:
+    """What makes the masks: a digest of the weights, and the rule."""
+    found = hashlib.sha256()
+    for name, value in deployed.network.state_dict().items():
+        found.update(name.encode())
+        found.update(value.cpu().contiguous().numpy().tobytes())
+    name, decision = deployed.rule(rule)
+    return {"network": found.hexdigest(), "rule": name, "offsets": list(decision.offsets)}
+
+
+def _made_by(out: Path) -> dict[str, Any] | None:
+    """What made the masks of a folder; None where it does not say."""
+    try:
+        content: dict[str, Any] = json.loads((out / MADE_BY).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return content
 
 
 def predict_folder(
@@ -262,7 +298,7 @@ def predict_folder(
 
     Each mask is ``out/STEM.png`` of class indices, subfolders kept; probabilities are ``out/STEM.npy``. A
     file is written under another name and renamed, so that none is ever half there; a mask that is
-    there is not made again.
+    there is not made again. ``out/predicted.json`` says which network and rule made them.
 
     Args:
         deployed: of :func:`lossatlas.deploy.load`.
@@ -277,14 +313,20 @@ def predict_folder(
         number of masks written.
 
     Raises:
-        DataError: no images, or one that cannot be read or differs from training; those before are there.
+        DataError: no images, or one that cannot be read or differs from training; those before are there. Or
+            ``out`` holds masks of another network or rule.
     """
     from lossatlas.data.reading import read_image
 
     decision = deployed.rule(rule)[1]
     written = 0
     with _large_images():
-        for path, mask in masks_to_write(images, out, probabilities=probabilities).items():
+        masks = masks_to_write(deployed, images, out, rule=rule, probabilities=probabilities)
+        if masks:
+            Path(out).mkdir(parents=True, exist_ok=True)
+            made_by = json.dumps(_identity(deployed, rule), indent=1) + "\n"
+            _write(Path(out) / MADE_BY, lambda file: file.write(made_by.encode()))
+        for path, mask in masks.items():
             labels, found = predict_image(
                 deployed,
                 read_image(path).array,

@@ -231,6 +231,8 @@ _PLAIN = (str, int, float, list, dict, type(None))
 
 def _from_text(value: Any, field: Any) -> Any:
     """Read ``"[0, 1]"``, ``"1e-3"``, ``"true"`` or ``"null"`` as what they say: papermill's ``-p`` hands over text."""
+    if field is not None and isinstance(value, dict | list):
+        return _numbers_of(value)  # papermill's -y reads YAML 1.1, to which 1e-1 is text
     if field is None or not isinstance(value, str) or field.annotation is str:
         return value
     try:
@@ -240,6 +242,21 @@ def _from_text(value: Any, field: Any) -> Any:
     wants = str(field.annotation)
     container = list if "list[" in wants else dict if "dict[" in wants else None
     return parsed if container is None or isinstance(parsed, container) else value
+
+
+def _numbers_of(value: Any) -> Any:
+    """A list or dictionary whose texts that spell a number, as ``1e-1``, are numbers."""
+    if isinstance(value, dict):
+        return {name: _numbers_of(each) for name, each in value.items()}
+    if isinstance(value, list):
+        return [_numbers_of(each) for each in value]
+    if not isinstance(value, str):
+        return value
+    try:
+        parsed = parse_yaml(value)
+    except (yaml.YAMLError, ValueError, RecursionError):
+        return value
+    return parsed if isinstance(parsed, float) else value
 
 
 def near_matches(name: str, known: Iterable[str]) -> str:
