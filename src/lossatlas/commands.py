@@ -222,7 +222,6 @@ def predict(
                 out,
                 rule=rule,
                 probabilities=probabilities,
-                say=print,
                 tile=tile,
                 overlap=overlap,
                 device=device,

@@ -54,6 +54,17 @@ def test_verify_finds_the_mirror_right(run, capsys, mirror, name):
     assert "every checksum is right" in capsys.readouterr().out
 
 
+def test_path_verify_and_get_have_json_or_a_dry_run(run, capsys, mirror):
+    assert run("path", "vnc_sstem", "--json") == 0
+    assert json.loads(capsys.readouterr().out)["path"].startswith(str(mirror / "vnc_sstem"))
+    assert run("verify", "vnc_sstem", "--json") == 0
+    assert json.loads(capsys.readouterr().out) == {"vnc_sstem": []}
+    assert run("get", "vnc_sstem", "--dry-run") == 0
+    assert "at hand in" in capsys.readouterr().out
+    assert run("get", "vnc_sstem", "--dry-run", "--force") == 0
+    assert "vnc_sstem: fetch " in capsys.readouterr().out
+
+
 def test_verify_lists_everything_that_is_wrong_at_once(run, capsys, mirror):
     copy = paths.raw_dir() / "vnc_sstem"
     shutil.copytree(mirror / "vnc_sstem" / "stack1", copy / "stack1")

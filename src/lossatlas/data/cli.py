@@ -43,7 +43,7 @@ def facts(name: str) -> dict[str, Any]:
     }
 
 
-@data.command("list")
+@data.command("list", epilog="Example: lossatlas data list --json")
 @_json
 def list_sets(as_json: bool) -> None:
     """List every data set: classes, licence, whether it is here."""
@@ -70,37 +70,44 @@ def _fetched(name: str) -> Any:
 @data.command(epilog="Example: lossatlas data get camvid")
 @click.argument("names", nargs=-1, required=True, metavar="NAME...")
 @click.option("--force", is_flag=True, help="Fetch again and replace what is there.")
-def get(names: tuple[str, ...], force: bool) -> None:
+@click.option("--dry-run", is_flag=True, help="Say what would be fetched; fetch nothing.")
+def get(names: tuple[str, ...], force: bool, dry_run: bool) -> None:
     """Download a data set, verified, into data/raw."""
     for name in names:
         known = _fetched(name)
         before = known.find()
+        at_hand = before is not None and not force
+        if dry_run:
+            print(f"{name}: at hand in {before}" if at_hand else f"{name}: fetch {known.source}")
+            continue
         base = fetch.get(known, force=force)
-        if before is not None and not force:
+        if at_hand:
             print(f"{name}: at hand in {base}; --force fetches it again")
 
 
 @data.command(epilog="Example: lossatlas data verify camvid crackforest")
 @click.argument("names", nargs=-1, required=True, metavar="NAME...")
-def verify(names: tuple[str, ...]) -> int:
+@_json
+def verify(names: tuple[str, ...], as_json: bool) -> int:
     """Hash every file of a set again and list what is wrong."""
-    wrong = 0
-    for name in names:
-        known = _fetched(name)
-        problems = fetch.verify(known)
+    wrong = {name: [str(each) for each in fetch.verify(_fetched(name))] for name in names}
+    if as_json:
+        print(json.dumps(wrong, indent=1, ensure_ascii=False))
+    for name, problems in {} if as_json else wrong.items():
         for problem in problems:
             print(f"{name}: {problem}")
         if not problems:
-            print(f"{name}: every checksum is right in {known.find()}")
-        wrong += len(problems)
-    return 1 if wrong else 0
+            print(f"{name}: every checksum is right in {_fetched(name).find()}")
+    return 1 if any(wrong.values()) else 0
 
 
-@data.command()
+@data.command(epilog="Example: lossatlas data path camvid")
 @click.argument("name")
-def path(name: str) -> None:
+@_json
+def path(name: str, as_json: bool) -> None:
     """Print the folder that holds a data set."""
-    print(_fetched(name).locate())
+    found = str(_fetched(name).locate())
+    print(json.dumps({"name": name, "path": found}, ensure_ascii=False) if as_json else found)
 
 
 @data.command(epilog="Example: lossatlas data stats digits -p foreground 0.02 --split train")

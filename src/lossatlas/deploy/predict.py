@@ -306,7 +306,7 @@ def predict_folder(
         out: a folder outside ``images``; made if it is not there.
         rule: name of a decision rule; None takes ``tuned`` where there is one.
         probabilities: also write them.
-        say: called with a line an image; None says nothing.
+        say: called with a line an image; None says nothing. On a terminal a bar shows how far it is.
         options: of :func:`predict_image`.
 
     Returns:
@@ -316,6 +316,8 @@ def predict_folder(
         DataError: no images, or one that cannot be read or differs from training; those before are there. Or
             ``out`` holds masks of another network or rule.
     """
+    from tqdm import tqdm
+
     from lossatlas.data.reading import read_image
 
     decision = deployed.rule(rule)[1]
@@ -326,7 +328,7 @@ def predict_folder(
             Path(out).mkdir(parents=True, exist_ok=True)
             made_by = json.dumps(_identity(deployed, rule), indent=1) + "\n"
             _write(Path(out) / MADE_BY, lambda file: file.write(made_by.encode()))
-        for path, mask in masks.items():
+        for path, mask in tqdm(masks.items(), unit="image", disable=None, leave=False):
             labels, found = predict_image(
                 deployed,
                 read_image(path).array,
