@@ -415,8 +415,6 @@ def test_bad_settings_are_refused():
     tables = random_counts(np.random.default_rng(19), losses=("a", "b"))
     values = {k: v[..., 0, 0] for k, v in tables.items()}
     for settings, words in [
-        ({"seeds": {"a": range(8), "b": range(1, 9)}}, "expected paired seeds, got"),
-        ({"seeds": {"a": [0] * 8, "b": [0] * 8}}, "a: expected 8 different seeds"),
         ({"groups": ["v"]}, "a group for each of 24 images"),
         ({"pairs": [("a", "dise")]}, "expected a loss of a, b, got 'dise'"),
         ({"pairs": [("a", "a")]}, "expected two losses, got a twice"),

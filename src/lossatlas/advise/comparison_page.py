@@ -61,25 +61,15 @@ def write_page(path: Path, records: Path) -> Path:
 
 def _tuned(part: Any) -> str:
     """Paired differences where the validation set chose the threshold, against the first loss."""
-    from lossatlas.statistics.paired import paired_differences
+    from lossatlas.report.scores import Scores
 
-    scores, first = part.by_rule["tuned"], part.losses[0]
-    shared = [s for s in part.seeds[first] if all(s in part.seeds[loss] for loss in part.losses)]
-    if len(shared) < 2 or len(part.losses) < 2:
+    scores, first = Scores(part, "tuned"), part.losses[0]
+    found = [scores.difference(loss, first) for loss in part.losses if loss != first]
+    told = "; ".join(f"`{each.first}` − `{first}`: {each.text()}" for each in found if each)
+    if not told:
         return (
             "Too few trainings of the same seeds to compare the losses at the validation threshold."
         )
-    found = paired_differences(
-        {
-            loss: scores[loss][[part.seeds[loss].index(seed) for seed in shared]]
-            for loss in part.losses
-        },
-        groups=part.groups,
-        metric="foreground_dice",
-        foreground=part.foreground,
-        pairs=[(loss, first) for loss in part.losses if loss != first],
-    )
-    told = "; ".join(f"`{each.first}` − `{first}`: {each.text()}" for each in found)
     return f"With the threshold chosen on the validation set, Dice differs by: {told}."
 
 

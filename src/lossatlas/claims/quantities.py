@@ -452,11 +452,7 @@ def _over_places(
 ) -> tuple[Difference | None, str]:
     """What is of several places together: how far their rankings agree, or where the best rate lies."""
     by_loss = [
-        {
-            loss: Scores(replace(part, counts=part.by_rule[RULES[rule]])).per_seed(loss)
-            for loss in losses
-        }
-        for part in parts
+        {loss: Scores(part, RULES[rule]).per_seed(loss) for loss in losses} for part in parts
     ]
     if quantity == "rank correlation":
         if len(losses) < 3 or len(parts) < 2:

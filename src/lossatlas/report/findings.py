@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from lossatlas.report.records import Part, Records
-from lossatlas.report.scores import Scores
+from lossatlas.report.scores import LEVEL, Scores
 from lossatlas.report.style import per_cent
 from lossatlas.statistics.intervals import MIN_SEEDS, number
 
@@ -214,7 +214,7 @@ def answer(several: Sequence[Scores]) -> str:
     if len(parts) == 1:
         text = text.replace(places, parts[0].title)
     lines = [
-        f"**Answer: {text}.** Ahead: the {per_cent(compared[0].level)} interval of the paired difference of test Dice "
+        f"**Answer: {text}.** Ahead: the {per_cent(LEVEL)} interval of the paired difference of test Dice "
         "lies above zero. Open: it includes zero.\n"
     ]
     for scores in several:

@@ -18,8 +18,9 @@ from matplotlib.figure import Figure
 
 from lossatlas.report import style
 from lossatlas.report.records import Records, load
+from lossatlas.report.scores import Scores
 from lossatlas.statistics.intervals import number
-from lossatlas.statistics.paired import Difference, paired_differences
+from lossatlas.statistics.paired import Difference
 
 #: The two last layers that the front page compares: the withdrawn one, and one that can answer.
 HEADS = {"gated": "relu4_zero", "open": "none4_prior"}
@@ -141,14 +142,8 @@ def _rare(study: Records) -> Difference:
 def difference(study: Records, model: str, rule: str, place: str = PLACE) -> Difference:
     """Dice minus cross-entropy at one place under one last layer, paired by seed and image."""
     (part,) = (each for each in study.parts if (each.dataset, each.model) == (place, model))
-    shared = [seed for seed in part.seeds["dice"] if seed in part.seeds["ce"]]
-    counts = {
-        loss: part.by_rule[rule][loss][[part.seeds[loss].index(seed) for seed in shared]]
-        for loss in ("dice", "ce")
-    }
-    (found,) = paired_differences(
-        counts, groups=part.groups, metric="foreground_dice", foreground=part.foreground
-    )
+    found = Scores(part, rule).difference("dice", "ce")
+    assert found is not None, part.dataset  # three seeds and more
     return found
 
 

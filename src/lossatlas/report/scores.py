@@ -23,6 +23,9 @@ from lossatlas.statistics.paired import (
     paired_differences,
 )
 
+#: Coverage that the intervals aim at.
+LEVEL = 0.95
+
 
 class Scores:
     """Means and paired differences of the losses of one data set and model.
@@ -31,16 +34,13 @@ class Scores:
     ----------
     part
         The data set and model.
-    draws
-        Resamples of an interval, where there are seeds enough to resample.
-    level
-        Coverage that the intervals aim at.
+    rule
+        The decision rule whose masks are counted, by the records' name for it.
     """
 
-    def __init__(self, part: Part, *, draws: int = 1000, level: float = 0.95) -> None:
+    def __init__(self, part: Part, rule: str = "argmax") -> None:
         self.part = part
-        self.draws = draws
-        self.level = level
+        self.counts = part.counts if rule == "argmax" else part.by_rule[rule]
         self.interval = cache(self._interval)
         self.difference = cache(self._difference)
 
@@ -48,7 +48,7 @@ class Scores:
         """(seeds,) the metric of each seed on the whole test set; NaN where it is undefined."""
         if metric not in METRICS:
             raise ValueError(f"expected a metric of {', '.join(METRICS)}, got {metric!r}")
-        counts = self.part.counts[loss]  # (S, N, C, 3)
+        counts = self.counts[loss]  # (S, N, C, 3)
         if metric == "mean_dice_per_image":
             return nanmean(nanmean(class_metric(counts[:, :, self.part.foreground], "dice")))
         return pooled_metric(counts.sum(1), metric, self.part.foreground)
@@ -68,7 +68,7 @@ class Scores:
 
     def own(self, loss: str, metric: str = "foreground_dice") -> Difference:
         """The mean of a loss as its difference from a prediction of nothing, whose every metric is 0."""
-        counts = self.part.counts[loss]
+        counts = self.counts[loss]
         truth = counts[..., 0] + counts[..., 2]
         nothing = np.stack([0 * truth, 0 * truth, truth], axis=-1)
         return self._paired({loss: counts, "nothing": nothing}, metric)
@@ -82,7 +82,7 @@ class Scores:
         if len(shared) < MIN_SEEDS:
             return None
         tables = {
-            name: self.part.counts[name][[seeds[name].index(seed) for seed in shared]]
+            name: self.counts[name][[seeds[name].index(seed) for seed in shared]]
             for name in (loss, other)
         }
         return self._paired(tables, metric)
@@ -93,13 +93,11 @@ class Scores:
             groups=self.part.groups,
             metric=metric,
             foreground=self.part.foreground,
-            draws=self.draws,
-            level=self.level,
         )[0]
 
     def class_means(self, loss: str) -> np.ndarray:
         """(C,) Dice of each class on the whole test set, mean over the seeds, or NaN."""
-        return nanmean(class_metric(self.part.counts[loss].sum(1), "dice").T)
+        return nanmean(class_metric(self.counts[loss].sum(1), "dice").T)
 
     def leader(self, metric: str = "foreground_dice") -> str:
         """The loss with the highest mean."""
@@ -115,7 +113,7 @@ class Scores:
             if loss != first and (each := self.difference(first, loss, metric)) is not None
         }
         adjusted = holm([each.p_value() for each in found.values()])
-        lower = {loss for loss, p in zip(found, adjusted, strict=True) if p <= 1 - self.level}
+        lower = {loss for loss, p in zip(found, adjusted, strict=True) if p <= 1 - LEVEL}
         return [loss for loss in self.part.losses if loss not in lower]
 
     def meaning(self) -> str:
@@ -130,7 +128,7 @@ class Scores:
                 "not know how another training does."
             )
         text = (
-            f"Brackets: {per_cent(self.level)} intervals for other seeds and other test images, from {seeds} "
+            f"Brackets: {per_cent(LEVEL)} intervals for other seeds and other test images, from {seeds} "
             f"seed{plural} and {images} test images"
         )
         if MIN_GROUPS <= groups < images:

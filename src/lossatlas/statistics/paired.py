@@ -170,7 +170,6 @@ class Difference:
 def paired_differences(
     scores: Mapping[str, Any],
     *,
-    seeds: Mapping[str, Sequence[int]] | None = None,
     groups: Sequence[Any] | np.ndarray | None = None,
     metric: str = _VALUE,
     foreground: Sequence[int] | None = None,
@@ -188,8 +187,6 @@ def paired_differences(
         For each loss either a number for each seed and image, shape (S, N), or counts of true
         positives, false positives and false negatives, shape (S, N, C, 3). Row s of every loss is
         the same seed, column i the same image.
-    seeds
-        For each loss the seeds of its rows: checked to be the same, in the same order.
     groups
         Video or patient of each image, length N; None: every image by itself. Fewer groups than
         `MIN_GROUPS` are too few to draw: then images are drawn one by one, `clusters`
@@ -221,7 +218,7 @@ def paired_differences(
         Seeds are not paired or fewer than two, shapes differ, a number is not finite, a metric is
         undefined for a seed, or a label is unknown.
     """
-    tables = _tables(scores, seeds)
+    tables = _tables(scores)
     losses = list(tables)
     chosen = _pairs(losses, pairs)
     weights = np.zeros((len(chosen), len(losses)))
@@ -590,9 +587,7 @@ def _units(groups: Sequence[Any] | np.ndarray | None, images: int) -> np.ndarray
     return unit if len(found) >= MIN_GROUPS else np.arange(images)
 
 
-def _tables(
-    scores: Mapping[str, Any], seeds: Mapping[str, Sequence[int]] | None
-) -> dict[str, np.ndarray]:
+def _tables(scores: Mapping[str, Any]) -> dict[str, np.ndarray]:
     """The scores as float arrays, checked to be paired."""
     tables = {label: np.asarray(values, float) for label, values in scores.items()}
     if len(tables) < 2:
@@ -620,16 +615,6 @@ def _tables(
             f"expected at least 2 seeds and 2 images, got {shape[0]} and {shape[1]}: one of them "
             f"says nothing of what another would do"
         )
-    if seeds is not None:
-        lists = {label: list(seeds.get(label, ())) for label in tables}
-        if len(lists[first]) != shape[0] or len(set(lists[first])) != shape[0]:
-            raise ValueError(f"{first}: expected {shape[0]} different seeds, got {lists[first]}")
-        for label, mine in lists.items():
-            if mine != lists[first]:
-                raise ValueError(
-                    f"expected paired seeds, got {lists[first]} for {first} and {mine} for "
-                    f"{label}: keep the seeds that both have, in one order"
-                )
     return tables
 
 
