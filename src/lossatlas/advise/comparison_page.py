@@ -34,14 +34,18 @@ def write_page(path: Path, records: Path) -> Path:
     scored = scores.by_dataset(loaded)
     parts = [part for of_dataset in scored.values() for part in of_dataset]
     blocks: list[Any] = [findings.answer(parts), *(_tuned(each.part) for each in parts)]
-    blocks += [_overview(loaded.runs), "The tables and figures that follow are at ½, as trained."]
+    blocks += [
+        _overview(loaded.runs),
+        "The tables and figures that follow are at ½; of several classes, by the largest logit.",
+    ]
     for of_dataset in scored.values():
         blocks += [tables.comparison(of_dataset, loaded.losses), figures.intervals(of_dataset)]
     for each in parts:
         part = each.part
         blocks += [findings.heading(part), findings.part_findings(each)]
         blocks += [tables.details(each), figures.training_curves(part)]
-        blocks += [figures.class_bars(part), figures.predictions(part)]
+        bars = [figures.class_bars(part)] if len(part.foreground) > 1 else []
+        blocks += [*bars, figures.predictions(part)]
     blocks += ["## What was run", findings.design(loaded)]
     blocks += [
         "The networks. `lossatlas predict FOLDER images --out masks` takes one of these folders.",

@@ -180,10 +180,14 @@ def design(records: Records) -> str:
     for part in records.parts:
         if part.model == records.parts[0].model:
             foreground = part.fractions[part.foreground]
+            span = (
+                f"one class of interest, {per_cent(foreground.max())}"
+                if len(foreground) == 1
+                else f"{len(foreground)} classes of interest, from {per_cent(foreground.max())} down to "
+                f"{per_cent(foreground.min())}"
+            )
             lines.append(
-                f"`{part.dataset}`: {len(part.image_ids)} test images, {len(part.foreground)} "
-                f"classes of interest, from {per_cent(foreground.max())} down to "
-                f"{per_cent(foreground.min())} of the test pixels."
+                f"`{part.dataset}`: {len(part.image_ids)} test images, {span} of the test pixels."
             )
     if records.missing_runs:
         lines.append(
@@ -282,7 +286,7 @@ def limits(records: Records, several: Sequence[Scores]) -> str:
     lines = [
         several[0].meaning().removeprefix("Brackets: "),
         f"{study['steps']} steps measure how fast a loss learns as much as where it ends.",
-        f"The prediction is {decision}; no threshold was tuned for any loss.",
+        f"Unless a threshold is named, the prediction is {decision}.",
     ]
     if records.tuning is None:
         lines.append(
