@@ -9,6 +9,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+import psutil
 from sphinx.application import Sphinx
 
 #: (pattern, replacement): what is written, and what a screen reader needs instead.
@@ -51,10 +52,13 @@ def mend(html: str) -> str:
 
 
 def mend_pages(app: Sphinx, exception: Exception | None) -> None:
-    """Writes the pages that change."""
+    """Mends the pages that this build has written; the others were mended when they were."""
     if exception is not None or app.builder.format != "html":
         return
+    started = psutil.Process().create_time()
     for page in Path(app.outdir).rglob("*.html"):
+        if page.stat().st_mtime < started:
+            continue
         before = page.read_text(encoding="utf-8")
         after = mend(before)
         if after != before:

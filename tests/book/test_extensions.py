@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
 import re
+import time
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -79,3 +81,33 @@ def test_the_numbers_of_the_records_reach_the_pages(tmp_path: Path) -> None:
         "coma": {"ce": {"half": "0,817"}},
         "coma_real": {"cracks": "0,6"},
     }
+
+
+def test_pages_that_this_build_has_not_written_are_left_alone(tmp_path: Path) -> None:
+    accessible, offline = extension("accessible"), extension("offline")
+    text = '<summary aria-label="Toggle hidden content"><img src="https://elsewhere/x.png">'
+    for name, age in (("former", 10**6), ("now", 0)):
+        (tmp_path / f"{name}.html").write_text(text)
+        os.utime(tmp_path / f"{name}.html", (time.time() - age,) * 2)
+    app = SimpleNamespace(outdir=str(tmp_path), builder=SimpleNamespace(format="html"))
+    said: list[str] = []
+    offline.logger = SimpleNamespace(warning=lambda text, *given: said.append(text % given))
+    offline.report_fetches(app, None)
+    accessible.mend_pages(app, None)
+    assert [each.split()[0] for each in said] == ["now.html"]
+    assert (tmp_path / "former.html").read_text() == text
+    assert (tmp_path / "now.html").read_text().startswith("<summary><img")
+
+
+@pytest.mark.parametrize(
+    ("html", "found"),
+    [
+        ('<a href="https://elsewhere/">x</a><link rel="stylesheet" href="_static/a.css">', 0),
+        ('<link rel="stylesheet" href="https://elsewhere/a.css">', 1),
+        ("<img src = '//elsewhere/x.png'>", 1),
+        ('<video poster=http://elsewhere/x.png src="here.mp4"></video>', 1),
+        ('<source srcset="https://elsewhere/x.png 2x">', 1),
+    ],
+)
+def test_what_a_browser_would_fetch_from_outside_is_found(html: str, found: int) -> None:
+    assert len(extension("offline").fetches(html)) == found
