@@ -24,7 +24,7 @@ def with_comma(value: Any) -> Any:
 
 
 def substitute(app: Sphinx, config: Config) -> None:
-    """Give every page the numbers ``begin``, ``real`` and ``ten``, and ``coma`` and ``coma_real`` with a decimal comma."""
+    """Give every page the numbers ``begin``, ``real``, ``ten``; ``coma`` and ``coma_real`` with a decimal comma."""
     path = Path(app.confdir) / NUMBERS
     if path.is_file():
         found = json.loads(path.read_text(encoding="utf-8"))

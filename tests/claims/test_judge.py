@@ -207,3 +207,21 @@ def test_a_place_holds_only_where_all_conditions_of_the_prediction_do(folder):
     both = {"claim": "7", "text": "Ahead.", "holds": [AHEAD, far]}
     (found,) = judge.judge(predict(folder, both))
     assert found.where == "holds"
+
+
+@pytest.mark.parametrize(
+    ("found", "said"),
+    [
+        (("−0.02 [−0.03, −0.01]", "−0.04 [−0.05, −0.03]"), "dice − ce is below the margin"),
+        (("+0.02 [+0.01, +0.03]", "+0.04 [+0.03, +0.05]"), "dice − ce is above the margin"),
+        (("−0.02 [−0.03, −0.01]", "+0.04 [+0.03, +0.05]"), ""),
+    ],
+)
+def test_equality_that_fails_says_to_which_side(found, said):
+    checks = {
+        "dice − ce: dice tuned within 0.01": [judge.Check("cracks", "fails", found[0])],
+        "dice at ½ − ce tuned: dice within 0.01": [judge.Check("cells", "fails", found[1])],
+        "dice − ce: dice tuned > 0": [judge.Check("cracks", "fails", "+1")],
+    }
+    told = judge.claims([judge.Judgement("H4", "Equal.", checks)])["H4"]["because"]
+    assert told == f"“Equal.” fails.{f' Where it fails, {said}.' if said else ''}"

@@ -264,6 +264,30 @@ def _ending(where: str) -> str:
     return f"is {where}" if where.startswith("open") else where
 
 
+def _direction(judgement: Judgement) -> str:
+    """Of equality that fails to one side everywhere, in a sentence to which side; else nothing."""
+    sides = {
+        (_losses(words), check.found[0])
+        for words, checks in judgement.checks.items()
+        if ": " in words and " within " in words
+        for check in checks
+        if check.outcome == "fails"
+    }
+    if len(sides) != 1:
+        return ""
+    ((who, sign),) = sides
+    side = "below" if sign == "\N{MINUS SIGN}" else "above"
+    return f" Where it fails, {who} is {side} the margin."
+
+
+def _losses(words: str) -> str:
+    """``dice − ce`` of the words of a check, without its rules."""
+    who = words.split(":")[0]
+    for rule in _RULE_WORDS.values():
+        who = who.replace(f" {rule}", "")
+    return who
+
+
 #: The ledger's word for an outcome.
 _VERDICTS = {"holds": "true", "fails": "false", "open": "open"}
 
@@ -302,7 +326,7 @@ def _entry(judgements: Sequence[Judgement]) -> dict[str, Any]:
     return {
         "verdict": verdict,
         "said": alone.replace("holds", "true").replace("fails", "false"),
-        "because": " ".join(f"“{j.text}” {_ending(j.where)}." for j in judgements),
+        "because": " ".join(f"“{j.text}” {_ending(j.where)}.{_direction(j)}" for j in judgements),
         "condition": "",
         "checks": {
             words: [asdict(c) for c in of_one]
