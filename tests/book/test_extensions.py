@@ -83,7 +83,9 @@ def test_the_numbers_of_the_records_reach_the_pages(tmp_path: Path) -> None:
     }
 
 
-def test_pages_that_this_build_has_not_written_are_left_alone(tmp_path: Path) -> None:
+def test_pages_that_this_build_has_not_written_are_left_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     accessible, offline = extension("accessible"), extension("offline")
     text = '<summary aria-label="Toggle hidden content"><img src="https://elsewhere/x.png">'
     for name, age in (("former", 10**6), ("now", 0)):
@@ -91,7 +93,8 @@ def test_pages_that_this_build_has_not_written_are_left_alone(tmp_path: Path) ->
         os.utime(tmp_path / f"{name}.html", (time.time() - age,) * 2)
     app = SimpleNamespace(outdir=str(tmp_path), builder=SimpleNamespace(format="html"))
     said: list[str] = []
-    offline.logger = SimpleNamespace(warning=lambda text, *given: said.append(text % given))
+    warned = SimpleNamespace(warning=lambda text, *given: said.append(text % given))
+    monkeypatch.setattr(offline, "logger", warned)
     offline.report_fetches(app, None)
     accessible.mend_pages(app, None)
     assert [each.split()[0] for each in said] == ["now.html"]
