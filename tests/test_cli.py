@@ -158,13 +158,15 @@ def test_completion_knows_commands_and_studies(typed, found):
 
 def test_losses_can_be_typed_as_a_list_or_one_by_one(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "my").mkdir()
+    for name in ("my", "o", "dice"):
+        (tmp_path / name).mkdir()
     monkeypatch.setattr(commands.compare, "callback", lambda losses, root, **_: (root, losses))
     for typed in (
         ["my", "--losses", "ce", "dice", "--out", "o"],
         ["my", "--losses", "ce", "--losses", "dice"],
         ["--losses", "ce", "--losses", "dice", "--out", "o", "my"],
         ["--losses", "ce", "dice", "my", "--budget", "5m"],
+        ["--out", "o", "--losses", "ce", "dice", "my"],
     ):
         found = commands.compare.main(typed, standalone_mode=False)
         assert found == ("my", ("ce", "dice")), typed

@@ -21,10 +21,10 @@ class _ManyLosses(click.Command):
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         spread: list[str] = []
-        after, folder = "", False
-        for each in args:
-            if not folder and _is_folder(each):  # ROOT, behind the names too
-                folder, after = True, ""
+        after, root = "", _root(args)
+        for place, each in enumerate(args):
+            if place == root:
+                after = ""
             if after == "names" and not each.startswith("-"):
                 spread.append("--losses")
             after = "names" if after == "option" and not each.startswith("-") else after
@@ -33,8 +33,20 @@ class _ManyLosses(click.Command):
         return super().parse_args(ctx, spread)
 
 
-def _is_folder(argument: str) -> bool:
-    return not argument.startswith("-") and Path(argument).expanduser().is_dir()
+def _root(args: list[str]) -> int | None:
+    """Place of the folder among the arguments: before the losses, else the last one that is there."""
+    valued = ("--budget", "--out", "--side", "--ignore-index")
+    folders = [
+        place
+        for place, each in enumerate(args)
+        if not each.startswith("-")
+        and (place == 0 or args[place - 1] not in valued)
+        and Path(each).expanduser().is_dir()
+    ]
+    names = args.index("--losses") if "--losses" in args else len(args)
+    before = [place for place in folders if place < names]
+    found = before or folders
+    return found[-1] if found else None
 
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Machine-readable output.")
@@ -202,13 +214,13 @@ def predict(
     folder of images. Masks of the same network and rule that are there already are kept.
     """
     from lossatlas import deploy
+    from lossatlas.deploy.predict import refuse_others
 
     with result_alone(as_json):
         deployed = deploy.load(checkpoint)
         name, decision = deployed.rule(rule)
-        planned = deploy.masks_to_write(
-            deployed, images, out, rule=rule, probabilities=probabilities
-        )
+        planned = deploy.masks_to_write(images, out, probabilities=probabilities)
+        refuse_others(deployed, out, rule)
         threshold = f", threshold {decision.probability:.3f}" if len(decision.offsets) == 1 else ""
         print(f"decision rule: {name}{threshold}")
         if dry_run:

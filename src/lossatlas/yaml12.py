@@ -45,14 +45,15 @@ def _integer(loader: Loader, node: yaml.ScalarNode) -> int:
 
 def _mapping(loader: Loader, node: yaml.MappingNode) -> dict[Any, Any]:
     """A dictionary; PyYAML would keep the last of two equal keys without a word."""
-    seen: set[str] = set()
+    seen: set[Any] = set()
     for key, _ in node.value:
-        name = str(key.value)
-        if isinstance(key, yaml.ScalarNode) and name in seen:
-            raise yaml.constructor.ConstructorError(
-                None, None, f"expected each key once, got {name!r} twice", key.start_mark
-            )
-        seen.add(name)
+        if isinstance(key, yaml.ScalarNode):
+            name = loader.construct_object(key)
+            if name in seen:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"expected each key once, got {name!r} twice", key.start_mark
+                )
+            seen.add(name)
     return loader.construct_mapping(node, deep=True)
 
 

@@ -588,7 +588,7 @@ def test_a_mask_whose_palette_is_grey_is_read_by_its_greys(tmp_path):
     root = undeclared(tmp_path / "set", pictures)
     for path, mask in zip(sorted((root / "masks").iterdir()), squares(), strict=True):
         assert Image.open(path).mode == "P"
-        assert np.array_equal(read_mask(path).array, mask)
+        assert np.array_equal(read_mask(path, greys=True).array, mask)
     assert "0 and 255 alone" in loads(root) and not passes(root)
     (root / "classes.yaml").write_text("values: {0: background, 255: thing}")
     assert loads(root) == "" and load(root).labels.mean() < 0.2
@@ -600,7 +600,7 @@ def test_a_grey_mask_saved_as_gif_keeps_its_values(tmp_path, value):
     for name, array in (("some", mask), ("all", np.full_like(mask, value))):
         path = tmp_path / f"{name}.gif"
         Image.fromarray(array).save(path)
-        assert np.array_equal(read_mask(path).array, array)
+        assert np.array_equal(read_mask(path, greys=True).array, array)
 
 
 def test_palettes_that_colour_an_index_differently_are_refused(tmp_path):
@@ -631,6 +631,46 @@ def test_palettes_that_differ_where_no_pixel_is_are_one(tmp_path):
     assert loads(root) == "" and passes(root)
 
 
+def palette_masks(palettes: list[list[int]], high: int = 1) -> list[Image.Image]:
+    """Masks of indices 0…high, each with a palette."""
+    made = []
+    for palette, mask in zip(palettes, squares(1, len(palettes)), strict=True):
+        mask[8:10, 3:9] = high
+        picture = Image.fromarray(mask, "P")
+        picture.putpalette(palette)
+        made.append(picture)
+    return made
+
+
+@pytest.mark.parametrize(
+    ("palettes", "high", "text"),
+    [
+        ([[0, 0, 0, 255, 255, 255]] * 6, 1, ""),  # the commonest binary palette
+        ([[0, 0, 0, 255, 255, 255]] * 6, 1, "values: {0: background, 1: thing}"),
+        ([[0, 0, 0, 255, 255, 255]] * 6, 1, "classes: [background, thing]\nignore_index: 255"),
+        ([[0, 0, 0, 127, 127, 127, 255, 255, 255]] * 6, 2, ""),
+        ([[0, 0, 0]] * 6, 1, ""),  # no colour for an index, as Pillow writes it by itself
+        ([[0, 0, 0, 1, 1, 1, 1, 1, 1]] * 6, 2, ""),  # two indices of one grey
+        # cut after the last colour that a file needs: black and white in some, red in others
+        ([[0, 0, 0, 255, 255, 255], [0, 0, 0, 255, 255, 255, 200, 0, 0]] * 3, 1, ""),
+    ],
+)
+def test_indices_count_where_a_palette_only_displays_them(tmp_path, palettes, high, text):
+    pictures = palette_masks(palettes, high)
+    root = undeclared(tmp_path / "set", pictures)
+    (root / "classes.yaml").write_text(text or "mean: null")
+    assert loads(root) == "" and passes(root)
+    truth = np.stack([np.asarray(picture) for picture in pictures])
+    assert np.array_equal(load(root).labels, truth[:4])
+
+
+def test_greys_that_are_classes_themselves_count(tmp_path):
+    pictures = palette_masks([[0, 0, 0, 2, 2, 2]] * 6)  # as a program numbers the values 0 and 2
+    root = undeclared(tmp_path / "set", pictures)
+    (root / "classes.yaml").write_text("classes: [a, b, c]")
+    assert loads(root) == "" and set(np.unique(load(root).labels)) == {0, 2}
+
+
 def test_values_with_gaps_and_jpeg_masks_without_declared_values_are_asked_about(tmp_path):
     fifty = undeclared(tmp_path / "fifty", [Image.fromarray(m) for m in squares(50)])
     assert "got the values 0, 50 and no 1; say in classes.yaml" in loads(fifty)
@@ -641,9 +681,9 @@ def test_values_with_gaps_and_jpeg_masks_without_declared_values_are_asked_about
     assert len(kinds) == 1 and len(kinds[0].names) == 6
 
 
-def test_masks_without_foreground_are_refused_and_inverted_ones_are_said(tmp_path):
+def test_masks_without_foreground_and_inverted_ones_are_said(tmp_path):
     empty = undeclared(tmp_path / "empty", [Image.fromarray(m) for m in squares(0)])
-    assert "expected foreground in the training masks" in loads(empty) and not passes(empty)
+    assert loads(empty) == "" and "no foreground in the training masks" in notes(empty)
     turned = undeclared(tmp_path / "turned", [Image.fromarray(1 - m) for m in squares(1)])
     assert loads(turned) == "" and "look whether the masks are inverted" in notes(turned)
     upright = undeclared(tmp_path / "upright", [Image.fromarray(m) for m in squares(1)])
@@ -669,7 +709,11 @@ def test_a_list_that_is_not_read_is_refused_or_said(tmp_path):
     assert "expected one list of the split train, got train.txt and training.txt" in loads(root)
     assert not passes(root)
     (root / "training.txt").unlink()
-    (root / "train.txt").rename(root / "train.csv")
+    for name in ("train.csv", "val.json"):  # a table beside the list, and another program's file
+        (root / name).write_text('n0,n1,"n2"')
+    assert loads(root) == "" and "2 (train.csv, val.json)" not in loads(root)
+    assert "train.csv" in notes(root)
+    (root / "train.txt").unlink()
     assert "in train.txt, one a line, got train.csv" in loads(root) and not passes(root)
 
 

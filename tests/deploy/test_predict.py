@@ -241,8 +241,13 @@ def test_masks_of_another_network_or_rule_are_not_taken_for_this_one_s(
             assert main(each) == 1
             assert "expected masks of this network and rule" in capsys.readouterr().err
     assert {path: path.read_bytes() for path in out.rglob("*.png")} == before
-    (out / "predicted.json").unlink()  # masks of nobody knows what
+    command = ["predict", str(other), str(pictures / "a.png"), "--out", str(out)]
+    shutil.copy(pictures / "a.png", tmp_path / "new.png")
+    assert main([*command[:2], str(tmp_path / "new.png"), *command[3:]]) == 1  # beside them, too
+    (out / "predicted.json").unlink()
+    capsys.readouterr()
     assert main(["predict", str(run), str(pictures), "--out", str(out)]) == 1
+    assert "expected predicted.json beside the masks" in capsys.readouterr().err
 
 
 def test_an_image_that_cannot_be_read_is_named_and_those_before_are_kept(run, pictures, tmp_path):

@@ -193,5 +193,6 @@ def test_numbers_inside_a_dictionary_are_numbers_however_yaml_spells_them():
         loss="focal", loss_params={"gamma": "1e-1"}, dataset_params={"foreground": "2e-2"}
     )
     assert given.loss_params == {"gamma": 0.1} and given.dataset_params == {"foreground": 0.02}
-    named = {"dataset": "folder", "dataset_params": {"root": "1"}}
-    assert TrainParameters.parse(named, build=False).dataset_params == {"root": "1"}
+    for root in ("1", "1e5", "2024.11"):
+        named = {"dataset": "folder", "dataset_params": {"root": root}}
+        assert TrainParameters.parse(named, build=False).dataset_params == {"root": root}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 import json
 
@@ -379,3 +380,11 @@ def test_two_classes_train_with_two_softmax_channels_where_it_is_asked(tmp_path)
     assert datasets["train"].mode == "binary", "the data set that other runs share stays as it is"
     with pytest.raises(ConfigError, match="two_channels: expected a binary data set"):
         as_configured(two, {"train": load_datasets(RunConfig())["train"]})
+
+
+def test_training_masks_of_one_class_are_refused_before_anything_is_trained(datasets, tmp_path):
+    empty = copy.copy(datasets["train"])
+    empty.labels, empty._counts = np.zeros_like(empty.labels), None
+    with pytest.raises(ConfigError, match="two classes or more in the training masks"):
+        train(RunConfig(**QUICK), datasets | {"train": empty}, tmp_path)
+    assert not list(tmp_path.glob("*/run.json"))

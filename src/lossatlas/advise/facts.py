@@ -33,7 +33,8 @@ class MaskSet:
     def read(self, stem: str) -> UInt8Array:
         """Class indices and void (H, W) of one mask."""
         path = self.layout.root / self.layout.masks[stem]
-        return read_labels(path, self.layout.settings, self.classes, self.void)[0]
+        settings, greys = self.layout.settings, self.layout.greys
+        return read_labels(path, settings, self.classes, self.void, greys=greys)[0]
 
     def labels(self) -> Iterator[UInt8Array]:
         """All masks, by stem."""

@@ -45,8 +45,8 @@ at ½ to {real["pedestrians"]["ce"]}; Dice has {real["pedestrians"]["dice"]} at 
 4. **For probabilities take cross-entropy:** calibration error {sound["ce"]["calibration"]} on the foreground, Dice \
 {sound["dice"]["calibration"]}.
 
-Small U-Nets, n = {real["seeds"]}. Not settled: 0.1 % foreground, longer trainings, many classes (Dice is ahead after \
-a minute). Our first answer was wrong: [the retraction](book/retractions.md)."""
+Small U-Nets, n = {real["seeds"]}. Not settled: 0.1 % foreground, longer trainings, many classes (Dice ahead with one \
+of two networks). Our first answer was wrong: [the retraction](book/retractions.md)."""
 
 
 def write(records: str | Path, real: str | Path, root: str | Path = ".") -> Path:

@@ -112,7 +112,8 @@ def _values(layout: Layout) -> set[int]:
     seen: set[int] = set()
     for stem in layout.pairs:
         try:
-            mask = reading.read_mask(layout.root / layout.masks[stem]).array
+            path = layout.root / layout.masks[stem]
+            mask = reading.read_mask(path, greys=layout.greys).array
         except DataError:
             continue
         seen.update(np.unique(mask).tolist())
@@ -313,11 +314,13 @@ def _check_classes(
     for counts in (pixels, in_train):
         if bound.void is not None:
             counts[bound.void] = 0
-    if read:
-        try:
-            bound.refuse_empty(bool(in_train[1:].any()))
-        except DataError as error:
-            found.refused(error, "train")
+    if read and not in_train[1:].any():
+        found.add(
+            "warning",
+            "no foreground in the training masks, so that nothing can be learnt: say in classes.yaml what the values "
+            "mean, or add masks with foreground",
+            "train",
+        )
     names: tuple[str, ...] = tuple(bound.classes)
     for name, count in zip(names, pixels.tolist(), strict=False):
         if pixels.any() and not count and len(names) < 256:

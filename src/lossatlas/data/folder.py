@@ -63,7 +63,7 @@ _SPLIT_FOLDERS = {
     "test": "test", "testing": "test",
 }  # fmt: skip
 #: Files that could list a split and are no plain text.
-_LISTS = (".csv", ".tsv", ".lst", ".json", ".list", "")
+_LISTS = (".csv", ".tsv", ".lst", ".list", "")
 _JUNK = ("thumbs.db", "desktop.ini", "ehthumbs.db", "icon\r", "__macosx", "@eadir")
 """What operating systems leave in folders, beside every name that begins with a dot."""
 
@@ -124,40 +124,91 @@ class Layout:
             )
 
     def mask_faults(self) -> Iterator[DataError]:
-        """What keeps masks from meaning classes where ``classes.yaml`` names no values: told by their headers."""
-        if {"palette", "values"} & set(self.settings):
-            return
-        of_palette: dict[bytes, list[str]] = {}
-        for stem in self.pairs:
-            header = reading.header(self.root / self.masks[stem])
-            if header.lossy and "classes" not in self.settings:
-                yield DataError(
-                    f"{self.root / self.masks[stem]}: expected a lossless mask, got a JPEG, whose compression changes "
-                    "values; save the mask as PNG from its source",
-                    [self.masks[stem]],
-                )
-            if header.palette is not None and not reading.is_grey(header.palette):
-                of_palette.setdefault(header.palette, []).append(self.masks[stem])
-        if len(of_palette) > 1:
-            yield from self._palettes_differ(of_palette)
-
-    def _palettes_differ(self, of_palette: Mapping[bytes, list[str]]) -> Iterator[DataError]:
-        """One index that masks colour differently: it is no class then. Colours that no pixel has do not count."""
-        known: dict[int, tuple[reading.Colour, str]] = {}
-        for name in (name for names in of_palette.values() for name in names):
-            try:
-                used = reading.read_mask(self.root / name).palette
-            except DataError:
-                continue  # reported when it is read
-            for index, colour in used.items():
-                before, first = known.setdefault(index, (colour, name))
-                if before != colour:
+        """What keeps masks from meaning classes: JPEG without declared values, and palettes that disagree."""
+        if not {"palette", "values", "classes"} & set(self.settings):
+            for stem in self.pairs:
+                if self._headers[stem].lossy:
                     yield DataError(
-                        f"folder: expected one palette in all masks, got index {index} as the colour {list(before)} in "
-                        f"{first} and {list(colour)} in {name}; name the colours as palette in classes.yaml",
-                        [first, name],
+                        f"{self.root / self.masks[stem]}: expected a lossless mask, got a JPEG, whose compression "
+                        "changes values; save the mask as PNG from its source",
+                        [self.masks[stem]],
                     )
-                    return
+        clash = self._clash
+        if clash is not None and not self.greys and "values" not in self.settings:
+            index, (before, first), (colour, name) = clash
+            yield DataError(
+                f"folder: expected one palette in all masks, got index {index} as the colour {list(before)} in {first} "
+                f"and {list(colour)} in {name}; name the colours as palette in classes.yaml, or, where the indices are "
+                "the classes, write values: {0: background, 1: …}",
+                [first, name],
+            )
+
+    @cached_property
+    def _headers(self) -> dict[str, reading.Header]:
+        return {stem: reading.header(self.root / self.masks[stem]) for stem in self.pairs}
+
+    @cached_property
+    def _used(self) -> dict[str, Mapping[int, reading.Colour]]:
+        """The colours of the indices that each palette mask holds, by file; read only where the palettes matter."""
+        if "palette" in self.settings:
+            return {}
+        palettes = {self._headers[stem].palette for stem in self.pairs} - {None}
+        if not palettes:
+            return {}
+        (one,) = palettes if len(palettes) == 1 else ((),)
+        if one and not reading.is_grey(one):
+            return {}  # the same colours in every mask
+        found = {}
+        for stem in self.pairs:
+            if self._headers[stem].palette is not None:
+                try:
+                    found[self.masks[stem]] = reading.read_mask(
+                        self.root / self.masks[stem]
+                    ).palette
+                except DataError:
+                    continue  # said when it is read
+        return found
+
+    @cached_property
+    def _clash(self) -> tuple[int, tuple[reading.Colour, str], tuple[reading.Colour, str]] | None:
+        """An index that two masks colour differently: it is no class then. Colours that no pixel has do not count."""
+        known: dict[int, tuple[reading.Colour, str]] = {}
+        for name, colours in self._used.items():
+            for index, colour in colours.items():
+                before = known.setdefault(index, (colour, name))
+                if before[0] != colour:
+                    return index, before, (colour, name)
+        return None
+
+    @cached_property
+    def greys(self) -> bool:
+        """Whether palette masks are read by their greys and not by their indices.
+
+        Programs that save a grey mask of few values renumber them: white first, or each file in its own way. It shows
+        where the greys do not rise with the index in all masks alike. Else the indices count, as in a palette that
+        only displays them, unless the greys are themselves class indices.
+        """
+        used = self._used
+        if not used or not all(used.values()):
+            return False  # no palette, or one that has no colour for an index
+        of_mask = [{index: colour[0] for index, colour in each.items()} for each in used.values()]
+        if not all(reading.is_grey(colours.values()) for colours in used.values()):
+            return False
+        if any(len(set(each.values())) < len(each) for each in of_mask):
+            return False
+        indices, greys = (
+            {*each}
+            for each in zip(*(pair for each in of_mask for pair in each.items()), strict=True)
+        )
+        values = self.settings.get("values")
+        if values is not None:
+            return greys <= set(values) and not indices <= set(values)
+        rising = all(
+            sorted(each.values()) == [each[index] for index in sorted(each)] for each in of_mask
+        )
+        if self._clash is not None or not rising:
+            return True
+        return greys != indices and max(greys) < len(self.settings.get("classes", range(100)))
 
     def _hint(self) -> str:
         """How names that only look alike could be brought together, or ""."""
@@ -233,41 +284,58 @@ def read_layout(root: Path) -> Layout:
 
 def _beside(root: Path) -> list[str]:
     """Files of the folder itself that nothing reads."""
-    lists = (".txt", *_LISTS)
     return [
         path.name
         for path in sorted(root.iterdir())
         if path.is_file()
         and not _is_junk(path.name)
         and path.name.casefold() not in SETTINGS
-        and not (path.stem.casefold() in _SPLIT_FOLDERS and path.suffix.casefold() in lists)
+        and not (path.stem.casefold() in _SPLIT_FOLDERS and path.suffix.casefold() == ".txt")
     ]
 
 
-def split_lists(root: Path) -> dict[str, Path]:
+def split_lists(root: Path, known: Iterable[str]) -> dict[str, Path]:
     """The file that lists each split: ``train.txt``, ``val.txt``, ``test.txt``, or as people call them.
+
+    Args:
+        root: the folder.
+        known: stems of the images, by which a table is told from another program's file.
 
     Raises:
         DataError: two lists of one split, or a list that is no text file.
     """
     found: dict[str, Path] = {}
+    others: dict[str, Path] = {}
     for path in sorted(root.iterdir()):
         split = _SPLIT_FOLDERS.get(path.stem.casefold())
         if split is None or not path.is_file():
             continue
-        if path.suffix.casefold() != ".txt":
-            if path.suffix.casefold() in _LISTS:
+        if path.suffix.casefold() in _LISTS:
+            others[split] = path
+        elif path.suffix.casefold() == ".txt":
+            if split in found:
                 raise DataError(
-                    f"folder: expected the names of a split in {split}.txt, one a line, got {path.name}; save it so, "
-                    "or move it out of the folder"
+                    f"folder: expected one list of the split {split}, got {found[split].name} and {path.name}; remove "
+                    "one"
                 )
-            continue
-        if split in found:
+            found[split] = path
+    for split, path in others.items():
+        if split not in found and _names_some(path, set(known)):
             raise DataError(
-                f"folder: expected one list of the split {split}, got {found[split].name} and {path.name}; remove one"
+                f"folder: expected the names of a split in {split}.txt, one a line, got {path.name}; save it so, or "
+                "move it out of the folder"
             )
-        found[split] = path
     return {split: found[split] for split in SPLITS if split in found}
+
+
+def _names_some(path: Path, known: set[str]) -> bool:
+    """Whether a table names an image of the folder."""
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError):
+        return False
+    words = (Path(word.strip("'\"")) for word in re.split(r"[\s,;]+", text) if word)
+    return any(word.as_posix() in known or word.stem in known for word in words)
 
 
 def read_masks_layout(root: Path) -> Layout:
@@ -289,6 +357,8 @@ def read_masks_layout(root: Path) -> Layout:
     if inside == root and (root / "images").is_dir():
         raise DataError(f"folder: expected masks/ beside images/ in {root}, found none; add it")
     for name in _files_below(inside, layout):
+        if name.casefold() in SETTINGS:
+            continue
         path = (inside / name).relative_to(root).as_posix()
         stem = _stem_of(name, layout.settings.get("masks"))
         if stem is None:
@@ -472,10 +542,7 @@ class FolderDataset(FileDataset):
         if params["root"] is None:
             raise DataError("folder: expected root=, a folder with images/ and masks/, got none")
         bound = self._bind(Path(params["root"]).expanduser())
-        loaded = FileDataset._load(bound, split, params, want_images)
-        if split == "train":
-            bound.refuse_empty(bool(((loaded.labels > 0) & (loaded.labels != bound.void)).any()))
-        return loaded
+        return FileDataset._load(bound, split, params, want_images)
 
 
 def classes_of(
@@ -511,13 +578,12 @@ def classes_of(
             f"{lowest} to {highest}; list the classes in classes.yaml, or give ignore_index"
         )
     absent = sorted(set(range(1, highest + 1)) - set(classes))
-    if (
-        max(classes, default=0) > 0 and 2 * len(absent) >= highest
-    ):  # one that no mask holds may be meant
+    # one that no mask holds may be meant
+    if max(classes, default=0) > 0 and 2 * len(absent) >= highest:
         raise DataError(
             f"folder: expected class indices from 0 up in {layout.mask_folder}, got the values "
-            f"{', '.join(map(str, sorted(values)))} and no {absent[0]}; say in classes.yaml what they mean: "
-            f"'values: {{{min(values)}: background, {max(classes)}: thing}}', or a list of all classes"
+            f"{', '.join(map(str, sorted(values)))} and no {absent[0]}; say in classes.yaml what each means, as "
+            "'values: {0: background, 255: thing}', or list all classes"
         )
     return ["background", *(f"class_{i}" for i in range(1, highest + 1))], void
 
@@ -526,7 +592,8 @@ def mask_values(layout: Layout) -> set[int]:
     """Every value that a mask of the folder holds."""
     seen: set[int] = set()
     for stem in layout.pairs:
-        seen.update(np.unique(reading.read_mask(layout.root / layout.masks[stem]).array).tolist())
+        path = layout.root / layout.masks[stem]
+        seen.update(np.unique(reading.read_mask(path, greys=layout.greys).array).tolist())
     return seen
 
 
@@ -576,7 +643,7 @@ class Bound(FolderDataset):
 
     @cached_property
     def _lists(self) -> dict[str, Path]:
-        return split_lists(self.layout.root)
+        return split_lists(self.layout.root, self.layout.images)
 
     @cached_property
     def splits(self) -> dict[str, list[str]]:
@@ -703,14 +770,6 @@ class Bound(FolderDataset):
             low, high = min(low, float(array.min())), max(high, float(array.max()))
         return (low, high) if high > low else (low, low + 1)
 
-    def refuse_empty(self, found: bool) -> None:
-        """Raise where the training masks have no pixel of a class but the background: nothing can be learnt."""
-        if not found:
-            raise DataError(
-                f"folder: expected foreground in the training masks of {self.layout.mask_folder}, got background "
-                "or void alone; say in classes.yaml what the values mean, or add masks with foreground"
-            )
-
     def read_raw(self, base: Path, sample: Sample) -> reading.Reading:
         """Image (H, W, C) before it is brought to 8 bits.
 
@@ -749,19 +808,27 @@ class Bound(FolderDataset):
         self, base: Path, sample: Sample
     ) -> tuple[UInt8Array, tuple[str, ...]]:
         """Class indices (H, W), and what the reader notes of the file."""
-        return read_labels(base / sample.label, self.layout.settings, self.classes, self.void)
+        path, settings = base / sample.label, self.layout.settings
+        return read_labels(path, settings, self.classes, self.void, greys=self.layout.greys)
 
 
 def read_labels(
-    path: Path, settings: Mapping[str, Any], classes: Sequence[str], void: int | None
+    path: Path,
+    settings: Mapping[str, Any],
+    classes: Sequence[str],
+    void: int | None,
+    *,
+    greys: bool,
 ) -> tuple[UInt8Array, tuple[str, ...]]:
     """Class indices (H, W) of a mask as ``classes.yaml`` means it, and what the reader notes.
+
+    ``greys``: as :attr:`Layout.greys` of its folder.
 
     Raises:
         DataError: the file is damaged, or holds a value that is no class.
     """
     palette, values = settings.get("palette"), settings.get("values")
-    read = reading.read_mask(path, colours=palette is not None)
+    read = reading.read_mask(path, colours=palette is not None, greys=greys)
     lossy = reading.header(path).lossy
     try:
         if palette is not None:

@@ -8,7 +8,7 @@ clear and says so in a note. It refuses everything else by name.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -54,11 +54,11 @@ class Header:
 
     Attributes:
         lossy: its compression changes values, as JPEG does, whatever its suffix says.
-        palette: its colours, as bytes r, g, b, …; None where it has no palette.
+        palette: its colours; None where it has no palette.
     """
 
     lossy: bool = False
-    palette: bytes | None = None
+    palette: tuple[Colour, ...] | None = None
 
 
 class _Notes(list[str]):
@@ -88,12 +88,11 @@ def read_image(path: Path) -> Reading:
     return Reading(array, tuple(notes), _spacing(path))
 
 
-def read_mask(path: Path, *, colours: bool = False) -> Reading:
+def read_mask(path: Path, *, colours: bool = False, greys: bool = False) -> Reading:
     """Mask (H, W) of the values that the file stores; with ``colours`` (H, W, 3) uint8.
 
-    A palette file gives its indices, or with ``colours`` what the palette says. A palette of greys alone
-    gives its grey values: programs that save a grey mask with few values (GIF, PNG) renumber them. One bit
-    gives 0 and 1, or with ``colours`` black and white.
+    A palette file gives its indices, with ``greys`` the greys of a palette of greys, or with ``colours`` what the
+    palette says. One bit gives 0 and 1, or with ``colours`` black and white.
 
     Raises:
         DataError: damaged, of several frames, with a transparent part, or of several channels
@@ -110,6 +109,8 @@ def read_mask(path: Path, *, colours: bool = False) -> Reading:
     if not colours:
         array = array if array.ndim == 2 else array[..., 0]
         numbers = _whole_numbers(array, path)
+        if greys and notes.palette and is_grey(notes.palette.values()):
+            numbers = _by_grey(numbers, notes)
         return Reading(numbers, tuple(notes), _spacing(path), notes.palette)
     if array.dtype == bool:
         array = array.astype(np.uint8) * np.uint8(255)
@@ -134,17 +135,37 @@ def header(path: Path) -> Header:
         return Header()
     try:
         with Image.open(path) as image:
-            colours = image.getpalette("RGB") if image.mode in ("P", "PA") else None
-            return Header(image.format in _LOSSY, None if colours is None else bytes(colours))
+            return Header(image.format in _LOSSY, _palette(image))
     # as _whole_file: decoders raise anything at damaged bytes, and reading the file says what
     except Exception:
         return Header()
 
 
-def is_grey(palette: bytes) -> bool:
-    """Whether every colour of a palette is a grey."""
-    colours = np.frombuffer(palette, np.uint8).reshape(-1, 3)
-    return bool((colours == colours[:, :1]).all())
+def _palette(image: Image.Image) -> tuple[Colour, ...] | None:
+    """Colours of an opened file, as far as they are known before its pixels are decoded."""
+    if image.mode not in ("P", "PA"):
+        return None
+    kind, data = image.palette.getdata() if image.palette else ("RGB", b"")
+    flat = list(data) if kind in ("RGB", "RGB;L") else image.getpalette("RGB") or []
+    if kind == "RGB;L":  # all reds, then all greens
+        third = len(flat) // 3
+        return tuple(zip(flat[:third], flat[third : 2 * third], flat[2 * third :], strict=True))
+    return tuple(zip(flat[::3], flat[1::3], flat[2::3], strict=False))
+
+
+def is_grey(colours: Iterable[Colour]) -> bool:
+    """Whether every colour is a grey."""
+    return all(r == g == b for r, g, b in colours)
+
+
+def _by_grey(indices: npt.NDArray[np.int64], notes: _Notes) -> npt.NDArray[np.int64]:
+    table = np.zeros(256, np.int64)
+    for index, (grey, _, _) in notes.palette.items():
+        table[index] = grey
+    found = table[indices]
+    if (found != indices).any():
+        notes.append("palette of greys: its grey values are read")
+    return found
 
 
 def _whole_numbers(array: Array, path: Path) -> npt.NDArray[np.int64]:
@@ -291,21 +312,14 @@ def _channels(path: Path, image: Image.Image, part: str, colours: bool, notes: _
 
 
 def _indices(indices: Array, image: Image.Image, notes: _Notes) -> Array:
-    """Indices of a palette mask, or its grey values where its palette has greys alone."""
-    palette = bytes(image.getpalette("RGB") or b"")
-    colours = np.zeros((256, 3), np.uint8)
-    given = np.frombuffer(palette, np.uint8).reshape(-1, 3)
-    colours[: len(given)] = given
-    if is_grey(palette):
-        greys = colours[indices, 0]
-        if (greys != indices).any():
-            notes.append("palette of greys: its grey values are read")
-        return greys
-    notes.palette = {
-        int(index): (int(r), int(g), int(b))
-        for index in np.unique(indices)
-        for r, g, b in (colours[index],)
-    }
+    """Indices of a palette mask; their colours are noted, where the palette has one for each."""
+    colours = image.getpalette("RGB") or []
+    used = np.unique(indices).tolist()
+    if used and 3 * used[-1] + 2 < len(colours):
+        notes.palette = {
+            index: (colours[3 * index], colours[3 * index + 1], colours[3 * index + 2])
+            for index in used
+        }
     return indices
 
 

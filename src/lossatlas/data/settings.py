@@ -79,8 +79,8 @@ def _settings_file(root: Path) -> Path | None:
     if found:
         return found[0]
     for path in names:
-        like = path.suffix.casefold() in (".yaml", ".yml", ".json")
-        if like and difflib.get_close_matches(path.stem.casefold(), ["classes"], cutoff=0.75):
+        like = path.suffix.casefold() in (".yaml", ".yml")
+        if like and difflib.get_close_matches(path.stem.casefold(), ["classes"], cutoff=0.8):
             raise DataError(f"{root}: expected classes.yaml, got {path.name}; rename it")
     return None
 

@@ -232,19 +232,12 @@ def _decide(
 
 
 def masks_to_write(
-    deployed: Deployed,
-    images: str | Path,
-    out: str | Path,
-    *,
-    rule: str | None = None,
-    probabilities: bool = False,
+    images: str | Path, out: str | Path, *, probabilities: bool = False
 ) -> dict[Path, Path]:
     """Image file → mask file of the masks that :func:`predict_folder` would write.
 
-    The parameters are those of :func:`predict_folder`.
-
     Raises:
-        DataError: no images, ``out`` is inside ``images``, or holds masks of another network or rule.
+        DataError: no images, or ``out`` is inside ``images``.
     """
     from lossatlas.data.folder import image_files
 
@@ -252,17 +245,33 @@ def masks_to_write(
     if out.resolve().is_relative_to(images.resolve()) and images.is_dir():
         raise DataError(f"out: expected a folder outside {images}, got {out}; name another one")
     masks = {path: out / f"{stem}.png" for stem, path in image_files(images).items()}
-    there = [mask for mask in masks.values() if mask.is_file()]
-    if there and _made_by(out) != _identity(deployed, rule):
-        raise DeployError(
-            f"{out}: expected masks of this network and rule, to go on with them, got {len(there)} of another; name "
-            "another --out, or remove them"
-        )
     return {
         path: mask
         for path, mask in masks.items()
         if not mask.is_file() or (probabilities and not mask.with_suffix(".npy").is_file())
     }
+
+
+def refuse_others(deployed: Deployed, out: str | Path, rule: str | None) -> None:
+    """Raise where a folder holds masks that another network or rule has made, or that nobody has signed.
+
+    Raises:
+        DeployError: names the folder.
+    """
+    out = Path(out)
+    if next(out.rglob("*.png"), None) is None:
+        return
+    made_by = _made_by(out)
+    if made_by is None:
+        raise DeployError(
+            f"{out}: expected {MADE_BY} beside the masks that are there, which names their network, found none; name "
+            "another --out, or remove them"
+        )
+    if made_by != _identity(deployed, rule):
+        raise DeployError(
+            f"{out}: expected masks of this network and rule, to go on with them, got those of another; name another "
+            "--out, or remove them"
+        )
 
 
 def _identity(deployed: Deployed, rule: str | None) -> dict[str, Any]:
@@ -323,7 +332,8 @@ def predict_folder(
     decision = deployed.rule(rule)[1]
     written = 0
     with _large_images():
-        masks = masks_to_write(deployed, images, out, rule=rule, probabilities=probabilities)
+        masks = masks_to_write(images, out, probabilities=probabilities)
+        refuse_others(deployed, out, rule)
         if masks:
             Path(out).mkdir(parents=True, exist_ok=True)
             made_by = json.dumps(_identity(deployed, rule), indent=1) + "\n"

@@ -230,6 +230,17 @@ def require_same_shape(datasets: Mapping[str, Any]) -> None:
         raise ConfigError(f"the splits differ in classes, channels or mode: {described}")
 
 
+def require_foreground(dataset: Any) -> None:
+    """Training masks of one class teach nothing, and end in a Dice of nan."""
+    pixels = np.asarray(dataset.image_counts()).sum(0)
+    if (pixels > 0).sum() < 2:
+        found = ", ".join(name for name, n in zip(dataset.classes, pixels, strict=True) if n)
+        raise ConfigError(
+            f"{dataset.name}: expected two classes or more in the training masks, got {found or 'void'} alone; say "
+            "what their values mean, or add masks with foreground"
+        )
+
+
 def has_background(classes: tuple[str, ...]) -> bool:
     """Whether class 0 is what is left over, so that foreground means are over the others."""
     return classes[0] == "background"

@@ -10,6 +10,7 @@ import difflib
 import hashlib
 import inspect
 import json
+import re
 import warnings
 from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, Literal, TypeVar
@@ -247,16 +248,12 @@ def _from_text(value: Any, field: Any) -> Any:
 def _numbers_of(value: Any) -> Any:
     """A list or dictionary whose texts that spell a number, as ``1e-1``, are numbers."""
     if isinstance(value, dict):
-        return {name: _numbers_of(each) for name, each in value.items()}
+        return {n: each if n == "root" else _numbers_of(each) for n, each in value.items()}
     if isinstance(value, list):
         return [_numbers_of(each) for each in value]
-    if not isinstance(value, str):
-        return value
-    try:
-        parsed = parse_yaml(value)
-    except (yaml.YAMLError, ValueError, RecursionError):
-        return value
-    return parsed if isinstance(parsed, float) else value
+    if isinstance(value, str) and re.fullmatch(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+", value):
+        return float(value)
+    return value
 
 
 def near_matches(name: str, known: Iterable[str]) -> str:

@@ -28,6 +28,7 @@ from lossatlas.experiments.components import (
     build_model_for,
     has_background,
     load_datasets,
+    require_foreground,
     require_same_shape,
     starts_at_prior,
 )
@@ -318,6 +319,7 @@ def train_run(
         the run folder.
 
     Raises:
+        ConfigError: the training masks have one class alone.
         Interrupted: SIGTERM came; the run is saved, and the process ends with status 75 unless this is caught.
         KeyboardInterrupt: SIGINT came; the run is saved.
     """
@@ -333,6 +335,7 @@ def train_run(
         torch.cuda.reset_peak_memory_stats(fabric.device)
     energy_before = provenance.energy_j(fabric.device)
     train_set, val_set, test_set = (datasets[split] for split in ("train", "val", "test"))
+    require_foreground(train_set)
     criterion = build_loss_on(config, train_set).to(fabric.device)
     weight = getattr(criterion, "weight", None)
     model = processes.network(build_model_for(config, train_set, weight))
