@@ -20,7 +20,7 @@ from test_studies import FOLDER, Quick, made_up
 from lossatlas.claims import frames, quantities
 from lossatlas.experiments.study import load_study
 
-PAGES = ["thresholds", "imbalance", "dynamics"]
+PAGES = ["thresholds", "imbalance"]
 
 
 def cells(name):
@@ -100,7 +100,7 @@ def test_the_page_of_the_quick_study_begins_with_its_answer(monkeypatch):
     assert 0 < names["rising"] <= len(names["ends"])
 
 
-@pytest.mark.parametrize("name", [*PAGES, "quick", "channels", "channels_half"])
+@pytest.mark.parametrize("name", [*PAGES, "dynamics", "quick", "channels", "channels_half"])
 def test_a_page_is_short_and_its_cells_too(name):
     notebook = json.loads((FOLDER / name / "page.ipynb").read_text())["cells"]
     sources = ["".join(cell["source"]) for cell in notebook]
