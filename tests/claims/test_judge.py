@@ -225,3 +225,36 @@ def test_equality_that_fails_says_to_which_side(found, said):
     }
     told = judge.claims([judge.Judgement("H4", "Equal.", checks)])["H4"]["because"]
     assert told == f"“Equal.” fails.{f' Where it fails, {said}.' if said else ''}"
+
+
+@pytest.mark.parametrize(
+    ("bearing", "outcome", "verdict"),
+    [
+        ("for", "holds", "true"),
+        ("for", "fails", "false"),
+        ("against", "holds", "false"),
+        ("against", "fails", "true"),
+        ("against", "open", "open"),
+        ("beside", "holds", "open"),
+        ("beside", "fails", "open"),
+    ],
+)
+def test_a_prediction_speaks_for_its_claim_against_it_or_beside_it(bearing, outcome, verdict):
+    checks = {"dice − ce: dice > 0": [judge.Check("cracks", outcome, "+1")]}
+    found = judge.claims([judge.Judgement("4", "It begins.", checks, bearing=bearing)])["4"]
+    assert found["verdict"] == verdict and "It begins." in found["because"]
+
+
+def test_a_prediction_against_its_claim_says_where_the_claim_is_false():
+    checks = {
+        "dice: share > 0.5": [
+            judge.Check("rate 1, batch 4", "holds", ""),
+            judge.Check("rate 2, batch 4", "holds", ""),
+            judge.Check("rate 3, batch 4", "open", ""),
+        ]
+    }
+    (entry,) = judge.claims(
+        [judge.Judgement("4", "It begins.", checks, bearing="against")]
+    ).values()
+    assert entry["verdict"] == "false"
+    assert entry["said"] == "false at rate 1, batch 4; and rate 2, batch 4; open elsewhere"

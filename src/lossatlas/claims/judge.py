@@ -58,12 +58,15 @@ class Judgement:
         by condition, one a place; none where the file does not say how it is checked.
     at_least
         by condition, at how many places it must hold; all, where it is not named.
+    bearing
+        "for", "against" or "beside" the claim, where the prediction holds.
     """
 
     claim: str
     text: str
     checks: dict[str, list[Check]]
     at_least: dict[str, int] = field(default_factory=dict)
+    bearing: str = "for"
 
     @property
     def outcome(self) -> Outcome:
@@ -103,7 +106,8 @@ class Judgement:
                 told.append(f"{outcome} at {_listed(at)}")
         if not told:
             return self.outcome
-        return ", ".join([*told, "open elsewhere"] if "open" in self.outcomes else told)
+        between = "; " if any(";" in each for each in told) else ", "
+        return between.join([*told, "open elsewhere"] if "open" in self.outcomes else told)
 
     def _of_places(self) -> dict[str, Outcome]:
         """A place holds where all its conditions do, and fails where one does that counts no places."""
@@ -136,6 +140,7 @@ def judge(records: Records) -> list[Judgement]:
                 for check in prediction.get("holds") or []
                 if check.get("at_least")
             },
+            prediction.get("bearing") or "for",
         )
         for prediction in records.study.get("predictions", [])
     ]
@@ -255,8 +260,13 @@ _RULE_WORDS = {
 
 
 def _listed(words: Sequence[str]) -> str:
-    """``a``, ``a and b``, ``a, b and c``."""
-    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"
+    """``a``, ``a and b``, ``a, b and c``; with semicolons where a name has a comma."""
+    if len(words) == 1:
+        return words[0]
+    inner = any(", " in word for word in words)
+    return (
+        f"{('; ' if inner else ', ').join(words[:-1])}{'; and ' if inner else ' and '}{words[-1]}"
+    )
 
 
 def _ending(where: str) -> str:
@@ -288,6 +298,8 @@ def _losses(words: str) -> str:
     return who
 
 
+#: What an outcome means for a claim that the prediction speaks against.
+_TURNED = {"holds": "fails", "fails": "holds", "open": "open"}
 #: The ledger's word for an outcome.
 _VERDICTS = {"holds": "true", "fails": "false", "open": "open"}
 
@@ -297,7 +309,8 @@ def claims(judgements: Sequence[Judgement]) -> dict[str, dict[str, Any]]:
 
     A claim is true where all its predictions hold, false where all that are decided fail and none holds, conditional
     where some hold and some fail, or hold at some places and fail at others; open where nothing is decided,
-    awaiting where nothing is decided and runs are missing.
+    awaiting where nothing is decided and runs are missing. A prediction against the claim counts the other way
+    round, and one beside it is told and decides nothing.
     """
     by_claim: dict[str, list[Judgement]] = {}
     for judgement in judgements:
@@ -310,8 +323,9 @@ def _entry(judgements: Sequence[Judgement]) -> dict[str, Any]:
     checks = [c for j in judgements for of_one in j.checks.values() for c in of_one]
     # where no place decides a whole prediction, its parts decide nothing either
     outcomes = {
-        outcome
+        _TURNED[outcome] if j.bearing == "against" else outcome
         for j in judgements
+        if j.bearing != "beside"
         for outcome in ([j.outcome] if j.where == j.outcome else j.outcomes)
     }
     if {"holds", "fails"} <= outcomes or outcomes == {"holds", "open"}:
@@ -323,9 +337,14 @@ def _entry(judgements: Sequence[Judgement]) -> dict[str, Any]:
     if verdict == "open" and any(check.awaits for check in checks):
         verdict = "awaiting"
     alone = judgements[0].where if len(judgements) == 1 and len(outcomes) > 1 else ""
+    words = ("holds", "false"), ("fails", "true")
+    if judgements[0].bearing != "against":
+        words = ("holds", "true"), ("fails", "false")
+    for outcome, word in words:
+        alone = alone.replace(outcome, word)
     return {
         "verdict": verdict,
-        "said": alone.replace("holds", "true").replace("fails", "false"),
+        "said": alone,
         "because": " ".join(f"“{j.text}” {_ending(j.where)}.{_direction(j)}" for j in judgements),
         "condition": "",
         "checks": {

@@ -180,7 +180,7 @@ def entries(
         raise ValueError(f"expected a place with {dict(where or {})}, the study has none")
     found, whole = [], []
     several = len(records.study["models"]) > 1
-    for place, part in zip(_places(parts, several), parts, strict=True):
+    for place, part in zip(_places(parts, several, records.parts), parts, strict=True):
         asked = records.losses if quantity == REGRET else losses
         asked = list(dict.fromkeys(asked))
         folds = part.runs.dataset.nunique()
@@ -546,13 +546,14 @@ def _is_level(level: Any, wanted: Any) -> bool:
     return bool(level == wanted)
 
 
-def _places(parts: Sequence[Part], several: bool) -> list[str]:
-    """Names of places that say in what they differ: ``3 %, 533 objects``; else the data set."""
+def _places(parts: Sequence[Part], several: bool, every: Sequence[Part]) -> list[str]:
+    """Names of places that say in what they differ from each other, or one from the study's: ``3 %, 533 objects``."""
     levels = pd.DataFrame([part.runs.iloc[0] for part in parts])
+    differ = levels if len(parts) > 1 else pd.DataFrame([part.runs.iloc[0] for part in every])
     factors = [
         name
         for name in levels.columns
-        if name in _FACTOR_WORDS and (len(parts) == 1 or levels[name].nunique() > 1)
+        if name in _FACTOR_WORDS and name in differ and differ[name].nunique() > 1
     ]
     if factors:
         return [

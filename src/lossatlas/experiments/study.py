@@ -167,11 +167,14 @@ class Prediction(_Strict):
         claim: the entry of the claims ledger that it speaks of: its number, or H1 to H5 for a headline finding.
         text: the prediction, in a sentence that the records can contradict.
         holds: the checks that decide it; it holds where all of them do.
+        bearing: what it means for the claim where it holds: it speaks for the claim, against it, or stands beside
+            it and decides nothing.
     """
 
     claim: str = Field(pattern=r"^H?[1-9][0-9]*$")
     text: str = Field(min_length=1)
     holds: list[Check] = Field(default_factory=list)
+    bearing: Literal["for", "against", "beside"] = "for"
 
     @field_validator("claim", mode="before", json_schema_input_type=int | str)
     @classmethod
