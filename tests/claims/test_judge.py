@@ -258,3 +258,8 @@ def test_a_prediction_against_its_claim_says_where_the_claim_is_false():
     ).values()
     assert entry["verdict"] == "false"
     assert entry["said"] == "false at rate 1, batch 4; and rate 2, batch 4; open elsewhere"
+    checks["dice: share > 0.5"].append(judge.Check("rate 4, batch 4", "holds", ""))
+    (entry,) = judge.claims(
+        [judge.Judgement("4", "It begins.", checks, bearing="against")]
+    ).values()
+    assert entry["said"] == "false at 3 of 4 places, open elsewhere"

@@ -102,8 +102,10 @@ class Judgement:
         told: list[str] = []
         for outcome in ("holds", "fails"):
             at = [place for place, found in of_place.items() if found == outcome]
+            long = len(at) > 2 and any(", " in place for place in at)
             if at:
-                told.append(f"{outcome} at {_listed(at)}")
+                named = f"{len(at)} of {len(of_place)} places" if long else _listed(at)
+                told.append(f"{outcome} at {named}")
         if not told:
             return self.outcome
         between = "; " if any(";" in each for each in told) else ", "
