@@ -144,7 +144,8 @@ def test_a_tuned_study_shows_what_was_tried_and_what_was_chosen(copied, tmp_path
     assert list(runs.seed) == [5], "a tuning run is not reported"
     assert runs.lr.iloc[0] == chosen.lr.iloc[0]
     described = study_of(folder)
-    assert described["predictions"] == [{"claim": "7", "text": "it will be so", "holds": []}]
+    said = {"claim": "7", "text": "it will be so", "holds": [], "bearing": "for"}
+    assert described["predictions"] == [said]
     assert described["smallest_effect"] == 0.01
     assert described["tuning"]["choices"][0]["lr"] == chosen.lr.iloc[0]
 
