@@ -18,7 +18,7 @@ from PIL import Image
 from lossatlas import data
 from lossatlas.data import settings
 from lossatlas.data.checking import check_folder
-from lossatlas.data.reading import read_image, read_mask
+from lossatlas.data.reading import header, read_image, read_mask
 
 COLOURS = np.random.default_rng(3).integers(0, 256, (6, 9, 3), np.uint8)
 DEEP = np.random.default_rng(4).integers(0, 65536, (6, 9, 3), np.uint16)
@@ -662,6 +662,17 @@ def test_indices_count_where_a_palette_only_displays_them(tmp_path, palettes, hi
     assert loads(root) == "" and passes(root)
     truth = np.stack([np.asarray(picture) for picture in pictures])
     assert np.array_equal(load(root).labels, truth[:4])
+
+
+@pytest.mark.parametrize("suffix", [".png", ".gif", ".tif"])
+def test_a_palette_is_known_before_the_pixels_are_decoded(tmp_path, suffix):
+    picture = Image.fromarray(np.uint8([[0, 1], [1, 0]]), "P")
+    picture.putpalette([9, 8, 7, 200, 100, 50])
+    picture.save(tmp_path / f"mask{suffix}")
+    assert header(tmp_path / f"mask{suffix}").palette[:2] == ((9, 8, 7), (200, 100, 50))
+    assert read_mask(tmp_path / f"mask{suffix}").palette == {0: (9, 8, 7), 1: (200, 100, 50)}
+    Image.fromarray(np.zeros((2, 2), np.uint8)).save(tmp_path / f"grey{suffix}")
+    assert (header(tmp_path / f"grey{suffix}").palette is None) == (suffix != ".gif")
 
 
 def test_greys_that_are_classes_themselves_count(tmp_path):

@@ -60,6 +60,8 @@ class Judgement:
         by condition, at how many places it must hold; all, where it is not named.
     bearing
         "for", "against" or "beside" the claim, where the prediction holds.
+    sides
+        of the places at which equality fails: whose difference lies "below" or "above" the margin.
     """
 
     claim: str
@@ -67,6 +69,7 @@ class Judgement:
     checks: dict[str, list[Check]]
     at_least: dict[str, int] = field(default_factory=dict)
     bearing: str = "for"
+    sides: frozenset[tuple[str, str]] = frozenset()
 
     @property
     def outcome(self) -> Outcome:
@@ -132,20 +135,24 @@ def judge(records: Records) -> list[Judgement]:
     ValueError
         a check names a quantity, a loss, a rule or a factor that the study does not have.
     """
-    return [
-        Judgement(
-            prediction["claim"],
-            prediction["text"],
-            {_words(check): _decide(records, check) for check in prediction.get("holds") or []},
-            {
-                _words(check): check["at_least"]
-                for check in prediction.get("holds") or []
-                if check.get("at_least")
-            },
-            prediction.get("bearing") or "for",
-        )
-        for prediction in records.study.get("predictions", [])
-    ]
+    return [_judged(records, prediction) for prediction in records.study.get("predictions", [])]
+
+
+def _judged(records: Records, prediction: Mapping[str, Any]) -> Judgement:
+    asked = prediction.get("holds") or []
+    decided = {_words(check): _decide(records, check) for check in asked}
+    return Judgement(
+        prediction["claim"],
+        prediction["text"],
+        {words: checks for words, (checks, _) in decided.items()},
+        {_words(check): check["at_least"] for check in asked if check.get("at_least")},
+        prediction.get("bearing") or "for",
+        frozenset(
+            (" \N{MINUS SIGN} ".join(check["losses"]), side)
+            for check in asked
+            for side in decided[_words(check)][1]
+        ),
+    )
 
 
 def parse(condition: str) -> tuple[str, float, float]:
@@ -185,7 +192,8 @@ def _entries(records: Records, check: Mapping[str, Any]) -> list[Entry]:
     return found
 
 
-def _decide(records: Records, check: Mapping[str, Any]) -> list[Check]:
+def _decide(records: Records, check: Mapping[str, Any]) -> tuple[list[Check], set[str]]:
+    """The check at every place, and to which sides of its margin it fails."""
     condition = parse(check["is"])
     found = _entries(records, check)
     counted = bool(check.get("at_least"))
@@ -198,7 +206,7 @@ def _decide(records: Records, check: Mapping[str, Any]) -> list[Check]:
     adjusted = np.asarray if counted else holm
     holding = iter(adjusted(p_holds) <= alpha)
     failing = iter(adjusted(p_fails) <= ALPHA)
-    checks = []
+    checks, sides = [], set()
     for each in found:
         if each not in known:
             why = each.why or f"fewer than {MIN_SEEDS} seeds"
@@ -208,7 +216,9 @@ def _decide(records: Records, check: Mapping[str, Any]) -> list[Check]:
         outcome: Outcome = "holds" if holds else "fails" if fails else "open"
         assert each.value is not None
         checks.append(Check(each.place, outcome, each.value.text()))
-    return checks
+        if fails and condition[0] == "in":
+            sides.add("below" if each.value.estimate < condition[1] else "above")
+    return checks, sides
 
 
 def _can_be_judged(entry: Entry) -> bool:
@@ -278,26 +288,10 @@ def _ending(where: str) -> str:
 
 def _direction(judgement: Judgement) -> str:
     """Of equality that fails to one side everywhere, in a sentence to which side; else nothing."""
-    sides = {
-        (_losses(words), check.found[0])
-        for words, checks in judgement.checks.items()
-        if ": " in words and " within " in words
-        for check in checks
-        if check.outcome == "fails"
-    }
-    if len(sides) != 1:
+    if len(judgement.sides) != 1:
         return ""
-    ((who, sign),) = sides
-    side = "below" if sign == "\N{MINUS SIGN}" else "above"
+    ((who, side),) = judgement.sides
     return f" Where it fails, {who} is {side} the margin."
-
-
-def _losses(words: str) -> str:
-    """``dice − ce`` of the words of a check, without its rules."""
-    who = words.split(":")[0]
-    for rule in _RULE_WORDS.values():
-        who = who.replace(f" {rule}", "")
-    return who
 
 
 #: What an outcome means for a claim that the prediction speaks against.
