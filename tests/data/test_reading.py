@@ -728,6 +728,16 @@ def test_a_list_that_is_not_read_is_refused_or_said(tmp_path):
     assert "in train.txt, one a line, got train.csv" in loads(root) and not passes(root)
 
 
+def test_a_table_that_names_no_image_is_no_list_of_a_split(tmp_path):
+    root = draw(tmp_path / "set", THREE, count=30)
+    for split in ("train", "val", "test"):
+        (root / f"{split}.txt").unlink()
+    (root / "test.csv").write_text("epoch,loss\n1,0.5\n")
+    assert loads(root) == "" and "entry that is not read" in notes(root)
+    (root / "test.csv").write_text("name,label\nn3,0\n")
+    assert "in test.txt, one a line, got test.csv" in loads(root) and not passes(root)
+
+
 def test_a_byte_order_mark_in_a_list_is_no_letter(tmp_path):
     root = draw(tmp_path / "set", THREE)
     path = root / "train.txt"

@@ -48,19 +48,21 @@ def test_ten_classes_without_dice_ahead_stop_the_build(monkeypatch: pytest.Monke
     found = front.ten_classes(quick)
     assert set(found) == {"unet", "segnet"} and found["segnet"].startswith("+")
     study = load(quick, "quick")
-    turned = [
-        dataclasses.replace(
-            part,
-            by_rule={
-                rule: counts | {"dice": counts["ce"], "ce": counts["dice"]}
-                for rule, counts in part.by_rule.items()
-            },
-        )
-        for part in study.parts
-    ]
-    monkeypatch.setattr(front, "load", lambda *_: dataclasses.replace(study, parts=turned))
-    with pytest.raises(front.FrontError, match="ahead with ten classes"):
-        front.ten_classes(quick)
+    for turned in ({"dice": "ce", "ce": "dice"}, {"dice": "ce"}):  # behind, and level
+        parts = [
+            dataclasses.replace(
+                part,
+                by_rule={
+                    rule: counts | {loss: counts[other] for loss, other in turned.items()}
+                    for rule, counts in part.by_rule.items()
+                },
+            )
+            for part in study.parts
+        ]
+        changed = dataclasses.replace(study, parts=parts)
+        monkeypatch.setattr(front, "load", lambda *_, changed=changed: changed)
+        with pytest.raises(front.FrontError, match="ahead with ten classes"):
+            front.ten_classes(quick)
 
 
 @pytest.mark.parametrize(
