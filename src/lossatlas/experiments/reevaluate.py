@@ -91,7 +91,8 @@ def reassess_run(
     record |= found.record
     record["code"] = record["code"] | {"evaluation": versions.EVALUATION}
     record["evaluated"] = {
-        "utc": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        # finer than a training's: a short one can end, and be evaluated again, within its second
+        "utc": datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds"),
         **provenance.commit(),
         "packages": provenance.packages(),
         "hardware": provenance.hardware(device),
