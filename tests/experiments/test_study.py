@@ -58,6 +58,19 @@ def test_a_study_may_be_given_by_the_path_of_its_file(tmp_path):
         load_study(str(folder / "yours.yaml"))
 
 
+def test_a_message_repeats_no_more_of_a_file_than_its_mistake(tmp_path):
+    """A rule over several keys names them; of a long value the beginning is shown."""
+    check = {"quantity": "dice", "losses": ["dice"], "is": "> 0"}
+    prediction = {"claim": "7", "text": "So it is.", "holds": [check]}
+    with pytest.raises(ConfigError) as raised:
+        load(tmp_path, {"predictions": [prediction]})
+    (line,) = str(raised.value).splitlines()
+    assert line.endswith("labels of losses in a check (ce, focal_1; unknown: 'dice')")
+    with pytest.raises(ConfigError) as raised:
+        load(tmp_path, {"seeds": ["a" * 1000]})
+    assert "aaaa" in str(raised.value) and len(str(raised.value)) < 500
+
+
 def test_a_study_s_page_is_the_notebook_beside_its_file_or_the_shared_one(tmp_path):
     load(tmp_path)
     assert page_notebook("mine", tmp_path) == tmp_path / "page.ipynb"

@@ -263,6 +263,10 @@ def near_matches(name: str, known: Iterable[str]) -> str:
     return f"did you mean {' or '.join(near)}?" if near else f"there are: {', '.join(known)}"
 
 
+#: Characters of a wrong value that a message repeats.
+_SHOWN = 200
+
+
 def validated(cls: type[_Model], values: Any, *, what: str) -> _Model:
     """``cls(**values)`` with pydantic's report turned into short lines.
 
@@ -278,16 +282,24 @@ def validated(cls: type[_Model], values: Any, *, what: str) -> _Model:
 
 
 def _line(cls: type[BaseModel], problem: Any, what: str) -> str:
-    where = ".".join(str(part) for part in problem["loc"]) or "file"
-    got = f"{problem['input']!r} ({type(problem['input']).__name__})"
+    where = ".".join(str(part) for part in problem["loc"])
+    got = f"{_short(problem['input'])} ({type(problem['input']).__name__})"
     if problem["type"] == "extra_forbidden":
         nested = len(problem["loc"]) > 1
         hint = "remove it" if nested else near_matches(where, cls.model_fields)
-        return f"unknown {what} {where!r} (got {problem['input']!r}): {hint}"
+        return f"unknown {what} {where!r} (got {_short(problem['input'])}): {hint}"
     if problem["type"] == "missing":
         return f"{what} {where!r} is missing: add it"
     expected = problem["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
+    if not where:  # a rule over several keys: it names them, and what they have
+        return f"expected {expected}"
     return f"{what} {where!r}: expected {expected}, got {got}"
+
+
+def _short(value: Any) -> str:
+    """What was given, on one line: of a long list or table the beginning."""
+    text = repr(value)
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
 
 
 def check_params(
