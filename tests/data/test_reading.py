@@ -277,6 +277,29 @@ def test_names_that_only_look_alike_are_said_and_accents_are_the_same(tmp_path):
     assert loads(root) == "" and passes(root)
 
 
+@pytest.mark.parametrize(
+    ("image", "mask"),
+    [
+        ("p1", "p01"),  # leading zeros
+        ("p1", "\u04401"),  # a Cyrillic letter
+        ("cafe", "caf\u00e9"),
+        ("a-1", "A_\u200b1"),  # a blank of no width
+    ],
+)
+def test_two_names_that_a_reader_takes_for_one_are_said_to_look_alike(tmp_path, image, mask):
+    root = draw(tmp_path / "set", THREE)
+    (root / "images" / "n0.png").rename(root / "images" / f"{image}.png")
+    (root / "masks" / "n0.png").rename(root / "masks" / f"{mask}.png")
+    assert f"1 only look alike, as {image!a} and {mask!a}" in loads(root) and not passes(root)
+
+
+def test_numbers_that_differ_do_not_look_alike(tmp_path):
+    root = draw(tmp_path / "set", THREE)
+    (root / "masks" / "n0.png").rename(root / "masks" / "n10.png")
+    (root / "images" / "n0.png").rename(root / "images" / "n100.png")
+    assert "look alike" not in loads(root) and loads(root) != ""
+
+
 def test_junk_of_operating_systems_is_passed_over_and_noted(tmp_path):
     root = draw(tmp_path / "set", THREE)
     for name in ("._n0.png", ".DS_Store", "Thumbs.db"):

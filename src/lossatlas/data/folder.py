@@ -223,7 +223,7 @@ class Layout:
             image, mask = alike[0]
             return (
                 f"names must be the same letter by letter: {len(alike)} only look alike, as "
-                f"{image!r} and {mask!r}"
+                f"{image!a} and {mask!a}"  # \u0440 and p print alike
             )
         added = Counter(
             (mask[: mask.index(stem)], mask[mask.index(stem) + len(stem) :], Path(name).suffix)
@@ -236,10 +236,18 @@ class Layout:
         return ""
 
 
+#: Small letters of Cyrillic and Greek that a reader takes for Latin ones.
+_TWINS = str.maketrans("авсеіјкмнорѕтухαοιρν", "abceijkmhopstyxaoipv")
+
+
 def _look(stem: str) -> str:
-    """What a reader sees of a name: without case, spaces and the kind of dash."""
-    text = unicodedata.normalize("NFKC", stem).casefold()
-    return re.sub(r"[\s_\-\u2010-\u2015]+", "-", text).strip("-")
+    """What a reader sees of a name: without case, spaces, kinds of dash, alphabets, accents and leading zeros."""
+    text = unicodedata.normalize("NFKD", stem).casefold().translate(_TWINS)
+    seen = "".join(
+        c for c in text if unicodedata.category(c) not in ("Mn", "Cf")
+    )  # accents, zero widths
+    dashed = re.sub(r"[\s_\-\u2010-\u2015]+", "-", seen).strip("-")
+    return re.sub(r"(?<!\d)0+(?=\d)", "", dashed)
 
 
 def _parts_of(mask: str, images: set[str]) -> Iterator[str]:
