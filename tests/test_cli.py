@@ -185,10 +185,15 @@ def test_losses_has_json(capsys):
 
 
 def test_a_dry_run_writes_nothing(capsys, tmp_path):
-    for arguments in (["run", "quick", "--dry-run"], ["retry", "quick", "--failed", "--dry-run"]):
+    for arguments in (
+        ["run", "quick", "--dry-run"],
+        ["retry", "quick", "--failed", "--dry-run"],
+        ["collect", "quick", "--dry-run"],
+    ):
         where = ["--runs-dir", str(tmp_path / "runs"), "--results-dir", str(tmp_path / "results")]
         assert cli.main([*arguments, *where]) == 0
-    assert "of training" in capsys.readouterr().out and not list(tmp_path.iterdir())
+    said = capsys.readouterr().out
+    assert "of training" in said and "0 would be added" in said and not list(tmp_path.iterdir())
 
 
 def test_every_command_and_option_says_what_it_is_for():

@@ -6,6 +6,7 @@ Nothing heavy is imported before a command runs.
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -444,18 +445,47 @@ def schema() -> None:
 @click.option(
     "--fewer", is_flag=True, help="Replace records that have more runs than are there now."
 )
+@_dry_run
 @json_option
 def collect(
-    study: str, runs_dir: str, results_dir: str, mixed: bool, fewer: bool, as_json: bool
+    study: str,
+    runs_dir: str,
+    results_dir: str,
+    mixed: bool,
+    fewer: bool,
+    dry_run: bool,
+    as_json: bool,
 ) -> None:
     """Gather a study's finished runs into results/STUDY.
 
     STUDY is the name of a study, or the path of a study's file.
     """
+    if dry_run:
+        _preview(study, runs_dir, results_dir, as_json)
+        return
     with result_alone(as_json):
         folder = _collect(study, runs_dir, results_dir, mixed=mixed, fewer=fewer)
     if as_json:
         print_json({"study": study, "records": folder})
+
+
+def _preview(name: str, runs_dir: str, results_dir: str, as_json: bool) -> None:
+    from lossatlas.experiments import load_study
+    from lossatlas.experiments.collect import preview
+    from lossatlas.workflow import require_checkout
+
+    require_checkout()
+    study = load_study(name)
+    would = preview(study, runs_dir=runs_dir, results_dir=results_dir)
+    folder = Path(results_dir) / study.study
+    if as_json:
+        print_json({"study": name, "records": folder, **dataclasses.asdict(would)})
+        return
+    lost = f"; {would.lost} that the study no longer asks for (--fewer)" if would.lost else ""
+    print(
+        f"{folder}: {would.kept} runs are there, {would.added} would be added, "
+        f"{would.missing} are not trained yet{lost}"
+    )
 
 
 def _collect(

@@ -256,8 +256,11 @@ def predict(
 )
 @click.option("--out", default="exported", show_default=True, help="Folder of the files.")
 @click.option("--rule", help="Decision rule that model.json recommends (default: tuned).")
+@click.option("--dry-run", is_flag=True, help="Say which files would be written; write none.")
 @json_option
-def export(checkpoint: str, kind: str, out: str, rule: str | None, as_json: bool) -> None:
+def export(
+    checkpoint: str, kind: str, out: str, rule: str | None, dry_run: bool, as_json: bool
+) -> None:
     """Write a trained network as ONNX or safetensors.
 
     CHECKPOINT is a run folder or its last.ckpt. model.json beside it holds preprocessing and
@@ -266,7 +269,12 @@ def export(checkpoint: str, kind: str, out: str, rule: str | None, as_json: bool
     from lossatlas import deploy
 
     with result_alone(as_json):
-        file, checked = deploy.export(deploy.load(checkpoint), out, format=kind, rule=rule)
+        deployed = deploy.load(checkpoint)
+        deployed.rule(rule)  # an unknown one is said now
+        if dry_run:
+            file, checked = Path(out) / f"model.{kind}", "not written, nor model.json beside it"
+        else:
+            file, checked = deploy.export(deployed, out, format=kind, rule=rule)
     if as_json:
         print_json({"file": file, "checked": checked})
     else:

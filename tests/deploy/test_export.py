@@ -77,6 +77,14 @@ def test_without_the_onnx_packages_the_message_says_what_to_install(run, tmp_pat
         deploy.export(deploy.load(run), tmp_path, format="onnx")
 
 
+def test_a_dry_run_of_the_command_names_the_file_and_writes_none(run, tmp_path, capsys):
+    out = tmp_path / "out"
+    assert main(["export", str(run), "--out", str(out), "--dry-run", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["file"] == str(out / "model.onnx")
+    assert main(["export", str(run), "--out", str(out), "--rule", "best", "--dry-run"]) != 0
+    assert not out.exists()
+
+
 def test_the_command_exports_and_says_how_it_was_checked(run, tmp_path, capsys):
     out = tmp_path / "out"
     assert main(["export", str(run), "--format", "safetensors", "--out", str(out)]) == 0

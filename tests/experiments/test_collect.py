@@ -11,7 +11,7 @@ import pytest
 from small import tiny, train
 
 from lossatlas.experiments import ConfigError, RunConfig, Study
-from lossatlas.experiments.collect import _of_two, _thin, collect, disagreement
+from lossatlas.experiments.collect import Preview, _of_two, _thin, collect, disagreement, preview
 from lossatlas.experiments.components import load_datasets
 from lossatlas.experiments.record import run_path
 from lossatlas.experiments.recorded import recorded_runs
@@ -62,6 +62,17 @@ def test_the_records_have_one_row_a_run_and_the_study_s_labels(runs_dir, tmp_pat
     assert described["classes"]["digits"][0] == "background"
     with np.load(folder / "predictions.npz", allow_pickle=False) as shown:
         assert shown["digits/unet/images"].shape[1:3] == shown["digits/unet/dice_again"].shape[1:3]
+
+
+def test_a_preview_counts_what_collecting_would_do_and_writes_nothing(copied, tmp_path):
+    places = {"runs_dir": copied, "results_dir": tmp_path / "results"}
+    shutil.rmtree(run_path(copied, STUDY.reporting_runs()[0][1]))
+    assert preview(STUDY, **places) == Preview(kept=0, added=3, lost=0, missing=1)
+    assert not (tmp_path / "results").exists()
+    collect(STUDY, **places)
+    assert preview(STUDY, **places) == Preview(kept=3, added=0, lost=0, missing=1)
+    fewer = STUDY.model_copy(update={"seeds": [1, 2]})
+    assert preview(fewer, **places) == Preview(kept=2, added=0, lost=1, missing=2)
 
 
 def test_a_run_s_row_holds_what_each_decision_rule_found_as_its_counts_do(runs_dir, tmp_path):

@@ -148,9 +148,7 @@ def collect(
     folder = Path(results_dir) / study.study
     restore_folder(folder)
     recorded = recorded_runs(results_dir, study.study, stale=True)
-    # a study that tunes chooses again, from what its runs are worth now
-    choose = select if study.tuning else read_selection
-    selection = choose(study, runs_dir, recorded)
+    selection = _selection(study, runs_dir, recorded)
     runs = _find(study.reporting_runs(selection), runs_dir, recorded)
     wanted = tuning_runs(study, runs_dir, recorded)
     tuning = _tuning_table(study, selection, wanted, _find(wanted, runs_dir, recorded))
@@ -201,6 +199,46 @@ def collect(
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return folder
+
+
+@dataclass(frozen=True)
+class Preview:
+    """What :func:`collect` would do to a study's records, in runs that it reports.
+
+    Attributes:
+        kept: they hold these already.
+        added: new to them.
+        lost: they hold these, and the study no longer asks for them.
+        missing: not there yet, neither as a folder nor in records.
+    """
+
+    kept: int
+    added: int
+    lost: int
+    missing: int
+
+
+def preview(
+    study: Study, *, runs_dir: str | Path = "runs", results_dir: str | Path = "results"
+) -> Preview:
+    """What :func:`collect` would do; writes nothing."""
+    recorded = recorded_runs(results_dir, study.study, stale=True)
+    runs = _find(study.reporting_runs(_selection(study, runs_dir, recorded)), runs_dir, recorded)
+    there, now = _run_ids(Path(results_dir) / study.study), {run.config.run_id for run in runs}
+    return Preview(
+        kept=len(there & now),
+        added=len(now - there),
+        lost=len(there - now),
+        missing=len(study.members("report")) - len(runs),
+    )
+
+
+def _selection(
+    study: Study, runs_dir: str | Path, recorded: Mapping[str, Recorded]
+) -> Selection | None:
+    """The chosen rates. A study that tunes chooses again, from what its runs are worth now."""
+    choose = select if study.tuning else read_selection
+    return choose(study, runs_dir, recorded)
 
 
 def _no_runs(
