@@ -75,7 +75,7 @@ def test_two_networks_on_the_same_images_are_paired():
     )
     where, against = {"model": "plain"}, {"model": "unet"}
     (entry,) = entries(known, "dice", ["ce"], where=where, against=against)
-    assert entry.place == "cracks, plain less cracks, unet"
+    assert entry.place == "cracks, plain less unet"
     assert entry.value.estimate == pytest.approx(-0.05, abs=1e-6)
     assert (entry.value.images, entry.value.standard_error < 1e-6) == (IMAGES, True)
     (alone,) = entries(known, "dice", ["ce"], where=where)
