@@ -100,7 +100,10 @@ def test_the_page_of_the_quick_study_begins_with_its_answer(monkeypatch):
     assert 0 < names["rising"] <= len(names["ends"])
 
 
-@pytest.mark.parametrize("name", [*PAGES, "dynamics", "quick", "channels", "channels_half"])
+SHORT = [*PAGES, "dynamics", "quick", "channels", "channels_half", "architecture", "one_vs_all"]
+
+
+@pytest.mark.parametrize("name", SHORT)
 def test_a_page_is_short_and_its_cells_too(name):
     notebook = json.loads((FOLDER / name / "page.ipynb").read_text())["cells"]
     sources = ["".join(cell["source"]) for cell in notebook]
