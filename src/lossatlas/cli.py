@@ -481,7 +481,7 @@ def _preview(name: str, runs_dir: str, results_dir: str, as_json: bool) -> None:
     if as_json:
         print_json({"study": name, "records": folder, **dataclasses.asdict(would)})
         return
-    lost = f"; {would.lost} that the study no longer asks for (--fewer)" if would.lost else ""
+    lost = f"; refused without --fewer: {would.lost} would be lost" if would.lost else ""
     print(
         f"{folder}: {would.kept} runs are there, {would.added} would be added, "
         f"{would.missing} are not trained yet{lost}"

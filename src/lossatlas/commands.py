@@ -272,13 +272,13 @@ def export(
         deployed = deploy.load(checkpoint)
         deployed.rule(rule)  # an unknown one is said now
         if dry_run:
-            file, checked = Path(out) / f"model.{kind}", "not written, nor model.json beside it"
+            file, checked = Path(out) / f"model.{kind}", None
         else:
             file, checked = deploy.export(deployed, out, format=kind, rule=rule)
     if as_json:
-        print_json({"file": file, "checked": checked})
+        print_json({"file": file, "checked": checked, "written": not dry_run})
     else:
-        print(f"{file}; {checked}")
+        print(f"{file}; {checked or 'not written, nor model.json beside it'}")
 
 
 @click.command()

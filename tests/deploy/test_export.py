@@ -80,7 +80,8 @@ def test_without_the_onnx_packages_the_message_says_what_to_install(run, tmp_pat
 def test_a_dry_run_of_the_command_names_the_file_and_writes_none(run, tmp_path, capsys):
     out = tmp_path / "out"
     assert main(["export", str(run), "--out", str(out), "--dry-run", "--json"]) == 0
-    assert json.loads(capsys.readouterr().out)["file"] == str(out / "model.onnx")
+    told = json.loads(capsys.readouterr().out)
+    assert told == {"file": str(out / "model.onnx"), "checked": None, "written": False}
     assert main(["export", str(run), "--out", str(out), "--rule", "best", "--dry-run"]) != 0
     assert not out.exists()
 

@@ -221,9 +221,11 @@ class Layout:
         alike = [(folded[_look(m)], m) for m in sorted(masks) if _look(m) in folded]
         if alike:
             image, mask = alike[0]
+            plain = f"{image}{mask}".isascii()
+            code = "" if plain else f" ({image!a}, {mask!a})"  # two alphabets print alike
             return (
                 f"names must be the same letter by letter: {len(alike)} only look alike, as "
-                f"{image!a} and {mask!a}"  # \u0440 and p print alike
+                f"{image!r} and {mask!r}{code}"
             )
         added = Counter(
             (mask[: mask.index(stem)], mask[mask.index(stem) + len(stem) :], Path(name).suffix)

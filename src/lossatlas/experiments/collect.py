@@ -208,7 +208,7 @@ class Preview:
     Attributes:
         kept: they hold these already.
         added: new to them.
-        lost: they hold these, and the study no longer asks for them.
+        lost: they hold these, and the study no longer asks for them, or tuning chose another rate.
         missing: not there yet, neither as a folder nor in records.
     """
 
@@ -221,7 +221,11 @@ class Preview:
 def preview(
     study: Study, *, runs_dir: str | Path = "runs", results_dir: str | Path = "results"
 ) -> Preview:
-    """What :func:`collect` would do; writes nothing."""
+    """What :func:`collect` would do; writes nothing.
+
+    Runs are counted. One that was evaluated again counts as kept, although collecting renews its row; whether
+    collecting would refuse, because versions are mixed, is not asked.
+    """
     recorded = recorded_runs(results_dir, study.study, stale=True)
     runs = _find(study.reporting_runs(_selection(study, runs_dir, recorded)), runs_dir, recorded)
     there, now = _run_ids(Path(results_dir) / study.study), {run.config.run_id for run in runs}
