@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 
 import pandas as pd
@@ -91,6 +92,8 @@ def test_judged_again_by_the_same_code_a_run_is_the_same_to_the_bit(
     assert (folder / "train.ipynb").read_text() == "the executed notebook"
     assert {key: value for key, value in after.items() if key != "evaluated"} == before
     assert {"utc", "packages", "hardware", *provenance.commit()} == set(after["evaluated"])
+    # to the millisecond: within the second in which its training ended it is another time still
+    assert re.search(r":\d\d\.\d{3}\+00:00$", after["evaluated"]["utc"])
     assert visible(runs_dir) == names
 
 
