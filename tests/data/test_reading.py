@@ -295,10 +295,11 @@ def test_two_names_that_a_reader_takes_for_one_are_said_to_look_alike(tmp_path, 
     assert mask.isascii() or ascii(mask) in said
 
 
-def test_numbers_that_differ_do_not_look_alike(tmp_path):
+@pytest.mark.parametrize(("image", "mask"), [("n100", "n10"), ("n1.05", "n1.5")])
+def test_numbers_that_differ_do_not_look_alike(tmp_path, image, mask):
     root = draw(tmp_path / "set", THREE)
-    (root / "masks" / "n0.png").rename(root / "masks" / "n10.png")
-    (root / "images" / "n0.png").rename(root / "images" / "n100.png")
+    (root / "masks" / "n0.png").rename(root / "masks" / f"{mask}.png")
+    (root / "images" / "n0.png").rename(root / "images" / f"{image}.png")
     assert "look alike" not in loads(root) and loads(root) != ""
 
 

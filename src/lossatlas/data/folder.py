@@ -249,7 +249,7 @@ def _look(stem: str) -> str:
         c for c in text if unicodedata.category(c) not in ("Mn", "Cf")
     )  # accents, zero widths
     dashed = re.sub(r"[\s_\-\u2010-\u2015]+", "-", seen).strip("-")
-    return re.sub(r"(?<!\d)0+(?=\d)", "", dashed)
+    return re.sub(r"(?<![\d.])0+(?=\d)", "", dashed)
 
 
 def _parts_of(mask: str, images: set[str]) -> Iterator[str]:
