@@ -130,7 +130,7 @@ def test_after_a_module_is_renamed_nothing_is_stale_and_nothing_is_missing(
     shutil.rmtree("runs")
     package = tmp_path / "src" / "lossatlas"
     shutil.copytree(ROOT / "src/lossatlas", package, ignore=shutil.ignore_patterns("__pycache__"))
-    shutil.copytree(ROOT / "data", tmp_path / "data")
+    shutil.copytree(ROOT / "data/registry", tmp_path / "data/registry")
     (package / "experiments/seeding.py").rename(package / "experiments/drawing.py")
     for path in package.rglob("*.py"):
         text = path.read_text()
