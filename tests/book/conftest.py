@@ -107,12 +107,13 @@ def _complaints(
     origin: str,
     widths_px: tuple[int, ...] = (1280, 400),
     screenshots: Path | None = None,
+    also: Callable[[Any], list[str]] | None = None,
 ) -> list[str]:
     """Opens a page with every other host blocked and lists what is wrong with it.
 
     An empty list means: no console error, no failed request, no request to another host, no
     uncaught exception, formulas drawn, no traceback, no empty table, every picture there and
-    described, nothing wider than the window at any of the widths.
+    described, nothing wider than the window at any of the widths. `also` looks at the same visit.
     """
     found: list[str] = []
     page = context.new_page()
@@ -137,6 +138,7 @@ def _complaints(
     page.goto(address, wait_until="load")
     page.evaluate("async () => { await window.MathJax?.startup?.promise; }")
     page.wait_for_function("[...document.images].every((image) => image.complete)")
+    found += [] if also is None else also(page)
     for width_px in widths_px:
         page.set_viewport_size({"width": width_px, "height": 900})
         found += [f"at {width_px} px: {problem}" for problem in page.evaluate(_LOOK)]
