@@ -100,7 +100,17 @@ def test_the_page_of_the_quick_study_begins_with_its_answer(monkeypatch):
     assert 0 < names["rising"] <= len(names["ends"])
 
 
-SHORT = [*PAGES, "dynamics", "quick", "channels", "channels_half", "architecture", "one_vs_all"]
+SHORT = [
+    *PAGES,
+    "dynamics",
+    "quick",
+    "channels",
+    "channels_half",
+    "architecture",
+    "one_vs_all",
+    "vessels",
+    "vessels_rate",
+]
 
 
 @pytest.mark.parametrize("name", SHORT)

@@ -14,6 +14,7 @@ from lossatlas.experiments.record import run_path
 from lossatlas.experiments.recorded import Recorded
 from lossatlas.experiments.tuning import (
     Choice,
+    Selection,
     Tried,
     choose,
     next_rate,
@@ -274,6 +275,29 @@ def test_a_loss_whose_tuning_is_recorded_has_its_rate_while_others_wait(tmp_path
     chosen = read_selection(STUDY, tmp_path, recorded)
     assert {key[2]: choice.lr for key, choice in chosen.items()} == {"ce": 0.003}
     assert [key[2] for key in chosen.missing] == ["dice"]
+
+
+def test_a_choice_that_is_written_down_does_not_hide_the_records_of_other_losses(tmp_path):
+    recorded = {
+        config.run_id: Recorded(
+            tmp_path,
+            "tuning",
+            {
+                "run_id": config.run_id,
+                "status": "completed",
+                "config": "{}",
+                "code": "{}",
+                "wall_s": 1.0,
+                "val_foreground_dice_tuned": SCORES[member.loss, config.lr],
+            },
+        )
+        for member, config in tuning_runs(STUDY)
+    }
+    whole = read_selection(STUDY, tmp_path / "elsewhere", recorded)
+    known = {key: choice for key, choice in whole.items() if key[2] == "ce"}
+    write_selection(STUDY, Selection(known, {}), tmp_path)
+    assert {key[2] for key in read_selection(STUDY, tmp_path)} == {"ce"}
+    assert dict(read_selection(STUDY, tmp_path, recorded)) == dict(whole)
 
 
 def test_losses_and_networks_that_were_not_tuned_say_whose_rate_they_take(tmp_path, monkeypatch):

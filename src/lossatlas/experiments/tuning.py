@@ -321,8 +321,8 @@ def read_selection(
 ) -> Selection | None:
     """What the tuning chose; None where nothing is tuned.
 
-    Where the choice is not written down here, it is made again from the records, for each loss whose tuning runs
-    all have one. A study that takes the rates of another (``rates_of``) has that one's choice for each model and loss.
+    Where the choice is not written down here, whole or for a loss, it is made again from the records, for each loss
+    whose tuning runs all have one. A study that takes the rates of another (``rates_of``) has that one's choice for each model and loss.
 
     Raises:
         ConfigError: the tuning has not been evaluated yet, or by another version.
@@ -375,4 +375,8 @@ def read_selection(
         (each["dataset"], each["model"], each["loss"]): each["tuning_runs"]
         for each in content["missing"]
     }
+    if recorded:  # a loss that another machine tuned since, or that the file of another list of losses left out
+        of_records = select(study, runs_dir, recorded)
+        choices = {**of_records, **choices}
+        missing = {key: count for key, count in of_records.missing.items() if key not in choices}
     return Selection(choices, missing)
