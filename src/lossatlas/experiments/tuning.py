@@ -322,7 +322,8 @@ def read_selection(
     """What the tuning chose; None where nothing is tuned.
 
     Where the choice is not written down here, whole or for a loss, it is made again from the records, for each loss
-    whose tuning runs all have one. A study that takes the rates of another (``rates_of``) has that one's choice for each model and loss.
+    whose tuning runs all have one. A study that takes the rates of another (``rates_of``) has that one's choice for
+    each model and loss.
 
     Raises:
         ConfigError: the tuning has not been evaluated yet, or by another version.
