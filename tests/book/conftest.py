@@ -138,13 +138,16 @@ def _complaints(
     page.goto(address, wait_until="load")
     page.evaluate("async () => { await window.MathJax?.startup?.promise; }")
     page.wait_for_function("[...document.images].every((image) => image.complete)")
-    found += [] if also is None else also(page)
     for width_px in widths_px:
         page.set_viewport_size({"width": width_px, "height": 900})
         found += [f"at {width_px} px: {problem}" for problem in page.evaluate(_LOOK)]
         if screenshots is not None:
             name = address.removeprefix(origin).strip("/").replace("/", "-")
             page.screenshot(path=screenshots / f"{name}-{width_px}.png", full_page=True)
+    if also is not None:
+        found = list(found)  # what `also` fetches is no complaint about the page
+        page.set_viewport_size({"width": widths_px[0], "height": 900})
+        found += also(page)
     page.close()
     return found
 
