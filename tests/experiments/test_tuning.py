@@ -255,10 +255,11 @@ def test_a_study_takes_the_rates_of_another(tmp_path, monkeypatch):
     }
 
 
-def test_a_loss_whose_tuning_is_recorded_has_its_rate_while_others_wait(tmp_path):
-    recorded = {
+def in_records(folder, wanted):
+    """Tuning runs as committed records have them, of the losses and rates that are wanted."""
+    return {
         config.run_id: Recorded(
-            tmp_path,
+            folder,
             "tuning",
             {
                 "run_id": config.run_id,
@@ -270,29 +271,19 @@ def test_a_loss_whose_tuning_is_recorded_has_its_rate_while_others_wait(tmp_path
             },
         )
         for member, config in tuning_runs(STUDY)
-        if member.loss == "ce" or config.lr < 0.01
+        if wanted(member.loss, config.lr)
     }
+
+
+def test_a_loss_whose_tuning_is_recorded_has_its_rate_while_others_wait(tmp_path):
+    recorded = in_records(tmp_path, lambda loss, lr: loss == "ce" or lr < 0.01)
     chosen = read_selection(STUDY, tmp_path, recorded)
     assert {key[2]: choice.lr for key, choice in chosen.items()} == {"ce": 0.003}
     assert [key[2] for key in chosen.missing] == ["dice"]
 
 
 def test_a_choice_that_is_written_down_does_not_hide_the_records_of_other_losses(tmp_path):
-    recorded = {
-        config.run_id: Recorded(
-            tmp_path,
-            "tuning",
-            {
-                "run_id": config.run_id,
-                "status": "completed",
-                "config": "{}",
-                "code": "{}",
-                "wall_s": 1.0,
-                "val_foreground_dice_tuned": SCORES[member.loss, config.lr],
-            },
-        )
-        for member, config in tuning_runs(STUDY)
-    }
+    recorded = in_records(tmp_path, lambda loss, lr: True)
     whole = read_selection(STUDY, tmp_path / "elsewhere", recorded)
     known = {key: choice for key, choice in whole.items() if key[2] == "ce"}
     write_selection(STUDY, Selection(known, {}), tmp_path)

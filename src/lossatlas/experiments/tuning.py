@@ -376,7 +376,9 @@ def read_selection(
         (each["dataset"], each["model"], each["loss"]): each["tuning_runs"]
         for each in content["missing"]
     }
-    if recorded:  # a loss that another machine tuned since, or that the file of another list of losses left out
+    if recorded and not choices.keys() >= set(
+        study.combinations()
+    ):  # another machine may have tuned the rest
         of_records = select(study, runs_dir, recorded)
         choices = {**of_records, **choices}
         missing = {key: count for key, count in of_records.missing.items() if key not in choices}
