@@ -31,7 +31,7 @@ def test_the_answer_names_every_number_that_it_is_given():
     found["gated"]["ce"]["nothing_at_half"] = "LOST"
     real["range_tuned"]["low"] = "REAL"
     text = readme.answer(found, real)
-    assert "in DIFFERENCE tasks" in text and "LOST of" in text and "is REAL to" in text
+    assert "in DIFFERENCE tasks" in text and "LOST of" in text and "between REAL and" in text
 
 
 def test_the_answer_is_short():

@@ -43,7 +43,8 @@ def refresh(table: Mapping[str, Any], results: str | Path = "results") -> dict[s
     study_of = {data["dataset"]: data["study"] for data in fresh["studied"]}
     for row in fresh["rows"]:
         for item in row.get("evidence", []):
-            folder = Path(results) / study_of[item["first"]["dataset"]]
+            first = item["first"]  # an arm may name a study beside that of its data set
+            folder = Path(results) / first.get("study", study_of[first["dataset"]])
             item |= {"study": folder.name} | _numbers(folder, item)
     return fresh
 

@@ -32,17 +32,16 @@ def answer(found: dict[str, Any], real: dict[str, Any]) -> str:
 </picture>
 
 **Cross-entropy or Dice? Cross-entropy, with no ReLU before the last layer and a threshold chosen on validation. \
-In {real["tasks"]} tasks on real images Dice is ahead in none.**
+In {real["tasks"]} tasks on real images Dice is then ahead in none.**
 
-1. **Start with cross-entropy, and its last bias at logit π.** After a short training Dice − cross-entropy \
-at tuned thresholds is {real["range_tuned"]["low"]} to {real["range_tuned"]["high"]}, in {real["behind_tuned"]} tasks \
-with an interval below 0; on vessels mostly for its rate.
+1. **Start with cross-entropy, last bias at logit π.** Dice − cross-entropy at tuned thresholds lies \
+between {real["range_tuned"]["low"]} and {real["range_tuned"]["high"]} after a short training, in \
+{real["behind_tuned"]} tasks with an interval below 0; on vessels mostly for its rate.
 2. **Check the last layer.** Behind four channels with a ReLU {gated["ce"]["nothing_at_half"]} of \
-{gated["ce"]["trainings"]} trainings with cross-entropy found nothing at ½. Without it, or with the prior bias, \
-none failed.
+{gated["ce"]["trainings"]} cross-entropy trainings found nothing at ½. Without it, or with the prior bias, none failed.
 3. **Tune the threshold on validation.** On pedestrians it lifts cross-entropy from {real["pedestrians"]["ce_half"]} \
 at ½ to {real["pedestrians"]["ce"]}; Dice has {real["pedestrians"]["dice"]} at its own.
-4. **For probabilities take cross-entropy:** calibration error {sound["ce"]["calibration"]} on foreground, Dice \
+4. **For probabilities take cross-entropy:** calibration error {sound["ce"]["calibration"]} on the foreground, Dice \
 {sound["dice"]["calibration"]}.
 
 Small U-Nets, n = {real["seeds"]}. Not settled: 0.1 % foreground, longer trainings, many classes (Dice ahead with one \
