@@ -144,12 +144,12 @@ def _complaints(
         if screenshots is not None:
             name = address.removeprefix(origin).strip("/").replace("/", "-")
             page.screenshot(path=screenshots / f"{name}-{width_px}.png", full_page=True)
+    complaints = list(found)  # what `also` fetches is none
     if also is not None:
-        found = list(found)  # what `also` fetches is no complaint about the page
         page.set_viewport_size({"width": widths_px[0], "height": 900})
-        found += also(page)
+        complaints += also(page)
     page.close()
-    return found
+    return complaints
 
 
 # Pages that Sphinx makes of itself: they have no article of ours.
