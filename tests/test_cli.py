@@ -193,7 +193,11 @@ def test_a_dry_run_writes_nothing(capsys, tmp_path):
         where = ["--runs-dir", str(tmp_path / "runs"), "--results-dir", str(tmp_path / "results")]
         assert cli.main([*arguments, *where]) == 0
     said = capsys.readouterr().out
-    assert "of training" in said and "0 would be added" in said and not list(tmp_path.iterdir())
+    assert (
+        "of training" in said
+        and "0 would be added, 0 would be lost" in said
+        and not list(tmp_path.iterdir())
+    )
 
 
 def test_every_command_and_option_says_what_it_is_for():

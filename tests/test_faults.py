@@ -5,12 +5,16 @@ from __future__ import annotations
 import errno
 import os
 import resource
+import shutil
 import signal
 import subprocess
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from lossatlas import book, cli
 
@@ -65,3 +69,71 @@ def test_a_disk_that_fills_up_leaves_no_half_mask_and_is_one_line(tmp_path, monk
     monkeypatch.setattr(cli.cli.commands["schema"], "callback", full)
     assert cli.main(["schema"]) == 1
     assert "No space left on device: 'masks/a.png'" in capsys.readouterr().err
+
+
+#: Root may write anywhere; without these two capabilities it meets the rights of files as everyone does.
+_AS_ANYONE = [
+    "setpriv",
+    "--bounding-set=-dac_override,-dac_read_search",
+    "--inh-caps=-dac_override,-dac_read_search",
+]
+_COMMANDS = """
+import sys
+from lossatlas import cli
+for line in sys.stdin.read().splitlines():
+    print("$", line, file=sys.stderr)
+    print("[exit", cli.main(line.split()), file=sys.stderr, end="]\\n")
+"""
+
+
+def _own_folder(root: Path) -> Path:
+    """Twelve images with a bright rectangle, and their masks."""
+    for part, (ground, thing) in {"images": (40, 200), "masks": (0, 1)}.items():
+        (root / part).mkdir(parents=True)
+        for number in range(12):
+            canvas = np.full((32, 32), ground, np.uint8)
+            canvas[8 : 12 + number, 8:20] = thing
+            Image.fromarray(canvas).save(root / part / f"{number}.png")
+    return root
+
+
+def test_folders_that_cannot_be_written_to_are_refused_before_any_work(tmp_path):
+    as_root = os.geteuid() == 0
+    if as_root and not shutil.which("setpriv"):
+        pytest.skip(
+            "root may write anywhere, and setpriv, which takes that right away, is not installed"
+        )
+    closed = tmp_path / "closed"
+    closed.mkdir()
+    own, study = _own_folder(tmp_path / "own"), Path("studies/begin/study.yaml").resolve()
+    lines = [
+        f"data check {own}",
+        f"advise {own} --html {closed}/advice.html",
+        f"compare {own} --out {closed}/compared",
+        f"predict nowhere.ckpt {own}/images --out {closed}/masks",
+        f"export nowhere.ckpt --out {closed}/exported",
+        f"train {study} report --runs-dir {closed}/runs",
+        f"run {study} --runs-dir {closed}/runs",
+        f"run {study} --runs-dir {tmp_path}/runs --results-dir {closed}",
+        f"collect {study} --results-dir {closed}/results",
+        f"evaluate {study} --runs-dir {closed}/runs",
+    ]
+    for folder in (own / "images", own / "masks", own, closed):
+        folder.chmod(0o555)
+    try:
+        done = subprocess.run(
+            [*(_AS_ANYONE if as_root else []), sys.executable, "-c", _COMMANDS],
+            input="\n".join(lines), capture_output=True, text=True, timeout=300,
+        )  # fmt: skip
+        left = sorted(closed.iterdir())
+    finally:
+        for folder in (own / "images", own / "masks", own, closed):
+            folder.chmod(0o755)
+    assert done.returncode == 0, done.stderr
+    checked, *refused = done.stderr.split("$ ")[1:]
+    assert "[exit 0]" in checked, "masks that nobody may change are read like others"
+    assert len(refused) == len(lines) - 1
+    for said in refused:
+        assert "it is not writable; make it writable, or name another place with --" in said, said
+        assert "[exit 1]" in said and "Traceback" not in said
+    assert left == [] and not (tmp_path / "runs").exists(), "nothing was begun"

@@ -35,6 +35,7 @@ ROWS: tuple[tuple[str, tuple[tuple[str, str], ...]], ...] = (
         ("data/test_fetch.py", "test_a_folder_that_cannot_be_written_is_one_clear_line"),
         ("experiments/test_resume.py", "test_a_write_that_fails_leaves_the_last_checkpoint_and_no_litter"),
         ("test_faults.py", "test_a_disk_that_fills_up_leaves_no_half_mask_and_is_one_line"),
+        ("test_faults.py", "test_folders_that_cannot_be_written_to_are_refused_before_any_work"),
         ("test_cli.py", "test_a_full_disk_missing_rights_and_ctrl_c_are_a_line"),)),
     ("corrupt checkpoints, records, caches, downloads", (
         ("data/test_cache.py", "test_a_damaged_entry_is_made_anew"),

@@ -22,7 +22,14 @@ except ImportError:
         "pip install 'lossatlas[experiments]'"
     ) from None
 
-from lossatlas.commands import COMMANDS, examples, json_option, print_json, result_alone
+from lossatlas.commands import (
+    COMMANDS,
+    examples,
+    json_option,
+    print_json,
+    require_writable,
+    result_alone,
+)
 
 #: What the exit status says; ``lossatlas --help`` prints it.
 EXIT_CODES = {
@@ -281,6 +288,14 @@ def run(
     )
 
 
+def _require_writable(runs_dir: str | None = None, results_dir: str | None = None) -> None:
+    """Refuse folders that cannot be written to, before anything is trained for them."""
+    if runs_dir is not None:
+        require_writable("runs", runs_dir, "--runs-dir")
+    if results_dir is not None:
+        require_writable("records", results_dir, "--results-dir")
+
+
 def _trained_and_collected(
     study: str,
     train: Callable[[], list[str]],
@@ -290,6 +305,7 @@ def _trained_and_collected(
     as_json: bool,
 ) -> int:
     """Train, collect and say how it went; the exit status."""
+    _require_writable(runs_dir, results_dir)
     with result_alone(as_json):
         failed = train()
         folder = _collect(study, runs_dir, results_dir, mixed=mixed)
@@ -405,6 +421,7 @@ def train(study: str, job: str, runs_dir: str, results_dir: str, accelerator: st
     from lossatlas.experiments import load_study
     from lossatlas.experiments.jobs import train_job
 
+    _require_writable(runs_dir)
     train_job(
         load_study(study),
         job,
@@ -461,31 +478,37 @@ def collect(
     STUDY is the name of a study, or the path of a study's file.
     """
     if dry_run:
-        _preview(study, runs_dir, results_dir, as_json)
+        _preview(study, runs_dir, results_dir, as_json, mixed=mixed, fewer=fewer)
         return
+    _require_writable(results_dir=results_dir)
     with result_alone(as_json):
         folder = _collect(study, runs_dir, results_dir, mixed=mixed, fewer=fewer)
     if as_json:
         print_json({"study": study, "records": folder})
 
 
-def _preview(name: str, runs_dir: str, results_dir: str, as_json: bool) -> None:
+def _preview(
+    name: str, runs_dir: str, results_dir: str, as_json: bool, *, mixed: bool, fewer: bool
+) -> None:
     from lossatlas.experiments import load_study
     from lossatlas.experiments.collect import preview
     from lossatlas.workflow import require_checkout
 
     require_checkout()
     study = load_study(name)
-    would = preview(study, runs_dir=runs_dir, results_dir=results_dir)
+    would = preview(
+        study, runs_dir=runs_dir, results_dir=results_dir, file=name, mixed=mixed, fewer=fewer
+    )
     folder = Path(results_dir) / study.study
     if as_json:
         print_json({"study": name, "records": folder, **dataclasses.asdict(would)})
         return
-    lost = f"; refused without --fewer: {would.lost} would be lost" if would.lost else ""
     print(
-        f"{folder}: {would.kept} runs are there, {would.added} would be added, "
-        f"{would.missing} are not trained yet{lost}"
+        f"{folder}: {would.kept} runs would stay as they are, {would.renewed} would be renewed, "
+        f"{would.added} would be added, {would.lost} would be lost; {would.missing} are not trained yet"
     )
+    if would.refused:
+        print(f"it would be refused: {would.refused}")
 
 
 def _collect(
@@ -527,6 +550,7 @@ def evaluate(
     from lossatlas.experiments import load_study
     from lossatlas.experiments.reevaluate import reassess_study
 
+    _require_writable(runs_dir)
     count = reassess_study(
         load_study(study), runs_dir=runs_dir, accelerator=accelerator, everything=everything
     )

@@ -98,6 +98,8 @@ def advise(
         raise click.BadParameter(
             f"expected a file in a folder that is there, got {html}", param_hint="--html"
         )
+    if html is not None:
+        require_writable("page", html.parent, "--html")
     advice = advice_for(root, need=need, also=list(also), ignore_index=ignore_index)
     if html is not None:
         from lossatlas.advise.page import write_page
@@ -159,6 +161,8 @@ def compare(
         side=side,
         ignore_index=ignore_index,
     )
+    if not dry_run:
+        require_writable("comparison", out, "--out")
     with result_alone(as_json):
         found = comparing.compare(request, out, dry_run=dry_run)
     if as_json:
@@ -216,6 +220,8 @@ def predict(
     from lossatlas import deploy
     from lossatlas.deploy.predict import refuse_others
 
+    if not dry_run:
+        require_writable("masks", out, "--out")
     with result_alone(as_json):
         deployed = deploy.load(checkpoint)
         name, decision = deployed.rule(rule)
@@ -268,6 +274,8 @@ def export(
     """
     from lossatlas import deploy
 
+    if not dry_run:
+        require_writable("network", out, "--out")
     with result_alone(as_json):
         deployed = deploy.load(checkpoint)
         deployed.rule(rule)  # an unknown one is said now
@@ -289,6 +297,22 @@ def decisions() -> None:
 
     require_checkout()
     print(evidence.rewrite(Path("src/lossatlas/advise/decisions.yaml")))
+
+
+def require_writable(part: str, folder: str | Path, option: str) -> None:
+    """Refuse a folder that cannot be written to, before any work is done for it.
+
+    Args:
+        part: what will be written, as the message begins.
+        folder: where; one that is not there yet is judged by the nearest one above it that is.
+        option: the option that names another.
+
+    Raises:
+        DataError: the folder cannot be written to, or is a file.
+    """
+    from lossatlas.data.errors import require_writable as require
+
+    require(part, folder, f"or name another place with {option}")
 
 
 def result_alone(as_json: bool) -> contextlib.AbstractContextManager[Any]:

@@ -66,13 +66,30 @@ def test_the_records_have_one_row_a_run_and_the_study_s_labels(runs_dir, tmp_pat
 
 def test_a_preview_counts_what_collecting_would_do_and_writes_nothing(copied, tmp_path):
     places = {"runs_dir": copied, "results_dir": tmp_path / "results"}
+    nothing = {"kept": 0, "renewed": 0, "added": 0, "lost": 0, "missing": 0}
     shutil.rmtree(run_path(copied, STUDY.reporting_runs()[0][1]))
-    assert preview(STUDY, **places) == Preview(kept=0, added=3, lost=0, missing=1)
+    assert preview(STUDY, **places) == Preview(**nothing | {"added": 3, "missing": 1})
     assert not (tmp_path / "results").exists()
     collect(STUDY, **places)
-    assert preview(STUDY, **places) == Preview(kept=3, added=0, lost=0, missing=1)
+    assert preview(STUDY, **places) == Preview(**nothing | {"kept": 3, "missing": 1})
     fewer = STUDY.model_copy(update={"seeds": [1, 2]})
-    assert preview(fewer, **places) == Preview(kept=2, added=0, lost=1, missing=2)
+    would = preview(fewer, **places)
+    assert (would.kept, would.lost, would.missing) == (2, 1, 2)
+    assert "collect --fewer" in (would.refused or "")
+    assert preview(fewer, **places, fewer=True).refused is None
+
+
+def test_a_preview_sees_a_run_that_was_evaluated_again(copied, tmp_path):
+    places = {"runs_dir": copied, "results_dir": tmp_path}
+    folder = collect(STUDY, **places)
+    record = run_path(copied, STUDY.reporting_runs()[0][1]) / "run.json"
+    again = {"utc": "2031-01-01T00:00:00+00:00", "commit": "c0ffee"}
+    record.write_text(json.dumps(json.loads(record.read_text()) | {"evaluated": again}))
+    would = preview(STUDY, **places)
+    assert (would.kept, would.renewed, would.added) == (3, 1, 0)
+    collect(STUDY, **places)
+    assert again["utc"] in set(pd.read_parquet(folder / "runs.parquet").evaluated_utc)
+    assert preview(STUDY, **places).renewed == 0
 
 
 def test_a_run_s_row_holds_what_each_decision_rule_found_as_its_counts_do(runs_dir, tmp_path):
@@ -290,6 +307,9 @@ def test_runs_that_all_have_older_code_are_counted_and_the_records_made_anew(
 def test_runs_of_different_code_are_never_taken_together_silently(copied, tmp_path):
     configs = [config for _, config in STUDY.reporting_runs()]
     pretend_other_code(run_path(copied, configs[0]), "loss")
+    would = preview(STUDY, runs_dir=copied, results_dir=tmp_path)
+    assert "loss ce: 1 and 1 runs" in (would.refused or "")
+    assert preview(STUDY, runs_dir=copied, results_dir=tmp_path, mixed=True).refused is None
     with pytest.raises(ConfigError, match=r"loss ce: 1 and 1 runs.*run --stale.*collect --mixed"):
         collect(STUDY, runs_dir=copied, results_dir=tmp_path)
     assert not (tmp_path / "tiny").exists()

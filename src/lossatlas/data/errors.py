@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import errno
+import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -61,3 +62,26 @@ def unwritable(part: str, folder: Path, error: OSError, elsewhere: str) -> DataE
     else:
         reason, remedy = str(error), "check the folder"
     return DataError(f"{part}: expected to write to {folder}, but {reason}; {remedy}, {elsewhere}")
+
+
+def require_writable(part: str, folder: str | Path, elsewhere: str) -> None:
+    """Refuse a folder that cannot be written to, before any work is done for it.
+
+    A folder that is not there yet is judged by the nearest one above it that is.
+
+    Args:
+        part: what asks, as the message begins.
+        folder: where it will write.
+        elsewhere: how to name another folder, as the message ends.
+
+    Raises:
+        DataError: the folder cannot be written to, or is a file.
+    """
+    above = folder = Path(folder)
+    while not above.exists() and above != above.parent:
+        above = above.parent
+    try:
+        with tempfile.TemporaryFile(dir=above):
+            pass
+    except OSError as error:
+        raise unwritable(part, folder if above.is_dir() else above, error, elsewhere) from None

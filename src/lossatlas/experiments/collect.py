@@ -147,22 +147,17 @@ def collect(
     """
     folder = Path(results_dir) / study.study
     restore_folder(folder)
-    recorded = recorded_runs(results_dir, study.study, stale=True)
-    selection = _selection(study, runs_dir, recorded)
-    runs = _find(study.reporting_runs(selection), runs_dir, recorded)
-    wanted = tuning_runs(study, runs_dir, recorded)
-    tuning = _tuning_table(study, selection, wanted, _find(wanted, runs_dir, recorded))
+    there = _gather(study, runs_dir, results_dir)
+    runs, tuning, selection, table = there.runs, there.tuning, there.selection, there.table
     if not runs:
         raise NoRunsError(_no_runs(study, folder, tuning, runs_dir, file or study.study))
-    table = _runs_table(study, runs)
-    of_tuning = tuning[tuning.status != "missing"] if len(tuning) else tuning
-    different = mixed_components(_codes(pd.concat([table, of_tuning], ignore_index=True)))
+    different = there.different
     if different and not mixed:
         raise MixedCodeError(study, file or study.study, different)
     fingerprint = _fingerprint(study, table, tuning, file)
     if _is_current(folder, fingerprint):
         return folder
-    lost = _run_ids(folder) - set(table.run_id)
+    lost = _recorded_times(folder).keys() - set(table.run_id)
     if lost and not fewer:
         raise FewerRunsError(folder, lost, file or study.study)
 
@@ -202,38 +197,85 @@ def collect(
 
 
 @dataclass(frozen=True)
+class _Gathered:
+    """What there is of a study, in run folders and in records, before anything is written.
+
+    Attributes:
+        runs: those that the study reports, and ``table`` a row each; empty where there are none.
+        tuning: a row a tuning run, those that are missing included.
+        different: by component the versions that do not go together, with their runs; empty where all do.
+    """
+
+    selection: Selection | None
+    runs: list[Found]
+    table: pd.DataFrame
+    tuning: pd.DataFrame
+    different: Mapping[str, Mapping[Any, int]]
+
+
+def _gather(study: Study, runs_dir: str | Path, results_dir: str | Path) -> _Gathered:
+    recorded = recorded_runs(results_dir, study.study, stale=True)
+    selection = _selection(study, runs_dir, recorded)
+    runs = _find(study.reporting_runs(selection), runs_dir, recorded)
+    wanted = tuning_runs(study, runs_dir, recorded)
+    tuning = _tuning_table(study, selection, wanted, _find(wanted, runs_dir, recorded))
+    table = _runs_table(study, runs)
+    of_tuning = tuning[tuning.status != "missing"] if len(tuning) else tuning
+    both = pd.concat([table, of_tuning], ignore_index=True)
+    different = mixed_components(_codes(both)) if len(both) else {}
+    return _Gathered(selection, runs, table, tuning, different)
+
+
+@dataclass(frozen=True)
 class Preview:
     """What :func:`collect` would do to a study's records, in runs that it reports.
 
     Attributes:
-        kept: they hold these already.
+        kept: they hold these already, as they are.
+        renewed: they hold these, and their rows would change: the runs were trained or evaluated again since.
         added: new to them.
         lost: they hold these, and the study no longer asks for them, or tuning chose another rate.
         missing: not there yet, neither as a folder nor in records.
+        refused: why collecting would refuse without ``mixed`` or ``fewer``; None where it would not.
     """
 
     kept: int
+    renewed: int
     added: int
     lost: int
     missing: int
+    refused: str | None = None
 
 
 def preview(
-    study: Study, *, runs_dir: str | Path = "runs", results_dir: str | Path = "results"
+    study: Study,
+    *,
+    runs_dir: str | Path = "runs",
+    results_dir: str | Path = "results",
+    file: str | None = None,
+    mixed: bool = False,
+    fewer: bool = False,
 ) -> Preview:
-    """What :func:`collect` would do; writes nothing.
-
-    Runs are counted. One that was evaluated again counts as kept, although collecting renews its row; whether
-    collecting would refuse, because versions are mixed, is not asked.
-    """
-    recorded = recorded_runs(results_dir, study.study, stale=True)
-    runs = _find(study.reporting_runs(_selection(study, runs_dir, recorded)), runs_dir, recorded)
-    there, now = _run_ids(Path(results_dir) / study.study), {run.config.run_id for run in runs}
+    """What :func:`collect` would do with the same arguments; writes nothing."""
+    folder = Path(results_dir) / study.study
+    there = _gather(study, runs_dir, results_dir)
+    times = _times(there.table) if there.runs else {}
+    before = _recorded_times(folder)
+    shared = times.keys() & before.keys()
+    renewed = sum(times[run] != before[run] for run in shared)
+    lost = before.keys() - times.keys()
+    refused: ConfigError | None = None
+    if there.different and not mixed:
+        refused = MixedCodeError(study, file or study.study, there.different)
+    elif lost and there.runs and not fewer:
+        refused = FewerRunsError(folder, lost, file or study.study)
     return Preview(
-        kept=len(there & now),
-        added=len(now - there),
-        lost=len(there - now),
-        missing=len(study.members("report")) - len(runs),
+        kept=len(shared) - renewed,
+        renewed=renewed,
+        added=len(times.keys() - before.keys()),
+        lost=len(lost),
+        missing=len(study.members("report")) - len(there.runs),
+        refused=str(refused) if refused else None,
     )
 
 
@@ -316,12 +358,19 @@ class FewerRunsError(ConfigError):
         )
 
 
-def _run_ids(folder: Path) -> set[str]:
-    """The runs in the records of a folder; none where there are none that can be read."""
+def _times(table: pd.DataFrame) -> dict[str, tuple[str, str]]:
+    """When each run of a table was trained, and when it was last evaluated."""
+    columns = (table[name].astype(str) for name in ("run_id", "created_utc", "evaluated_utc"))
+    return {run: (trained, evaluated) for run, trained, evaluated in zip(*columns, strict=True)}
+
+
+def _recorded_times(folder: Path) -> dict[str, tuple[str, str]]:
+    """:func:`_times` of the records of a folder; none where there are none that can be read."""
+    columns = ["run_id", "created_utc", "evaluated_utc"]
     try:
-        return set(pq.read_table(folder / "runs.parquet", columns=["run_id"])["run_id"].to_pylist())
+        return _times(pq.read_table(folder / "runs.parquet", columns=columns).to_pandas())
     except (OSError, pa.ArrowInvalid):
-        return set()
+        return {}
 
 
 def _fingerprint(study: Study, table: pd.DataFrame, tuning: pd.DataFrame, file: str | None) -> str:
