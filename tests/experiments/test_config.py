@@ -187,6 +187,16 @@ def test_own_weights_replace_the_scheme_that_a_weighted_loss_has_by_default():
     assert built.weight.tolist() == [2]
 
 
+def test_logit_adjustment_takes_its_prior_from_the_training_set():
+    counts = np.array([[900, 100], [980, 20]])
+    (run,) = parse(loss="logit_adjusted_ce").runs()
+    built = build_loss_for(run, mode="binary", ignore_index=None, image_counts=counts)
+    assert built.prior.tolist() == pytest.approx([0.94, 0.06])
+    (own,) = parse(loss="logit_adjusted_ce", loss_params={"prior": [0.5, 0.5]}).runs()
+    built = build_loss_for(own, mode="binary", ignore_index=None, image_counts=counts)
+    assert built.prior.tolist() == [0.5, 0.5]
+
+
 def test_numbers_inside_a_dictionary_are_numbers_however_yaml_spells_them():
     """Papermill's ``-y`` reads YAML 1.1, to which ``1e-1`` is text."""
     given = parse(

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+from itertools import combinations
 
+import numpy as np
 import pytest
+import torch
 import yaml
 
 from lossatlas.experiments import ConfigError, load_study, study_names
+from lossatlas.experiments.components import build_loss_for
 from lossatlas.experiments.config import check_components
 from lossatlas.experiments.study import (
     SCHEMA_FILE,
@@ -230,3 +235,27 @@ def test_the_schema_for_editors_takes_what_the_code_takes():
     for wrong in ({"loses": ["ce"]}, {"tuning": {"lr": [0.1]}}, {"losses": [{"params": {}}]}):
         with pytest.raises(jsonschema.ValidationError):
             jsonschema.validate(good | wrong, schema)
+
+
+@pytest.mark.parametrize("name", study_names())
+def test_no_two_losses_of_a_study_are_one_loss_under_two_names(name):
+    """As ``logit_adjusted_ce`` was without its prior: cross-entropy, compared with itself."""
+    generator = torch.Generator().manual_seed(0)
+    counts = {"binary": np.array([[900, 100], [980, 20]]), "multiclass": np.array([[900, 80, 20]])}
+    study = load_study(name)
+    configs = {(c.loss, json.dumps(c.loss_params, sort_keys=True)): c for c in study.examples()}
+    values = {key: {} for key in configs}
+    for mode, pixels in counts.items():
+        classes = pixels.shape[1]
+        logits = torch.randn(4, 1 if mode == "binary" else classes, 24, 24, generator=generator)
+        target = (torch.rand(4, 24, 24, generator=generator) < 0.2).long()
+        for key, config in configs.items():
+            with contextlib.suppress(ValueError):  # a loss of one mode alone
+                loss = build_loss_for(config, mode=mode, ignore_index=None, image_counts=pixels)
+                values[key][mode] = loss(logits, target).item()
+    for (one, first), (other, second) in combinations(values.items(), 2):
+        shared = first.keys() & second.keys()
+        assert shared, f"{one} and {other} share no mode"
+        assert any(first[mode] != pytest.approx(second[mode], rel=1e-6) for mode in shared), (
+            f"{one} is {other} in {sorted(shared)}"
+        )

@@ -30,9 +30,13 @@ CLASS_WEIGHTS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
 
 #: What a loss takes here in place of numbers of its own: the weights come from the training set.
 _DEFAULT_CLASS_WEIGHTS = {"weighted_ce": "inverse_frequency", "weighted_dice": "inverse_frequency"}
+#: A loss with a prior takes here, in place of numbers of its own, the pixels of each class in the training set: without
+#: a prior it would be another loss under its name.
+_PRIOR = "prior"
 #: Losses that begin with the bias of a constant prediction: means over pixels, whose first steps would otherwise push
 #: every logit down. A loss over sets begins at 0: where the foreground is rare, a bias of logit π leaves its gradient
-#: with a factor p(1 - p) ≈ π. A compound that holds a set loss counts as one.
+#: with a factor p(1 - p) ≈ π. A compound that holds a set loss counts as one. Logit adjustment adds ln π itself: with a
+#: bias of 0 it begins where cross-entropy does.
 PRIOR_BIAS = frozenset(
     {
         "ce",
@@ -43,7 +47,6 @@ PRIOR_BIAS = frozenset(
         "topk_ce",
         "focal",
         "poly1",
-        "logit_adjusted_ce",
         "asymmetric",
     }
 )
@@ -78,8 +81,8 @@ def build_loss_for(
         config: the run.
         mode: ``"multiclass"`` or ``"binary"``; None leaves the loss's default (for checking alone).
         ignore_index: the label to leave out, or None.
-        image_counts: (images, classes) pixel counts of the training set, for class weights; None builds the
-            loss without weights (for checking alone).
+        image_counts: (images, classes) pixel counts of the training set, for class weights and for the prior of a
+            loss that has one; None builds the loss without either (for checking alone).
 
     Raises:
         ConfigError: an unknown scheme of class weights.
@@ -104,6 +107,11 @@ def build_loss_for(
             # One channel has one weight: how much a foreground pixel counts beside a background pixel.
             weight = (weight[1] / weight[0]).reshape(1)
         params["weight"] = weight
+    if _PRIOR in own and image_counts is not None and params.get(_PRIOR) is None:
+        pixels = np.maximum(
+            image_counts.sum(0), 0.5
+        )  # a class without a pixel: half a pixel, as for the bias
+        params[_PRIOR] = (pixels / pixels.sum()).tolist()
     context: dict[str, Any] = {"ignore_index": ignore_index}
     if mode is not None:
         context["mode"] = mode

@@ -28,7 +28,9 @@ ROUNDING: Final = 3
 #: The schemes of class weights.
 WEIGHTS: Final = 1
 #: By registry name; a component that is not listed has version 1.
-LOSSES: Final[Mapping[str, int]] = {}
+LOSSES: Final[Mapping[str, int]] = {
+    "logit_adjusted_ce": 2,  # 1: without the prior of the training set, so plain cross-entropy
+}
 MODELS: Final[Mapping[str, int]] = {}
 DATA: Final[Mapping[str, int]] = {}
 
