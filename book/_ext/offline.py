@@ -1,19 +1,21 @@
 """Makes the built book read without a network.
 
-Four things, each at its place in a Sphinx build:
+Five things, each at its place in a Sphinx build:
 
 1. MathJax is copied from the Python package ``sphinx-mathjax-offline`` into ``_static/mathjax``:
    the TeX-to-CHTML bundle, its fonts and its lazily loaded TeX extensions, about 2.5 MB of 24 MB.
    A page without a formula does not fetch it.
-2. Scripts and styles that other extensions ask a content delivery network for are dropped from
+2. DataTables, which the table of results uses, is copied from the Python package ``itables``.
+3. Scripts and styles that other extensions ask a content delivery network for are dropped from
    every page, and page scripts (``_static/pages/NAME.js``) are kept off every page but NAME.
-3. Of the theme's two thousand icons the pages keep those that they show: 0.1 of 1.5 MB on each page.
-4. When the build ends, each page that it has written is read once more: a resource with an address
+4. Of the theme's two thousand icons the pages keep those that they show: 0.1 of 1.5 MB on each page.
+5. When the build ends, each page that it has written is read once more: a resource with an address
    outside the book is a warning, which ``-W`` turns into a failed build.
 """
 
 from __future__ import annotations
 
+import importlib.metadata
 import importlib.util
 import re
 import shutil
@@ -80,6 +82,32 @@ def copy_mathjax(app: Sphinx) -> None:
             shutil.copytree(origin, copy)
         else:
             shutil.copy2(origin, copy)
+
+
+def as_classic_script(module: str) -> str:
+    """A script that a page of ``file://`` may load, from a module: its default export becomes ``DataTable``.
+
+    A browser refuses modules from disk.
+    """
+    exports = re.search(r"\bexport\{[^}]*?([\w$]+) as default[^}]*\};?", module)
+    if exports is None:
+        raise ExtensionError("itables' bundle has no default export: its layout has changed.")
+    before, after = module[: exports.start()], module[exports.end() :]
+    return f"(() => {{\n{before}globalThis.DataTable = {exports[1]};{after}\n}})();\n"
+
+
+def copy_datatables(app: Sphinx) -> None:
+    """Copies DataTables and its style; the script carries the licences of its parts, that of itables lies beside it."""
+    target = Path(app.outdir) / "_static" / "datatables"
+    if app.builder.format != "html" or (target / "LICENSE").exists():
+        return
+    package = importlib.metadata.distribution("itables")
+    files = {file.name: Path(str(file.locate())) for file in package.files or []}
+    target.mkdir(parents=True, exist_ok=True)
+    bundle = files["dt_bundle.js"].read_text(encoding="utf-8")
+    (target / "datatables.js").write_text(as_classic_script(bundle), encoding="utf-8")
+    shutil.copy2(files["dt_bundle.css"], target / "datatables.css")
+    shutil.copy2(files["LICENSE"], target / "LICENSE")
 
 
 def use_local_mathjax(app: Sphinx, config: Config) -> None:
@@ -188,6 +216,7 @@ def setup(app: Sphinx) -> dict[str, bool]:
     """Connects the functions above to Sphinx's events."""
     app.connect("config-inited", use_local_mathjax, priority=900)
     app.connect("builder-inited", copy_mathjax)
+    app.connect("builder-inited", copy_datatables)
     app.connect("html-page-context", clean_page, priority=900)
     app.connect("build-finished", keep_used_icons, priority=900)
     app.connect("build-finished", report_fetches, priority=900)

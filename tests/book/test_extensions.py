@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import re
 import time
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -16,15 +15,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def extension(name: str) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(name, ROOT / "book" / "_ext" / f"{name}.py")
-    assert spec and spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-def test_a_page_is_mended_once() -> None:
+def test_a_page_is_mended_once(extension: Any) -> None:
     accessible = extension("accessible")
     page = (
         '<button class="btn search-button-field x" title="Search" aria-label="Search" data-x>'
@@ -45,6 +36,7 @@ def page_with_command() -> dict[str, Any]:
 
 
 def test_a_page_has_launch_links_where_the_repository_is_known(
+    extension: Any,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     launch = extension("launch")
@@ -60,6 +52,7 @@ def test_a_page_has_launch_links_where_the_repository_is_known(
 
 
 def test_a_book_without_a_known_repository_has_no_launch_links(
+    extension: Any,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.delenv("GITHUB_REPOSITORY", raising=False)
@@ -68,7 +61,7 @@ def test_a_book_without_a_known_repository_has_no_launch_links(
     assert context == page_with_command()
 
 
-def test_the_numbers_of_the_records_reach_the_pages(tmp_path: Path) -> None:
+def test_the_numbers_of_the_records_reach_the_pages(extension: Any, tmp_path: Path) -> None:
     file = tmp_path / "generated" / "front" / "numbers.json"
     file.parent.mkdir(parents=True)
     file.write_text(json.dumps({"begin": {"ce": {"half": "0.817"}}, "real": {"cracks": "0.6"}}))
@@ -84,7 +77,7 @@ def test_the_numbers_of_the_records_reach_the_pages(tmp_path: Path) -> None:
 
 
 def test_pages_that_this_build_has_not_written_are_left_alone(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    extension: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     accessible, offline = extension("accessible"), extension("offline")
     text = '<summary aria-label="Toggle hidden content"><img src="https://elsewhere/x.png">'
@@ -112,5 +105,7 @@ def test_pages_that_this_build_has_not_written_are_left_alone(
         ('<source srcset="https://elsewhere/x.png 2x">', 1),
     ],
 )
-def test_what_a_browser_would_fetch_from_outside_is_found(html: str, found: int) -> None:
+def test_what_a_browser_would_fetch_from_outside_is_found(
+    extension: Any, html: str, found: int
+) -> None:
     assert len(extension("offline").fetches(html)) == found

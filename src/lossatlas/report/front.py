@@ -290,10 +290,17 @@ def files(records: str | Path, folder: str | Path, studies: Sequence[str | Path]
     return made | figures(seeds_table(records), folder / "seeds")
 
 
+#: The library that the table of results uses; the build of the book puts it there.
+_DATATABLES = (
+    '<link rel="stylesheet" href="_static/datatables/datatables.css">\n'
+    '<script src="_static/datatables/datatables.js"></script>'
+)
+
+
 def embedded(table: pd.DataFrame) -> str:
-    """A table of results as MyST Markdown: HTML that scrolls in a box of its own."""
+    """A table of results as MyST Markdown: HTML, and the library that sorts and searches it."""
     html = table.to_html(index=False, border=0, classes="results")
-    return f'```{{raw}} html\n<div class="results-table" tabindex="0">\n{html}\n</div>\n```\n'
+    return f'```{{raw}} html\n{_DATATABLES}\n<div class="results-table">\n{html}\n</div>\n```\n'
 
 
 def figures(
