@@ -110,6 +110,7 @@ SHORT = [
     "one_vs_all",
     "vessels",
     "vessels_rate",
+    "thresholds_rate",
 ]
 
 
