@@ -103,23 +103,30 @@ def test_folders_that_cannot_be_written_to_are_refused_before_any_work(tmp_path)
         pytest.skip(
             "root may write anywhere, and setpriv, which takes that right away, is not installed"
         )
-    closed = tmp_path / "closed"
+    closed, shut, file = (tmp_path / name for name in ("closed", "shut", "file"))
     closed.mkdir()
+    shut.mkdir()
+    file.touch()
+    shutil.copytree("results/channels_half", closed / "channels_half")
+    (closed / "channels_half" / "study.json").write_text("{}")  # so that collecting would write
     own, study = _own_folder(tmp_path / "own"), Path("studies/begin/study.yaml").resolve()
+    runs, results = f"--runs-dir {tmp_path}/runs", f"--results-dir {tmp_path}/results"
     lines = [
         f"data check {own}",
         f"advise {own} --html {closed}/advice.html",
         f"compare {own} --out {closed}/compared",
-        f"predict nowhere.ckpt {own}/images --out {closed}/masks",
         f"export nowhere.ckpt --out {closed}/exported",
+        f"export nowhere.ckpt --out {shut}/deep/exported",
         f"train {study} report --runs-dir {closed}/runs",
-        f"run {study} --runs-dir {closed}/runs",
-        f"run {study} --runs-dir {tmp_path}/runs --results-dir {closed}",
-        f"collect {study} --results-dir {closed}/results",
+        f"run {study} --runs-dir {closed}/runs {results}",
+        f"run {study} {runs} --results-dir {closed}",
+        f"collect channels_half {runs} --results-dir {closed}",
         f"evaluate {study} --runs-dir {closed}/runs",
+        f"export nowhere.ckpt --out {file}/exported",
     ]
-    for folder in (own / "images", own / "masks", own, closed):
-        folder.chmod(0o555)
+    rights = dict.fromkeys((own / "images", own / "masks", own, closed), 0o555) | {shut: 0}
+    for folder, right in rights.items():
+        folder.chmod(right)
     try:
         done = subprocess.run(
             [*(_AS_ANYONE if as_root else []), sys.executable, "-c", _COMMANDS],
@@ -127,13 +134,14 @@ def test_folders_that_cannot_be_written_to_are_refused_before_any_work(tmp_path)
         )  # fmt: skip
         left = sorted(closed.iterdir())
     finally:
-        for folder in (own / "images", own / "masks", own, closed):
+        for folder in rights:
             folder.chmod(0o755)
     assert done.returncode == 0, done.stderr
-    checked, *refused = done.stderr.split("$ ")[1:]
+    checked, *refused, below_a_file = done.stderr.split("$ ")[1:]
     assert "[exit 0]" in checked, "masks that nobody may change are read like others"
-    assert len(refused) == len(lines) - 1
+    assert len(refused) == len(lines) - 2
     for said in refused:
-        assert "it is not writable; make it writable, or name another place with --" in said, said
+        assert "it is not writable; make it writable, or name another" in said, said
         assert "[exit 1]" in said and "Traceback" not in said
-    assert left == [] and not (tmp_path / "runs").exists(), "nothing was begun"
+    assert f"write to {file}, but it is a file; remove it, or name" in below_a_file
+    assert left == [closed / "channels_half"] and not (tmp_path / "runs").exists(), "nothing begun"

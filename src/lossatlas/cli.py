@@ -288,14 +288,6 @@ def run(
     )
 
 
-def _require_writable(runs_dir: str | None = None, results_dir: str | None = None) -> None:
-    """Refuse folders that cannot be written to, before anything is trained for them."""
-    if runs_dir is not None:
-        require_writable("runs", runs_dir, "--runs-dir")
-    if results_dir is not None:
-        require_writable("records", results_dir, "--results-dir")
-
-
 def _trained_and_collected(
     study: str,
     train: Callable[[], list[str]],
@@ -305,7 +297,6 @@ def _trained_and_collected(
     as_json: bool,
 ) -> int:
     """Train, collect and say how it went; the exit status."""
-    _require_writable(runs_dir, results_dir)
     with result_alone(as_json):
         failed = train()
         folder = _collect(study, runs_dir, results_dir, mixed=mixed)
@@ -421,7 +412,7 @@ def train(study: str, job: str, runs_dir: str, results_dir: str, accelerator: st
     from lossatlas.experiments import load_study
     from lossatlas.experiments.jobs import train_job
 
-    _require_writable(runs_dir)
+    require_writable("runs", runs_dir, "--runs-dir")
     train_job(
         load_study(study),
         job,
@@ -480,7 +471,6 @@ def collect(
     if dry_run:
         _preview(study, runs_dir, results_dir, as_json, mixed=mixed, fewer=fewer)
         return
-    _require_writable(results_dir=results_dir)
     with result_alone(as_json):
         folder = _collect(study, runs_dir, results_dir, mixed=mixed, fewer=fewer)
     if as_json:
@@ -550,7 +540,7 @@ def evaluate(
     from lossatlas.experiments import load_study
     from lossatlas.experiments.reevaluate import reassess_study
 
-    _require_writable(runs_dir)
+    require_writable("runs", runs_dir, "--runs-dir")
     count = reassess_study(
         load_study(study), runs_dir=runs_dir, accelerator=accelerator, everything=everything
     )

@@ -98,7 +98,7 @@ def advise(
         raise click.BadParameter(
             f"expected a file in a folder that is there, got {html}", param_hint="--html"
         )
-    if html is not None:
+    if html is not None and not html.exists():
         require_writable("page", html.parent, "--html")
     advice = advice_for(root, need=need, also=list(also), ignore_index=ignore_index)
     if html is not None:
@@ -220,12 +220,12 @@ def predict(
     from lossatlas import deploy
     from lossatlas.deploy.predict import refuse_others
 
-    if not dry_run:
-        require_writable("masks", out, "--out")
     with result_alone(as_json):
         deployed = deploy.load(checkpoint)
         name, decision = deployed.rule(rule)
         planned = deploy.masks_to_write(images, out, probabilities=probabilities)
+        if planned and not dry_run:
+            require_writable("masks", out, "--out")
         refuse_others(deployed, out, rule)
         threshold = f", threshold {decision.probability:.3f}" if len(decision.offsets) == 1 else ""
         print(f"decision rule: {name}{threshold}")

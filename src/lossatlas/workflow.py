@@ -13,6 +13,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from lossatlas.data.errors import require_writable
 from lossatlas.experiments import ConfigError, Study, load_study, tuning
 from lossatlas.experiments.heartbeat import beats, forget_failure
 from lossatlas.experiments.jobs import all_jobs, marker_path
@@ -114,6 +115,8 @@ def run_study(
     _say_stale(file, study, outdated)
     if not needed(before):
         return []
+    require_writable("runs", runs_dir, "or name another folder with --runs-dir")
+    require_writable("records", results_dir, "or name another folder with --results-dir")
     log = LOGS / f"study-{name}.log"
     waiting: set[Member] = set()
     while True:  # a winner at the edge of the grid asks for runs that no one knew of before

@@ -77,6 +77,12 @@ def test_a_preview_counts_what_collecting_would_do_and_writes_nothing(copied, tm
     assert (would.kept, would.lost, would.missing) == (2, 1, 2)
     assert "collect --fewer" in (would.refused or "")
     assert preview(fewer, **places, fewer=True).refused is None
+    for folder in copied.iterdir():
+        shutil.rmtree(folder)
+    shutil.rmtree(tmp_path / "results")
+    nothing_there = preview(STUDY, **places)
+    assert nothing_there.missing == 4 and "no run of study" in (nothing_there.refused or "")
+    assert not (tmp_path / "results").exists()
 
 
 def test_a_preview_sees_a_run_that_was_evaluated_again(copied, tmp_path):

@@ -192,6 +192,9 @@ def test_logit_adjustment_takes_its_prior_from_the_training_set():
     (run,) = parse(loss="logit_adjusted_ce").runs()
     built = build_loss_for(run, mode="binary", ignore_index=None, image_counts=counts)
     assert built.prior.tolist() == pytest.approx([0.94, 0.06])
+    absent = np.array([[900, 100, 0]])
+    built = build_loss_for(run, mode="multiclass", ignore_index=None, image_counts=absent)
+    assert built.prior.tolist() == pytest.approx([900 / 1000.5, 100 / 1000.5, 0.5 / 1000.5])
     (own,) = parse(loss="logit_adjusted_ce", loss_params={"prior": [0.5, 0.5]}).runs()
     built = build_loss_for(own, mode="binary", ignore_index=None, image_counts=counts)
     assert built.prior.tolist() == [0.5, 0.5]

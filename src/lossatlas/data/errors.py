@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import errno
+import os
 import tempfile
 from collections.abc import Iterable
 from pathlib import Path
@@ -59,6 +60,8 @@ def unwritable(part: str, folder: Path, error: OSError, elsewhere: str) -> DataE
         reason, remedy = "the disk is full", "free some space"
     elif error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         reason, remedy = "it is not writable", "make it writable"
+    elif error.errno == errno.ENOTDIR:
+        reason, remedy = "it is a file", "remove it"
     else:
         reason, remedy = str(error), "check the folder"
     return DataError(f"{part}: expected to write to {folder}, but {reason}; {remedy}, {elsewhere}")
@@ -77,11 +80,13 @@ def require_writable(part: str, folder: str | Path, elsewhere: str) -> None:
     Raises:
         DataError: the folder cannot be written to, or is a file.
     """
-    above = folder = Path(folder)
-    while not above.exists() and above != above.parent:
-        above = above.parent
+    above = Path(folder)
     try:
+        while not above.exists() and above != above.parent:
+            above = above.parent
+        if not above.is_dir():
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
         with tempfile.TemporaryFile(dir=above):
             pass
     except OSError as error:
-        raise unwritable(part, folder if above.is_dir() else above, error, elsewhere) from None
+        raise unwritable(part, above, error, elsewhere) from None

@@ -34,6 +34,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from lossatlas.data.errors import require_writable
 from lossatlas.experiments.config import ConfigError, RunConfig
 from lossatlas.experiments.record import (
     NoRunsError,
@@ -150,6 +151,7 @@ def collect(
     there = _gather(study, runs_dir, results_dir)
     runs, tuning, selection, table = there.runs, there.tuning, there.selection, there.table
     if not runs:
+        _record_tuning(folder, tuning)
         raise NoRunsError(_no_runs(study, folder, tuning, runs_dir, file or study.study))
     different = there.different
     if different and not mixed:
@@ -161,6 +163,7 @@ def collect(
     if lost and not fewer:
         raise FewerRunsError(folder, lost, file or study.study)
 
+    require_writable("records", folder.parent, "or name another folder with --results-dir")
     folder.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(prefix=f".{study.study}-", dir=folder.parent))
     try:
@@ -236,7 +239,7 @@ class Preview:
         added: new to them.
         lost: they hold these, and the study no longer asks for them, or tuning chose another rate.
         missing: not there yet, neither as a folder nor in records.
-        refused: why collecting would refuse without ``mixed`` or ``fewer``; None where it would not.
+        refused: why collecting would refuse: no run, or ``mixed`` or ``fewer`` not given; None where it would not.
     """
 
     kept: int
@@ -256,26 +259,31 @@ def preview(
     mixed: bool = False,
     fewer: bool = False,
 ) -> Preview:
-    """What :func:`collect` would do with the same arguments; writes nothing."""
-    folder = Path(results_dir) / study.study
+    """What :func:`collect` would do with the same arguments; writes nothing.
+
+    Test sets are not loaded: that a run's is another than today's is found by collecting.
+    """
+    folder, name = Path(results_dir) / study.study, file or study.study
     there = _gather(study, runs_dir, results_dir)
     times = _times(there.table) if there.runs else {}
     before = _recorded_times(folder)
     shared = times.keys() & before.keys()
     renewed = sum(times[run] != before[run] for run in shared)
     lost = before.keys() - times.keys()
-    refused: ConfigError | None = None
-    if there.different and not mixed:
-        refused = MixedCodeError(study, file or study.study, there.different)
-    elif lost and there.runs and not fewer:
-        refused = FewerRunsError(folder, lost, file or study.study)
+    refused = None
+    if not there.runs:
+        refused = _no_runs(study, folder, there.tuning, runs_dir, name)
+    elif there.different and not mixed:
+        refused = str(MixedCodeError(study, name, there.different))
+    elif lost and not fewer:
+        refused = str(FewerRunsError(folder, lost, name))
     return Preview(
         kept=len(shared) - renewed,
         renewed=renewed,
         added=len(times.keys() - before.keys()),
         lost=len(lost),
         missing=len(study.members("report")) - len(there.runs),
-        refused=str(refused) if refused else None,
+        refused=refused,
     )
 
 
@@ -287,16 +295,24 @@ def _selection(
     return choose(study, runs_dir, recorded)
 
 
-def _no_runs(
-    study: Study, folder: Path, tuning: pd.DataFrame, runs_dir: str | Path, name: str
-) -> str:
-    """Record the tuning alone, if it has begun; what to say of it."""
-    tried = int((tuning.status != "missing").sum()) if len(tuning) else 0
-    if tried:
+def _record_tuning(folder: Path, tuning: pd.DataFrame) -> None:
+    """Record the tuning alone, if it has begun, so that another machine can go on."""
+    if _count_tuned(tuning):
         folder.mkdir(parents=True, exist_ok=True)
         temporary = folder / ".tuning.parquet"
         _save(tuning, temporary)
         temporary.replace(folder / "tuning.parquet")
+
+
+def _count_tuned(tuning: pd.DataFrame) -> int:
+    return int((tuning.status != "missing").sum()) if len(tuning) else 0
+
+
+def _no_runs(
+    study: Study, folder: Path, tuning: pd.DataFrame, runs_dir: str | Path, name: str
+) -> str:
+    """What to say where not one run that the study reports is there."""
+    tried = _count_tuned(tuning)
     kept = f"; {tried} of its {len(tuning)} tuning runs are recorded in {folder}" if tried else ""
     return (
         f"no run of study {study.study!r} in {runs_dir}/{kept}: run `lossatlas run {name}`"

@@ -108,9 +108,8 @@ def build_loss_for(
             weight = (weight[1] / weight[0]).reshape(1)
         params["weight"] = weight
     if _PRIOR in own and image_counts is not None and params.get(_PRIOR) is None:
-        pixels = np.maximum(
-            image_counts.sum(0), 0.5
-        )  # a class without a pixel: half a pixel, as for the bias
+        # a class without a pixel counts as half a pixel, as for the bias
+        pixels = np.maximum(image_counts.sum(0), 0.5)
         params[_PRIOR] = (pixels / pixels.sum()).tolist()
     context: dict[str, Any] = {"ignore_index": ignore_index}
     if mode is not None:
