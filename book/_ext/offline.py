@@ -98,16 +98,19 @@ def as_classic_script(module: str) -> str:
 
 def copy_datatables(app: Sphinx) -> None:
     """Copies DataTables and its style; the script carries the licences of its parts, that of itables lies beside it."""
-    target = Path(app.outdir) / "_static" / "datatables"
-    if app.builder.format != "html" or (target / "LICENSE").exists():
-        return
     package = importlib.metadata.distribution("itables")
+    target = Path(app.outdir) / "_static" / "datatables"
+    made_from = target / "version.txt"
+    same = made_from.is_file() and made_from.read_text(encoding="utf-8") == package.version
+    if app.builder.format != "html" or same:
+        return
     files = {file.name: Path(str(file.locate())) for file in package.files or []}
     target.mkdir(parents=True, exist_ok=True)
     bundle = files["dt_bundle.js"].read_text(encoding="utf-8")
     (target / "datatables.js").write_text(as_classic_script(bundle), encoding="utf-8")
     shutil.copy2(files["dt_bundle.css"], target / "datatables.css")
     shutil.copy2(files["LICENSE"], target / "LICENSE")
+    made_from.write_text(package.version, encoding="utf-8")
 
 
 def use_local_mathjax(app: Sphinx, config: Config) -> None:

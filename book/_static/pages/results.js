@@ -5,6 +5,12 @@
 document.addEventListener("DOMContentLoaded", () => {
   const table = document.querySelector("table.results");
   if (!table) return;
+  // "–" stands for no number, and sorts below all.
+  const asNumber = (value, use) => (use === "sort" || use === "type" ? Number(value === "–" ? -1 : value) : value);
+  const cells = (column) => [...table.tBodies[0].rows].map((row) => row.cells[column].textContent.trim());
+  const isNumber = (value) => value === "–" || !Number.isNaN(Number(value));
+  const headings = [...table.tHead.rows[0].cells];
+  const numeric = headings.map((_, column) => column).filter((column) => cells(column).every(isNumber));
   const saved = { filename: "lossatlas-results", title: null, footer: false };
   const save = { extend: "csvHtml5", text: "Save the chosen rows as CSV", ...saved };
   const results = new DataTable(table, {
@@ -21,6 +27,7 @@ document.addEventListener("DOMContentLoaded", () => {
       lengthMenu: "_MENU_ rows",
       zeroRecords: "No row has all of these.",
     },
+    columnDefs: [{ targets: numeric, render: asNumber }],
     order: [],
     pageLength: 25,
   });
@@ -29,7 +36,7 @@ document.addEventListener("DOMContentLoaded", () => {
   tools.className = "results-tools";
   results.columns().every(function () {
     const values = this.data().unique().toArray();
-    if (!values.some((value) => value !== "–" && Number.isNaN(Number(value)))) return;
+    if (values.every(isNumber)) return;
     const select = document.createElement("select");
     select.append(new Option("all", ""), ...values.map((value) => new Option(value, value)));
     select.addEventListener("change", () => {
