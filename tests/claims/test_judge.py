@@ -209,6 +209,17 @@ def test_a_place_holds_only_where_all_conditions_of_the_prediction_do(folder):
     assert found.where == "holds"
 
 
+def test_equality_fails_where_the_interval_lies_wholly_beyond_the_margin():
+    spread = np.array([-0.02, -0.01, -0.005, 0.0, 0.0, 0.005, 0.01, 0.02])
+    outcomes = set()
+    for middle in np.linspace(-0.05, 0.05, 401):
+        value = quantities._of_seeds(middle + spread, ["dice", "ce"])
+        beyond = value.high < -0.01 or value.low > 0.01
+        outcomes.add(beyond)
+        assert (judge._tails(value, "in", -0.01, 0.01)[1] <= judge.ALPHA) == beyond, middle
+    assert outcomes == {True, False}
+
+
 def test_equality_that_fails_says_to_which_side(folder):
     """Dice is 0.3 ahead of cross-entropy at both places."""
     ahead = {"quantity": "dice", "losses": ["dice", "ce"], "is": "within 0.01"}

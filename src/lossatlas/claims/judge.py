@@ -235,8 +235,9 @@ def _tails(value: Any, relation: str, low: float, high: float) -> tuple[float, f
         return value.p_below(high), value.p_above(high)
     if isinstance(value, Share):
         raise ValueError("a share of runs is compared by > or <, not by within")
-    outside = 2 * min(value.p_above(high), value.p_below(low))
-    return max(value.p_above(low), value.p_below(high)), min(1.0, outside)
+    # outside is above one end or below the other: the 95 % interval then lies wholly beyond that end
+    outside = min(value.p_above(high), value.p_below(low))
+    return max(value.p_above(low), value.p_below(high)), outside
 
 
 def _words(check: Mapping[str, Any]) -> str:
