@@ -111,6 +111,7 @@ SHORT = [
     "vessels",
     "vessels_rate",
     "thresholds_rate",
+    "thresholds_rate_kolektor",
     "weights",
 ]
 
