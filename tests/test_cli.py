@@ -45,6 +45,16 @@ def test_help_imports_nothing_heavy():
     assert done.stdout.splitlines()[-1] == "set()", done.stderr
 
 
+def test_the_workflow_and_the_records_are_read_without_torch():
+    """`make book`, `plan` and `status` import these, and torch takes seconds."""
+    code = (
+        "import sys; import lossatlas.book, lossatlas.workflow, lossatlas.experiments.collect; "
+        "print('torch' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [

@@ -13,7 +13,6 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from lossatlas.data.errors import require_writable
 from lossatlas.experiments import ConfigError, Study, load_study, tuning
 from lossatlas.experiments.heartbeat import beats, forget_failure
 from lossatlas.experiments.jobs import all_jobs, marker_path
@@ -115,6 +114,8 @@ def run_study(
     _say_stale(file, study, outdated)
     if not needed(before):
         return []
+    from lossatlas.data.errors import require_writable  # imports torch
+
     require_writable("runs", runs_dir, "or name another folder with --runs-dir")
     require_writable("records", results_dir, "or name another folder with --results-dir")
     log = LOGS / f"study-{name}.log"

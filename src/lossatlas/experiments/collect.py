@@ -34,7 +34,6 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from lossatlas.data.errors import require_writable
 from lossatlas.experiments.config import ConfigError, RunConfig
 from lossatlas.experiments.record import (
     NoRunsError,
@@ -162,6 +161,8 @@ def collect(
     lost = _recorded_times(folder).keys() - set(table.run_id)
     if lost and not fewer:
         raise FewerRunsError(folder, lost, file or study.study)
+
+    from lossatlas.data.errors import require_writable  # imports torch
 
     require_writable("records", folder.parent, "or name another folder with --results-dir")
     folder.parent.mkdir(parents=True, exist_ok=True)
