@@ -36,7 +36,7 @@ def thresholds(dice, *, of_vessels=("ce", "dice")):
 
 def numbers(known, monkeypatch, longer=None):
     of = {"thresholds": known, "thresholds_long": longer}
-    monkeypatch.setattr(frames, "load_if_run", lambda _, study: of[study])
+    monkeypatch.setattr(frames, "load_if_run", lambda _, study: of.get(study))
     return real_images.numbers("nowhere")
 
 
@@ -77,6 +77,35 @@ def test_what_a_longer_training_gives_stands_beside_and_dice_is_not_ahead(monkey
     assert set(found) == {"cracks", "vessels"} and found["cracks"].startswith("−0.005 [")
     with pytest.raises(FrontError, match="after the longer training its intervals begin"):
         numbers(behind, monkeypatch, thresholds({"argmax": 0.6, "tuned": 0.72}))
+
+
+def rates(ce, dice, name="cracks"):
+    """Records of one task; `ce` and `dice` are (validation, test) of the low and the high rate."""
+    of = {"ce_low": ce[0], "ce_high": ce[1], "dice_low": dice[0], "dice_high": dice[1]}
+    scores = {label: {"argmax": test, "tuned": test} for label, (_, test) in of.items()}
+    made = place(name, scores)
+    made.runs["val_foreground_dice_tuned"] = made.runs.loss.map({k: v[0] for k, v in of.items()})
+    return dataclasses.replace(records(made), runs=made.runs)
+
+
+def test_each_loss_takes_the_rate_that_validation_prefers_and_not_the_one_that_tests_best():
+    known = rates(ce=[(0.6, 0.9), (0.7, 0.65)], dice=[(0.6, 0.60), (0.5, 0.95)])
+    found = real_images.better_rates([known]).loc["cracks"]
+    assert (found.ce, found.dice) == ("ce_high", "dice_low")
+    assert found.estimate == pytest.approx(-0.05, abs=2e-3) and found.high < 0
+
+
+def test_dice_ahead_at_the_better_rates_stops_the_build(monkeypatch):
+    behind = rates([(0.6, 0.7), (0.5, 0.7)], [(0.6, 0.6), (0.5, 0.9)])
+    ahead = rates([(0.6, 0.7), (0.5, 0.7)], [(0.6, 0.8), (0.5, 0.6)], "defects")
+    of = {"thresholds_rate": behind, "thresholds_rate_kolektor": None}
+    monkeypatch.setattr(frames, "load_if_run", lambda _, study: of.get(study))
+    assert real_images._of_better_rates(Path("nowhere")) == {}
+    of["thresholds_rate_kolektor"] = behind
+    assert real_images._of_better_rates(Path("nowhere"))["low"].startswith("−0.1")
+    of["thresholds_rate_kolektor"] = ahead
+    with pytest.raises(FrontError, match="better of two rates"):
+        real_images._of_better_rates(Path("nowhere"))
 
 
 def renamed(known, new):
