@@ -140,3 +140,15 @@ def test_what_can_be_detected_follows_from_the_spread_over_seeds():
         1.16 * found.sd["cracks"], rel=0.01
     )
     assert found.seeds["cracks"] == SEEDS
+
+
+def test_every_other_loss_stands_against_the_reference_where_both_were_trained():
+    known = records(
+        place("cracks", {"ce": {"argmax": 0.6}, "dice": {"argmax": 0.65}, "focal": {"argmax": 0.5}})
+    )
+    found = frames.against(known, "dice", "ce")
+    assert set(found.index) == {("dice", "cracks"), ("focal", "cracks")}
+    alone = frames.differences(known, "dice", ["focal", "ce"], over="seeds")
+    assert found.estimate["focal", "cracks"] == alone.estimate["cracks"] < 0
+    least = frames.detectable(known, "dice", ["focal", "ce"])["minimum detectable effect"]
+    assert found["smallest difference found"]["focal", "cracks"] == least["cracks"]

@@ -120,6 +120,17 @@ def renamed(known, new):
     return changed
 
 
+def test_hard_examples_are_counted_and_stop_the_build_where_they_are_ahead():
+    assert real_images.hard_examples(thresholds({"argmax": 0.6, "tuned": 0.7})) == {}
+    behind = records(place("cracks", {"ce": CE, "ohem_ce": {"argmax": 0.5, "tuned": 0.6}}))
+    found = real_images.hard_examples(behind)
+    assert (found["tasks"], found["behind"]) == ("1", "1")
+    assert found["low"] == found["high"] and found["low"].startswith("−0.1")
+    ahead = records(place("cracks", {"ce": CE, "ohem_ce": {"argmax": 0.6, "tuned": 0.8}}))
+    with pytest.raises(FrontError, match="OHEM is ahead in no task"):
+        real_images.hard_examples(ahead)
+
+
 def test_a_gap_at_mitochondria_that_a_longer_training_does_not_narrow_stops_the_build(monkeypatch):
     short = renamed(thresholds({"argmax": 0.59, "tuned": 0.68}), "mitochondria")
     nearer = renamed(thresholds({"argmax": 0.6, "tuned": 0.695}), "mitochondria")

@@ -96,3 +96,28 @@ def detectable(
     planned = len(records.study["seeds"])
     least = minimum_detectable_effect(planned) if planned > 1 else math.inf
     return found.assign(**{"minimum detectable effect": found.sd * least})
+
+
+def against(
+    records: Records, quantity: str, reference: str, rule: str | Sequence[str] = "half"
+) -> pd.DataFrame:
+    """Every other loss minus a reference, for other trainings on the same test images.
+
+    Indexed by loss and place, where both were trained. Columns: ``estimate``, ``low``, ``high`` (95 %), ``seeds``, and
+    ``smallest difference found``, that of `detectable`.
+
+    Args:
+        records: of a study.
+        quantity: what is compared; see :func:`differences`.
+        reference: label of the loss that is subtracted.
+        rule: threshold of both.
+    """
+    tables = {}
+    for loss in records.losses:
+        if loss == reference:
+            continue
+        found = differences(records, quantity, [loss, reference], rule, over="seeds")
+        least = detectable(records, quantity, [loss, reference], rule)["minimum detectable effect"]
+        tables[loss] = found.assign(**{"smallest difference found": least})
+    made = pd.concat(tables, names=["loss"]).dropna(subset="estimate")
+    return made.drop(columns=["sd", "why"]).astype({"seeds": int})

@@ -112,9 +112,10 @@ def numbers(folder: str | Path, study_name: str = "thresholds") -> dict[str, Any
 
     Returns:
         how many ``tasks`` are complete of how many ``planned``; ``seeds``, ``runs``, ``planned_runs``; what a
-        ``longer`` training gives, by task, and the better of two ``rates``; for each task its medians and
-        differences; and by rule (``half``, ``tuned``) the ``range_…`` of the differences and the numbers of tasks in
-        which Dice is ``within_…`` the smallest effect, ``ahead_…`` or ``behind_…`` (its interval off zero).
+        ``longer`` training gives, by task, what the better of two ``rates``, and what OHEM (``hard``); for each task
+        its medians and differences; and by rule (``half``, ``tuned``) the ``range_…`` of the differences and the
+        numbers of tasks in which Dice is ``within_…`` the smallest effect, ``ahead_…`` or ``behind_…`` (its interval
+        off zero).
 
     Raises:
         FrontError: a record contradicts the front page's headline or one of its sentences.
@@ -122,7 +123,7 @@ def numbers(folder: str | Path, study_name: str = "thresholds") -> dict[str, Any
     known = frames.load_if_run(folder, study_name)
     if known is None or not tasks(known):
         return {"tasks": "0"}
-    runs, known = known.runs, with_folds(known)
+    alone, runs, known = known, known.runs, with_folds(known)
     found = table(known)
     if (found["tuned low"] > 0).any():
         raise front.FrontError(
@@ -154,6 +155,7 @@ def numbers(folder: str | Path, study_name: str = "thresholds") -> dict[str, Any
         made[f"ahead_{rule}"] = str(int((found[f"{rule} low"] > 0).sum()))
         made[f"behind_{rule}"] = str(int((found[f"{rule} high"] < 0).sum()))
     made["rates"] = _of_better_rates(Path(folder).parent)
+    made["hard"] = hard_examples(alone)
     made["longer"] = longer(Path(folder).parent / "thresholds_long", found["tuned"])
     for task, row in found.iterrows():
         made[str(task)] = {
@@ -211,6 +213,35 @@ def _of_better_rates(results: Path) -> dict[str, str]:
         )
     return {
         "tasks": str(len(found)),
+        "low": number(found.estimate.min(), sign=True),
+        "high": number(found.estimate.max(), sign=True),
+    }
+
+
+def hard_examples(study: Records) -> dict[str, str]:
+    """OHEM minus cross-entropy at the thresholds of validation, for other trainings on these test images, as text.
+
+    Returns:
+        of how many ``tasks``, the ``low`` and ``high`` end of their means, and in how many it is ``behind`` (its
+        interval below 0); empty while no task is complete.
+
+    Raises:
+        FrontError: OHEM is ahead somewhere, so that what the decision guide and the chapter say of it is false.
+    """
+    if "ohem_ce" not in study.losses:
+        return {}
+    found = frames.differences(study, "dice", ["ohem_ce", "ce"], "tuned", over="seeds")
+    found = found.dropna(subset="estimate")
+    if found.empty:
+        return {}
+    if (found.low > 0).any():
+        raise front.FrontError(
+            f"{study.folder}: the records contradict the decision guide, which says that OHEM is ahead in no task: its "
+            f"intervals begin at {found.low.to_dict()}. Correct book/decision_guide.md and the chapter of cross-entropy"
+        )
+    return {
+        "tasks": str(len(found)),
+        "behind": str(int((found.high < 0).sum())),
         "low": number(found.estimate.min(), sign=True),
         "high": number(found.estimate.max(), sign=True),
     }
