@@ -696,27 +696,30 @@ def _binary_cross_entropy(s: _Source, scale: Tensor, keep: bool) -> MadeOne:
 
 def _entropy(piece: _Piece) -> float:
     """Σ u of a piece of sigmoids; `out` is scratch memory."""
-    # max(z, 0) - t z is exact for t = 0 and 1; then log(1 + e^-|z|).
+    # max(z, 0) - t z is exact for t = 0 and 1; then log(1 + e^-|z|) = -log(1 - sigmoid(-|z|)).
     u = piece.z.clamp_min(0).addcmul_(piece.z, piece.target, value=-1)
-    rest = torch.abs(piece.z, out=piece.out).neg_().exp_()
-    if piece.valid is not None:  # 1 where void
+    rest = torch.abs(piece.z, out=piece.out).neg_().sigmoid_()
+    if piece.valid is not None:  # a half where void
         rest.mul_(piece.valid)
-    total = _sum(u) + _log1p_sum(rest)
+    total = _sum(u) - _log_complement_sum(rest)
     if math.isfinite(total):
         return total
     # Infinite logits: what is not the target costs nothing.
     return _sum(_masked(_sigmoid_surprisal(piece.z, piece.target), piece.valid))
 
 
-def _log1p_sum(e: Tensor) -> float:
-    """Σ log(1 + e) of numbers from 0 to 1: of products of eight, for the logarithm is what costs."""
-    e = e.reshape(-1)
+def _log_complement_sum(q: Tensor) -> float:
+    """Σ log(1 - q) of numbers from 0 to ½: of products of eight, for the logarithm is what costs.
+
+    `q` is scratch memory.
+    """
+    q = q.reshape(-1)
     for _ in range(3):
-        if e.numel() % 2:
+        if q.numel() % 2:
             break
-        x, y = e.chunk(2)
-        e = torch.addcmul(x, x, y).add_(y)  # (1 + x) (1 + y) - 1, without cancellation
-    return _sum(e.log1p())
+        x, y = q.chunk(2)
+        q = torch.addcmul(x, x, y, value=-1).add_(y)  # 1 - (1 - x) (1 - y), without cancellation
+    return _sum(q.neg_().log1p_())
 
 
 def _sigmoid(z: Tensor, valid: Tensor | None, out: Tensor) -> None:
