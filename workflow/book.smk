@@ -222,7 +222,7 @@ rule example:
 rule costs:
     # the measured times of clusters, for the page that includes them
     input:
-        [str(path) for path in Path("results/bench").glob("*")],
+        [str(path) for path in Path("results/bench").rglob("*") if path.is_file()],
         [records(study) for study, _ in shown.values()],
         "src/lossatlas/report/costs.py",
         "src/lossatlas/report/loop.py",

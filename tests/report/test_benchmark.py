@@ -57,6 +57,21 @@ def test_every_cell_in_which_a_peer_is_ahead_is_listed(measured):
     assert "faster in **1** and lighter in **1**" in benchmark.finding(measured)
 
 
+def test_every_processor_that_measured_has_a_row(measured, tmp_path):
+    other = tmp_path / "machines" / "another"
+    other.mkdir(parents=True)
+    for path in tmp_path.glob("losses.*"), tmp_path.glob("scaling.csv"), tmp_path.glob("floor.csv"):
+        for each in path:
+            (other / each.name).write_text(each.read_text().replace("a cpu", "another cpu"))
+    rows = pd.read_csv(other / "losses.csv")
+    rows.loc[(rows.loss == "ce") & (rows.library == "lossatlas"), "time_ratio"] = 0.9
+    rows.to_csv(other / "losses.csv", index=False)
+    found = benchmark.machines(tmp_path)
+    assert list(found.processor) == ["a cpu, AVX2", "another cpu, AVX2"]
+    assert list(found["a peer is faster"]) == [1, 0] and list(found.pairs) == [2, 2]
+    assert (found["targets met"] <= found.targets).all()
+
+
 def test_the_figures_draw_every_loss(measured):
     names = [label.get_text() for label in benchmark.plot(measured).axes[0].get_yticklabels()]
     assert names == ["poly1", "dice", "ce"]

@@ -269,14 +269,19 @@ def floor(benchmark: Benchmark) -> pd.DataFrame:
 
 def finding(benchmark: Benchmark) -> str:
     """In how many cells a peer is ahead, in a sentence."""
-    compared = 0
-    for _, group in benchmark.rows.groupby(["device", "shape", "loss"], sort=False):
-        libraries = set(group.library)
-        compared += OURS in libraries and any(not name.startswith(OURS) for name in libraries)
     counts = behind(benchmark).what.value_counts()
     return (
-        f"Of {compared} pairs of a shape and a loss that another library has too, a peer is faster in "
+        f"Of {_compared(benchmark)} pairs of a shape and a loss that another library has too, a peer is faster in "
         f"**{counts.get('time', 0)}** and lighter in **{counts.get('memory', 0)}**."
+    )
+
+
+def _compared(benchmark: Benchmark) -> int:
+    """Pairs of a shape and a loss that another library has too."""
+    pairs = benchmark.rows.groupby(["device", "shape", "loss"], sort=False).library
+    return sum(
+        OURS in set(names) and any(not name.startswith(OURS) for name in names)
+        for _, names in pairs
     )
 
 
@@ -336,6 +341,29 @@ def plot_scaling(benchmark: Benchmark) -> Figure:
     handles, labels = axes[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=2)
     return figure
+
+
+def machines(folder: str | Path) -> pd.DataFrame:
+    """What each processor that has measured found: that of the folder first, then those of its ``machines/*``.
+
+    Columns: ``processor``, ``measured`` (the day), ``targets met`` of ``targets``, and ``a peer is faster``, in how
+    many of the ``pairs`` of a shape and a loss that another library has too.
+    """
+    others = sorted(path for path in Path(folder, "machines").glob("*") if path.is_dir())
+    rows = []
+    for measured in map(load, (folder, *others)):
+        verdicts = targets(measured).iloc[:, -1]
+        rows.append(
+            {
+                "processor": f"{measured.machine['cpu']}, {measured.machine['capability']}",
+                "measured": measured.machine["measured_utc"][:10],
+                "targets met": int((verdicts == "met").sum()),
+                "targets": len(verdicts),
+                "a peer is faster": int((behind(measured).what == "time").sum()),
+                "pairs": _compared(measured),
+            }
+        )
+    return pd.DataFrame(rows)
 
 
 def provenance(benchmark: Benchmark) -> str:
