@@ -152,3 +152,4 @@ def test_every_other_loss_stands_against_the_reference_where_both_were_trained()
     assert found.estimate["focal", "cracks"] == alone.estimate["cracks"] < 0
     least = frames.detectable(known, "dice", ["focal", "ce"])["minimum detectable effect"]
     assert found["smallest difference found"]["focal", "cracks"] == least["cracks"]
+    assert frames.against(records(place("cracks", {"ce": {"argmax": 0.6}})), "dice", "ce").empty

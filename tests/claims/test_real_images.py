@@ -131,6 +131,25 @@ def test_hard_examples_are_counted_and_stop_the_build_where_they_are_ahead():
         real_images.hard_examples(ahead)
 
 
+def test_hard_examples_are_compared_at_one_rate_alone(monkeypatch):
+    ohem = place(
+        "cracks", {"ohem_ce": {"argmax": 0.5, "tuned": 0.6}}, foreground_dice_tuned=0.6, lr=0.003
+    )
+    ce = place(
+        "cracks", {"ce_low": {"argmax": 0.6, "tuned": 0.7}}, foreground_dice_tuned=0.7, lr=0.003
+    )
+    of = {
+        name: dataclasses.replace(records(part), runs=part.runs)
+        for name, part in (("thresholds", ohem), ("thresholds_rate", ce))
+    }
+    monkeypatch.setattr(frames, "load_if_run", lambda _, study: of.get(study))
+    assert real_images.hard_at_one_rate("nowhere")["cracks"] == pytest.approx(-0.1)
+    of["thresholds_rate"].runs["lr"] = 0.01
+    assert real_images.hard_at_one_rate("nowhere").empty
+    of["thresholds_rate"] = None
+    assert real_images.hard_at_one_rate("nowhere").empty
+
+
 def test_a_gap_at_mitochondria_that_a_longer_training_does_not_narrow_stops_the_build(monkeypatch):
     short = renamed(thresholds({"argmax": 0.59, "tuned": 0.68}), "mitochondria")
     nearer = renamed(thresholds({"argmax": 0.6, "tuned": 0.695}), "mitochondria")

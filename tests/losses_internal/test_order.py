@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import torch
 
 from lossatlas.losses import _order
@@ -18,7 +20,20 @@ def test_both_sorts_agree_on_keys_that_are_equal():
 
 
 def test_the_sort_is_chosen_once_and_torch_sorts_where_numpy_is_missing(monkeypatch):
-    assert _order._fastest_sort() is _order._fastest_sort()
+    calls = []
+
+    def slow(keys):
+        calls.append(len(keys))
+        time.sleep(0.02)
+        return keys, keys
+
+    with monkeypatch.context() as patch:
+        patch.setattr(_order, "_sorted_by_numpy", slow)
+        _order._fastest_sort.cache_clear()
+        assert _order._fastest_sort() is _order._sorted_by_torch
+        asked = len(calls)
+        assert _order._fastest_sort() is _order._sorted_by_torch and len(calls) == asked > 1
+    _order._fastest_sort.cache_clear()
 
     def missing(keys):
         raise RuntimeError("Numpy is not available")

@@ -119,5 +119,10 @@ def against(
         found = differences(records, quantity, [loss, reference], rule, over="seeds")
         least = detectable(records, quantity, [loss, reference], rule)["minimum detectable effect"]
         tables[loss] = found.assign(**{"smallest difference found": least})
+    if not tables:
+        names = ["estimate", "low", "high", "seeds", "smallest difference found"]
+        return pd.DataFrame(
+            columns=names, index=pd.MultiIndex.from_tuples([], names=["loss", "place"])
+        )
     made = pd.concat(tables, names=["loss"]).dropna(subset="estimate")
     return made.drop(columns=["sd", "why"]).astype({"seeds": int})

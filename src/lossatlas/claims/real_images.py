@@ -247,6 +247,29 @@ def hard_examples(study: Records) -> dict[str, str]:
     }
 
 
+def hard_at_one_rate(results: str | Path) -> pd.Series:
+    """OHEM minus cross-entropy at the thresholds of validation, both at OHEM's rate: means over the seeds, by task.
+
+    OHEM is of `thresholds`, cross-entropy at the lower rate of `thresholds_rate`; empty while one of them is missing.
+
+    Args:
+        results: folder of the records of all studies.
+    """
+    sets = [
+        frames.load_if_run(Path(results) / name, name) for name in ("thresholds", "thresholds_rate")
+    ]
+    ohem, ce = (
+        known.runs[known.runs.loss == loss].set_index(["dataset", "seed"]) if known else None
+        for known, loss in zip(sets, ("ohem_ce", "ce_low"), strict=True)
+    )
+    if ohem is None or ce is None:
+        return pd.Series(dtype=float)
+    same = ohem.lr.eq(ce.lr.reindex(ohem.index))
+    gaps = (ohem.foreground_dice_tuned - ce.foreground_dice_tuned)[same[same].index]
+    found: pd.Series = gaps.groupby(level="dataset", sort=False).mean()
+    return found
+
+
 def longer(folder: str | Path, short: pd.Series) -> dict[str, str]:
     """By task, Dice minus cross-entropy at the thresholds of validation after the longer training, as text.
 

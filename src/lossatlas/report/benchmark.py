@@ -346,8 +346,8 @@ def plot_scaling(benchmark: Benchmark) -> Figure:
 def machines(folder: str | Path) -> pd.DataFrame:
     """What each processor that has measured found: that of the folder first, then those of its ``machines/*``.
 
-    Columns: ``processor``, ``measured`` (the day), ``targets met`` of ``targets``, and ``a peer is faster``, in how
-    many of the ``pairs`` of a shape and a loss that another library has too.
+    Columns: ``processor``, ``measured`` (the day), ``code`` (the losses' digest), ``targets met`` of ``targets``, and
+    ``a peer is faster``, in how many of the ``pairs`` of a shape and a loss that another library has too.
     """
     others = sorted(path for path in Path(folder, "machines").glob("*") if path.is_dir())
     rows = []
@@ -357,6 +357,7 @@ def machines(folder: str | Path) -> pd.DataFrame:
             {
                 "processor": f"{measured.machine['cpu']}, {measured.machine['capability']}",
                 "measured": measured.machine["measured_utc"][:10],
+                "code": measured.machine.get("losses_code", "–")[:7],
                 "targets met": int((verdicts == "met").sum()),
                 "targets": len(verdicts),
                 "a peer is faster": int((behind(measured).what == "time").sum()),
