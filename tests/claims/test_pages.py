@@ -113,6 +113,7 @@ SHORT = [
     "thresholds_rate",
     "thresholds_rate_kolektor",
     "weights",
+    "segnet_table1",
 ]
 
 
