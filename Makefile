@@ -33,13 +33,14 @@ lint: .venv/ready
 	$(BIN)/lint-imports
 	$(BIN)/codespell $$(git ls-files)
 
-# One environment: every version and hash of the lock, the package itself editable.
+# One environment: every version and hash of the lock, the package itself editable. Compiled at once: where Python may not
+# write bytecode (PYTHONDONTWRITEBYTECODE, common in containers), every process would compile torch and Snakemake again.
 .venv/ready: $(LOCK) pyproject.toml
-	@echo "— environment in .venv (about a minute, 6 GB on the first time)"
+	@echo "— environment in .venv (about a minute, 7 GB on the first time)"
 	@python3 -c 'import sys; sys.exit(sys.version_info < (3, 11) and f"expected Python >= 3.11, got {sys.version.split()[0]}: put a newer python3 first on the PATH")'
 	@$(BIN)/python -m pip --version >/dev/null 2>&1 || python3 -m venv --clear .venv
 	@$(BIN)/python -m pip install -q --disable-pip-version-check "$$(grep -o '^uv==[0-9.]*' $(LOCK))"
-	@$(BIN)/uv pip install -q --python $(BIN)/python --require-hashes -r $(LOCK)
+	@$(BIN)/uv pip install -q --compile-bytecode --python $(BIN)/python --require-hashes -r $(LOCK)
 	@$(BIN)/uv pip install -q --python $(BIN)/python --no-deps --no-build-isolation -e .
 	@touch $@
 
