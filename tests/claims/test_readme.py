@@ -29,9 +29,10 @@ def test_the_answer_names_every_number_that_it_is_given():
     real = real_images.numbers(REAL)
     real["behind_tuned"] = "DIFFERENCE"
     found["gated"]["ce"]["nothing_at_half"] = "LOST"
-    real["range_tuned"]["low"] = "REAL"
+    real["range_tuned"]["low"], real["rates"]["high"] = "REAL", "BETTER"
     text = readme.answer(found, real)
     assert "in DIFFERENCE tasks" in text and "LOST of" in text and "between REAL and" in text
+    assert "and BETTER at" in text
 
 
 def test_the_answer_is_short():

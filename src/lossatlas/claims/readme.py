@@ -36,16 +36,17 @@ In {real["tasks"]} tasks on real images Dice is then ahead in none.**
 
 1. **Start with cross-entropy, last bias at logit π.** Dice − cross-entropy at tuned thresholds lies \
 between {real["range_tuned"]["low"]} and {real["range_tuned"]["high"]} after a short training, in \
-{real["behind_tuned"]} tasks with an interval below 0; on vessels mostly for its rate.
+{real["behind_tuned"]} tasks with an interval below 0; between {real["rates"]["low"]} and {real["rates"]["high"]} \
+at the better of two rates.
 2. **Check the last layer.** Behind four channels with a ReLU {gated["ce"]["nothing_at_half"]} of \
 {gated["ce"]["trainings"]} cross-entropy trainings found nothing at ½. Without it, or with the prior bias, none failed.
 3. **Tune the threshold on validation.** On pedestrians it lifts cross-entropy from {real["pedestrians"]["ce_half"]} \
-at ½ to {real["pedestrians"]["ce"]}; Dice has {real["pedestrians"]["dice"]} at its own.
+at ½ to {real["pedestrians"]["ce"]}; Dice has {real["pedestrians"]["dice"]}.
 4. **For probabilities take cross-entropy:** calibration error {sound["ce"]["calibration"]} on the foreground, Dice \
 {sound["dice"]["calibration"]}.
 
 Small U-Nets, n = {real["seeds"]}. Not settled: 0.1 % foreground, longer trainings, many classes (Dice ahead with one \
-of two networks). Our first answer was wrong: [the retraction](book/retractions.md)."""
+of two networks). [Our first answer was wrong](book/retractions.md)."""
 
 
 def write(records: str | Path, real: str | Path, root: str | Path = ".") -> Path:
