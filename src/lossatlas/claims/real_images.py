@@ -171,14 +171,15 @@ def numbers(folder: str | Path, study_name: str = "thresholds") -> dict[str, Any
     return made
 
 
-def better_rates(sets: Sequence[Records]) -> pd.DataFrame:
-    """Dice minus cross-entropy by task at the thresholds of validation, each loss at the rate that validation prefers.
+def better_rates(sets: Sequence[Records], pair: Sequence[str] = PAIR) -> pd.DataFrame:
+    """Two losses' difference by task at the thresholds of validation, each at the rate that validation prefers.
 
     Index: task. Columns: ``estimate``, ``low``, ``high`` (95 %, for other trainings on these test images), and by loss
-    (``ce``, ``dice``) the label whose mean validation Dice, at its threshold, is larger.
+    of `pair` the label whose mean validation Dice, at its threshold, is larger.
 
     Args:
-        sets: records of studies whose losses are labelled ``ce_low``, ``ce_high``, ``dice_low`` and ``dice_high``.
+        sets: records of studies whose losses are labelled ``ce_low``, ``ce_high`` and so on.
+        pair: the first less the second, without the rate: ``("dice", "ce")``.
     """
     rows = {}
     for known in sets:
@@ -186,10 +187,10 @@ def better_rates(sets: Sequence[Records]) -> pd.DataFrame:
         means = scores.groupby(["task", "loss"], sort=False).val_foreground_dice_tuned.mean()
         for task in scores.task.unique():
             chosen = {
-                loss: str(means[task][[f"{loss}_low", f"{loss}_high"]].idxmax()) for loss in PAIR
+                loss: str(means[task][[f"{loss}_low", f"{loss}_high"]].idxmax()) for loss in pair
             }
-            pair = [chosen[loss] for loss in PAIR]
-            gap = frames.differences(known, "dice", pair, "tuned", over="seeds").loc[task]
+            labels = [chosen[loss] for loss in pair]
+            gap = frames.differences(known, "dice", labels, "tuned", over="seeds").loc[task]
             rows[task] = {each: float(gap[each]) for each in ("estimate", "low", "high")} | chosen
     return pd.DataFrame.from_dict(rows, orient="index")
 
