@@ -108,6 +108,27 @@ def test_dice_ahead_at_the_better_rates_stops_the_build(monkeypatch):
         real_images._of_better_rates(Path("nowhere"))
 
 
+def test_dice_from_the_prior_is_compared_once_its_study_is_whole_and_ahead_stops_the_build(
+    monkeypatch,
+):
+    def of(test):
+        scores = {f"{loss}_{rate}": {"argmax": test[loss], "tuned": test[loss]}
+                  for loss in ("ce", "dice_prior") for rate in ("low", "high")}  # fmt: skip
+        made = place("cracks", scores)
+        return dataclasses.replace(records(made), runs=made.runs)
+
+    known = of({"ce": 0.70, "dice_prior": 0.69})
+    monkeypatch.setattr(frames, "load_if_run", lambda *_: known)
+    found = real_images.from_the_prior("nowhere")
+    assert (found["tasks"], found["ahead"], found["behind"]) == ("1", "0", "1")
+    assert found["low"] == found["high"] == "−0.010"
+    known.study["missing_runs"] = 1
+    assert real_images.from_the_prior("nowhere") == {}
+    known = of({"ce": 0.70, "dice_prior": 0.72})
+    with pytest.raises(FrontError, match="with the prior bias its intervals"):
+        real_images.from_the_prior("nowhere")
+
+
 def renamed(known, new):
     """The records with the task `cracks` under another name."""
     named = {"cracks": new}

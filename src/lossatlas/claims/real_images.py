@@ -112,7 +112,8 @@ def numbers(folder: str | Path, study_name: str = "thresholds") -> dict[str, Any
 
     Returns:
         how many ``tasks`` are complete of how many ``planned``; ``seeds``, ``runs``, ``planned_runs``; what a
-        ``longer`` training gives, by task, what the better of two ``rates``, and what OHEM (``hard``); for each task
+        ``longer`` training gives, by task, what the better of two ``rates``, what the ``prior`` bias for both, and what
+        OHEM (``hard``); for each task
         its medians and differences; and by rule (``half``, ``tuned``) the ``range_…`` of the differences and the
         numbers of tasks in which Dice is ``within_…`` the smallest effect, ``ahead_…`` or ``behind_…`` (its interval
         off zero).
@@ -155,6 +156,7 @@ def numbers(folder: str | Path, study_name: str = "thresholds") -> dict[str, Any
         made[f"ahead_{rule}"] = str(int((found[f"{rule} low"] > 0).sum()))
         made[f"behind_{rule}"] = str(int((found[f"{rule} high"] < 0).sum()))
     made["rates"] = _of_better_rates(Path(folder).parent)
+    made["prior"] = from_the_prior(Path(folder).parent)
     made["hard"] = hard_examples(alone)
     made["longer"] = longer(Path(folder).parent / "thresholds_long", found["tuned"])
     for task, row in found.iterrows():
@@ -216,6 +218,37 @@ def _of_better_rates(results: Path) -> dict[str, str]:
         "tasks": str(len(found)),
         "low": number(found.estimate.min(), sign=True),
         "high": number(found.estimate.max(), sign=True),
+    }
+
+
+def from_the_prior(results: str | Path, study: str = "thresholds_bias") -> dict[str, str]:
+    """Dice minus cross-entropy, both from the prior bias and at the better of two rates, as text.
+
+    At the thresholds of validation, for other trainings on these test images.
+
+    Returns:
+        of how many ``tasks``, the ``low`` and ``high`` end of their means, and in how many Dice is ``ahead`` or
+        ``behind`` (its interval off 0); empty while the study is not whole.
+
+    Raises:
+        FrontError: Dice is ahead somewhere, so that the front page's headline is false.
+    """
+    known = frames.load_if_run(Path(results) / study, study)
+    if known is None or known.study["missing_runs"]:
+        return {}
+    found = better_rates([known], ("dice_prior", "ce"))
+    if (found.low > 0).any():
+        raise front.FrontError(
+            f"{results}: the records contradict the front page, which says that Dice is ahead in no task: with the "
+            f"prior bias its intervals begin at {found.low.to_dict()}. Correct book/intro.md, its translations and "
+            "lossatlas.claims.readme"
+        )
+    return {
+        "tasks": str(len(found)),
+        "low": number(found.estimate.min(), sign=True),
+        "high": number(found.estimate.max(), sign=True),
+        "ahead": str(int((found.low > 0).sum())),
+        "behind": str(int((found.high < 0).sum())),
     }
 
 
