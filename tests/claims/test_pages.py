@@ -114,6 +114,8 @@ SHORT = [
     "thresholds_rate_kolektor",
     "weights",
     "segnet_table1",
+    "sampling",
+    "thresholds_bias",
 ]
 
 

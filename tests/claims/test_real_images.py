@@ -113,18 +113,21 @@ def test_dice_from_the_prior_is_compared_once_its_study_is_whole_and_ahead_stops
 ):
     def of(test):
         scores = {f"{loss}_{rate}": {"argmax": test[loss], "tuned": test[loss]}
-                  for loss in ("ce", "dice_prior") for rate in ("low", "high")}  # fmt: skip
+                  for loss in ("ce", "dice", "dice_prior") for rate in ("low", "high")}  # fmt: skip
         made = place("cracks", scores)
         return dataclasses.replace(records(made), runs=made.runs)
 
-    known = of({"ce": 0.70, "dice_prior": 0.69})
+    known = of({"ce": 0.70, "dice": 0.68, "dice_prior": 0.69})
     monkeypatch.setattr(frames, "load_if_run", lambda *_: known)
     found = real_images.from_the_prior("nowhere")
     assert (found["tasks"], found["ahead"], found["behind"]) == ("1", "0", "1")
     assert found["low"] == found["high"] == "−0.010"
     known.study["missing_runs"] = 1
     assert real_images.from_the_prior("nowhere") == {}
-    known = of({"ce": 0.70, "dice_prior": 0.72})
+    known = of({"ce": 0.70, "dice": 0.69, "dice_prior": 0.68})
+    with pytest.raises(FrontError, match="the start matters more"):
+        real_images.from_the_prior("nowhere")
+    known = of({"ce": 0.70, "dice": 0.67, "dice_prior": 0.72})
     with pytest.raises(FrontError, match="with the prior bias its intervals"):
         real_images.from_the_prior("nowhere")
 

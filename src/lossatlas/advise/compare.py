@@ -21,8 +21,8 @@ from lossatlas.experiments.study import Study, load_study
 
 #: Losses that are compared where none are named.
 LOSSES = ("ce", "dice", "dice_ce")
-#: The recipe: no activation before the last layer and 16 channels into it. The bias of the last layer is the prior's for
-#: every loss, or two losses would differ in their start as well, but for those that add the prior themselves.
+#: The recipe: no activation before the last layer and 16 channels into it. The bias of the last layer is the prior's
+#: for every loss, or two losses would differ in their start as well, but for those that add the prior themselves.
 MODEL = {"width": 8, "depth": 3, "decoder_channels": [32, 16, 16], "head_activation": "none"}
 FROM_ZERO = frozenset({"logit_adjusted_ce"})
 #: Learning rates and seeds of the tuning. Two seeds are few: what a budget of minutes allows.

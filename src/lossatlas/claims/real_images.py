@@ -231,12 +231,19 @@ def from_the_prior(results: str | Path, study: str = "thresholds_bias") -> dict[
         ``behind`` (its interval off 0); empty while the study is not whole.
 
     Raises:
-        FrontError: Dice is ahead somewhere, so that the front page's headline is false.
+        FrontError: Dice is ahead somewhere, or the bias does not bring the losses nearer, so that the front page's
+            headline is false.
     """
     known = frames.load_if_run(Path(results) / study, study)
     if known is None or known.study["missing_runs"]:
         return {}
-    found = better_rates([known], ("dice_prior", "ce"))
+    found, from_zero = better_rates([known], ("dice_prior", "ce")), better_rates([known])
+    if abs(found.estimate.mean()) >= abs(from_zero.estimate.mean()):
+        raise front.FrontError(
+            f"{results}: the records contradict the front page, which says that the start matters more than the loss: "
+            f"from the prior the losses differ by {found.estimate.mean():+.3f} in the mean, from 0 by "
+            f"{from_zero.estimate.mean():+.3f}. Correct book/intro.md"
+        )
     if (found.low > 0).any():
         raise front.FrontError(
             f"{results}: the records contradict the front page, which says that Dice is ahead in no task: with the "
