@@ -32,7 +32,9 @@ def shown_by(name, known, monkeypatch):
     """What the cells of a page display, run one after the other in this process."""
     monkeypatch.chdir(FOLDER.parent)
     monkeypatch.setattr(
-        frames, "load_if_run", lambda _, study: None if study.endswith("_kolektor") else known
+        frames,
+        "load_if_run",
+        lambda _, study: None if study.endswith(("_kolektor", "_bias")) else known,
     )
     monkeypatch.setattr(quantities, "Scores", Quick)
     shown = []

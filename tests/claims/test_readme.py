@@ -27,12 +27,12 @@ def test_writing_fills_the_block_draws_the_pictures_and_leaves_the_rest(tmp_path
 def test_the_answer_names_every_number_that_it_is_given():
     found = front.numbers(BEGIN)
     real = real_images.numbers(REAL)
-    real["tasks"] = "DIFFERENCE"
     found["gated"]["ce"]["nothing_at_half"] = "LOST"
-    real["rates"]["low"], real["prior"] = "REAL", {"low": "PRIOR", "high": "HIGH"}
+    real["rates"]["low"] = "REAL"
+    real["prior"] = {"tasks": "FIVE", "behind": "ONE", "low": "PRIOR", "high": "HIGH"}
     text = readme.answer(found, real)
-    assert "In DIFFERENCE tasks" in text and "LOST of" in text and "between REAL and" in text
-    assert "between PRIOR and HIGH" in text
+    assert "in none of FIVE real tasks and behind in ONE" in text and "LOST of" in text
+    assert "tasks: REAL to" in text and "PRIOR to HIGH in FIVE" in text
 
 
 def test_the_answer_is_short():

@@ -44,7 +44,7 @@ def refresh(table: Mapping[str, Any], results: str | Path = "results") -> dict[s
     for row in fresh["rows"]:
         for item in row.get("evidence", []):
             first = item["first"]  # an arm may name a study beside that of its data set
-            folder = Path(results) / first.get("study", study_of[first["dataset"]])
+            folder = Path(results) / (first.get("study") or study_of[first["dataset"]])
             item |= {"study": folder.name} | _numbers(folder, item)
     return fresh
 

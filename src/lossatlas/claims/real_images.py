@@ -238,11 +238,12 @@ def from_the_prior(results: str | Path, study: str = "thresholds_bias") -> dict[
     if known is None or known.study["missing_runs"]:
         return {}
     found, from_zero = better_rates([known], ("dice_prior", "ce")), better_rates([known])
-    if abs(found.estimate.mean()) >= abs(from_zero.estimate.mean()):
+    apart, apart_from_zero = (each.estimate.abs().mean() for each in (found, from_zero))
+    if apart >= apart_from_zero:
         raise front.FrontError(
-            f"{results}: the records contradict the front page, which says that the start matters more than the loss: "
-            f"from the prior the losses differ by {found.estimate.mean():+.3f} in the mean, from 0 by "
-            f"{from_zero.estimate.mean():+.3f}. Correct book/intro.md"
+            f"{results}: the records contradict the front page, which says that one start for both brings the losses "
+            f"nearer: their mean distance is {apart:.3f} from the prior, {apart_from_zero:.3f} with Dice from 0. "
+            "Correct book/intro.md"
         )
     if (found.low > 0).any():
         raise front.FrontError(
@@ -340,9 +341,9 @@ def longer(folder: str | Path, short: pd.Series) -> dict[str, str]:
     ]
     if "mitochondria" in wider:
         raise front.FrontError(
-            f"{folder}: the records contradict the front page, which says that a longer training narrows the gap at "
-            f"mitochondria: {short['mitochondria']:+.3f} before, {found.estimate['mitochondria']:+.3f} now. "
-            "Correct book/intro.md"
+            f"{folder}: the records contradict the page of thresholds_long, which says that a longer training narrows "
+            f"the gap at mitochondria: {short['mitochondria']:+.3f} before, {found.estimate['mitochondria']:+.3f} now. "
+            "Correct it and book/intro.md's translations"
         )
     return {str(task): _told(row.rename({"estimate": "gap", "low": "gap low", "high": "gap high"}), "gap")
             for task, row in found.iterrows()}  # fmt: skip
