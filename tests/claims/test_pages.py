@@ -118,6 +118,7 @@ SHORT = [
     "segnet_table1",
     "sampling",
     "thresholds_bias",
+    "thresholds_bias_kolektor",
 ]
 
 
