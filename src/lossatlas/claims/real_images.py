@@ -227,8 +227,8 @@ def from_the_prior(results: str | Path, study: str = "thresholds_bias") -> dict[
     At the thresholds of validation, for other trainings on these test images.
 
     Returns:
-        of how many ``tasks``, the ``low`` and ``high`` end of their means, and in how many Dice is ``ahead`` or
-        ``behind`` (its interval off 0); empty while the study is not whole.
+        of how many ``tasks``, the ``low`` and ``high`` end of their means, and in how many Dice is ``behind`` (its
+        interval below 0; above 0 is an error); empty while the study is not whole.
 
     Raises:
         FrontError: Dice is ahead somewhere, or the bias does not bring the losses nearer, so that the front page's
@@ -255,7 +255,6 @@ def from_the_prior(results: str | Path, study: str = "thresholds_bias") -> dict[
         "tasks": str(len(found)),
         "low": number(found.estimate.min(), sign=True),
         "high": number(found.estimate.max(), sign=True),
-        "ahead": str(int((found.low > 0).sum())),
         "behind": str(int((found.high < 0).sum())),
     }
 
