@@ -262,6 +262,22 @@ def test_a_study_that_keeps_no_images_has_none_in_its_records(runs_dir, tmp_path
     assert len(pd.read_parquet(folder / "runs.parquet")) == 4
 
 
+def test_a_study_that_keeps_no_pixels_leaves_those_of_another_study_to_be_found(runs_dir, tmp_path):
+    folder = collect(STUDY, runs_dir=runs_dir, results_dir=tmp_path)
+    run = pd.read_parquet(folder / "runs.parquet").iloc[0]
+    pixels = pd.DataFrame({"dataset": run.dataset, "model": run.model, "loss": run.loss, "seed": run.seed,
+                           "run_id": run.run_id, "pixel": [0, 1], "logit": [0.5, -0.5]})  # fmt: skip
+    pixels.to_parquet(folder / "pixels.parquet")
+    made = {}
+    for name, keep in (("without", False), ("zz_with", True)):
+        renamed = STUDY.model_dump() | {"study": name, "keep_pixels": keep}
+        made[name] = collect(
+            Study.model_validate(renamed), runs_dir=tmp_path / "none", results_dir=tmp_path
+        )
+    assert not (made["without"] / "pixels.parquet").exists()
+    assert list(pd.read_parquet(made["zz_with"] / "pixels.parquet").logit) == [0.5, -0.5]
+
+
 def test_a_run_that_another_study_has_recorded_is_taken_from_there(runs_dir, tmp_path):
     collect(STUDY, runs_dir=runs_dir, results_dir=tmp_path)
     renamed = STUDY.model_dump() | {"study": "second", "losses": ["ce", "dice"]}

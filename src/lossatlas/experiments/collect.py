@@ -174,7 +174,7 @@ def collect(
             rows = _rows(runs, name)
             if len(rows):
                 _save(rows, temporary / f"{name}.parquet")
-        pixels = _pixels(runs, runs_dir)
+        pixels = _pixels(runs if study.keep_pixels else [], runs_dir)
         if len(pixels):
             _save(pixels, temporary / "pixels.parquet")
         if study.tuning:
@@ -392,9 +392,11 @@ def _recorded_times(folder: Path) -> dict[str, tuple[str, str]]:
 
 def _fingerprint(study: Study, table: pd.DataFrame, tuning: pd.DataFrame, file: str | None) -> str:
     """Changes when the records would: with the study, its runs, or the versions that they are compared with."""
+    # a choice that is the default stays out: records from before there was a choice are the same ones
+    out = {"published", "keep_pixels"} if study.keep_pixels else {"published"}
     content = [
         SCHEMA,
-        study.model_dump(exclude={"published"}),
+        study.model_dump(exclude=out),
         table[["run_id", "created_utc", "evaluated_utc"]].to_numpy().tolist(),
         tuning.to_json(),
         _outdated_components(table),

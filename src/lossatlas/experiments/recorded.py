@@ -61,14 +61,15 @@ def recorded_runs(
 
     Args:
         results_dir: the folder of the records of all studies; None, or an empty name, for none.
-        study: the study that asks: where two studies hold a run, its own records count.
+        study: the study that asks: where two studies hold a run, its own records count, then those with the pixels.
         stale: also give those of the study's own that were made with other versions than today's.
     """
     if not results_dir or not Path(results_dir).is_dir():
         return {}
     own = Path(results_dir) / study
     found: dict[str, Recorded] = {}
-    for folder in [*sorted(path for path in Path(results_dir).iterdir() if path != own), own]:
+    others = [path for path in sorted(Path(results_dir).iterdir()) if path != own]
+    for folder in [*sorted(others, key=lambda path: (path / "pixels.parquet").is_file()), own]:
         for table in _TABLES:
             for row in _rows(folder / f"{table}.parquet"):
                 run = Recorded(folder, table, row)

@@ -204,6 +204,8 @@ class Study(_Strict):
         published: its records are committed, and the book has its page.
         keep_images: the records hold the test images on which the losses disagree most; false where the images are
             downloaded and may not be passed on.
+        keep_pixels: the records hold the logits of the pixels that a run samples, where it measures ``pixels``; false
+            where no prediction and no page reads them. The run's own folder has them in any case.
     """
 
     study: str = Field(pattern=r"^[a-z][a-z0-9_]*$")
@@ -222,6 +224,7 @@ class Study(_Strict):
     runs_per_job: int = Field(default=8, ge=1)
     published: bool = False
     keep_images: bool = True
+    keep_pixels: bool = True
 
     @field_validator("seeds")
     @classmethod
