@@ -117,16 +117,17 @@ def from_prior(monkeypatch, **dice):
                   for loss, test in of.items() for rate in ("low", "high")}  # fmt: skip
         parts.append(place(task, scores))
     known = dataclasses.replace(records(*parts), runs=pd.concat(part.runs for part in parts))
-    monkeypatch.setattr(frames, "load_if_run", lambda *_: known)
-    return known
+    of = {"thresholds_bias": known, "thresholds_bias_kolektor": known}
+    monkeypatch.setattr(frames, "load_if_run", lambda _, study: of[study])
+    return of
 
 
 def test_dice_from_the_prior_is_compared_once_its_study_is_whole(monkeypatch):
-    known = from_prior(monkeypatch, cracks=(0.68, 0.69), vessels=(0.66, 0.698))
+    of = from_prior(monkeypatch, cracks=(0.68, 0.69), vessels=(0.66, 0.698))
     found = real_images.from_the_prior("nowhere")
     assert (found["tasks"], found["behind"]) == ("2", "2")
     assert found["low"].startswith("−0.01") and found["high"].startswith("−0.00")
-    known.study["missing_runs"] = 1
+    of["thresholds_bias_kolektor"] = None
     assert real_images.from_the_prior("nowhere") == {}
 
 

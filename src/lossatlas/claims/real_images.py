@@ -197,16 +197,21 @@ def better_rates(sets: Sequence[Records], pair: Sequence[str] = PAIR) -> pd.Data
     return pd.DataFrame.from_dict(rows, orient="index")
 
 
+def _whole(results: Path, *names: str) -> list[Records]:
+    """The records of these studies; none while one of them lacks runs."""
+    sets = [frames.load_if_run(results / name, name) for name in names]
+    whole = [known for known in sets if known is not None and not known.study["missing_runs"]]
+    return whole if len(whole) == len(names) else []
+
+
 def _of_better_rates(results: Path) -> dict[str, str]:
     """The range of `better_rates` and how many ``tasks`` it spans, as text; empty while a study of it is not whole.
 
     Raises:
         FrontError: Dice is ahead in the mean of a task, so that the front page's sentence is false.
     """
-    names = ("thresholds_rate", "thresholds_rate_kolektor")
-    sets = [frames.load_if_run(results / name, name) for name in names]
-    whole = [known for known in sets if known is not None and not known.study["missing_runs"]]
-    if len(whole) < len(names):
+    whole = _whole(results, "thresholds_rate", "thresholds_rate_kolektor")
+    if not whole:
         return {}
     found = better_rates(whole)
     if (found.estimate >= 0).any():
@@ -221,23 +226,23 @@ def _of_better_rates(results: Path) -> dict[str, str]:
     }
 
 
-def from_the_prior(results: str | Path, study: str = "thresholds_bias") -> dict[str, str]:
+def from_the_prior(results: str | Path) -> dict[str, str]:
     """Dice minus cross-entropy, both from the prior bias and at the better of two rates, as text.
 
     At the thresholds of validation, for other trainings on these test images.
 
     Returns:
         of how many ``tasks``, the ``low`` and ``high`` end of their means, and in how many Dice is ``behind`` (its
-        interval below 0; above 0 is an error); empty while the study is not whole.
+        interval below 0; above 0 is an error); empty while one of its two studies is not whole.
 
     Raises:
         FrontError: Dice is ahead somewhere, or the bias does not bring the losses nearer, so that the front page's
             headline is false.
     """
-    known = frames.load_if_run(Path(results) / study, study)
-    if known is None or known.study["missing_runs"]:
+    sets = _whole(Path(results), "thresholds_bias", "thresholds_bias_kolektor")
+    if not sets:
         return {}
-    found, from_zero = better_rates([known], ("dice_prior", "ce")), better_rates([known])
+    found, from_zero = better_rates(sets, ("dice_prior", "ce")), better_rates(sets)
     apart, apart_from_zero = (each.estimate.abs().mean() for each in (found, from_zero))
     if apart >= apart_from_zero:
         raise front.FrontError(
