@@ -115,7 +115,7 @@ def test_a_run_s_id_changes_with_every_field_and_with_nothing_else():
             {"model_params": {"a": 1}}, {"loss": "dice"}, {"loss_params": {"a": 1}}, {"seed": 1},
             {"steps": 3}, {"batch_size": 3}, {"lr": 0.1}, {"weight_decay": 0.1}, {"warmup_fraction": 0.2},
             {"augment": {}}, {"evaluations": 2}, {"precision": "bf16-mixed"}, {"optimizer": "sgd"},
-            {"boundary": True}, {"bias_init": "prior"}, {"foreground_batches": 0.5}, {"healthy_start": True},
+            {"boundary": True}, {"bias_init": "zero"}, {"foreground_batches": 0.5}, {"healthy_start": True},
             {"share_every": 0}, {"micro_batch": 4}, {"channels_last": True}, {"compile": True},
             {"measures": ["thin"]}, {"two_channels": True},
         )

@@ -67,11 +67,10 @@ def test_a_class_without_a_pixel_has_a_finite_prior():
         ("lovasz_softmax", "default", False),
         ("ce", "zero", False),
         ("dice", "prior", True),
+        ("logit_adjusted_ce", "prior", False),  # it adds the prior itself
     ],
 )
-def test_pixel_losses_begin_at_the_prior_and_set_losses_at_zero(
-    datasets, loss, bias_init, expected
-):
+def test_the_last_bias_begins_where_it_is_told_to(datasets, loss, bias_init, expected):
     config = RunConfig(**BINARY, loss=loss, bias_init=bias_init)
     bias = build_model_for(config, datasets["train"]).output_layer.bias.item()
     assert starts_at_prior(config) is expected

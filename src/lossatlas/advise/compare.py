@@ -22,9 +22,8 @@ from lossatlas.experiments.study import Study, load_study
 #: Losses that are compared where none are named.
 LOSSES = ("ce", "dice", "dice_ce")
 #: The recipe: no activation before the last layer and 16 channels into it. The bias of the last layer is the prior's
-#: for every loss, or two losses would differ in their start as well, but for those that add the prior themselves.
+#: for every loss, or two losses would differ in their start as well.
 MODEL = {"width": 8, "depth": 3, "decoder_channels": [32, 16, 16], "head_activation": "none"}
-FROM_ZERO = frozenset({"logit_adjusted_ce"})
 #: Learning rates and seeds of the tuning. Two seeds are few: what a budget of minutes allows.
 RATES, TUNING_SEEDS = (0.003, 0.01, 0.03), (1000, 1001)
 #: The rate where the budget has no room for tuning.
@@ -219,7 +218,7 @@ def study_file(request: Request, planned: Plan, params: Mapping[str, Any], batch
         "smallest_effect": 0.01,
         "datasets": [{"name": "folder", "params": dict(params)}],
         "models": [{"name": "unet", "params": dict(MODEL)}],
-        "losses": [_loss(name) for name in request.losses],
+        "losses": list(request.losses),
         "seeds": list(range(planned.seeds)),
         "runs_per_job": 4,
         "training": training(planned.steps, batch_size),
@@ -229,11 +228,6 @@ def study_file(request: Request, planned: Plan, params: Mapping[str, Any], batch
         content["tuning"] = {"lr": list(RATES), "seeds": list(TUNING_SEEDS), "widen": 0}
     header = f"# Written by `lossatlas compare`: {planned}.\n"
     return header + yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
-
-
-def _loss(name: str) -> str | dict[str, Any]:
-    """A loss of the study's file, with the start of its last bias where that is not the prior's."""
-    return {"name": name, "training": {"bias_init": "zero"}} if name in FROM_ZERO else name
 
 
 def training(steps: int, batch_size: int) -> dict[str, Any]:

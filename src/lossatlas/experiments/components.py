@@ -33,10 +33,9 @@ _DEFAULT_CLASS_WEIGHTS = {"weighted_ce": "inverse_frequency", "weighted_dice": "
 #: A loss with a prior takes here, in place of numbers of its own, the pixels of each class in the training set: without
 #: a prior it would be another loss under its name.
 _PRIOR = "prior"
-#: Losses that begin with the bias of a constant prediction: means over pixels, whose first steps would otherwise push
-#: every logit down. Logit adjustment adds ln π itself: with a bias of 0 it begins where cross-entropy does. Others
-#: begin at 0, as their records have it: we feared that a gradient with a factor p(1 - p) ≈ π is too small. The study
-#: `thresholds_bias` shows no harm, and a gain of Dice: give it ``bias_init: prior``.
+#: Losses that begin at the prior bias under ``bias_init: default``: means over pixels, whose first steps would
+#: otherwise push every logit down. Others begin at 0 there, as their records have it: we feared that a gradient with
+#: a factor p(1 - p) ≈ π is too small. The study `thresholds_bias` shows no harm, and a gain of Dice.
 PRIOR_BIAS = frozenset(
     {
         "ce",
@@ -50,6 +49,8 @@ PRIOR_BIAS = frozenset(
         "asymmetric",
     }
 )
+#: Losses that add the prior to the logits themselves: their constant prediction has a bias of 0.
+ADDS_PRIOR = frozenset({"logit_adjusted_ce"})
 #: Set from the data set: a run whose mode disagrees with its data means nothing. Weights as numbers: `_own_weight`.
 _FROM_DATASET = {"mode", "ignore_index", "weight", "process_group"}
 
@@ -210,7 +211,7 @@ def starts_at_prior(config: RunConfig) -> bool:
     """Whether the last layer's bias begins at that of a constant prediction."""
     if config.bias_init == "default":
         return config.loss in PRIOR_BIAS
-    return config.bias_init == "prior"
+    return config.bias_init == "prior" and config.loss not in ADDS_PRIOR
 
 
 def prior_bias(dataset: Any, weight: Any = None) -> np.ndarray:

@@ -69,7 +69,8 @@ class Training(_Strict):
         evaluations: of the validation split, evenly spaced, the last step among them.
         bias_init: bias of the last layer before the first step. ``"prior"``: what a constant prediction needs, the
             log odds (or log frequencies) of the training set's classes, each times its class weight;
-            ``"zero"``; ``"default"`` takes what suits the loss (``components.PRIOR_BIAS``).
+            ``"zero"``; ``"default"``, which was the default up to version 0.14: the prior for means over pixels and
+            zero for other losses (``components.PRIOR_BIAS``).
         foreground_batches: share of the images of a batch that must contain foreground; the sampler draws them from
             the images that do. 0 shuffles all images alike.
         healthy_start: refuse to train where the network's first predictions are no start: an initial cross-entropy
@@ -99,7 +100,7 @@ class Training(_Strict):
     warmup_fraction: float = Field(default=0.1, ge=0, lt=1)
     augment: dict[str, Any] = Field(default={"shift": True})
     evaluations: int = Field(default=5, ge=1)
-    bias_init: BiasInit = "default"
+    bias_init: BiasInit = "prior"
     foreground_batches: float = Field(default=0.0, ge=0, le=1)
     healthy_start: bool = False
     boundary: bool = False
