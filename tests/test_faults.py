@@ -122,9 +122,12 @@ def test_folders_that_cannot_be_written_to_are_refused_before_any_work(tmp_path)
         f"run {study} {runs} --results-dir {closed}",
         f"collect channels_half {runs} --results-dir {closed}",
         f"evaluate {study} --runs-dir {closed}/runs",
+        f"select {study} --runs-dir {closed}/runs",
+        f"verdicts channels_half --results-dir {closed}",
         f"export nowhere.ckpt --out {file}/exported",
     ]
-    rights = dict.fromkeys((own / "images", own / "masks", own, closed), 0o555) | {shut: 0}
+    read_only = (own / "images", own / "masks", own, closed / "channels_half", closed)
+    rights = dict.fromkeys(read_only, 0o555) | {shut: 0}
     for folder, right in rights.items():
         folder.chmod(right)
     try:

@@ -431,6 +431,7 @@ def select(study: str, runs_dir: str, results_dir: str) -> None:
     from lossatlas.experiments import load_study
     from lossatlas.workflow import select_rates
 
+    require_writable("runs", runs_dir, "--runs-dir")
     select_rates(load_study(study), runs_dir, results_dir)
 
 
@@ -563,6 +564,7 @@ def verdicts(study: str, results_dir: str) -> None:
     """
     from lossatlas.claims import judge
 
+    require_writable("verdicts", Path(results_dir) / study, "--results-dir")
     path = judge.write(Path(results_dir) / study)
     print(judge.describe(path))
     print(path)

@@ -137,6 +137,12 @@ def test_a_start_that_brings_the_losses_no_nearer_stops_the_build(monkeypatch):
         real_images.from_the_prior("nowhere")
 
 
+def test_a_loss_by_the_prior_stops_the_build(monkeypatch):
+    from_prior(monkeypatch, cracks=(0.60, 0.69), vessels=(0.70, 0.69))
+    with pytest.raises(FrontError, match="higher from the prior"):
+        real_images.from_the_prior("nowhere")
+
+
 def test_dice_ahead_from_the_prior_stops_the_build(monkeypatch):
     from_prior(monkeypatch, cracks=(0.65, 0.69), vessels=(0.65, 0.72))
     with pytest.raises(FrontError, match="with the prior bias its intervals"):

@@ -232,12 +232,13 @@ def from_the_prior(results: str | Path) -> dict[str, str]:
     At the thresholds of validation, for other trainings on these test images.
 
     Returns:
-        of how many ``tasks``, the ``low`` and ``high`` end of their means, and in how many Dice is ``behind`` (its
-        interval below 0; above 0 is an error); empty while one of its two studies is not whole.
+        of how many ``tasks``, the ``low`` and ``high`` end of their means, in how many Dice is ``behind`` (its
+        interval below 0; above 0 is an error), and the largest mean ``gain`` of Dice by the prior, in points; empty
+        while one of its two studies is not whole.
 
     Raises:
         FrontError: Dice is ahead somewhere, or the bias does not bring the losses nearer, so that the front page's
-            headline is false.
+            headline is false; or Dice loses by the prior in the mean of a task, against the decision guide.
     """
     sets = _whole(Path(results), "thresholds_bias", "thresholds_bias_kolektor")
     if not sets:
@@ -250,6 +251,12 @@ def from_the_prior(results: str | Path) -> dict[str, str]:
             f"nearer: their mean distance is {apart:.3f} from the prior, {apart_from_zero:.3f} with Dice from 0. "
             "Correct book/intro.md"
         )
+    gain = better_rates(sets, ("dice_prior", "dice"))
+    if (gain.estimate < 0).any():
+        raise front.FrontError(
+            f"{results}: the records contradict the decision guide, which says that Dice is higher from the prior in "
+            f"the mean of every task: got {gain.estimate.to_dict()}. Correct book/decision_guide.md"
+        )
     if (found.low > 0).any():
         raise front.FrontError(
             f"{results}: the records contradict the front page, which says that Dice is ahead in no task: with the "
@@ -261,6 +268,7 @@ def from_the_prior(results: str | Path) -> dict[str, str]:
         "low": number(found.estimate.min(), sign=True),
         "high": number(found.estimate.max(), sign=True),
         "behind": str(int((found.high < 0).sum())),
+        "gain": f"{100 * gain.estimate.max():.1f}",
     }
 
 
