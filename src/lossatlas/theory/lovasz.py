@@ -133,6 +133,55 @@ def is_convex(seed: int = 0, draws: int = 300) -> float:
     return least
 
 
+def constant_answers(
+    fractions: tuple[float, ...] = (0.01, 0.1, 0.3), jaccard: float = 0.4, pixels: int = 3000
+) -> pd.DataFrame:
+    """What three constant answers and a mask cost: by one sigmoid, and by two softmax channels with the mean over both.
+
+    With the share π < ½ of foreground the answer p everywhere costs max(1 − p, p + π − 2πp) by one sigmoid. That is
+    smallest at p = ½, where it is ½ for every π, so a mask whose Jaccard index is below ½ costs more.
+
+    Args:
+        fractions: the shares π.
+        jaccard: index of the mask, which misses as many pixels as it adds.
+        pixels: of the image.
+
+    Returns:
+        a row for each π and answer; columns ``one sigmoid``, ``two channels``.
+
+    Raises:
+        ClosedFormError: the library's loss differs from the formula, or ½ is not the cheapest constant answer.
+    """
+    one, two = losses.build("lovasz_softmax", mode="binary"), losses.build("lovasz_softmax")
+    rows = []
+    for share in fractions:
+        size = round(share * pixels)
+        truth = torch.arange(pixels) < size
+        target = truth[None, None].double()
+        found = round(
+            size * 2 * jaccard / (1 + jaccard)
+        )  # of as many as there are foreground pixels
+        mask = (torch.arange(pixels) >= size - found) & (torch.arange(pixels) < 2 * size - found)
+        answers = {"½ everywhere": torch.full((pixels,), 0.0, dtype=torch.float64)}
+        for name, shown in (("nothing", 0 * truth), ("everything", 0 * truth + 1), ("mask", mask)):
+            answers[name] = 60.0 * (2 * shown.double() - 1)
+        cost = {}
+        for name, z in answers.items():
+            channels = torch.stack([-z / 2, z / 2])[None]
+            cost[name] = one(z[None, None], target).item(), two(channels, truth[None].long()).item()
+            rows.append({"foreground": share, "answer": name,
+                         "one sigmoid": cost[name][0], "two channels": cost[name][1]})  # fmt: skip
+        pi = size / pixels
+        for p in np.linspace(0.02, 0.98, 49):
+            z = torch.full((1, 1, pixels), float(np.log(p / (1 - p))), dtype=torch.float64)
+            value, formula = one(z, target).item(), max(1 - p, p + pi - 2 * pi * p)
+            if abs(value - formula) > 1e-9 or value < cost["½ everywhere"][0] - 1e-9:
+                raise ClosedFormError(
+                    f"at π = {pi:g} the answer {p:g} costs {value}, not {formula}"
+                )
+    return pd.DataFrame(rows)
+
+
 def float32_differences(
     pixels: int = 1_000_000, fraction: float = 0.1, seed: int = 0
 ) -> pd.DataFrame:
