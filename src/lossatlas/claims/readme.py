@@ -36,7 +36,7 @@ def answer(found: dict[str, Any], real: dict[str, Any]) -> str:
 
 1. **Start the last bias at logit π, under Dice too.** From 0 Dice is behind cross-entropy from the prior in \
 the mean of {real["rates"]["tasks"]} tasks: {real["rates"]["low"]} to {real["rates"]["high"]}. Both from the prior: \
-{real["prior"]["low"]} to {real["prior"]["high"]} in {real["prior"]["tasks"]}. Short trainings, better of two rates.
+{real["prior"]["low"]} to {real["prior"]["high"]}. Short trainings, better of two rates.
 2. **Check the last layer.** Behind four channels with a ReLU {gated["ce"]["nothing_at_half"]} of \
 {gated["ce"]["trainings"]} cross-entropy trainings found nothing at ½. Without it, or with the prior bias, none failed.
 3. **Tune the threshold on validation.** On pedestrians it lifts cross-entropy from {real["pedestrians"]["ce_half"]} \

@@ -190,7 +190,8 @@ def build_model_for(config: RunConfig, dataset: Any, weight: Any = None) -> nn.M
     Args:
         config: the run.
         dataset: the training split.
-        weight: class weights of the loss, for the bias: (C,), or (1,) of the foreground; None for none.
+        weight: class weights of the loss, for the bias of a mean over pixels: (C,), or (1,) of the foreground; None for
+            none.
     """
     torch.manual_seed(config.seed)
     model = models.build(
@@ -203,7 +204,10 @@ def build_model_for(config: RunConfig, dataset: Any, weight: Any = None) -> nn.M
         with torch.no_grad():
             bias = model.output_layer.bias
             assert bias is not None  # every network of ours has one there
-            bias.copy_(torch.as_tensor(prior_bias(dataset, weight)).to(bias))
+            own = (
+                weight if config.loss in PRIOR_BIAS else None
+            )  # in a loss over sets a weight moves no constant
+            bias.copy_(torch.as_tensor(prior_bias(dataset, own)).to(bias))
     return model
 
 

@@ -136,10 +136,11 @@ def is_convex(seed: int = 0, draws: int = 300) -> float:
 def constant_answers(
     fractions: tuple[float, ...] = (0.01, 0.1, 0.3), jaccard: float = 0.4, pixels: int = 3000
 ) -> pd.DataFrame:
-    """What three constant answers and a mask cost: by one sigmoid, and by two softmax channels with the mean over both.
+    """What three constant answers and a mask cost by one sigmoid, by two softmax channels, and by the hinge.
 
     With the share π < ½ of foreground the answer p everywhere costs max(1 − p, p + π − 2πp) by one sigmoid. That is
-    smallest at p = ½, where it is ½ for every π, so a mask whose Jaccard index is below ½ costs more.
+    smallest at p = ½, where it is ½ for every π, so a mask whose Jaccard index J is below ½ costs more. By two channels
+    the mean over both classes counts. By the hinge the logit 0 costs 1, and a mask with the logits ±1 costs 2(1 − J).
 
     Args:
         fractions: the shares π.
@@ -147,35 +148,41 @@ def constant_answers(
         pixels: of the image.
 
     Returns:
-        a row for each π and answer; columns ``one sigmoid``, ``two channels``.
+        a row for each π and answer; columns ``one sigmoid``, ``two channels``, ``hinge``.
 
     Raises:
         ClosedFormError: the library's loss differs from the formula, or ½ is not the cheapest constant answer.
     """
     one, two = losses.build("lovasz_softmax", mode="binary"), losses.build("lovasz_softmax")
+    hinge = losses.build("lovasz_hinge")
     rows = []
     for share in fractions:
         size = round(share * pixels)
-        truth = torch.arange(pixels) < size
-        target = truth[None, None].double()
+        pi, truth = size / pixels, torch.arange(pixels) < size
         found = round(
             size * 2 * jaccard / (1 + jaccard)
         )  # of as many as there are foreground pixels
         mask = (torch.arange(pixels) >= size - found) & (torch.arange(pixels) < 2 * size - found)
-        answers = {"½ everywhere": torch.full((pixels,), 0.0, dtype=torch.float64)}
-        for name, shown in (("nothing", 0 * truth), ("everything", 0 * truth + 1), ("mask", mask)):
-            answers[name] = 60.0 * (2 * shown.double() - 1)
-        cost = {}
-        for name, z in answers.items():
+        none = torch.zeros_like(truth)
+        signs = {"½ everywhere": none.double(), "nothing": none.double() - 1,
+                 "everything": none.double() + 1, "mask": 2 * mask.double() - 1}  # fmt: skip
+        target = truth[None, None].double()
+        for name, sign in signs.items():
+            z = 60.0 * sign  # p is 0 or 1, but for ½
             channels = torch.stack([-z / 2, z / 2])[None]
-            cost[name] = one(z[None, None], target).item(), two(channels, truth[None].long()).item()
-            rows.append({"foreground": share, "answer": name,
-                         "one sigmoid": cost[name][0], "two channels": cost[name][1]})  # fmt: skip
-        pi = size / pixels
+            rows.append(
+                {
+                    "foreground": share,
+                    "answer": name,
+                    "one sigmoid": one(z[None, None], target).item(),
+                    "two channels": two(channels, truth[None].long()).item(),
+                    "hinge": hinge(sign[None, None], target).item(),
+                }
+            )
         for p in np.linspace(0.02, 0.98, 49):
-            z = torch.full((1, 1, pixels), float(np.log(p / (1 - p))), dtype=torch.float64)
+            z = torch.full_like(target, float(np.log(p / (1 - p))))
             value, formula = one(z, target).item(), max(1 - p, p + pi - 2 * pi * p)
-            if abs(value - formula) > 1e-9 or value < cost["½ everywhere"][0] - 1e-9:
+            if abs(value - formula) > 1e-9 or value < 0.5 - 1e-9:
                 raise ClosedFormError(
                     f"at π = {pi:g} the answer {p:g} costs {value}, not {formula}"
                 )
