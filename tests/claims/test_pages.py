@@ -119,6 +119,7 @@ SHORT = [
     "sampling",
     "thresholds_bias",
     "thresholds_bias_kolektor",
+    "losses_everywhere",
 ]
 
 

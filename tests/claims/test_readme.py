@@ -32,7 +32,7 @@ def test_the_answer_names_every_number_that_it_is_given():
     real["prior"] = {"tasks": "FIVE", "behind": "ONE", "low": "PRIOR", "high": "HIGH"}
     text = readme.answer(found, real)
     assert "in none of FIVE real tasks and behind in ONE" in text and "LOST of" in text
-    assert "tasks: REAL to" in text and "PRIOR to HIGH in FIVE" in text
+    assert "tasks: REAL to" in text and "PRIOR to HIGH. " in text
 
 
 def test_the_answer_is_short():
