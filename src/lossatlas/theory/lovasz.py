@@ -139,8 +139,9 @@ def constant_answers(
     """What three constant answers and a mask cost by one sigmoid, by two softmax channels, and by the hinge.
 
     With the share π < ½ of foreground the answer p everywhere costs max(1 − p, p + π − 2πp) by one sigmoid. That is
-    smallest at p = ½, where it is ½ for every π, so a mask whose Jaccard index J is below ½ costs more. By two channels
-    the mean over both classes counts. By the hinge the logit 0 costs 1, and a mask with the logits ±1 costs 2(1 − J).
+    smallest at p = ½, where it is ½ for every π, so a mask whose Jaccard index J is below ½ costs more. The
+    foreground at ½ and the background anywhere below cost ½ as well. By two channels the mean over both classes counts.
+    By the hinge the logit 0 costs 1, and a mask with the logits ±1 costs 2(1 − J).
 
     Args:
         fractions: the shares π.
@@ -151,7 +152,7 @@ def constant_answers(
         a row for each π and answer; columns ``one sigmoid``, ``two channels``, ``hinge``.
 
     Raises:
-        ClosedFormError: the library's loss differs from the formula, or ½ is not the cheapest constant answer.
+        ClosedFormError: the library's loss differs from a formula, or ½ is not the cheapest constant answer.
     """
     one, two = losses.build("lovasz_softmax", mode="binary"), losses.build("lovasz_softmax")
     hinge = losses.build("lovasz_hinge")
@@ -179,6 +180,9 @@ def constant_answers(
                     "hinge": hinge(sign[None, None], target).item(),
                 }
             )
+        below = torch.where(truth, 0.0, -torch.linspace(0, 9, pixels, dtype=torch.float64))
+        if abs(one(below[None, None], target).item() - 0.5) > 1e-9:
+            raise ClosedFormError("the foreground at ½ costs another value than ½")
         for p in np.linspace(0.02, 0.98, 49):
             z = torch.full_like(target, float(np.log(p / (1 - p))))
             value, formula = one(z, target).item(), max(1 - p, p + pi - 2 * pi * p)
