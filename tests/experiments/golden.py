@@ -62,6 +62,7 @@ class Golden:
         weights, record: SHA-256 of the trained network, and of all that the evaluation found.
         losses: of each step.
         machine: where it was made, as :func:`machine`; in the table only where it differs from the table's.
+        run_id: of its configuration: a study may change its plan, and keep the names of data set, network and loss.
     """
 
     versions: dict[str, int]
@@ -69,6 +70,7 @@ class Golden:
     record: str
     losses: list[float]
     machine: str = ""
+    run_id: str = ""
 
     def is_near(self, other: Golden) -> bool:
         """Whether both are one run on two machines."""
@@ -238,6 +240,7 @@ def run(config: RunConfig, datasets: dict[str, Any]) -> Golden:
         evaluated.hexdigest()[:16],
         [float(f"{value:.6g}") for value in curves.loss_value],
         machine(),
+        config.run_id,
     )
 
 
@@ -271,11 +274,11 @@ def write(table: dict[str, Golden]) -> None:
 
 
 def verdict(before: Golden | None, now: Golden, same_bits: bool) -> str:
-    """``"equal"``, ``"new"``, ``"raised"`` (another version than in the table) or what is wrong.
+    """``"equal"``, ``"new"`` (not in the table, or planned otherwise), ``"raised"`` (another version) or what is wrong.
 
     `same_bits`: whether both were made on one machine with one rounding revision, and must have the same bits.
     """
-    if before is None:
+    if before is None or before.run_id != now.run_id:
         return "new"
     if before.versions != now.versions:
         return "raised"
@@ -314,7 +317,11 @@ def main(everything: bool = False, rounding: bool = False) -> int:
     for name in studies():
         for case, config in cases(name).items():
             there = table.get(case)
-            current = there is not None and there.versions == component_versions(config)
+            current = (
+                there is not None
+                and there.run_id == config.run_id
+                and there.versions == component_versions(config)
+            )
             skip = current and not everything and not rounding
             datasets = None if skip else datasets_of(key(config))
             if datasets is None:

@@ -116,7 +116,8 @@ def test_the_table_was_made_with_todays_rounding():
 def one_case(a_case, monkeypatch, tmp_path):
     """A table of a single case; a function that runs `main` after all losses were multiplied by a factor."""
     config, _ = a_case
-    now = golden.Golden(versions.component_versions(config), "a", "b", [1.0, 0.5])
+    made_with = versions.component_versions(config)
+    now = golden.Golden(made_with, "a", "b", [1.0, 0.5], run_id=config.run_id)
     monkeypatch.setattr(golden, "TABLE", tmp_path / "golden.json")
     monkeypatch.setattr(golden, "studies", lambda: ["begin"])
     monkeypatch.setattr(golden, "cases", lambda name: {"case": config})
@@ -136,6 +137,19 @@ def test_other_bits_within_the_tolerance_are_taken_as_another_rounding(one_case,
     monkeypatch.setattr(versions, "ROUNDING", raised)
     code, (rounding, table) = one_case(1.01, rounding=True)
     assert (code, rounding, table["case"].weights) == (0, raised, "c")
+
+
+def test_a_plan_that_keeps_its_names_is_another_case(one_case, a_case, monkeypatch):
+    config, _ = a_case
+    (before,) = golden.read()[1].values()
+    other = config.model_copy(update={"lr": 2 * config.lr})
+    assert other.run_id != config.run_id
+    now = dataclasses.replace(before, weights="c", run_id=other.run_id)
+    assert golden.verdict(before, now, same_bits=True) == "new"
+    monkeypatch.setattr(golden, "cases", lambda name: {"case": other})
+    monkeypatch.setattr(golden, "run", lambda *_: now)
+    assert golden.main() == 0
+    assert golden.read()[1]["case"].weights == "c", "made again without being asked"
 
 
 def test_another_formula_is_refused_as_another_rounding(one_case, monkeypatch, capsys):
