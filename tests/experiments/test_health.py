@@ -77,6 +77,15 @@ def test_the_last_bias_begins_where_it_is_told_to(datasets, loss, bias_init, exp
     assert bias == pytest.approx(prior_bias(datasets["train"])[0] if expected else 0.0)
 
 
+@pytest.mark.parametrize(("loss", "moved"), [("weighted_ce", True), ("weighted_dice", False)])
+def test_class_weights_move_the_prior_of_means_over_pixels_alone(datasets, loss, moved):
+    config = RunConfig(**BINARY, loss=loss)
+    weight = torch.tensor([5.0])
+    bias = build_model_for(config, datasets["train"], weight).output_layer.bias.item()
+    plain = prior_bias(datasets["train"])[0]
+    assert bias == pytest.approx(plain + math.log(5) if moved else plain)
+
+
 def test_the_initial_cross_entropy_is_found_without_a_trace(datasets):
     model = models.build("unet", 1, 1, width=4, depth=2)
     with torch.no_grad():

@@ -204,10 +204,9 @@ def build_model_for(config: RunConfig, dataset: Any, weight: Any = None) -> nn.M
         with torch.no_grad():
             bias = model.output_layer.bias
             assert bias is not None  # every network of ours has one there
-            own = (
-                weight if config.loss in PRIOR_BIAS else None
-            )  # in a loss over sets a weight moves no constant
-            bias.copy_(torch.as_tensor(prior_bias(dataset, own)).to(bias))
+            # a class weight moves the best constant of a mean over pixels, and of no other loss
+            of_pixels = weight if config.loss in PRIOR_BIAS else None
+            bias.copy_(torch.as_tensor(prior_bias(dataset, of_pixels)).to(bias))
     return model
 
 
