@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from small import tiny, train
 
-from lossatlas.experiments import ConfigError, RunConfig, Study
+from lossatlas.experiments import ConfigError, RunConfig, Study, load_study
 from lossatlas.experiments.collect import Preview, _of_two, _thin, collect, disagreement, preview
 from lossatlas.experiments.components import load_datasets
 from lossatlas.experiments.record import run_path
@@ -276,6 +276,15 @@ def test_a_study_that_keeps_no_pixels_leaves_those_of_another_study_to_be_found(
         )
     assert not (made["without"] / "pixels.parquet").exists()
     assert list(pd.read_parquet(made["zz_with"] / "pixels.parquet").logit) == [0.5, -0.5]
+
+
+def test_committed_records_from_before_a_choice_are_not_written_again(tmp_path):
+    shutil.copytree("results/channels_half", tmp_path / "channels_half")
+    before = (tmp_path / "channels_half" / "study.json").read_bytes()
+    assert (tmp_path / "channels_half" / "verdicts.json").is_file()
+    collect(load_study("channels_half"), runs_dir=tmp_path / "none", results_dir=tmp_path)
+    assert (tmp_path / "channels_half" / "study.json").read_bytes() == before
+    assert (tmp_path / "channels_half" / "verdicts.json").is_file(), "it goes where rows are new"
 
 
 def test_a_run_that_another_study_has_recorded_is_taken_from_there(runs_dir, tmp_path):

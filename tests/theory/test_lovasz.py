@@ -19,9 +19,20 @@ def test_half_everywhere_is_cheaper_than_a_mask_below_one_half_but_for_two_chann
         assert mask["hinge"] == pytest.approx(2 * (1 - jaccard), abs=0.02)
 
 
-def test_a_loss_with_another_value_is_found(monkeypatch):
+@pytest.mark.parametrize(
+    ("wrong", "why"),
+    [
+        (lambda z: z.unique().numel() == 1 and z.min() != 0, "the answer 0.02 costs"),
+        (lambda z: z.unique().numel() > 3, "the foreground at ½ costs"),
+    ],
+)
+def test_a_loss_with_another_value_is_found(monkeypatch, wrong, why):
     build = losses.build
-    hinge = lambda name, **options: build("lovasz_hinge" if options else name)  # noqa: E731
-    monkeypatch.setattr(lovasz.losses, "build", hinge)
-    with pytest.raises(ClosedFormError, match="costs"):
+
+    def other(name, **options):
+        loss = build(name, **options)
+        return lambda z, target: loss(z, target) + (0.01 if options and wrong(z) else 0)
+
+    monkeypatch.setattr(lovasz.losses, "build", other)
+    with pytest.raises(ClosedFormError, match=why):
         lovasz.constant_answers((0.05,))
