@@ -279,12 +279,17 @@ def test_a_study_that_keeps_no_pixels_leaves_those_of_another_study_to_be_found(
 
 
 def test_committed_records_from_before_a_choice_are_not_written_again(tmp_path):
-    shutil.copytree("results/channels_half", tmp_path / "channels_half")
-    before = (tmp_path / "channels_half" / "study.json").read_bytes()
-    assert (tmp_path / "channels_half" / "verdicts.json").is_file()
-    collect(load_study("channels_half"), runs_dir=tmp_path / "none", results_dir=tmp_path)
-    assert (tmp_path / "channels_half" / "study.json").read_bytes() == before
-    assert (tmp_path / "channels_half" / "verdicts.json").is_file(), "it goes where rows are new"
+    shutil.copytree("results/one_vs_all", tmp_path / "one_vs_all")
+    before = (tmp_path / "one_vs_all" / "study.json").read_bytes()
+    assert (tmp_path / "one_vs_all" / "verdicts.json").is_file()
+    collect(
+        load_study("one_vs_all"),
+        runs_dir=tmp_path / "none",
+        results_dir=tmp_path,
+        file="one_vs_all",
+    )
+    assert (tmp_path / "one_vs_all" / "study.json").read_bytes() == before
+    assert (tmp_path / "one_vs_all" / "verdicts.json").is_file(), "it goes where rows are new"
 
 
 def test_a_run_that_another_study_has_recorded_is_taken_from_there(runs_dir, tmp_path):
