@@ -133,7 +133,7 @@ def test_a_page_is_short_and_its_cells_too(name):
         assert cell["cell_type"] == "markdown" or len(source.splitlines()) <= 10
         assert max(map(len, source.splitlines())) <= 120
     assert any("assert " in source for source in sources)
-    runs = [cell for cell, source in zip(notebook, sources, strict=True) if '"run_id"' in source]
+    runs = [cell for cell, source in zip(notebook, sources, strict=True) if '"commit"' in source]
     folded = ["hide-cell" in cell["metadata"].get("tags", []) for cell in runs]
     assert all(folded), "hundreds of rows stand open: give the cell the tag hide-cell"
 
