@@ -173,9 +173,10 @@ def softmax_for_two_classes() -> Verdict:
         "true" if holds else "false",
         "Softmax over two channels is the sigmoid of their difference, so the functions are the "
         f"same. The margin's step of gradient descent is {ratio:.6f} times as long. With half the "
-        "learning rate and twice the weight decay the two trainings coincide (largest distance "
+        "learning rate and twice the weight decay in the last layer the two trainings coincide (largest distance "
         f"{apart:.1e}): weight decay on two channels acts half as strongly.",
-        "True of what can be represented. The dynamics differ, which matching the rate and the weight decay undoes. An "
+        "True of what can be represented. The dynamics differ, which matching the rate and the weight decay of the "
+        "last layer undoes. An "
         "earlier edition translated the French “inutile” as useless; it means unnecessary.",
     )
 

@@ -48,25 +48,27 @@ def push(fraction: float, pixels: int, probs: Sequence[float] | None = None) -> 
     )
 
 
-def balance(fractions: Sequence[float], pixels: int, prob: float = 0.5) -> pd.DataFrame:
+def balance(fractions: Sequence[float], pixels: int, prob: float | None = 0.5) -> pd.DataFrame:
     """Who pushes the foreground, and how much of each gradient falls on it; a row a foreground fraction.
 
     Args:
         fractions: foreground fractions π.
         pixels: pixels of the image.
-        prob: the constant answer.
+        prob: the constant answer; None for the prior, each row's π.
     """
     rows = []
     for fraction in fractions:
-        dice = _push(PARTS["Dice"], fraction, prob, pixels)
-        entropy = _push(PARTS["cross-entropy"], fraction, prob, pixels)
+        answer = fraction if prob is None else prob
+        dice = _push(PARTS["Dice"], fraction, answer, pixels)
+        entropy = _push(PARTS["cross-entropy"], fraction, answer, pixels)
         shares = {
-            f"foreground's share, {name}": f"{100 * share_by_autograd(loss, fraction, prob, pixels):.1f} %"
+            f"foreground's share, {name}": f"{100 * share_by_autograd(loss, fraction, answer, pixels):.1f} %"
             for name, loss in PARTS.items()
         }
         rows.append(
             {
                 "π": f"{100 * fraction:g} %",
+                "answer": "π" if prob is None else f"{prob:g}",
                 "Dice's part of the push": f"{100 * dice / (dice + entropy):.0f} %",
                 **shares,
             }

@@ -15,6 +15,14 @@ def modulation(p_t: float, gamma: float = 2.0) -> float:
     return float((1 - p_t) ** gamma)
 
 
+def gradient_factor(p_t: float, gamma: float = 2.0) -> float:
+    """The factor on the gradient of a pixel's cross-entropy at the logit.
+
+    (1−p_t)^γ (1 − γ p_t ln p_t / (1−p_t)): above 1 on hard pixels, because the loss falls along its own factor, too.
+    """
+    return float((1 - p_t) ** gamma * (1 - gamma * p_t * np.log(p_t) / (1 - p_t)))
+
+
 def minimiser(eta: float, gamma: float = 2.0) -> float:
     """The p that minimises the expected focal loss of a label that is on with chance η."""
 
@@ -39,11 +47,18 @@ def minimisers(
     return pd.DataFrame(rows)
 
 
-def modulation_table(gammas: tuple[float, ...] = (0.0, 1.0, 2.0, 5.0)) -> pd.DataFrame:
-    """The factor on an easy, a middling and a hard pixel."""
+def modulation_table(
+    gammas: tuple[float, ...] = (0.0, 1.0, 2.0, 5.0), *, gradient: bool = False
+) -> pd.DataFrame:
+    """The factor on the loss of an easy, a middling and a hard pixel, or on its gradient at the logit."""
     levels = {"easy, p_t = 0.9": 0.9, "p_t = 0.5": 0.5, "hard, p_t = 0.1": 0.1}
+    factor = gradient_factor if gradient else modulation
+    what = "on the gradient" if gradient else "on the loss"
     return pd.DataFrame(
-        [{"γ": g} | {name: modulation(level, g) for name, level in levels.items()} for g in gammas]
+        [
+            {"factor": what, "γ": g} | {name: factor(level, g) for name, level in levels.items()}
+            for g in gammas
+        ]
     )
 
 

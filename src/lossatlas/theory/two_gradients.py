@@ -232,7 +232,7 @@ def finding(object_size: int, logit: float, fraction: float, pixels: int) -> str
         "label in one pixel with respect to its probability, and by that measure cross-entropy "
         f"explodes too. At $z = {logit:g}$ everywhere and a foreground fraction of {fraction:.3g}, "
         f"a missed pixel gets {rows['ce'] / rows['dice']:.0f} times less from Dice than from "
-        "cross-entropy: the real danger is a gradient that vanishes."
+        "cross-entropy: there its gradient vanishes."
     )
 
 
