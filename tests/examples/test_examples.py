@@ -15,6 +15,7 @@ HERE = Path(__file__).parent
 PAGE = HERE.parents[1] / "book" / "recipes.md"
 LOOPS = (
     "plain_pytorch",
+    "start_and_end",
     "smp_unet",
     "monai_unet",
     "lightning_fabric_loop",
@@ -47,6 +48,15 @@ def test_an_example_trains(name):
     history = run(name)["history"]
     assert all(math.isfinite(value) for value in history)
     assert history[-1] < 0.9 * history[0]
+
+
+def test_the_first_answer_is_the_share_and_the_threshold_is_no_worse_than_one_half():
+    found = run("start_and_end")
+    share = found["share"]
+    entropy = -share * math.log(share) - (1 - share) * math.log(1 - share)
+    assert found["history"][0] < 1.5 * entropy  # from a bias of 0 it is 0.69
+    assert found["dice"] >= found["search"].dice(0.0) and found["dice"] > 0.8
+    assert found["predicted"].shape == found["masks"].shape
 
 
 def test_the_compiled_loss_equals_the_plain_one():

@@ -113,7 +113,7 @@ def numbers(folder: str | Path, study_name: str = "thresholds") -> dict[str, Any
     Returns:
         how many ``tasks`` are complete of how many ``planned``; ``seeds``, ``runs``, ``planned_runs``; what a
         ``longer`` training gives, by task, what the better of two ``rates``, what the ``prior`` bias for both, and what
-        OHEM (``hard``); for each task
+        OHEM (``hard``), and the ``calibration`` errors; for each task
         its medians and differences; and by rule (``half``, ``tuned``) the ``range_…`` of the differences and the
         numbers of tasks in which Dice is ``within_…`` the smallest effect, ``ahead_…`` or ``behind_…`` (its interval
         off zero).
@@ -158,6 +158,7 @@ def numbers(folder: str | Path, study_name: str = "thresholds") -> dict[str, Any
     made["rates"] = _of_better_rates(Path(folder).parent)
     made["prior"] = from_the_prior(Path(folder).parent)
     made["hard"] = hard_examples(alone)
+    made["calibration"] = calibration(Path(folder).parent)
     made["longer"] = longer(Path(folder).parent / "thresholds_long", found["tuned"])
     for task, row in found.iterrows():
         made[str(task)] = {
@@ -233,8 +234,8 @@ def from_the_prior(results: str | Path) -> dict[str, str]:
 
     Returns:
         of how many ``tasks``, the ``low`` and ``high`` end of their means, in how many Dice is ``behind`` (its
-        interval below 0; above 0 is an error), and the largest mean ``gain`` of Dice by the prior, in points; empty
-        while one of its two studies is not whole.
+        interval below 0; above 0 is an error) or it is ``open`` (0 lies within), and the largest mean ``gain`` of Dice
+        by the prior, in points; empty while one of its two studies is not whole.
 
     Raises:
         FrontError: Dice is ahead somewhere, or the bias does not bring the losses nearer, so that the front page's
@@ -268,7 +269,37 @@ def from_the_prior(results: str | Path) -> dict[str, str]:
         "low": number(found.estimate.min(), sign=True),
         "high": number(found.estimate.max(), sign=True),
         "behind": str(int((found.high < 0).sum())),
+        "open": str(int(((found.low < 0) & (found.high > 0)).sum())),
         "gain": f"{100 * gain.estimate.max():.1f}",
+    }
+
+
+def calibration(results: str | Path) -> dict[str, str]:
+    """The calibration errors of cross-entropy and of Dice on real images, both from the prior, as text.
+
+    Over the pixels that the network gives more than 0.01; medians over the seeds, of which the ends over the tasks.
+
+    Returns:
+        of how many ``tasks``, ``ce`` (the largest), ``low`` and ``high`` of Dice; empty while `losses_everywhere` is
+        not whole.
+
+    Raises:
+        FrontError: Dice is better calibrated somewhere than cross-entropy is elsewhere.
+    """
+    sets = _whole(Path(results), "losses_everywhere")
+    if not sets:
+        return {}
+    errors = sets[0].runs.pivot_table("ece_foreground", "dataset", "loss", aggfunc="median")
+    if errors["ce"].max() >= errors["dice"].min():
+        raise front.FrontError(
+            f"{results}: the records contradict the front page, which says that cross-entropy is better calibrated on "
+            f"real images: got {errors[['ce', 'dice']].to_dict()}. Correct book/intro.md and lossatlas.claims.readme"
+        )
+    return {
+        "tasks": str(len(errors)),
+        "ce": f"{errors['ce'].max():.2f}",
+        "low": f"{errors['dice'].min():.2f}",
+        "high": f"{errors['dice'].max():.2f}",
     }
 
 
