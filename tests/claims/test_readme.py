@@ -29,7 +29,13 @@ def test_the_answer_names_every_number_that_it_is_given():
     real = real_images.numbers(REAL)
     found["gated"]["ce"]["nothing_at_half"] = "LOST"
     real["rates"]["low"] = "REAL"
-    real["prior"] = {"tasks": "FIVE", "behind": "ONE", "open": "FOUR", "low": "PRIOR", "high": "HIGH"}
+    real["prior"] = {
+        "tasks": "FIVE",
+        "behind": "ONE",
+        "open": "FOUR",
+        "low": "PRIOR",
+        "high": "HIGH",
+    }
     text = readme.answer(found, real)
     assert "in none of FIVE real tasks, behind in ONE, open in FOUR" in text and "LOST of" in text
     assert "tasks: REAL to" in text and "PRIOR to HIGH from one start" in text
