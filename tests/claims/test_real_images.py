@@ -237,3 +237,16 @@ def test_the_folds_of_a_cross_validation_are_one_more_task(monkeypatch):
     assert waiting.study["datasets"] == ["cracks", "vessels", "defects"], "it is planned"
     other = None
     assert real_images.with_folds(known).study["datasets"] == ["cracks", "vessels", "folds"]
+
+
+def test_dice_better_calibrated_than_cross_entropy_stops_the_build(monkeypatch):
+    def known(dice):
+        part = place("cracks", {"ce": CE, "dice": CE}, ece_foreground={"ce": 0.04, "dice": dice})
+        return dataclasses.replace(records(part, missing_runs=0), runs=part.runs)
+
+    monkeypatch.setattr(frames, "load_if_run", lambda *_: known(0.2))
+    expected = {"tasks": "1", "ce": "0.04", "low": "0.20", "high": "0.20"}
+    assert real_images.calibration("nowhere") == expected
+    monkeypatch.setattr(frames, "load_if_run", lambda *_: known(0.03))
+    with pytest.raises(FrontError, match="better calibrated"):
+        real_images.calibration("nowhere")

@@ -212,3 +212,12 @@ def test_a_parameter_that_is_no_text_stops_the_report(value):
 
 def test_a_notebook_shows_the_error_as_one_line():
     assert RecordsError("what")._render_traceback_() == ["RecordsError: what"]
+
+
+def test_a_loss_with_fewer_measures_has_no_counts_by_their_rules(spoilt):
+    edit_table(spoilt, "runs", lambda t: t.assign(foreground_dice_tuned=t.foreground_dice))
+    tuned = lambda t: pd.concat([t, t[t.loss != "focal"].assign(rule="tuned")])  # noqa: E731
+    edit_table(spoilt, "per_image", tuned)
+    (part, *_) = records.load(spoilt).parts
+    assert set(part.by_rule["tuned"]) == set(part.losses) - {"focal"}
+    assert set(part.by_rule["argmax"]) == set(part.losses)

@@ -279,6 +279,7 @@ def pooled(folds: Sequence[Part]) -> Part:
         rule: {
             loss: np.concatenate([joined(fold, fold.by_rule[rule], loss) for fold in folds], axis=1)
             for loss in losses
+            if all(loss in fold.by_rule.get(rule, {}) for fold in folds)
         }
         for rule in first.by_rule
     }
@@ -373,9 +374,9 @@ def _by_run(records: Records, part: Part, quantity: str, rule: str) -> pd.DataFr
 def _of_images(
     part: Part, metric: str, losses: Sequence[str], rules: Sequence[str], over: str
 ) -> tuple[Difference | None, str]:
-    for rule in rules[: len(losses)]:
-        if RULES[rule] not in part.by_rule:
-            return None, f"the records have no counts by the rule {rule!r}"
+    for loss, rule in zip(losses, rules, strict=False):
+        if loss not in part.by_rule.get(RULES[rule], {}):
+            return None, f"the records of {loss!r} have no counts by the rule {rule!r}"
     # under labels of their own: one loss by two rules is compared as two losses are
     names = [
         loss if losses.count(loss) == 1 else f"{loss} ({rule})"

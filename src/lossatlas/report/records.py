@@ -363,16 +363,21 @@ def _part(
     first = per_image[per_image.run_id == runs.run_id.iloc[0]].drop_duplicates("image_id")
     image_ids = first.image_id.astype(str).tolist()
     of_loss = dict(iter(runs[["loss", "seed", "run_id"]].sort_values("seed").groupby("loss")))
-    run_ids = [run_id for label in labels for run_id in of_loss[label].run_id]
     by_rule: dict[str, dict[str, np.ndarray]] = {}
     rules = set(per_image.rule)
     for rule in RULES:
         if rule not in rules:
             continue
         rows = per_image[per_image.rule == rule]
-        counts = _counts(rows, run_ids, image_ids, len(classes), folder)
-        ends = np.cumsum([len(of_loss[label]) for label in labels])[:-1]
-        by_rule[rule] = dict(zip(labels, np.split(counts, ends), strict=True))
+        # a loss may have fewer measures than the others: then it has no counts by their rules
+        counted = set(rows.run_id)
+        having = [
+            label for label in labels if rule == "argmax" or counted & set(of_loss[label].run_id)
+        ]
+        run_ids = [run_id for label in having for run_id in of_loss[label].run_id]
+        counts = _counts(rows[rows.run_id.isin(run_ids)], run_ids, image_ids, len(classes), folder)
+        ends = np.cumsum([len(of_loss[label]) for label in having])[:-1]
+        by_rule[rule] = dict(zip(having, np.split(counts, ends), strict=True))
     prefix = f"{dataset}/{model}/"
     shown: dict[str, Any] = {}
     if f"{prefix}images" in saved:
@@ -453,6 +458,8 @@ def _check_metrics(part: Part, folder: Path) -> None:
     for loss in part.losses:
         runs = of_loss[loss]
         for rule, column in columns.items():
+            if loss not in part.by_rule[rule]:
+                continue
             counts = part.by_rule[rule][loss].sum(1)
             recomputed = pooled_metric(counts, "foreground_dice", part.foreground)
             stated = runs[column].to_numpy(float)
