@@ -410,3 +410,14 @@ def test_emphasis_on_the_page_is_never_broken_by_a_stray_asterisk(
 ) -> None:
     for verdict in verdicts.values():
         assert "*" not in verdict.condition
+
+
+def test_a_remark_tells_how_to_read_a_verdict() -> None:
+    claim = next(each for each in ledger.load()[1] if each.id == "51")
+    assert f"**How to read this.** {claim.remark}" in ledger.entry(claim, ledger.verdict_of(claim))
+
+
+def test_the_answer_counts_every_claim() -> None:
+    verdicts = ledger.all_verdicts()
+    numbers = [int(number) for number in re.findall(r"\d+", ledger.answer(verdicts).data)]
+    assert numbers[0] == sum(numbers[1:])

@@ -65,6 +65,7 @@ class Claim:
     study: str = ""
     prediction: str = ""
     erratum: str = ""
+    remark: str = ""  #: how to read the verdict, where the rows behind it need a word
     quote: dict[str, str] = field(default_factory=dict)
     continued: dict[str, str] = field(default_factory=dict)
 
@@ -304,7 +305,9 @@ def answer(verdicts: dict[str, Verdict]) -> Markdown:
     waiting = found["awaiting"] + found["withdrawn"]
     return Markdown(
         f"**Answer.** Of {found.total()} claims {found['true']} are true, {found['false']} false, and "
-        f"{found['conditional']} depend on a condition or hold in part; {waiting} wait for trainings."
+        f"{found['conditional']} depend on a condition or hold in part; {found['open']} are open, and {waiting} wait for "
+        "trainings. A claim that fails at one place and is open elsewhere counts as false or as dependent, as its "
+        "entry says."
     )
 
 
@@ -390,6 +393,8 @@ def entry(claim: Claim, verdict: Verdict, added: Sequence[str] = ()) -> str:
     lines += [verdict.because, ""]
     if verdict.condition:
         lines += [f"*{verdict.condition}*", ""]
+    if claim.remark:
+        lines += [f"**How to read this.** {claim.remark}", ""]
     if verdict.details:
         lines += [_numbers(verdict), ""]
     if claim.prediction:
