@@ -305,8 +305,8 @@ def answer(verdicts: dict[str, Verdict]) -> Markdown:
     waiting = found["awaiting"] + found["withdrawn"]
     return Markdown(
         f"**Answer.** Of {found.total()} claims {found['true']} are true, {found['false']} false, and "
-        f"{found['conditional']} depend on a condition or hold in part; {found['open']} are open, and {waiting} wait for "
-        "trainings. A claim that fails at one place and is open elsewhere counts as false or as dependent, as its "
+        f"{found['conditional']} depend on a condition or hold in part; {found['open']} are open, and {waiting} wait "
+        "for trainings. A claim that fails at one place and is open elsewhere counts as false or as dependent, as its "
         "entry says."
     )
 
