@@ -120,6 +120,7 @@ SHORT = [
     "thresholds_bias",
     "thresholds_bias_kolektor",
     "losses_everywhere",
+    "lovasz_half",
 ]
 
 
