@@ -96,7 +96,9 @@ def test_the_page_of_the_quick_study_begins_with_its_answer(monkeypatch):
             compile(cell.replace("Markdown, display", "Markdown"), "quick/page.ipynb", "exec"),
             names,
         )
-    assert shown[0].data.startswith("**Answer: after so short a training, much")
+    assert shown[0].data.startswith(
+        "**Answer: after so short a training, much with one of two networks.**"
+    )
     interval = [name for name in names["table"] if name.startswith("95 %")]
     assert len(interval) == 2 and names["table"].notna().all(axis=None)
     assert 0 < names["rising"] <= len(names["ends"])

@@ -280,3 +280,15 @@ def test_an_interval_of_a_paper_is_a_condition():
     assert judged(six(0.07), near).outcome == "holds"
     assert judged(six(0.12), near).outcome == "fails"
     assert judged(six(0.0), near).outcome == "fails"
+
+
+def test_a_loss_without_counts_by_a_rule_is_named_and_the_others_are_compared():
+    part = place("cracks", {"ce": CE, "dice": DICE})
+    del part.by_rule["tuned"]["dice"]
+    (missing,) = entries(records(part), "dice", ["dice", "ce"], "tuned")
+    assert (
+        missing.value is None
+        and missing.why == "the records of 'dice' have no counts by the rule 'tuned'"
+    )
+    (there,) = entries(records(part), "dice", ["ce"], "tuned")
+    assert there.value is not None

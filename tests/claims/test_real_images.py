@@ -250,3 +250,40 @@ def test_dice_better_calibrated_than_cross_entropy_stops_the_build(monkeypatch):
     monkeypatch.setattr(frames, "load_if_run", lambda *_: known(0.03))
     with pytest.raises(FrontError, match="better calibrated"):
         real_images.calibration("nowhere")
+
+
+def test_what_the_guide_says_of_the_sums_is_checked(monkeypatch):
+    def known(sums):
+        dice = dict.fromkeys(("dice_ce", "dice_focal"), sums) | {
+            "ce": 0.6,
+            "tversky": 0.59,
+            "jaccard": 0.61,
+        }
+        scores = {loss: {"argmax": each, "tuned": each} for loss, each in dice.items()}
+        return records(place("cracks", scores), missing_runs=0)
+
+    monkeypatch.setattr(frames, "load_if_run", lambda *_: known(0.65))
+    found = real_images.other_losses("nowhere")
+    assert found["sums"]["low"] == "+5.0" and found["ratios"] == {"low": "−1.0", "high": "+1.0"}
+    monkeypatch.setattr(frames, "load_if_run", lambda *_: known(0.55))
+    with pytest.raises(FrontError, match="both sums with Dice are ahead on cracks"):
+        real_images.other_losses("nowhere")
+
+
+def test_what_the_guide_says_of_lovasz_softmax_is_checked(monkeypatch):
+    def known(alone=0.4, beside=0.6, rare=0.52):
+        tasks = {"vessels": beside, "mitochondria": 0.6, "synapses": 0.6, "pedestrians": rare}
+        parts = []
+        for task, of_sum in tasks.items():
+            dice = {"ce": 0.6, "one_sigmoid": alone, "two_channels": 0.5, "ce_lovasz": of_sum}
+            scores = {loss: {"argmax": each, "tuned": each} for loss, each in dice.items()}
+            parts.append(place(task, scores))
+        return records(*parts, missing_runs=0)
+
+    monkeypatch.setattr(frames, "load_if_run", lambda *_: known())
+    expected = {"least": "20", "most": "20", "with_ce": "8", "two_channels": "10"}
+    assert real_images.lovasz("nowhere") == expected
+    for wrong in ({"alone": 0.61}, {"beside": 0.5}, {"rare": 0.61}):
+        monkeypatch.setattr(frames, "load_if_run", lambda *_, wrong=wrong: known(**wrong))
+        with pytest.raises(FrontError, match="on Lovász-softmax"):
+            real_images.lovasz("nowhere")

@@ -211,3 +211,14 @@ def test_the_sum_pushes_as_its_parts_do_together() -> None:
     )
     shares = compounds.balance((0.1, 0.001), 1000)["Dice's part of the push"]
     assert int(shares[1].split()[0]) > int(shares[0].split()[0]) > 50
+
+
+def test_at_the_prior_the_sum_lies_between_its_parts_and_gives_little_up() -> None:
+    (row,) = compounds.balance([0.01], 10_000, prob=None).to_dict("records")
+    shares = {
+        str(name).split(", ")[1]: float(str(value).split()[0])
+        for name, value in row.items()
+        if "share" in str(name)
+    }
+    assert row["answer"] == "π" and shares["cross-entropy"] == 50
+    assert shares["cross-entropy"] < shares["Dice + CE"] < shares["Dice"] == pytest.approx(66.8)

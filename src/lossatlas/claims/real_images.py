@@ -113,7 +113,7 @@ def numbers(folder: str | Path, study_name: str = "thresholds") -> dict[str, Any
     Returns:
         how many ``tasks`` are complete of how many ``planned``; ``seeds``, ``runs``, ``planned_runs``; what a
         ``longer`` training gives, by task, what the better of two ``rates``, what the ``prior`` bias for both, and what
-        OHEM (``hard``), and the ``calibration`` errors; for each task
+        OHEM (``hard``), the ``others`` and ``lovasz``, and the ``calibration`` errors; for each task
         its medians and differences; and by rule (``half``, ``tuned``) the ``range_…`` of the differences and the
         numbers of tasks in which Dice is ``within_…`` the smallest effect, ``ahead_…`` or ``behind_…`` (its interval
         off zero).
@@ -159,6 +159,8 @@ def numbers(folder: str | Path, study_name: str = "thresholds") -> dict[str, Any
     made["prior"] = from_the_prior(Path(folder).parent)
     made["hard"] = hard_examples(alone)
     made["calibration"] = calibration(Path(folder).parent)
+    made["others"] = other_losses(Path(folder).parent)
+    made["lovasz"] = lovasz(Path(folder).parent)
     made["longer"] = longer(Path(folder).parent / "thresholds_long", found["tuned"])
     for task, row in found.iterrows():
         made[str(task)] = {
@@ -300,6 +302,67 @@ def calibration(results: str | Path) -> dict[str, str]:
         "ce": f"{errors['ce'].max():.2f}",
         "low": f"{errors['dice'].min():.2f}",
         "high": f"{errors['dice'].max():.2f}",
+    }
+
+
+def _points(found: pd.Series) -> dict[str, str]:
+    ends = {"low": found.min(), "high": found.max()}
+    return {name: f"{value:+.1f}".replace("-", "−") for name, value in ends.items()}
+
+
+def other_losses(results: str | Path) -> dict[str, dict[str, str]]:
+    """The sums with Dice (``sums``), and Tversky and Jaccard (``ratios``), minus cross-entropy from one start, as text.
+
+    Points of test Dice at the thresholds of validation: the ``low`` and ``high`` end of the means over the tasks of
+    `losses_everywhere`; empty while it is not whole.
+
+    Raises:
+        FrontError: a sum is no longer ahead on cracks, as the front page and the decision guide say.
+    """
+    sums, ratios = ["dice_ce", "dice_focal"], ["tversky", "jaccard"]
+    sets = _whole(Path(results), "losses_everywhere")
+    if not sets or not {*sums, *ratios} <= {*sets[0].losses}:
+        return {}
+    found = 100 * frames.against(sets[0], "dice", "ce", "tuned")[["estimate", "low"]].astype(float)
+    if not (found.low.reindex([(each, "cracks") for each in sums]) > 0).all():
+        raise front.FrontError(
+            f"{results}: the records contradict the decision guide, which says that both sums with Dice are ahead on "
+            f"cracks: got {found.low.to_dict()}. Correct it and book/intro.md"
+        )
+    return {
+        "sums": _points(found.estimate[sums]),
+        "ratios": _points(found.estimate[ratios]),
+    }
+
+
+def lovasz(results: str | Path) -> dict[str, str]:
+    """Lovász-softmax behind cross-entropy, in points of test Dice at the thresholds of validation, as text.
+
+    Returns:
+        by one sigmoid the ``least`` and the ``most`` of the means over the tasks of `lovasz_half`; on pedestrians
+        ``with_ce`` beside it and by ``two_channels``; empty while the study is not whole.
+
+    Raises:
+        FrontError: what the decision guide says of it does not follow: behind by one sigmoid in every mean; with
+            cross-entropy beside it shown within two points on three tasks, and behind on pedestrians.
+    """
+    sets = _whole(Path(results), "lovasz_half")
+    if not sets or "one_sigmoid" not in sets[0].losses:
+        return {}
+    found = frames.against(sets[0], "dice", "ce", "tuned")[["estimate", "low", "high"]]
+    found = 100 * found.astype(float)
+    alone, beside = found.loc["one_sigmoid"].estimate, found.loc["ce_lovasz"]
+    within = (beside.low > -2) & (beside.high < 2)
+    if (alone >= 0).any() or within.sum() != 3 or beside.high["pedestrians"] >= 0:
+        raise front.FrontError(
+            f"{results}: the records contradict the decision guide on Lovász-softmax: got {found.to_dict('index')}. "
+            "Correct book/decision_guide.md and book/intro.md"
+        )
+    return {
+        "least": f"{-alone.max():.0f}",
+        "most": f"{-alone.min():.0f}",
+        "with_ce": f"{-beside.estimate['pedestrians']:.0f}",
+        "two_channels": f"{-found.estimate['two_channels', 'pedestrians']:.0f}",
     }
 
 
