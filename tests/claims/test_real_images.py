@@ -125,10 +125,13 @@ def from_prior(monkeypatch, **dice):
 def test_dice_from_the_prior_is_compared_once_its_study_is_whole(monkeypatch):
     of = from_prior(monkeypatch, cracks=(0.68, 0.69), vessels=(0.66, 0.698))
     found = real_images.from_the_prior("nowhere")
-    assert (found["tasks"], found["behind"]) == ("2", "2")
+    assert (found["tasks"], found["behind"], found["open"]) == ("2", "2", "0")
     assert found["low"].startswith("−0.01") and found["high"].startswith("−0.00")
     of["thresholds_bias_kolektor"] = None
     assert real_images.from_the_prior("nowhere") == {}
+    from_prior(monkeypatch, cracks=(0.68, 0.69), vessels=(0.66, 0.70))
+    found = real_images.from_the_prior("nowhere")
+    assert (found["behind"], found["open"]) == ("1", "1")
 
 
 def test_a_start_that_brings_the_losses_no_nearer_stops_the_build(monkeypatch):

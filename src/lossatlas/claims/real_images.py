@@ -236,7 +236,7 @@ def from_the_prior(results: str | Path) -> dict[str, str]:
 
     Returns:
         of how many ``tasks``, the ``low`` and ``high`` end of their means, in how many Dice is ``behind`` (its
-        interval below 0; above 0 is an error) or it is ``open`` (0 lies within), and the largest mean ``gain`` of Dice
+        interval below 0; above 0 is an error) or it is ``open`` (0 within), and the largest mean ``gain`` of Dice
         by the prior, in points; empty while one of its two studies is not whole.
 
     Raises:
@@ -271,7 +271,7 @@ def from_the_prior(results: str | Path) -> dict[str, str]:
         "low": number(found.estimate.min(), sign=True),
         "high": number(found.estimate.max(), sign=True),
         "behind": str(int((found.high < 0).sum())),
-        "open": str(int(((found.low < 0) & (found.high > 0)).sum())),
+        "open": str(int((found.high >= 0).sum())),  # above 0 it has raised
         "gain": f"{100 * gain.estimate.max():.1f}",
     }
 

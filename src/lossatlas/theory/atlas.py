@@ -200,9 +200,8 @@ def profile(name: str, target: float, probs: Array, extent: int = 400) -> pd.Dat
         "H": 50.0,
         **form.parameters,
     }
-    if (
-        form.hard_only and 0 < target < 1
-    ):  # a loss of pixels takes the label's mixture of both labels' losses
+    # a loss of pixels takes the label's mixture of both labels' losses
+    if form.hard_only and 0 < target < 1:
         loss = target * _labelled(form.loss, 1) + (1 - target) * _labelled(form.loss, 0)
     else:
         loss = _labelled(form.loss, target)
