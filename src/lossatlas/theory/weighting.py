@@ -71,7 +71,9 @@ def shift_by_batches(
             raise ClosedFormError(f"batches {shares}: {found}, expected {np.log(odds)}")
         rows.append(
             {
-                "shares in the batches": " and ".join(f"{100 * share:g} %" for share in shares),
+                "shares in the batches": " and ".join(
+                    f"{100 * share:g}\N{NO-BREAK SPACE}%" for share in shares
+                ),
                 "ln w": np.log(weight),
             }
             | {f"shift: {name}": value - plain for name, value in found.items()}
