@@ -134,6 +134,40 @@ def test_dice_from_the_prior_is_compared_once_its_study_is_whole(monkeypatch):
     assert (found["behind"], found["open"]) == ("1", "1")
 
 
+def test_a_difference_counts_as_shown_where_it_stays_so_after_a_correction_for_all_tasks(
+    monkeypatch,
+):
+    p_values = pd.Series({"a": 0.001, "b": 0.03, "c": 0.04, "d": 0.9})
+    assert frames.shown(p_values).to_dict() == {"a": True, "b": False, "c": False, "d": False}
+    assert frames.shown(p_values[["b"]]).all()
+    from_prior(monkeypatch, cracks=(0.68, 0.69), vessels=(0.66, 0.698))
+    monkeypatch.setattr(frames, "shown", lambda p: p < -1)
+    found = real_images.from_the_prior("nowhere")
+    assert (found["behind"], found["open"]) == ("0", "2")
+
+
+def test_dice_at_one_half_is_ahead_of_a_tuned_cross_entropy_on_pedestrians_alone(monkeypatch):
+    def study(**at_half):
+        """Tuned, both losses from the prior have .70 in every task; Dice at ½ has what `at_half` gives."""
+        of = {"ce": 0.70, "dice": 0.66, "dice_prior": 0.70}
+        parts = [
+            place(task, {f"{loss}_{rate}": {"argmax": half if loss == "dice_prior" else 0.5, "tuned": tuned}
+                         for loss, tuned in of.items() for rate in ("low", "high")})
+            for task, half in at_half.items()
+        ]  # fmt: skip
+        known = dataclasses.replace(records(*parts), runs=pd.concat(part.runs for part in parts))
+        monkeypatch.setattr(frames, "load_if_run", lambda *_: known)
+
+    study(pedestrians=0.75, cracks=0.69)
+    assert real_images.from_the_prior("nowhere")["untuned"].startswith("+0.05")
+    study(pedestrians=0.69, cracks=0.69)
+    with pytest.raises(FrontError, match="on pedestrians alone"):
+        real_images.from_the_prior("nowhere")
+    study(pedestrians=0.75, cracks=0.75)
+    with pytest.raises(FrontError, match="on pedestrians alone"):
+        real_images.from_the_prior("nowhere")
+
+
 def test_a_start_that_brings_the_losses_no_nearer_stops_the_build(monkeypatch):
     from_prior(monkeypatch, cracks=(0.69, 0.65), vessels=(0.69, 0.74))  # which cancel in a mean
     with pytest.raises(FrontError, match="brings the losses nearer"):
@@ -255,22 +289,35 @@ def test_dice_better_calibrated_than_cross_entropy_stops_the_build(monkeypatch):
         real_images.calibration("nowhere")
 
 
-def test_what_the_guide_says_of_the_sums_is_checked(monkeypatch):
-    def known(sums):
-        dice = dict.fromkeys(("dice_ce", "dice_focal"), sums) | {
-            "ce": 0.6,
-            "tversky": 0.59,
-            "jaccard": 0.61,
-        }
-        scores = {loss: {"argmax": each, "tuned": each} for loss, each in dice.items()}
-        return records(place("cracks", scores), missing_runs=0)
+def test_what_the_front_page_says_of_the_sums_is_checked(monkeypatch):
+    def known(half=0.65, tuned=0.6, pedestrians=0.65, vessels=0.6):
+        parts = []
+        for task, at_half in {
+            "cracks": half,
+            "pedestrians": pedestrians,
+            "vessels": vessels,
+        }.items():
+            sums = {"argmax": at_half, "tuned": tuned}
+            others = {"ce": 0.6, "tversky": 0.59, "jaccard": 0.61}
+            scores = {
+                loss: dict.fromkeys(("argmax", "tuned"), each) for loss, each in others.items()
+            }
+            parts.append(place(task, {"dice_ce": sums, "dice_focal": sums} | scores))
+        return records(*parts, missing_runs=0)
 
-    monkeypatch.setattr(frames, "load_if_run", lambda *_: known(0.65))
+    monkeypatch.setattr(frames, "load_if_run", lambda *_: known())
     found = real_images.other_losses("nowhere")
-    assert found["sums"]["low"] == "+5.0" and found["ratios"] == {"low": "−1.0", "high": "+1.0"}
-    monkeypatch.setattr(frames, "load_if_run", lambda *_: known(0.55))
-    with pytest.raises(FrontError, match="both sums with Dice are ahead on cracks"):
-        real_images.other_losses("nowhere")
+    assert found["sums"]["low"] == "+0.0" and found["ratios"] == {"low": "−1.0", "high": "+1.0"}
+    for wrong in (
+        {"half": 0.6},
+        {"tuned": 0.65},
+        {"tuned": 0.55},
+        {"pedestrians": 0.6},
+        {"vessels": 0.55},
+    ):
+        monkeypatch.setattr(frames, "load_if_run", lambda *_, wrong=wrong: known(**wrong))
+        with pytest.raises(FrontError, match="the sums with Dice are shown ahead at ½"):
+            real_images.other_losses("nowhere")
 
 
 def test_what_the_guide_says_of_lovasz_softmax_is_checked(monkeypatch):

@@ -9,7 +9,7 @@ model = torch.nn.Sequential(
     torch.nn.Conv2d(1, 16, 3, padding=1), torch.nn.ReLU(), torch.nn.Conv2d(16, 3, 3, padding=1)
 )
 # was: torch.nn.CrossEntropyLoss(ignore_index=255)
-criterion = losses.build("dice_ce", ignore_index=255)
+criterion = losses.build("ce", ignore_index=255)  # or "dice_ce", or any other name
 optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
 
 history = []

@@ -10,7 +10,10 @@ torch.manual_seed(0)
 images, masks = scene(classes=2)
 validation_images, validation_masks = scene(images=4, classes=2)
 model = torch.nn.Sequential(
-    torch.nn.Conv2d(1, 16, 3, padding=1), torch.nn.ReLU(), torch.nn.Conv2d(16, 1, 3, padding=1)
+    torch.nn.Conv2d(1, 16, 3, padding=1),
+    torch.nn.ReLU(),
+    torch.nn.Conv2d(16, 16, 3, padding=1),  # no ReLU between this and the last layer
+    torch.nn.Conv2d(16, 1, 1),
 )
 
 # The start: the last bias at the log odds of the foreground. With a softmax: bias[c] = log(share of class c).

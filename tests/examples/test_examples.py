@@ -50,6 +50,36 @@ def test_an_example_trains(name):
     assert history[-1] < 0.9 * history[0]
 
 
+SMP = {"encoder_name": "resnet18", "encoder_weights": None, "in_channels": 1}
+TORCHVISION = {"weights": None, "weights_backbone": None, "num_classes": 1}
+MONAI = {"spatial_dims": 2, "in_channels": 1, "out_channels": 1}
+NETWORKS = {
+    "Unet": ("segmentation_models_pytorch", SMP),
+    "fcn_resnet50": ("torchvision.models.segmentation", TORCHVISION),
+    "deeplabv3_resnet50": ("torchvision.models.segmentation", TORCHVISION),
+    "UNet": ("monai.networks.nets", MONAI | {"channels": (4, 8), "strides": (2,)}),
+    "BasicUNet": ("monai.networks.nets", MONAI),
+}
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_the_last_bias_that_the_page_names_moves_every_logit(name):
+    rows = [line for line in PAGE.read_text(encoding="utf-8").splitlines() if f"`{name}`" in line]
+    (where,) = {re.findall(r"`(model\.\S+\.bias)`", row)[0] for row in rows}
+    module, options = NETWORKS[name]
+    model = getattr(pytest.importorskip(module), name)(**options).eval()
+    image = torch.zeros(1, 3 if "resnet50" in name else 1, 64, 64)
+
+    def logits():
+        with torch.no_grad():
+            found = model(image)
+        return found["out"] if isinstance(found, dict) else found
+
+    before = logits()
+    torch.nn.init.constant_(bias := eval(where), bias.item() + 1)
+    assert bias.shape == (1,) and torch.allclose(logits(), before + 1, atol=1e-5)
+
+
 def test_the_first_answer_is_the_share_and_the_threshold_is_no_worse_than_one_half():
     found = run("start_and_end")
     share = found["share"]

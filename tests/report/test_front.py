@@ -66,20 +66,30 @@ def test_ten_classes_without_dice_ahead_stop_the_build(monkeypatch: pytest.Monke
 
 
 @pytest.mark.parametrize(
-    ("kinds", "value", "sentence"),
+    ("head", "value", "sentence"),
     [
-        (front.KINDS["pixels"], False, "begin more often than overlap losses"),
-        (front.KINDS["overlap"], True, "begin more often than overlap losses"),
+        ("open", False, "no activation every training of four losses begins"),
+        ("relu16", True, "half of the overlap losses' trainings do not begin"),
     ],
 )
 def test_records_at_the_rare_place_can_stop_the_build(
-    kinds: tuple[str, ...], value: bool, sentence: str
+    head: str, value: bool, sentence: str
 ) -> None:
     study = load(RECORDS)
-    changed = (study.runs.dataset == front.RARE) & study.runs.loss.isin(kinds)
+    one = (study.runs.model == front.RARE_HEADS[head]) & (study.runs.loss == "dice")
+    changed = (study.runs.dataset == front.RARE) & one
     runs = study.runs.assign(began=study.runs.began.astype(bool).mask(changed, value))
     with pytest.raises(front.FrontError, match=sentence):
         front._require(dataclasses.replace(study, runs=runs))
+
+
+def test_what_begins_at_the_rare_place_is_counted_behind_each_last_layer_alone() -> None:
+    runs = load(RECORDS).runs
+    here = runs[(runs.dataset == front.RARE) & (runs.model == "relu16_prior")]
+    began = here[here.loss.isin(["dice", "tversky"])].began.astype(bool)
+    found = front.numbers(RECORDS)["rare_with_prior"]
+    assert found["relu16"] == {"began": str(began.sum()), "trainings": str(len(began))}
+    assert found["open"] == {"began": "32", "trainings": "32"}
 
 
 def test_a_settled_difference_at_the_rare_place_stops_the_build(

@@ -13,7 +13,7 @@ from lossatlas.claims.judge import judge
 from lossatlas.claims.quantities import Share, entries
 from lossatlas.experiments.study import load_study
 from lossatlas.report.records import Records, load
-from lossatlas.statistics.paired import Difference, minimum_detectable_effect
+from lossatlas.statistics.paired import Difference, holm, minimum_detectable_effect
 
 
 def load_if_run(folder: str | Path, study: str) -> Records | None:
@@ -56,9 +56,10 @@ def differences(
     where: Mapping[str, Any] | None = None,
     **options: Any,
 ) -> pd.DataFrame:
-    """A quantity at every place: ``estimate``, ``low``, ``high`` (95 %), ``sd`` over seeds, ``seeds``, ``why``.
+    """A quantity at every place: ``estimate``, ``low``, ``high`` (95 %), ``p``, ``sd`` over seeds, ``seeds``, ``why``.
 
-    Indexed by place; a place whose runs are missing has NaN, and says why. The parameters are those of
+    Indexed by place; a place whose runs are missing has NaN, and says why. ``p`` is the two-sided p-value of no
+    difference, uncorrected (see :func:`shown`). The parameters are those of
     :func:`lossatlas.claims.quantities.entries`. A share of runs has no interval here.
     """
     rows = []
@@ -67,12 +68,19 @@ def differences(
         row: dict[str, Any] = {"place": each.place, "why": each.why}
         if isinstance(value, Difference):
             row |= {"estimate": value.estimate, "low": value.low, "high": value.high}
+            row |= {"p": value.p_value()}
             row |= {"sd": pd.Series(value.per_seed).std(), "seeds": value.seeds}
         elif isinstance(value, Share):
             row |= {"estimate": value.estimate, "seeds": value.trials}
         rows.append(row)
-    columns = ["estimate", "low", "high", "sd", "seeds", "why"]
+    columns = ["estimate", "low", "high", "p", "sd", "seeds", "why"]
     return pd.DataFrame(rows).set_index("place").reindex(columns=columns)
+
+
+def shown(p_values: pd.Series) -> pd.Series:
+    """Which differences of a list a page may call shown: p ≤ 0.05 after Holm's correction for the whole list."""
+    values = p_values.astype(float)
+    return pd.Series(holm(values.to_numpy()) <= 0.05, index=values.index, name="shown")
 
 
 def predictions(records: Records) -> pd.DataFrame:
@@ -125,4 +133,4 @@ def against(
             columns=names, index=pd.MultiIndex.from_tuples([], names=["loss", "place"])
         )
     made = pd.concat(tables, names=["loss"]).dropna(subset="estimate")
-    return made.drop(columns=["sd", "why"]).astype({"seeds": int})
+    return made.drop(columns=["p", "sd", "why"]).astype({"seeds": int})

@@ -31,8 +31,9 @@ def answer(found: dict[str, Any], real: dict[str, Any]) -> str:
   <img src="{PICTURES}/seeds_light.svg" alt="Test Dice, a line a seed: cross-entropy at ½, at its threshold, and Dice">
 </picture>
 
-**Cross-entropy or Dice? From one start, at validation thresholds, Dice is ahead in none of {real["prior"]["tasks"]} \
-real tasks, behind in {real["prior"]["behind"]}, open in {real["prior"]["open"]}. Default: cross-entropy.**
+**Cross-entropy or Dice? From one start, at validation thresholds, Dice is shown ahead in none of \
+{real["prior"]["tasks"]} real tasks, behind in {real["prior"]["behind"]}, open in {real["prior"]["open"]}. \
+Default: cross-entropy.**
 
 1. **Start the last bias at logit π, under Dice too.** Dice less cross-entropy, means of \
 {real["prior"]["tasks"]} tasks: {real["rates"]["low"]} to {real["rates"]["high"]} with Dice from 0, \
@@ -40,7 +41,7 @@ real tasks, behind in {real["prior"]["behind"]}, open in {real["prior"]["open"]}
 2. **Check the last layer.** On digits behind four channels with a ReLU {gated["ce"]["nothing_at_half"]} of \
 {gated["ce"]["trainings"]} cross-entropy trainings found nothing at ½. Without it, or with the prior bias, none failed.
 3. **Tune the threshold on validation.** On pedestrians it lifts cross-entropy from {real["pedestrians"]["ce_half"]} \
-at ½ to {real["pedestrians"]["ce"]}; Dice from 0 has {real["pedestrians"]["dice"]}.
+at ½ to {real["pedestrians"]["ce"]}; Dice has {real["pedestrians"]["dice_half"]} at ½.
 4. **For probabilities take cross-entropy:** calibration error at most {real["calibration"]["ce"]} in \
 {real["calibration"]["tasks"]} real tasks, Dice {real["calibration"]["low"]} to {real["calibration"]["high"]}.
 
