@@ -12,9 +12,10 @@ from lossatlas import losses
 
 MODES = ("multiclass", "binary", "multilabel")
 INF = math.inf
-#: Means over pixels of an unbounded loss: a pixel that is wrong with certainty costs inf.
+#: With means over pixels of an unbounded loss: a pixel that is wrong with certainty costs inf.
 UNBOUNDED = (
     "ce", "weighted_ce", "one_vs_all_ce", "balanced_ce", "ohem_ce", "topk_ce", "focal", "poly1",
+    "unified_focal", "dice_focal", "sam2_focal_dice",
 )  # fmt: skip
 
 
@@ -103,8 +104,48 @@ def test_what_is_wrong_with_certainty_costs_inf(name):
             logits[0, int(target[0, 1, 1]), 1, 1] = -INF
         else:
             logits[0, 0, 1, 1] = -INF if target[0, 0, 1, 1] else INF
-        value = loss(logits, target)
-        assert value.isposinf().any() and not value.isnan().any(), (mode, reduction)
+        scene = (mode, reduction)
+        value = loss(logits.requires_grad_(), target)
+        assert value.isposinf().any() and not value.isnan().any(), scene
+        (gradient,) = torch.autograd.grad(value.sum(), logits)
+        assert gradient.isfinite().all(), scene
+        plain = torch.vmap(lambda z, t, loss=loss: loss(z, t))(logits[None], target[None])
+        assert plain.isposinf().any() and not plain.isnan().any(), scene
+
+
+def test_a_certain_error_of_a_class_without_weight_costs_nothing():
+    for mode, logits, target in (
+        ("binary", [[[INF, 1.0]]], [[0, 1]]),
+        ("multiclass", [[[-INF, 1.0], [0.0, 0.0]]], [[0, 1]]),
+    ):
+        logits, target = torch.tensor(logits, requires_grad=True), torch.tensor(target)
+        for name in ("weighted_ce", "focal", "poly1"):
+            loss = losses.build(name, mode=mode, weight=[0.0, 1.0])
+            value, slope_ = slope(loss, logits.detach(), target)
+            assert value == loss(logits.detach().nan_to_num(posinf=5, neginf=-5), target), name
+            assert slope_.isfinite().all()
+    one = losses.build("balanced_ce", mode="binary")
+    assert one(torch.tensor([[[-INF, -INF]]]), torch.tensor([[1, 1]])) == 0
+
+
+@pytest.mark.parametrize("bins", [None, 64])
+def test_the_hinge_of_infinite_logits_is_that_of_the_errors(bins):
+    hinge = losses.LovaszHingeLoss(bins=bins)
+    for logits, cost in (
+        ([INF, -INF], 0),
+        ([INF, INF], INF),
+        ([-INF, INF], INF),
+        ([-INF, -INF], INF),
+    ):
+        z, target = torch.tensor([[logits]]), torch.tensor([[1, 0]])
+        value, gradient = slope(hinge, z, target)
+        assert value == cost == hinge(z.double(), target), logits
+        assert gradient.isfinite().all()
+        assert torch.vmap(hinge)(z[None], target[None]) == cost
+    # among several classes a class's own logit counts alone: the error of class 1 here is 1
+    several = losses.LovaszHingeLoss(mode="multiclass", bins=bins)
+    z, target = torch.tensor([[[INF, 0.0], [0.0, 0.0], [0.0, 1.0]]]), torch.tensor([[1, 1]])
+    assert several(z, target) == torch.vmap(several)(z[None], target[None]) == 1
 
 
 def slope(loss, logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:

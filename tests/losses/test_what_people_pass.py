@@ -125,12 +125,61 @@ def test_a_target_with_an_axis_too_many_or_in_another_order_is_told_what_to_do()
         ("binary", B, M[..., None], "target.movedim(-1, 1)"),
         ("multilabel", B, M, "target.unsqueeze(1)"),
         ("multilabel", Z, onehot, "target.movedim(-1, 1)"),
+        ("multiclass", Z, onehot.float(), "target.movedim(-1, 1)"),
+        ("multiclass", Z, onehot, "target.movedim(-1, 1).float()"),
+        ("multiclass", Z, onehot.movedim(-1, 1), "target.float()"),
     ]
     for mode, logits, target, remedy in cases:
         loss = losses.DiceLoss(mode=mode)
         said = message(lambda: loss(logits, target))  # noqa: B023
         assert remedy in said, (mode, remedy, said)
         loss(logits, eval(remedy, {"target": target}))  # the remedy is accepted
+
+
+def test_a_target_of_truth_values_is_told_whether_it_is_one_hot() -> None:
+    one_hot = torch.nn.functional.one_hot(Y, 3).bool()
+    for target, remedy in (
+        (one_hot, "target.movedim(-1, 1).float()"),
+        (one_hot.movedim(-1, 1), "target.float()"),
+        (Y > 0, "target.long()"),
+    ):
+        said = message(lambda target=target: losses.DiceLoss()(Z, target), TypeError)
+        assert remedy in said
+        losses.DiceLoss()(Z, eval(remedy, {"target": target}))
+
+
+def test_sizes_that_differ_and_a_missing_batch_axis_are_named() -> None:
+    assert "image size differ" in message(lambda: losses.DiceLoss()(Z, Y[:, :3]))
+    assert "batch axis missing" in message(lambda: losses.DiceLoss()(Z, Y[0]))
+
+
+def test_what_is_no_tensor_is_told_how_to_become_one() -> None:
+    dice = losses.DiceLoss()
+    assert "torch.from_numpy" in message(lambda: dice(Z.numpy(), Y), TypeError)
+    assert "torch.from_numpy" in message(lambda: dice(Z, Y.numpy()), TypeError)
+    assert 'output["out"]' in message(lambda: dice({"out": Z}, Y), TypeError)
+    assert "add their losses" in message(lambda: dice((Z, Z), Y), TypeError)
+
+
+def test_the_masks_of_torchvision_are_looked_at_as_tensors_are() -> None:
+    masks = pytest.importorskip("torchvision.tv_tensors").Mask(M * 255)
+    said = message(lambda: losses.build("dice_ce", mode="binary")(B, masks))
+    assert "scaled by 255" in said and "Got [255]" in said
+
+
+def test_the_distance_between_pixels_is_one_number_or_one_a_dimension() -> None:
+    for name in ("boundary", "hausdorff"):
+        one, two = (losses.build(name, spacing=step)(Z, Y) for step in (2.0, (2.0, 2.0)))
+        assert torch.equal(one, two)
+
+
+def test_a_loss_by_another_library_s_name_leads_to_ours() -> None:
+    for name, ours in (
+        ("cross_entropy", "ce"),
+        ("IoULoss", "jaccard"),
+        ("lovasz", "lovasz_softmax"),
+    ):
+        assert f"did you mean {ours!r}?" in message(lambda name=name: losses.build(name))
 
 
 def test_an_error_about_a_dtype_never_allows_what_it_refuses() -> None:
@@ -163,6 +212,23 @@ def test_losses_are_summed_by_sum_and_divided_by_numbers_of_any_kind() -> None:
         assert torch.allclose((two * ce)(Z, Y), 2 * b), repr(two)
         assert torch.allclose((ce * two)(Z, Y), 2 * b), repr(two)
         assert torch.allclose((ce / two)(Z, Y), b / 2), repr(two)
+
+
+def test_a_factor_that_is_to_be_trained_is_refused_where_it_would_be_frozen() -> None:
+    factor: Any = torch.tensor(0.5, requires_grad=True)
+    ce = losses.CrossEntropyLoss()
+    for wrong in (
+        *(lambda: factor * ce, lambda: ce * factor, lambda: ce / factor),
+        *(lambda: losses.CompoundLoss([ce], [factor]), lambda: losses.FocalLoss(gamma=factor)),
+    ):
+        assert "tensor * loss(logits, target)" in message(wrong, TypeError)
+    (factor * ce(Z, Y)).backward()  # what it advises
+    assert factor.grad == ce(Z, Y)
+
+
+def test_parts_that_no_logits_fit_are_refused_when_they_are_added() -> None:
+    binary = losses.CrossEntropyLoss(mode="binary")
+    assert "the same mode" in message(lambda: binary + losses.DiceLoss())
 
 
 def test_losses_do_not_subtract_and_the_error_says_what_to_write_instead() -> None:

@@ -171,7 +171,7 @@ class SegmentationLoss(nn.Module):
 
     def __mul__(self, scale: object) -> CompoundLoss:
         """Multiple of a loss by a number."""
-        scale = _check.plain(scale)
+        scale = _check.plain(scale, "the scale of a loss")
         if isinstance(scale, bool) or not isinstance(scale, Real):
             return NotImplemented
         return CompoundLoss([self], [float(scale)])
@@ -392,6 +392,13 @@ class CompoundLoss(SegmentationLoss):
                     'a part of a compound must have reduction "mean" or "sum", got '
                     f'{type(part).__name__} with "none"; per-pixel and per-class losses do not add.'
                 )
+        modes = {part.mode for part in parts}
+        if {"multiclass", "binary"} <= modes:
+            raise ValueError(
+                "the parts of a compound see the same logits, got "
+                + ", ".join(f"{type(part).__name__}(mode={part.mode!r})" for part in parts)
+                + ": give all the same mode."
+            )
         scales = [1.0] * len(parts) if scales is None else list(scales)
         if len(scales) != len(parts):
             raise ValueError(

@@ -23,10 +23,20 @@ _INTEGERS = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
 _FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 
+#: What other libraries and papers call a loss of ours.
+_ALIASES = {
+    "bce": "ce", "cross_entropy": "ce", "nll": "ce", "iou": "jaccard", "soft_dice": "dice", "gdl": "generalized_dice",
+    "ohem": "ohem_ce", "topk": "topk_ce", "lovasz": "lovasz_softmax", "dice_bce": "dice_ce", "cldice": "soft_cldice",
+}  # fmt: skip
+
+
 def near(word: str, known: Iterable[str]) -> str:
     """Return the end of an error message: near matches first, else everything known."""
     known = list(known)
     close = difflib.get_close_matches(word, known, n=3, cutoff=0.5)
+    alias = _ALIASES.get(word.lower().removesuffix("_loss").removesuffix("loss"))
+    if alias in known:
+        close = [alias]
     if close:
         return "did you mean " + " or ".join(repr(name) for name in close) + "?"
     return "known: " + ", ".join(known) + "."
@@ -52,8 +62,13 @@ def flag(name: str, value: object) -> bool:
     return value
 
 
-def plain(value: object) -> object:
+def plain(value: object, name: str = "a parameter") -> object:
     """Return what a 0-d tensor, a 0-d array or a NumPy scalar holds; anything else as it is."""
+    if isinstance(value, Tensor) and value.requires_grad and value.ndim == 0:
+        raise TypeError(
+            f"{name} must be a plain number, got a tensor that requires grad, which would not be trained: multiply "
+            "the value instead, tensor * loss(logits, target), or pass tensor.item()."
+        )
     return value.item() if getattr(value, "ndim", None) == 0 and hasattr(value, "item") else value
 
 
@@ -66,7 +81,7 @@ def number(
     open_low: bool = False,
 ) -> float:
     """Return `value` as a float if it is a finite number from `low` to `high`."""
-    value = plain(value)
+    value = plain(value, name)
     if isinstance(value, bool) or not isinstance(value, Real):
         raise TypeError(f"{name} must be a number, got {value!r} of type {type(value).__name__}.")
     x = float(value)
@@ -163,7 +178,8 @@ def _traced(tensor: Tensor) -> bool:
     return (
         torch.compiler.is_compiling()
         or tensor.device.type == "meta"
-        or type(tensor) not in (Tensor, torch.nn.Parameter)
+        or type(tensor).__torch_dispatch__
+        is not Tensor.__torch_dispatch__  # a tensor without values of its own
         or is_functorch(tensor)
     )
 
@@ -182,7 +198,9 @@ def is_batched(tensor: Tensor) -> bool:
 def logits(logits: object, mode: str) -> None:
     """Check the logits' type, dtype and shape for `mode`."""
     if not isinstance(logits, Tensor):
-        raise TypeError(f"logits must be a tensor, got {type(logits).__name__}.")
+        raise TypeError(
+            f"logits must be a tensor, got {type(logits).__name__}{_tensor_of(logits)}."
+        )
     if logits.dtype not in _FLOATS:
         raise TypeError(
             f"logits must be floating point, of dtype {_listed(_FLOATS)}, got {logits.dtype}; pass "
@@ -212,7 +230,9 @@ def logits(logits: object, mode: str) -> None:
 def target(target: object, logits: Tensor, mode: str) -> bool:
     """Check the target's type, dtype and shape against the logits; return whether it is soft."""
     if not isinstance(target, Tensor):
-        raise TypeError(f"target must be a tensor, got {type(target).__name__}.")
+        raise TypeError(
+            f"target must be a tensor, got {type(target).__name__}{_tensor_of(target)}."
+        )
     if target.dtype not in (*_INTEGERS, *_FLOATS, torch.bool):
         raise TypeError(
             f"target must have dtype bool, {_listed((*_INTEGERS, *_FLOATS))}, got {target.dtype}; "
@@ -228,25 +248,32 @@ def target(target: object, logits: Tensor, mode: str) -> bool:
     if mode == "multiclass":
         if target.is_floating_point():
             if shape != full:
+                fitting = _reshape(shape, full)
                 raise ValueError(
                     f"a floating target holds class probabilities and must have the logits' shape "
-                    f"{full}, got {shape}; for class indices use an integer target of shape {hard}: "
-                    f"target{_reshape(shape, hard)}.long()."
+                    f"{full}, got {shape}; "
+                    + (
+                        f"pass target{fitting}."
+                        if fitting
+                        else f"for class indices use an integer target of shape {hard}: "
+                        f"target{_reshape(shape, hard)}.long()."
+                    )
                 )
             return True
+        one_hot = shape == full or bool(_reshape(shape, full))
         if target.dtype == torch.bool:
             raise TypeError(
                 'mode="multiclass" needs integer class indices or floating probabilities, '
-                "got torch.bool; use target.long()."
+                f"got torch.bool of shape {shape}; use target{_as_target(shape, full, hard)}."
             )
         if shape != hard:
             raise ValueError(
                 f"an integer target holds class indices and must have shape {hard} for logits of "
                 f"shape {full}, got {shape}; "
                 + (
-                    f"pass target{fitting}."
-                    if (fitting := _reshape(shape, hard))
-                    else "for one-hot or soft labels pass a floating target of the logits' shape."
+                    f"pass target{_as_target(shape, full, hard)}."
+                    if one_hot or _reshape(shape, hard)
+                    else _sizes_differ(shape, full, hard)
                 )
             )
         return False
@@ -259,6 +286,35 @@ def target(target: object, logits: Tensor, mode: str) -> bool:
             f"got {shape}" + (f"; pass target{fitting}." if fitting else ".")
         )
     return target.is_floating_point()
+
+
+def _tensor_of(value: object) -> str:
+    """Return how to get the tensor out of what came, as the end of an error message."""
+    if isinstance(value, dict):
+        return f'; pass the tensor in it, one of {list(value)}, e.g. output["out"]'
+    if hasattr(value, "logits"):
+        return "; pass its .logits"
+    if hasattr(value, "__array__"):
+        return "; pass torch.from_numpy(array)"
+    if isinstance(value, (tuple, list)):
+        return "; pass one tensor, for several outputs add their losses"
+    return ""
+
+
+def _as_target(shape: tuple[int, ...], full: tuple[int, ...], hard: tuple[int, ...]) -> str:
+    """Return the call that makes a target of exclusive classes: probabilities of one-hot labels, or class indices."""
+    if shape == full or _reshape(shape, full):
+        return f"{_reshape(shape, full)}.float()"
+    return f"{_reshape(shape, hard)}.long()"
+
+
+def _sizes_differ(shape: tuple[int, ...], full: tuple[int, ...], hard: tuple[int, ...]) -> str:
+    """Return the end of a message on a shape that no axis moved or dropped brings to a target's."""
+    if len(shape) < len(hard):
+        return "is the batch axis missing? Add it with unsqueeze(0)."
+    if len(shape) == len(hard):
+        return "batch or image size differ: resize the target by the nearest pixel, or interpolate the logits."
+    return "for one-hot or soft labels pass a floating target of the logits' shape."
 
 
 def _listed(dtypes: Iterable[torch.dtype]) -> str:

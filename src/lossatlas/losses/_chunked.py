@@ -27,7 +27,7 @@ import torch
 from torch import Tensor
 
 from . import _check, _order
-from ._sample import Phi, Regions, Sample, certain, itself, possible
+from ._sample import Phi, Regions, Sample, certain, finite, itself, possible
 
 Outputs = tuple[Tensor, ...]
 #: Outputs, or a scalar, with the buffer of the logits' shape that the gradient is made in, or is.
@@ -626,14 +626,24 @@ def _softmax_pixel_sum(
     for piece in s.pieces(buffer):
         labels, u, inverse = _surprisal(piece)
         q = u if dphi is None else torch.expm1(-u).neg_()
-        value = phi(u, q)
-        slope = scale if dphi is None else dphi(u, q) * scale if keep else u
-        if s.weight is not None:
-            w = s.weight[:, 0][_masked(labels.index, piece.valid).long()]
-            value, slope = value * w, slope * w
-        if value is not u:  # of void pixels u is 0
-            value = _masked(value, piece.valid)
-        total += _sum(value)
+        for careful in (False, True):  # infinite surprisals are rare, and show in the sum
+            slope = (
+                scale
+                if dphi is None
+                else dphi(finite(u) if careful else u, q) * scale
+                if keep
+                else u
+            )
+            value = phi(u, q)
+            if s.weight is not None:
+                w = s.weight[:, 0][_masked(labels.index, piece.valid).long()]
+                value, slope = (possible(value, w) if careful else value) * w, slope * w
+            if value is not u:  # of void pixels u is 0
+                value = _masked(value, piece.valid)
+            part = _sum(value)
+            if math.isfinite(part):
+                break
+        total += part
         if keep:
             slope = _masked(slope, piece.valid)
             piece.out.mul_(inverse.mul_(slope)[:, None])
@@ -652,30 +662,36 @@ def _sigmoid_pixel_sum(
     for piece in s.pieces(buffer):
         z, t, hard = piece.z, piece.target, not s.target.is_floating_point()
 
-        def side(x: Tensor, w: Tensor | None, part: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        def side(
+            x: Tensor, w: Tensor | None, part: Tensor | None, *, careful: bool
+        ) -> tuple[Tensor, Tensor | None]:
             """Weighted φ and its slope by x, where the target's logit is -x."""
             u, q = _softplus(x), torch.sigmoid(x)
             value, slope = phi(u, q), None
             if keep:  # du/dx = q
-                slope = q if dphi is None else dphi(u, q).mul_(q)
+                slope = q if dphi is None else dphi(finite(u) if careful else u, q).mul_(q)
             for factor in (w, part):
                 if factor is not None:
-                    value = value * factor
+                    value = (possible(value, factor) if careful else value) * factor
                     slope = None if slope is None else slope.mul_(factor)
             return value, slope
 
-        if hard or _all_hard(t):  # one side each
-            sign = torch.rsub(t, 1, alpha=2)
-            w = None if s.weight is None else s.weight[1] * t + s.weight[0] * (1 - t)
-            value, slope = side(sign * z, w, None)
-            slope = None if slope is None else slope.mul_(sign)
-        else:
-            w1, w0 = (None, None) if s.weight is None else (s.weight[1], s.weight[0])
-            value, slope = side(-z, w1, t)
-            negative, rise = side(z, w0, 1 - t)
-            value = value + negative
-            slope = None if slope is None or rise is None else rise - slope
-        total += _sum(_masked(value, piece.valid))
+        for careful in (False, True):  # infinite surprisals are rare, and show in the sum
+            if hard or _all_hard(t):  # one side each
+                sign = torch.rsub(t, 1, alpha=2)
+                w = None if s.weight is None else s.weight[1] * t + s.weight[0] * (1 - t)
+                value, slope = side(sign * z, w, None, careful=careful)
+                slope = None if slope is None else slope.mul_(sign)
+            else:
+                w1, w0 = (None, None) if s.weight is None else (s.weight[1], s.weight[0])
+                value, slope = side(-z, w1, t, careful=careful)
+                negative, rise = side(z, w0, 1 - t, careful=careful)
+                value = value + negative
+                slope = None if slope is None or rise is None else rise - slope
+            amount = _sum(_masked(value, piece.valid))
+            if math.isfinite(amount):
+                break
+        total += amount
         if slope is not None:
             torch.mul(_masked(slope, piece.valid), scale, out=piece.out)
     return total * scale, buffer

@@ -81,7 +81,7 @@ def sorted_extension(
     Nothing outlives its use: sorting needs the memory.
     """
     errors, t = make_errors()
-    if torch.isnan(errors.sum()):  # sorting would hide it
+    if _has_nan(errors):  # sorting would hide it
         return math.nan, torch.full_like(errors, math.nan)
     rest = int(t.sum(dtype=torch.float64))
     keys = errors.view(torch.int32).clamp_min_(0).bitwise_or_(1)
@@ -107,7 +107,7 @@ def sorted_extension(
     increments.div_(union).div_(union.add_(background))
     del union
     increments, background = increments.float(), background.float()
-    value = factor * float(_error_of(keys).mul_(increments).sum(dtype=torch.float64))
+    value = factor * _dot(_error_of(keys), increments)
     increments.mul_(background.mul_(2 * factor).sub_(factor))
     del keys, background
     return value, torch.zeros(size, dtype=torch.float32).index_copy_(0, order, increments)
@@ -163,17 +163,35 @@ def _error_of(keys: Tensor) -> Tensor:
     return keys.bitwise_or(1).bitwise_xor_(0x7FFFFFFF).view(torch.float32)
 
 
+def _has_nan(errors: Tensor) -> bool:
+    """Whether an error is NaN; a sum alone is NaN for opposite infinities, too."""
+    return bool(errors.sum().isnan()) and bool(errors.isnan().any())
+
+
+def _dot(errors: Tensor, increments: Tensor) -> float:
+    """Σ of errors times increments; an infinite error without an increment costs nothing."""
+    total = torch.mul(errors, increments).sum(dtype=torch.float64).item()
+    if math.isnan(total):
+        kept = torch.where(increments > 0, errors, 0.0)
+        total = torch.mul(kept, increments).sum(dtype=torch.float64).item()
+    return total
+
+
 def binned_extension(
     make_errors: Callable[[], tuple[Tensor, Tensor]], factor: float, bins: int, hinge: bool
 ) -> tuple[float, Tensor]:
     """The same with the errors in bins; see ``lovasz.binned_lovasz_extension``."""
     errors, t = make_errors()
-    if torch.isnan(errors.sum()):
+    if _has_nan(errors):
         return math.nan, torch.full_like(errors, math.nan)
     largest = float(errors.max()) if hinge and errors.numel() else 1.0
+    bounded = errors
+    if math.isinf(largest):
+        largest = torch.finfo(errors.dtype).max
+        bounded = errors.clamp_max(largest)
     scale = bins / largest if largest > 0 else 1.0
     # Bin 0 holds the largest errors; one more after the last, negative ones, which cost nothing.
-    index = (errors * scale).floor_().clamp_(-1, bins - 1).mul_(-2).add_(2 * bins - 2).add_(t)
+    index = (bounded * scale).floor_().clamp_(-1, bins - 1).mul_(-2).add_(2 * bins - 2).add_(t)
     index = index.to(torch.int32)
     counts = torch.bincount(index, minlength=2 * bins + 2)[: 2 * bins].view(bins, 2).double()
     background, foreground = counts[:, 0], counts[:, 1]
@@ -188,5 +206,5 @@ def binned_extension(
     by_bin = torch.zeros(2 * bins + 2, dtype=errors.dtype)
     by_bin[:-2] = torch.stack([bg, fg], 1).view(-1)
     increments = by_bin.index_select(0, index)
-    value = torch.mul(errors, increments).sum(dtype=torch.float64)
-    return factor * float(value), increments.mul_(torch.rsub(t, factor, alpha=2 * factor))
+    value = _dot(errors, increments)
+    return factor * value, increments.mul_(torch.rsub(t, factor, alpha=2 * factor))

@@ -88,15 +88,19 @@ class Sample:
 
     # ------------------------------------------------------------------ masks and labels
 
+    def masked_logits(self) -> Tensor:
+        """Logits with ignored ones replaced by 0, so that no inf or NaN there goes further."""
+        if self.valid is None:
+            return self.logits
+        return torch.where(self.valid[:, None] if self.softmax else self.valid, self.logits, 0.0)
+
     def clean_logits(self) -> Tensor:
-        """Logits with ignored ones replaced by 0, so that no inf or NaN there goes further.
+        """Logits with ignored ones replaced by 0, in a form that a softmax takes.
 
         Among exclusive classes a logit of +inf is made 0 and the others of its pixel -inf, which is
         the same certainty and has no difference of infinities.
         """
-        z = self.logits
-        if self.valid is not None:
-            z = torch.where(self.valid[:, None] if self.softmax else self.valid, z, 0.0)
+        z = self.masked_logits()
         return certain(z) if self.softmax else z
 
     def clean_target(self) -> Tensor:
@@ -152,20 +156,23 @@ class Sample:
             positive = possible(-F.logsigmoid(z), t)
             negative = possible(-F.logsigmoid(-z), 1 - t)
             if phi is not itself:
-                positive = phi(positive, torch.sigmoid(-z))
-                negative = phi(negative, torch.sigmoid(z))
+                positive = of_surprisal(phi, positive, torch.sigmoid(-z))
+                negative = of_surprisal(phi, negative, torch.sigmoid(z))
             if weight is not None:
-                positive, negative = weight[1] * positive, weight[0] * negative
+                positive = weight[1] * possible(positive, weight[1])
+                negative = weight[0] * possible(negative, weight[0])
             value = t * positive + (1 - t) * negative
         elif self.soft:
             u = possible(-self.log_probs(), self.truth())
-            value = phi(u, -torch.expm1(-u))
-            value = ((value if weight is None else weight * value) * self.truth()).sum(1)
+            value = of_surprisal(phi, u, -torch.expm1(-u))
+            value = value if weight is None else weight * possible(value, weight)
+            value = (value * self.truth()).sum(1)
         else:
             u = self.label_surprisal()
-            value = u if phi is itself else phi(u, -torch.expm1(-u))
+            value = u if phi is itself else of_surprisal(phi, u, -torch.expm1(-u))
             if weight is not None:
-                value = weight[self.clean_target().long(), 0] * value
+                w = weight[self.clean_target().long(), 0]
+                value = w * possible(value, w)
         return value if self.valid is None else torch.where(self.valid, value, 0.0)
 
     def surprisal(self) -> Tensor:
@@ -301,8 +308,18 @@ class Sample:
 
 
 def possible(u: Tensor, t: Tensor) -> Tensor:
-    """Surprisals with those made 0 that are infinite and have a share t of 0 in the target."""
+    """Surprisals with those made 0 that are infinite and have a share (or a weight) t of 0."""
     return torch.where(u.isposinf() & (t == 0), 0.0, u)
+
+
+def finite(u: Tensor) -> Tensor:
+    """Surprisals with infinite ones made the largest number; NaN stays."""
+    return u.clamp_max(torch.finfo(u.dtype).max)
+
+
+def of_surprisal(phi: Phi, u: Tensor, q: Tensor) -> Tensor:
+    """φ(u, q), whose slope at an infinite u is that of u, and not 0 times inf."""
+    return torch.where(u.isposinf(), u, phi(finite(u), q))
 
 
 def certain(z: Tensor) -> Tensor:

@@ -16,7 +16,7 @@ from ._sample import Regions, Sample
 from ._sample import wide_dtype as _wide
 
 
-def signed_distance(mask: Tensor, *, spacing: Sequence[float] | None = None) -> Tensor:
+def signed_distance(mask: Tensor, *, spacing: float | Sequence[float] | None = None) -> Tensor:
     r"""Signed Euclidean distance maps of binary masks: negative inside, positive outside.
 
     .. math:: \phi_i = \begin{cases} -\min_{j \notin G} \|i - j\| & i \in G \\
@@ -26,7 +26,7 @@ def signed_distance(mask: Tensor, *, spacing: Sequence[float] | None = None) -> 
     ----------
     mask : tensor (N, C, *S)
         One mask per image and class; where it is above ½ is inside.
-    spacing : sequence of float, optional
+    spacing : float or sequence of float, optional
         Size of a pixel along each spatial dimension; the distance is in its unit, else in pixels.
 
     Returns float32 maps (N, C, *S) on the mask's device. A mask without boundary (empty, full, or
@@ -50,11 +50,8 @@ def signed_distance(mask: Tensor, *, spacing: Sequence[float] | None = None) -> 
         raise TypeError(f"mask must be a tensor (N, C, *spatial), got {type(mask).__name__}.")
     if mask.ndim < 2:
         raise ValueError(f"mask must have shape (N, C, *spatial), got {tuple(mask.shape)}.")
-    steps = (
-        [1.0] * (mask.ndim - 2)
-        if spacing is None
-        else [_check.number("spacing", step, low=0, open_low=True) for step in spacing]
-    )
+    found = _steps(1.0 if spacing is None else spacing)
+    steps = [found] * (mask.ndim - 2) if isinstance(found, float) else list(found)
     if len(steps) != mask.ndim - 2:
         raise ValueError(
             f"spacing must have one number per spatial dimension, expected {mask.ndim - 2}, "
@@ -62,6 +59,14 @@ def signed_distance(mask: Tensor, *, spacing: Sequence[float] | None = None) -> 
         )
     maps: Tensor = _signed_distance(mask.detach() > 0.5, steps)
     return maps
+
+
+def _steps(spacing: float | Sequence[float]) -> float | tuple[float, ...]:
+    """Distances between pixels, checked: one for all dimensions, or one a dimension."""
+    several = isinstance(spacing, Sequence) or getattr(spacing, "ndim", 0) > 0
+    if not several:
+        return _check.number("spacing", spacing, low=0, open_low=True)
+    return tuple(_check.number("spacing", step, low=0, open_low=True) for step in spacing)  # type: ignore[union-attr]
 
 
 # An operator of its own, so that torch.compile, torch.export and vmap pass over SciPy in one piece.
@@ -114,15 +119,14 @@ class _DistanceLoss(RegionLoss):
     refused: ClassVar = {"smooth": "its formula has no ratio that could be smoothed."}
 
     def __init__(
-        self, *, spacing: Sequence[float] | None = None, **common: Unpack[DistanceParameters]
+        self,
+        *,
+        spacing: float | Sequence[float] | None = None,
+        **common: Unpack[DistanceParameters],
     ) -> None:
         self.reject_unknown(common)
         super().__init__(**common)
-        self.spacing = (
-            None
-            if spacing is None
-            else tuple(_check.number("spacing", step, low=0, open_low=True) for step in spacing)
-        )
+        self.spacing = None if spacing is None else _steps(spacing)
 
     def map_of(self, mask: Tensor, s: Sample) -> Tensor:
         """Signed distance map of a mask (N, C, P)."""
@@ -134,7 +138,12 @@ class _DistanceLoss(RegionLoss):
         """A map given by the caller, checked, flat, 0 at ignored pixels."""
         expected = (s.logits.shape[0], s.channels, *s.spatial)
         if not isinstance(maps, Tensor) or not maps.is_floating_point():
-            raise TypeError(f"{name} must be a floating tensor of shape {expected}, got {maps!r}.")
+            came = (
+                f"a tensor of dtype {maps.dtype}"
+                if isinstance(maps, Tensor)
+                else type(maps).__name__
+            )
+            raise TypeError(f"{name} must be a floating tensor of shape {expected}, got {came}.")
         if tuple(maps.shape) != expected:
             raise ValueError(
                 f"{name} must have the logits' shape {expected}, one map per image and class, "
@@ -169,7 +178,7 @@ class BoundaryLoss(_DistanceLoss):
 
     Parameters
     ----------
-    spacing : sequence of float, optional
+    spacing : float or sequence of float, optional
         Size of a pixel along each spatial dimension, for computed maps.
     mode, weight, ignore_index, reduction, per_image, classes, process_group
         See :class:`RegionLoss`. The paper uses foreground classes only: ``classes=[1, ...]``.
@@ -222,7 +231,7 @@ class HausdorffLoss(_DistanceLoss):
     ----------
     alpha : float >= 0
         Exponent α of the distances; 2 in the paper.
-    spacing : sequence of float, optional
+    spacing : float or sequence of float, optional
         Size of a pixel along each spatial dimension, for computed maps.
     mode, weight, ignore_index, reduction, per_image, classes, process_group
         See :class:`RegionLoss`.
@@ -253,7 +262,7 @@ class HausdorffLoss(_DistanceLoss):
         self,
         *,
         alpha: float = 2.0,
-        spacing: Sequence[float] | None = None,
+        spacing: float | Sequence[float] | None = None,
         **common: Unpack[DistanceParameters],
     ) -> None:
         super().__init__(spacing=spacing, **common)

@@ -13,7 +13,7 @@ from . import _check
 from ._base import PixelLoss, RegionLoss, balance_table, power, product, ratio
 from ._parameters import ClassNumbers, PixelParameters, RegionParameters
 from ._processes import sum_over_processes
-from ._sample import Regions, Sample, class_table, possible
+from ._sample import Regions, Sample, class_table, of_surprisal, possible
 from .cross_entropy import log_one_minus
 
 
@@ -234,7 +234,7 @@ class AsymmetricLoss(PixelLoss):
             return self.reduced(value, s, table)
         t, z = s.truth(), s.clean_logits()
         yes, no = (t, 1 - t) if table is None else (table[1] * t, table[0] * (1 - t))
-        asked = self.phi(possible(-F.logsigmoid(z), yes), torch.sigmoid(-z))
+        asked = of_surprisal(self.phi, possible(-F.logsigmoid(z), yes), torch.sigmoid(-z))
         value = yes * asked + no * self.denied(s, no)
         if s.valid is not None:
             value = torch.where(s.valid, value, 0.0)
@@ -250,7 +250,7 @@ class AsymmetricLoss(PixelLoss):
             # not asked costs nothing: not 0 times inf.
             log_q = log_one_minus(s.log_probs()) if s.softmax else F.logsigmoid(-s.clean_logits())
             u = possible(-log_q, no)
-        return _focus(x, self.gamma_negative) * u
+        return of_surprisal(lambda u, x: _focus(x, self.gamma_negative) * u, u, x)
 
 
 class UnifiedFocalLoss(RegionLoss):

@@ -12,7 +12,7 @@ from torch import Tensor
 from . import _check
 from ._base import RegionLoss, ratio
 from ._parameters import ClassNumbers, ClassParameters
-from ._sample import Regions, Sample
+from ._sample import Regions, Sample, possible
 
 
 def jaccard_increments(truth: Tensor) -> Tensor:
@@ -88,11 +88,11 @@ class _LovaszLoss(RegionLoss):
             loss = lovasz_extension(errors, truth, valid)
         else:
             loss = binned_lovasz_extension(
-                errors, truth, valid, self.bins, self.largest(errors * valid)
+                errors, truth, valid, self.bins, self.largest(torch.where(valid > 0, errors, 0.0))
             )
         total, count = truth.sum(-1), valid.sum(-1)
-        r = Regions(loss, loss, total, count, loss)
-        return self.reduced(loss, self.class_weights(r, s), s)
+        weights = self.class_weights(Regions(loss, loss, total, count, loss), s)
+        return self.reduced(possible(loss, weights), weights, s)
 
     def coefficient(self, s: Sample, truth: Tensor, count: Tensor) -> Tensor:
         """Share of each image and class in the loss, of its T and number of pixels (N, C)."""
@@ -114,8 +114,8 @@ def lovasz_extension(errors: Tensor, truth: Tensor, valid: Tensor) -> Tensor:
         -1, torch.argsort(key.gather(-1, order), dim=-1, descending=True, stable=True)
     )
     increments = jaccard_increments(truth.gather(-1, order))
-    ranked = (errors * valid).gather(-1, order).relu()  # slope 0 at the kink, as below it
-    return (ranked * increments).sum(-1).to(errors.dtype)
+    ranked = torch.where(valid > 0, errors, 0.0).gather(-1, order).relu()  # slope 0 at the kink
+    return (possible(ranked, increments) * increments).sum(-1).to(errors.dtype)
 
 
 def binned_lovasz_extension(
@@ -141,7 +141,8 @@ def binned_lovasz_extension(
     t = truth.to(wide) * v
     clipped = torch.where(v > 0, errors, 0.0)
     # Bin 0 holds the largest errors.
-    index = (bins - 1) - (clipped.detach() * (bins / largest)).long().clamp(0, bins - 1)
+    place = torch.minimum(clipped.detach(), largest) * (bins / largest)
+    index = (bins - 1) - place.long().clamp(0, bins - 1)
     empty = torch.zeros(*errors.shape[:-1], bins, dtype=wide, device=errors.device)
     foreground = empty.scatter_add(-1, index, t)
     background = empty.scatter_add(-1, index, v - t)
@@ -154,7 +155,7 @@ def binned_lovasz_extension(
     fg = torch.where(union > 0, (1 / safe + 1 / safe_after) / 2, 1 / safe_after)
     bg = torch.where(union > 0, (inter + inter_after) / (2 * safe * safe_after), 1 / safe_after)
     weight = fg.gather(-1, index) * t + bg.gather(-1, index) * (v - t)
-    return (clipped * weight).sum(-1).to(errors.dtype)
+    return (possible(clipped, weight) * weight).sum(-1).to(errors.dtype)
 
 
 class LovaszSoftmaxLoss(_LovaszLoss):
@@ -254,11 +255,11 @@ class LovaszHingeLoss(_LovaszLoss):
 
     def errors(self, s: Sample) -> Tensor:
         """Return 1 - z (2t - 1)."""
-        return 1 - s.clean_logits() * (2 * s.truth() - 1)
+        return 1 - s.masked_logits() * (2 * s.truth() - 1)  # no softmax, so no certainty of one
 
     def largest(self, errors: Tensor) -> Tensor:
         """Largest positive error, or 1 where there is none."""
         if errors.shape[-1] == 0:
             return errors[..., :1]
-        top = errors.detach().amax(-1, keepdim=True)
+        top = errors.detach().amax(-1, keepdim=True).clamp_max(torch.finfo(errors.dtype).max)
         return torch.where(top > 0, top, 1.0)
