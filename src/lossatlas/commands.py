@@ -170,7 +170,7 @@ def compare(
     else:
         for line in found.failed:
             print(f"failed: {line}")
-        print(found.page or found.study)
+        print(found.page or (found.plan if dry_run else found.study))
     return 1 if found.failed else 0
 
 

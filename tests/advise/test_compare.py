@@ -48,6 +48,18 @@ def tiny(monkeypatch):
     monkeypatch.setattr(compare, "measure", lambda *_: ({"ce": 0.1, "dice": 0.1}, 0.1))
 
 
+def begin(request, out, monkeypatch):
+    """The study's file of a comparison that is stopped before its first training."""
+
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as context, pytest.raises(KeyboardInterrupt):
+        context.setattr(compare, "_train", stop)
+        compare.compare(request, out, say=lambda _: None)
+    return out / "compare.yaml"
+
+
 def test_a_plan_fits_its_budget_and_prefers_seeds_and_tuning_to_steps():
     steps = {"ce": 0.05, "dice": 0.05}
     found = compare.plan(3600, steps, 1.0)
@@ -85,10 +97,9 @@ def test_a_budget_that_is_no_time_is_refused(text):
         compare.budget_seconds(text)
 
 
-def test_the_study_has_the_recipe(folder, tmp_path, tiny):
+def test_the_study_has_the_recipe(folder, tmp_path, tiny, monkeypatch):
     request = compare.Request(str(folder), ["ce", "dice"], 60.0)
-    found = compare.compare(request, tmp_path, dry_run=True, say=lambda _: None)
-    study = load_study(str(found.study))
+    study = load_study(str(begin(request, tmp_path, monkeypatch)))
     (model,) = study.models
     assert model.params["head_activation"] == "none"
     assert model.params["decoder_channels"][-1] >= 16
@@ -145,11 +156,11 @@ def test_losses_are_compared_at_the_validation_threshold_from_three_seeds():
     assert comparison_page._tuned(fewer).startswith("Too few trainings")
 
 
-def test_runs_of_other_masks_are_not_finished_with_todays(folder, tmp_path, tiny):
+def test_runs_of_other_masks_are_not_finished_with_todays(folder, tmp_path, tiny, monkeypatch):
     here = tmp_path / "set"
     shutil.copytree(folder, here)
     request = compare.Request(str(here), ["ce", "dice"], 60.0)
-    compare.compare(request, tmp_path / "out", dry_run=True, say=lambda _: None)
+    begin(request, tmp_path / "out", monkeypatch)
     mask = sorted((here / "masks").iterdir())[0]
     turned = np.asarray(Image.open(mask))[::-1]
     Image.fromarray(turned).save(mask)
@@ -184,12 +195,14 @@ def test_a_plan_with_tuning_chooses_a_rate_for_each_loss_before_it_reports(
     assert sum("rate" in line and line.startswith(("ce:", "dice:")) for line in said) == 2
 
 
-def test_another_request_replans_until_something_is_trained(folder, tmp_path, tiny):
+def test_another_request_replans_until_something_is_trained(folder, tmp_path, tiny, monkeypatch):
     request = compare.Request(str(folder), ["ce", "dice"], 60.0)
-    compare.compare(request, tmp_path, dry_run=True, say=lambda _: None)
+    file = begin(request, tmp_path, monkeypatch)
     other = compare.Request(str(folder), ["ce", "focal"], 60.0)
-    found = compare.compare(other, tmp_path, dry_run=True, say=lambda _: None)
-    assert [loss.name for loss in load_study(str(found.study)).losses] == ["ce", "focal"]
+    compare.compare(other, tmp_path, dry_run=True, say=lambda _: None)
+    assert [loss.name for loss in load_study(str(file)).losses] == ["ce", "dice"]
+    begin(other, tmp_path, monkeypatch)
+    assert [loss.name for loss in load_study(str(file)).losses] == ["ce", "focal"]
     (tmp_path / "runs").mkdir()
     with pytest.raises(ConfigError, match="another losses"):
         compare.compare(request, tmp_path, dry_run=True, say=lambda _: None)
@@ -197,9 +210,25 @@ def test_another_request_replans_until_something_is_trained(folder, tmp_path, ti
 
 def test_the_time_of_a_step_is_measured_on_the_losses_themselves(folder, tmp_path):
     request = compare.Request(str(folder), ["ce", "lovasz_hinge"], 36000.0)
-    found = compare.compare(request, tmp_path, dry_run=True, say=lambda _: None)
+    found = compare.compare(request, tmp_path / "out", dry_run=True, say=lambda _: None)
     assert "seeds a loss" in found.plan
-    assert not list(tmp_path.glob(".measured-*"))
+
+
+def test_a_dry_run_and_a_start_that_fails_write_nothing(folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(compare, "measure", lambda *_: ({"ce": 0.1, "dice": 0.1}, 0.1))
+    losses, out = ["ce", "dice"], tmp_path / "out"
+    said = []
+    compare.compare(
+        compare.Request(str(folder), losses, 3600.0), out, dry_run=True, say=said.append
+    )
+    assert said[-2].startswith("plan: ") and said[-1] == "dry run: nothing is trained or written"
+    for root, budget, error in (
+        (tmp_path / "none", 3600.0, DataError),
+        (folder, 1.0, ConfigError),  # too small
+    ):
+        with pytest.raises(error):
+            compare.compare(compare.Request(str(root), losses, budget), out, say=lambda _: None)
+    assert not list(tmp_path.iterdir())
 
 
 def test_large_images_are_made_smaller_with_their_shape_kept(tmp_path):

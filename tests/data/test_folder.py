@@ -156,6 +156,12 @@ def test_colour_coded_masks_are_read_by_their_palette(tmp_path):
     train = load(root)
     assert train.ignore_index == 255 and train.mode == "binary"
     assert np.array_equal(train.labels[0], np.array([0, 1, 255])[index])
+    del settings["classes"]  # the palette's order is that of the classes
+    (root / "classes.yaml").write_text(yaml.safe_dump(settings, sort_keys=False))
+    alone = load(root)
+    assert alone.classes == ("road", "car") and alone.ignore_index == 255
+    assert np.array_equal(alone.labels, train.labels)
+    assert not any(finding.severity == "error" for finding in check_folder(root))
     odd = colours[index]
     odd[0, :3] = (1, 2, 3)
     Image.fromarray(odd).save(root / "masks" / "b.png")
@@ -298,7 +304,7 @@ def test_pairs_that_do_not_match_are_named(tmp_path):
         ("classes: [a]", "two or more"),
         ("clases: [a, b]", "did you mean classes"),
         ("3", "expected keys"),
-        ("palette: {a: [0, 0, 0]}", "classes beside palette"),
+        ("palette: {a: [0, 0, 0], void: [1, 1, 1]}", "palette to name 2 to 255 classes"),
         ("classes: [a, b]\npalette: {a: [0, 0, 0], c: [1, 1, 1]}", "got 'c'"),
         ("classes: [a, b]\npalette: {a: [0, 0, 0], b: [1, 1, 999]}", "three integers"),
         ("classes: [a, b]\npalette: {a: [0, 0, 0], b: [0, 0, 0]}", "one twice"),

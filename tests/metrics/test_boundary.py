@@ -291,6 +291,27 @@ def test_tensors_and_arrays_of_any_integer_type_give_the_same():
         assert ours(convert(pred), convert(target), None, 1, 2) == expected
 
 
+@pytest.mark.parametrize("spacing", [0.1, 0.3, 0.7, 1, 2.2])
+def test_a_distance_of_as_many_pixels_as_the_tolerance_is_within_it(spacing):
+    a, b = np.zeros((2, 1, 32), dtype=int)
+    for pixels in range(1, 16):
+        a[:], b[:] = 0, 0
+        a[0, 1], b[0, 1 + pixels] = 1, 1
+        for tolerance in (float(f"{pixels * spacing:.6g}"), pixels * spacing):
+            assert normalized_surface_dice(a, b, tolerance=tolerance, spacing=spacing) == 1
+        short = pixels * spacing * 0.999
+        assert normalized_surface_dice(a, b, tolerance=short, spacing=spacing) == 0
+
+
+def test_the_tolerance_of_the_boundary_f_score_includes_itself():
+    """0.75 % of the diagonal of 400×800 pixels is √45, the distance of 3 by 6 pixels."""
+    pred, target = np.zeros((2, 1, 400, 800), dtype=int)
+    pred[0, 100, 100] = target[0, 103, 106] = 1
+    measured = metrics.BoundaryMetrics(2)
+    measured.update(pred, target)
+    assert measured.rows()[1]["boundary_f"] == 1
+
+
 # --- wrong calls --------------------------------------------------------------------------------
 
 
@@ -308,8 +329,9 @@ def test_wrong_input_says_what_was_expected():
         hausdorff_distance(good, good, spacing=0)
     with pytest.raises(ValueError, match="from 0 to 100, got 950"):
         hausdorff_distance(good, good, percentile=950)
-    with pytest.raises(ValueError, match="tolerance: expected a length"):
-        normalized_surface_dice(good, good, tolerance=-1)
+    for tolerance in (-1, "1", [1, 2], None):
+        with pytest.raises(ValueError, match="tolerance: expected a length, one number"):
+            normalized_surface_dice(good, good, tolerance=tolerance)
     with pytest.raises(ValueError, match="at least one pixel"):
         boundary_iou(good, good, distance=0.5)
 

@@ -127,6 +127,43 @@ def test_huge_logits_stay_finite_and_an_empty_set_is_undefined():
     assert calibration.compute()["nll"] == pytest.approx(2e4)
 
 
+@pytest.mark.parametrize("channels", [1, 2, 3, 5])
+def test_an_infinite_logit_is_certainty(channels):
+    sure = torch.zeros(1, channels, 2)
+    sure[0, -1] = float("inf")
+    right, wrong = torch.full((1, 2), max(channels - 1, 1)), torch.zeros(1, 2, dtype=torch.long)
+    calibration = Calibration(channels)
+    calibration.update(sure, right)
+    assert calibration.compute() == {"ece": 0, "ece_foreground": 0, "nll": 0, "brier": 0}
+    calibration = Calibration(channels)
+    calibration.update(sure, wrong)
+    found = calibration.compute()
+    assert (found["ece"], found["nll"]) == (1, np.inf)
+    assert found["brier"] == (2 if channels > 2 else 1)
+
+
+@pytest.mark.parametrize("infinite", [float("inf"), -float("inf")])
+def test_infinite_logits_of_one_pixel_share_it_equally(infinite):
+    logits = torch.tensor([infinite, 0.0, infinite]) if infinite > 0 else torch.full((3,), infinite)
+    calibration = Calibration(3)
+    calibration.update(logits.reshape(1, 3, 1), torch.tensor([[0]]))
+    share = 1 / logits.isinf().sum().item()
+    assert calibration.compute()["nll"] == pytest.approx(-np.log(share))
+
+
+def test_an_infinite_logit_leaves_the_other_pixels_as_they_are():
+    logits, target = draw(6, 3)
+    known = Calibration(3)
+    known.update(logits, target)
+    both = Calibration(3)
+    both.update(logits, target)
+    both.update(torch.tensor([[[float("inf")], [0.0], [1.0]]]), np.array([[0]]))
+    pixels = target.numel()
+    for name in ("nll", "brier"):
+        expected = known.compute()[name] * pixels / (pixels + 1)
+        assert both.compute()[name] == pytest.approx(expected, rel=1e-12)
+
+
 def test_wrong_input_says_what_was_expected():
     with pytest.raises(ValueError, match=r"expected \(N, 3, \*S\), got \(1, 2, 4\)"):
         Calibration(3).update(torch.zeros(1, 2, 4), torch.zeros(1, 4, dtype=torch.long))

@@ -73,6 +73,18 @@ def test_one_class_alone_cannot_be_calibrated(labels):
         calibrate(np.arange(4.0), labels)
 
 
+@pytest.mark.parametrize("odd", [np.nan, np.inf, -np.inf])
+def test_logits_that_are_not_finite_are_refused_by_name(odd):
+    with pytest.raises(ValueError, match="logits: expected finite numbers, got 1 of 4"):
+        calibrate(np.array([0, 1, odd, 2]), np.array([0, 1, 1, 0]))
+
+
+def test_a_void_label_is_named_with_the_way_to_leave_it_out():
+    told = r"labels: expected 0 and 1, got 255; leave void pixels out: kept = labels != 255"
+    with pytest.raises(ValueError, match=told):
+        calibrate(np.arange(4.0), np.array([0, 1, 255, 0]))
+
+
 def test_several_channels_are_refused():
     with pytest.raises(ValueError, match=r"expected logits \(B, 1, H, W\), got \(1, 2, 4, 4\)"):
         PlugInRule()(torch.zeros(1, 2, 4, 4))

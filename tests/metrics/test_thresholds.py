@@ -61,6 +61,26 @@ def test_a_threshold_on_p_is_an_offset_of_the_logit(probability):
     assert rule.probability == pytest.approx(probability)
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_is_decided_like_the_same_numbers_in_float32(dtype):
+    logits = torch.linspace(-1, 1, 999).reshape(1, 1, -1).to(dtype)
+    for offset in (-0.3, -307 / 1024, 0.123):
+        rule = DecisionRule((offset,))
+        assert torch.equal(rule(logits), rule(logits.float()))
+        if offset * BINARY_STEPS == round(offset * BINARY_STEPS):
+            search = ThresholdSearch()
+            search.update(logits, torch.zeros(1, 999, dtype=torch.long))
+            assert search.matrix(offset)[0, 1] == rule(logits).sum()
+    assert DecisionRule((-0.3,))(torch.tensor([[[0.3 + 1e-12]]], dtype=torch.float64)).item() == 1
+
+
+@pytest.mark.parametrize("prior", [0.2, np.float32(0.2), [0.2]])
+def test_one_share_is_that_of_the_foreground(prior):
+    assert DecisionRule.logit_adjustment(prior).probability == pytest.approx(0.2)
+    with pytest.raises(ValueError, match=r"prior: .* got \[1\.5\]"):
+        DecisionRule.logit_adjustment(1.5)
+
+
 def test_an_offset_that_all_classes_share_changes_nothing():
     logits, _ = draw_classes(1)
     rule, moved = DecisionRule((0.0, 1.0, -2.0, 3.0)), DecisionRule((8.0, 9.0, 6.0, 11.0))
@@ -73,6 +93,9 @@ def test_a_rule_for_other_channels_is_refused():
         DecisionRule((0.0, 1.0))(torch.zeros(1, 3, 5))
     with pytest.raises(ValueError, match="finite"):
         DecisionRule((float("nan"),))
+    for one in (0.3, "no", None):
+        with pytest.raises(ValueError, match=r"finite number a channel, as in DecisionRule\("):
+            DecisionRule(one)
     with pytest.raises(ValueError, match="one finite number"):
         DecisionRule(())
 

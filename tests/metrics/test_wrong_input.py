@@ -27,6 +27,8 @@ BY_LABELS = {
     "ClDice": lambda p, t: metrics.ClDice(3, 255).update(p, t),
     "ObjectRecall": lambda p, t: metrics.ObjectRecall(3, 255).update(p, t),
 }
+# Of them those for which rows of pixels are no images.
+OF_IMAGES = ("BoundaryMetrics", "ClDice", "ObjectRecall")
 # Everything that takes logits and a target, as a function of the target.
 BY_LOGITS = {
     "Calibration": lambda t: metrics.Calibration(3, ignore_index=255).update(logits(LABELS), t),
@@ -67,6 +69,43 @@ def test_what_is_predicted_at_a_void_pixel_is_never_looked_at() -> None:
         update(predicted, LABELS)
 
 
+def test_one_image_without_a_batch_axis_is_told_to_get_one() -> None:
+    two = {"TolerantF1": lambda p, t: metrics.TolerantF1(1, 255).update(p, t)}
+    image = LABELS[0].clip(0, 1)
+    for name, update in {**{name: BY_LABELS[name] for name in OF_IMAGES}, **two}.items():
+        with pytest.raises(ValueError, match=r"\(N, H, W\).*got \(2, 2\).*x\[None\]"):
+            update(image, image)
+            pytest.fail(f"{name} took rows for images")
+        update(image[None], image[None])
+
+
+def test_an_axis_of_one_channel_is_told_to_be_squeezed() -> None:
+    labels = LABELS.clip(0, 1)
+    for update in BY_LABELS.values():
+        with pytest.raises(ValueError, match=r"target\.squeeze\(1\)"):
+            update(labels, labels[:, None])
+        with pytest.raises(ValueError, match=r"pred\.squeeze\(1\)"):
+            update(labels[:, None], labels)
+    for update in BY_LOGITS.values():
+        with pytest.raises(ValueError, match=r"target\.squeeze\(1\)"):
+            update(labels[:, None])
+
+
+def test_logits_that_are_no_tensor_are_told_to_become_one() -> None:
+    array = np.zeros((1, 1, 2, 2))
+    calls = (
+        lambda: metrics.DecisionRule((0.0,))(array),
+        lambda: metrics.PlugInRule()(array),
+        lambda: metrics.ThresholdSearch().update(array, LABELS),
+        lambda: metrics.Calibration(1).update(array, LABELS),
+    )
+    for call in calls:
+        with pytest.raises(
+            TypeError, match=r"logits: expected a tensor, got ndarray; .*from_numpy"
+        ):
+            call()
+
+
 def test_a_floating_target_is_told_to_become_integers_and_a_prediction_to_take_the_argmax() -> None:
     floats = LABELS.astype(np.float32)
     for target in (floats, torch.tensor(floats)):
@@ -88,6 +127,7 @@ def test_a_mask_of_0_and_255_is_told_that_it_is_scaled_and_not_to_ignore_its_for
         lambda: metrics.BoundaryMetrics(2).update(mask > 0, mask),
         lambda: metrics.ObjectRecall(2).update(mask > 0, mask),
         lambda: metrics.ClDice(2).update(mask > 0, mask),
+        lambda: metrics.TolerantF1(1).update(mask > 0, mask),
         lambda: metrics.Calibration(1).update(scores, mask),
         lambda: metrics.ThresholdSearch().update(scores, mask),
     )
@@ -119,4 +159,15 @@ def test_parameters_that_fit_no_class_are_refused_when_the_metric_is_built() -> 
         metrics.Calibration(3, background=3)
     with pytest.raises(ValueError, match="classes: expected indices"):
         metrics.ObjectRecall(3, classes=[3])
+    for channels, bins in ((1, 10.0), (1, True), (1.0, 10)):
+        with pytest.raises(ValueError, match=r"(bins|channels): expected an integer"):
+            metrics.Calibration(channels, bins=bins)
+    for spacing in (-1, [1, 0], float("nan")):
+        with pytest.raises(ValueError, match="spacing: expected one positive number"):
+            metrics.BoundaryMetrics(2, spacing=spacing)
+    for scored in ([2], [-1]):
+        with pytest.raises(ValueError, match="scored: expected class indices 0…1"):
+            metrics.OffsetSearch([5, 5], scored=scored)
+    with pytest.raises(ValueError, match="class_pixels: expected counts of at least 0"):
+        metrics.OffsetSearch([5, -5])
     assert metrics.ConfusionMatrix(np.int64(3)).num_classes == 3

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 import re
-import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -127,14 +126,13 @@ def plan(
 
 
 def measure(
-    configs: Mapping[str, Mapping[str, Any]], datasets: dict[str, Any], where: Path
+    configs: Mapping[str, Mapping[str, Any]], datasets: dict[str, Any]
 ) -> tuple[dict[str, float], float]:
-    """(seconds of a step by loss, seconds of a run beside its steps), from a few short runs.
+    """(seconds of a step by loss, seconds of a run beside its steps), from a few short runs, which are deleted.
 
     Args:
         configs: parameters of a run by loss.
         datasets: the splits.
-        where: a folder that is there, for the short runs, which are deleted.
     """
     from lossatlas.experiments.config import RunConfig, validated
     from lossatlas.experiments.training import train_run
@@ -145,9 +143,7 @@ def measure(
         train_run(config, datasets, runs_dir=folder)
         return time.perf_counter() - started
 
-    for left in where.glob(".measured-*"):  # by a process that was killed
-        shutil.rmtree(left, ignore_errors=True)
-    with tempfile.TemporaryDirectory(prefix=".measured-", dir=where) as folder:
+    with tempfile.TemporaryDirectory() as folder:
         first = next(iter(configs.values()))
         timed(first, 1, folder)  # the first run of a process also loads libraries
         short = timed(first, _SHORT, folder)
@@ -244,7 +240,7 @@ def training(steps: int, batch_size: int) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Comparison:
-    """What ``compare`` leaves: its study's file, the records, the page, and what failed."""
+    """What ``compare`` leaves: its study's file (not written by a dry run), the records, the page, and what failed."""
 
     study: Path
     plan: str
@@ -264,8 +260,9 @@ def compare(
 
     Args:
         request: what is compared.
-        out: a folder: ``compare.yaml`` (the study), ``runs/``, ``results/``, ``index.html``.
-        dry_run: stop after the plan.
+        out: a folder: ``compare.yaml`` (the study), ``runs/``, ``results/``, ``index.html``. It is made once the
+            plan stands.
+        dry_run: stop after the plan, and write nothing.
         say: told what happens, a line at a time.
 
     Raises:
@@ -280,14 +277,20 @@ def compare(
     if len(request.losses) < 2 or len(set(request.losses)) < len(request.losses):
         raise ConfigError(f"losses: expected two or more, each once, got {request.losses}")
     out = Path(out)
-    out.mkdir(parents=True, exist_ok=True)
     file, asked = out / "compare.yaml", out / "request.json"
     if file.is_file() and not _replaced(request, out, asked):
         planned = file.read_text(encoding="utf-8").splitlines()[0].split(": ", 1)[1]
         say(f"going on with {file}: {planned}")
     else:
-        planned = _plan(request, out, file, asked, say)
+        planned, texts = _plan(request, say)
+        if not dry_run:
+            out.mkdir(parents=True, exist_ok=True)
+            for path, text in zip((asked, file), texts, strict=True):
+                temporary = path.with_name(f".{path.name}")
+                temporary.write_text(text, encoding="utf-8")
+                temporary.replace(path)
     if dry_run:
+        say("dry run: nothing is trained or written")
         return Comparison(file, planned)
     study = load_study(str(file))
     _same_data(study.datasets[0].params, asked)
@@ -338,8 +341,8 @@ def _same_data(params: Mapping[str, Any], asked: Path) -> None:
         )
 
 
-def _plan(request: Request, out: Path, file: Path, asked: Path, say: Callable[[str], None]) -> str:
-    """Load, measure, plan, and write the study's file; the plan in words."""
+def _plan(request: Request, say: Callable[[str], None]) -> tuple[str, tuple[str, str]]:
+    """Load, measure and plan: the plan in words, and the texts of ``request.json`` and of the study's file."""
     from lossatlas.data import load
     from lossatlas.experiments.config import RunConfig, check_components, validated
 
@@ -366,19 +369,15 @@ def _plan(request: Request, out: Path, file: Path, asked: Path, say: Callable[[s
     configs = {loss: {**what, "loss": loss} for loss in request.losses}
     for values in configs.values():
         check_components(validated(RunConfig, values, what="parameter"))
-    step_s, overhead_s = measure(configs, datasets, out)
+    step_s, overhead_s = measure(configs, datasets)
     spent = time.perf_counter() - started  # reading and measuring are part of the budget
     found = plan(request.budget_s, step_s, overhead_s, spent)
     checksums = {split: dataset.checksum for split, dataset in datasets.items()}
-    for name, text in (
-        (asked, json.dumps(asdict(request) | {"data": checksums}, indent=1) + "\n"),
-        (file, study_file(request, found, params, batch_size)),
-    ):
-        temporary = name.with_name(f".{name.name}")
-        temporary.write_text(text, encoding="utf-8")
-        temporary.replace(name)
     say(f"plan: {found}")
-    return f"{found}."
+    return f"{found}.", (
+        json.dumps(asdict(request) | {"data": checksums}, indent=1) + "\n",
+        study_file(request, found, params, batch_size),
+    )
 
 
 def _train(study: Study, runs_dir: Path, say: Callable[[str], None]) -> list[str]:

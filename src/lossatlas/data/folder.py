@@ -12,8 +12,8 @@ ROOT/train.txt, val.txt, test.txt              (optional: one stem a line)
 the masks store → class name or "void", as ``{0: background, 255: thing}``), ``palette`` (class
 name or "void" → [red, green, blue], for colour-coded masks), ``masks`` (file name of a mask, as
 ``"{stem}_mask.png"``), ``mean`` and ``std`` (per channel, on the scale 0…1), ``intensity`` ([low,
-high], see below). Without it the classes are the values 0…K of the masks, and 255 is void where it
-occurs.
+high], see below). Without ``classes`` the names in ``values`` or ``palette`` are the classes, in their
+order. Without the file the classes are the values 0…K of the masks, and 255 is void where it occurs.
 
 Images of 16 bits, and floating-point arrays, are brought to 8 bits linearly: ``intensity`` gives the
 two values that become 0 and 255; without it the least and the greatest value of the *training*

@@ -103,7 +103,8 @@ def read_mask(path: Path, *, colours: bool = False, greys: bool = False) -> Read
         if not (array == array[..., :1]).all():
             raise DataError(
                 f"{path}: expected a mask of one channel (class indices), got {array.shape[2]} "
-                "channels; convert it, or declare its colours as palette in classes.yaml"
+                "channels; convert it, or declare its colours in classes.yaml, as "
+                "'palette: {background: [0, 0, 0], thing: [255, 0, 0]}'"
             )
         notes.append("grey mask saved as colour: one channel taken")
     if not colours:

@@ -86,14 +86,17 @@ def _settings_file(root: Path) -> Path | None:
 
 
 def _check_palette(settings: dict[str, Any], file: Path) -> None:
+    """``palette`` maps class names to what the masks show; without ``classes`` its order is their index."""
     palette = settings.get("palette")
     if palette is None:
         return
-    names = settings.get("classes")
-    if names is None:
-        raise DataError(f"{file}: expected classes beside palette, got none; list them by index")
     if not isinstance(palette, Mapping):
         raise DataError(f"{file}: expected palette to map names to [r, g, b], got {palette!r}")
+    names = settings.setdefault("classes", [str(name) for name in palette if name != "void"])
+    if not 2 <= len(names) <= 255:
+        raise DataError(
+            f"{file}: expected palette to name 2 to 255 classes, background first, got {names!r}"
+        )
     for name, colour in palette.items():
         if str(name) not in (*names, "void"):
             raise DataError(

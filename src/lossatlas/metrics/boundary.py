@@ -54,6 +54,7 @@ from lossatlas.metrics.overlap import (
     _as_labels,
     _check_num_classes,
     _check_range,
+    _squeeze_hint,
 )
 
 BoolArray = npt.NDArray[np.bool_]
@@ -116,10 +117,22 @@ def _as_spacing(spacing: Spacing, dimensions: int) -> tuple[float, ...]:
     return tuple(values.tolist())
 
 
-def _length(value: float, name: str) -> float:
-    if not (math.isfinite(value) and value >= 0):
-        raise ValueError(f"{name}: expected a length in the units of spacing, got {value!r}")
+def _length(value: float, name: str, unit: str = "the units of spacing") -> float:
+    try:
+        good = math.isfinite(value) and value >= 0
+    except (TypeError, ValueError):  # a text, several numbers
+        good = False
+    if not good:
+        raise ValueError(
+            f"{name}: expected a length, one number of at least 0 in {unit}, got {value!r}"
+        )
     return float(value)
+
+
+def _within(distances: npt.NDArray[Any], tolerance: float) -> BoolArray:
+    """Where a distance is at most the tolerance: a multiple of the spacing must not be missed by rounding."""
+    within: BoolArray = distances <= tolerance * (1 + 1e-9)
+    return within
 
 
 def _diagonal(shape: tuple[int, ...], spacing: tuple[float, ...]) -> float:
@@ -215,7 +228,7 @@ def _mean_distance(there: Float64Array, back: Float64Array) -> float:
 
 def _nsd(there: Float64Array, back: Float64Array, tolerance: float) -> float:
     both = np.concatenate([there, back])
-    return float((both <= tolerance).mean()) if len(both) else math.nan
+    return float(_within(both, tolerance).mean()) if len(both) else math.nan
 
 
 def _f_score(there: Float64Array, back: Float64Array, tolerance: float) -> float:
@@ -223,7 +236,7 @@ def _f_score(there: Float64Array, back: Float64Array, tolerance: float) -> float
         return math.nan
     if not len(there) or not len(back):
         return 0.0
-    precision, recall = float((there <= tolerance).mean()), float((back <= tolerance).mean())
+    precision, recall = (float(_within(gaps, tolerance).mean()) for gaps in (there, back))
     return 2 * precision * recall / (precision + recall) if precision + recall else 0.0
 
 
@@ -278,8 +291,8 @@ def normalized_surface_dice(
 
     Args:
         pred, target: masks of the same shape.
-        tolerance: in units of ``spacing``, itself included. There is no default: it is what the
-            task allows, ideally the distance between two experts.
+        tolerance: in units of ``spacing``, itself included (up to rounding). There is no default: it is
+            what the task allows, ideally the distance between two experts.
         spacing: size of a pixel along the axes.
 
     Returns:
@@ -296,8 +309,7 @@ def normalized_surface_dice(
 def _band(framed: BoolArray, distance: float, spacing: tuple[float, ...]) -> BoolArray:
     """The pixels of a framed mask at most ``distance`` from the nearest pixel outside."""
     depth = _ndimage().distance_transform_edt(framed, sampling=spacing)
-    # a distance that is a multiple of the spacing must not be missed by rounding
-    return framed & (depth <= distance * (1 + 1e-9))
+    return framed & _within(depth, distance)
 
 
 def _band_iou(
@@ -340,12 +352,16 @@ def boundary_iou(
 def _class_maps(
     pred: Labels, target: Labels, num_classes: int, ignore_index: int | None
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """(N, *S) class indices, with −1 in both where the truth is void."""
+    """(N, *S) class indices of images or volumes, with −1 in both where the truth is void."""
     maps = [_as_labels(pred, "pred").cpu(), _as_labels(target, "target").cpu()]
-    if maps[0].shape != maps[1].shape or maps[0].ndim < 2:
+    predicted, true = (tuple(map_.shape) for map_ in maps)
+    if predicted != true or len(true) < 3:
+        hint = _squeeze_hint("target", true, predicted) or _squeeze_hint("pred", predicted, true)
+        if predicted == true:
+            hint = "; give one image its batch axis: x[None]"
         raise ValueError(
-            f"pred and target: expected class indices of one shape (N, *S), got "
-            f"{tuple(maps[0].shape)} and {tuple(maps[1].shape)}"
+            f"pred and target: expected class indices of one shape (N, H, W) or (N, D, H, W), got "
+            f"{predicted} and {true}{hint}"
         )
     # Checked before −1 marks the void pixels: a stray −1 is no void pixel.
     void = torch.zeros_like(maps[1], dtype=torch.bool)
@@ -394,18 +410,19 @@ class BoundaryMetrics:
         spacing: Spacing = None,
     ) -> None:
         self.num_classes = _check_num_classes(num_classes)
+        _as_spacing(spacing, np.asarray(spacing).size)  # the number of axes shows in update
         self.ignore_index, self.spacing = ignore_index, spacing
         self._sums = np.zeros((num_classes, len(self._SCORES) + len(self._DISTANCES)))
         # images where the scores are defined, and where the distances are finite
         self._images = np.zeros((num_classes, 2), dtype=np.int64)
 
     def update(self, pred: Labels, target: Labels) -> None:
-        """Add images: class indices (N, *S).
+        """Add images (N, H, W) or volumes (N, D, H, W) of class indices.
 
         Raises:
             TypeError: scores in place of class indices.
-            ValueError: shapes that differ, an index outside 0…C−1, a spacing that does not fit the
-                images. The sums then stay as they were.
+            ValueError: shapes that differ, no batch axis, an index outside 0…C−1, a spacing that does
+                not fit the images. The sums then stay as they were.
         """
         predicted, truth = _class_maps(pred, target, self.num_classes, self.ignore_index)
         spacing = _as_spacing(self.spacing, truth.ndim - 1)
@@ -498,11 +515,11 @@ class ObjectRecall:
         self._counts = np.zeros((len(self.strata), 2), dtype=np.int64)  # objects, found
 
     def update(self, pred: Labels, target: Labels) -> None:
-        """Add images: class indices (N, *S).
+        """Add images (N, H, W) or volumes (N, D, H, W) of class indices.
 
         Raises:
             TypeError: scores in place of class indices.
-            ValueError: shapes that differ, or an index outside 0…C−1.
+            ValueError: shapes that differ, no batch axis, or an index outside 0…C−1.
         """
         predicted, truth = _class_maps(pred, target, self.num_classes, self.ignore_index)
         ndimage = _ndimage()

@@ -27,12 +27,14 @@ model misses with p ≤ 0.01 is therefore no part of it; NLL has that.
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from lossatlas.metrics.overlap import Float64Array, Labels
+from lossatlas.metrics.overlap import Float64Array, Labels, _check_integer
 from lossatlas.metrics.thresholds import _labelled
 
 #: Probability of the foreground above which a pixel counts for ``ece_foreground``.
@@ -42,7 +44,8 @@ FOREGROUND_ABOVE = 0.01
 class Calibration:
     """ECE (whole image and foreground), NLL and Brier score, summed batch by batch.
 
-    Memory is a few numbers a bin, whatever the size of the set. Void pixels leave every sum.
+    Memory is a few numbers a bin, whatever the size of the set. Void pixels leave every sum. An infinite
+    logit is certainty, which several of one pixel share equally.
 
     Args:
         channels: channels of the logits; 1 for a sigmoid.
@@ -69,10 +72,8 @@ class Calibration:
         foreground_above: float = FOREGROUND_ABOVE,
         ignore_index: int | None = None,
     ) -> None:
-        if channels < 1:
-            raise ValueError(f"channels: expected at least 1, got {channels}")
-        if bins < 1:
-            raise ValueError(f"bins: expected at least 1, got {bins}")
+        channels = _check_integer(channels, "channels", 1)
+        bins = _check_integer(bins, "bins", 1)
         if background is not None and not 0 <= background < max(channels, 2):
             raise ValueError(
                 f"background: expected a class index 0…{max(channels, 2) - 1} or None, got "
@@ -107,7 +108,7 @@ class Calibration:
             self._nll += float(F.softplus(values[0] * (1 - 2 * outcome)).double().sum())
             self._brier += float((said - outcome).square().double().sum())
         else:
-            log_probs = values.log_softmax(0)
+            log_probs = _without_infinite(values).log_softmax(0)
             probs = log_probs.exp()
             own = log_probs.gather(0, labels[None])[0]
             self._nll -= float(own.double().sum())
@@ -148,6 +149,14 @@ class Calibration:
         pixels, scores, outcomes = self._sums[row].T
         total = float(pixels.sum())
         return float(abs(scores - outcomes).sum() / total) if total else float("nan")
+
+
+def _without_infinite(logits: Tensor) -> Tensor:
+    """Logits (C, M) whose softmax is defined: where the largest is infinite, those equal to it share it all."""
+    top = logits.amax(0)
+    if not top.isinf().any():
+        return logits
+    return torch.where(top.isinf(), torch.where(logits == top, 0.0, -math.inf), logits)
 
 
 def _sum_by_bin(index: Tensor, values: Tensor, bins: int) -> Float64Array:

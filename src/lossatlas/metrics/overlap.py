@@ -25,6 +25,7 @@ NumPy arrays.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from numbers import Integral
 from typing import Any
 
@@ -64,13 +65,22 @@ def _no_indices(name: str, dtype: object) -> TypeError:
     return TypeError(f"{name}: expected integer class indices, got dtype {dtype}; {remedy}")
 
 
+def _check_integer(value: int, name: str, least: int, hint: str = "") -> int:
+    if isinstance(value, bool) or not isinstance(value, Integral) or value < least:
+        raise ValueError(f"{name}: expected an integer of at least {least}, got {value!r}{hint}")
+    return int(value)
+
+
 def _check_num_classes(num_classes: int) -> int:
-    if isinstance(num_classes, bool) or not isinstance(num_classes, Integral) or num_classes < 2:
-        raise ValueError(
-            f"num_classes: expected an integer of at least 2, got {num_classes!r} "
-            "(a binary task has 2 classes: background and foreground)"
-        )
-    return int(num_classes)
+    hint = " (a binary task has 2 classes: background and foreground)"
+    return _check_integer(num_classes, "num_classes", 2, hint)
+
+
+def _squeeze_hint(name: str, shape: Sequence[int], wanted: Sequence[int]) -> str:
+    """What to do where (N, 1, *S) came in place of (N, *S), or ""."""
+    if tuple(shape[1:2]) == (1,) and (*shape[:1], *shape[2:]) == tuple(wanted):
+        return f"; take the axis of one channel out with {name}.squeeze(1)"
+    return ""
 
 
 def _check_range(labels: torch.Tensor, num_classes: int, name: str, hint: str) -> None:
@@ -90,9 +100,14 @@ def _pairs(
     """Return (flat code ``target * C + pred``, keep mask, shape-preserving target)."""
     pred_t, target_t = _as_labels(pred, "pred"), _as_labels(target, "target")
     if pred_t.shape != target_t.shape:
+        hint = (
+            _squeeze_hint("target", target_t.shape, pred_t.shape)
+            or _squeeze_hint("pred", pred_t.shape, target_t.shape)
+            or "; pred holds class indices, not scores per class"
+        )
         raise ValueError(
             f"pred and target: expected the same shape, got {tuple(pred_t.shape)} and "
-            f"{tuple(target_t.shape)}; pred holds class indices, not scores per class"
+            f"{tuple(target_t.shape)}{hint}"
         )
     target_t = target_t.to(pred_t.device)
     keep = (
@@ -200,7 +215,7 @@ def confusion_per_image(
     """Counts [tp, fp, fn] per image and class.
 
     Args:
-        pred: predicted class indices, shape (N, *S).
+        pred: predicted class indices, shape (N, *S); one image gets its batch axis by x[None].
         target: true class indices, shape (N, *S).
         num_classes: number C of classes; a binary task has 2.
         ignore_index: value of ``target`` that leaves every count, or None.

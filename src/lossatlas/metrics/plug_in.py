@@ -18,6 +18,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from lossatlas.metrics.thresholds import _check_tensor
+
 #: Newton steps of the calibration; three to six are enough.
 _STEPS = 50
 
@@ -44,8 +46,10 @@ class PlugInRule:
             logits: (B, 1, H, W).
 
         Raises:
+            TypeError: no tensor.
             ValueError: several channels.
         """
+        _check_tensor(logits)
         if logits.ndim != 4 or logits.shape[1] != 1:
             raise ValueError(f"expected logits (B, 1, H, W), got {tuple(logits.shape)}")
         p = torch.sigmoid(self.scale * logits[:, 0].double() + self.shift).flatten(1)
@@ -63,11 +67,12 @@ def calibrate(logits: np.ndarray, labels: np.ndarray) -> PlugInRule:
     """The scale and the shift with the least negative log-likelihood (Platt, 1999), by Newton's method.
 
     Args:
-        logits: (n,) of labelled pixels, one channel.
-        labels: (n,) 0 or 1.
+        logits: (n,) of labelled pixels, one channel, finite.
+        labels: (n,) 0 or 1; void pixels are left out of both.
 
     Raises:
-        ValueError: the arrays differ in length, or hold one class alone.
+        ValueError: the arrays differ in length, hold one class alone or a label that is no class, or a
+            logit is NaN or infinite.
 
     >>> z = np.linspace(-8, 8, 4001)
     >>> truth = np.random.default_rng(0).random(4001) < 1 / (1 + np.exp(-(0.5 * z - 1)))
@@ -76,6 +81,17 @@ def calibrate(logits: np.ndarray, labels: np.ndarray) -> PlugInRule:
     (0.5, -1)
     """
     z, y = np.asarray(logits, dtype=float).ravel(), np.asarray(labels, dtype=float).ravel()
+    if not np.isfinite(z).all():
+        raise ValueError(
+            f"logits: expected finite numbers, got {int((~np.isfinite(z)).sum())} of {z.size} NaN or infinite; "
+            "leave these pixels out, or find out why the network diverged"
+        )
+    stray = np.setdiff1d(y, (0, 1))
+    if stray.size:
+        raise ValueError(
+            f"labels: expected 0 and 1, got {stray[0]:g}; leave void pixels out: kept = labels != {stray[0]:g}, then "
+            "calibrate(logits[kept], labels[kept])"
+        )
     if z.shape != y.shape or not 0 < y.mean() < 1:
         raise ValueError(
             f"expected as many logits as labels and both classes, got {z.shape[0]} logits, {y.shape[0]} labels and a "

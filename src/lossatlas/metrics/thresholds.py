@@ -12,7 +12,7 @@ labels batch by batch and keep a bounded amount of both, so that memory does not
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,6 +25,7 @@ from lossatlas.metrics.overlap import (
     Labels,
     _as_labels,
     _check_range,
+    _squeeze_hint,
 )
 
 #: Steps per unit of logit and largest logit of the binary search. Powers of two, so that placing a
@@ -54,9 +55,14 @@ class DecisionRule:
     offsets: tuple[float, ...]
 
     def __post_init__(self) -> None:
-        offsets = tuple(float(value) for value in self.offsets)
+        try:
+            offsets = tuple(float(value) for value in self.offsets)
+        except (TypeError, ValueError):  # one number, a text
+            offsets = ()
         if not offsets or not all(math.isfinite(value) for value in offsets):
-            raise ValueError(f"offsets: expected one finite number a channel, got {self.offsets!r}")
+            raise ValueError(
+                f"offsets: expected one finite number a channel, as in DecisionRule((0.3,)), got {self.offsets!r}"
+            )
         object.__setattr__(self, "offsets", offsets)
 
     @classmethod
@@ -65,7 +71,7 @@ class DecisionRule:
         return cls((0.0,) * channels)
 
     @classmethod
-    def logit_adjustment(cls, prior: Sequence[float], tau: float = 1.0) -> DecisionRule:
+    def logit_adjustment(cls, prior: float | Sequence[float], tau: float = 1.0) -> DecisionRule:
         r"""The rule that takes the class frequencies out of a trained network: offsets −τ ln π_c.
 
         With τ = 1 and logits that are log-probabilities it is the rule of the least balanced error.
@@ -80,15 +86,14 @@ class DecisionRule:
         Raises:
             ValueError: a share that is not positive (or not below 1, for one channel).
 
-        >>> DecisionRule.logit_adjustment([0.2]).probability     # foreground where p > its share
+        >>> DecisionRule.logit_adjustment(0.2).probability     # foreground where p > its share
         0.2
         """
-        values = [float(value) for value in prior]
+        values = [float(value) for value in (prior if isinstance(prior, Iterable) else [prior])]
         high = 1.0 if len(values) == 1 else math.inf
         if not values or not all(0 < value < high for value in values):
             raise ValueError(
-                f"prior: expected positive shares (one channel: the foreground's, below 1), got "
-                f"{list(prior)!r}"
+                f"prior: expected positive shares (one channel: the foreground's, below 1), got {values}"
             )
         if not (math.isfinite(tau) and tau >= 0):
             raise ValueError(f"tau: expected a number of at least 0, got {tau!r}")
@@ -108,16 +113,22 @@ class DecisionRule:
     def __call__(self, logits: Tensor) -> Tensor:
         """(N, C, *S) logits to (N, *S) int64 classes; ties go to the first class (to background).
 
+        Offsets are added in float32 at least: half-precision logits are decided like the same numbers in float32.
+
         Raises:
+            TypeError: no tensor.
             ValueError: the logits have not as many channels as the rule has offsets.
         """
+        _check_tensor(logits)
         if logits.ndim < 2 or logits.shape[1] != len(self.offsets):
             raise ValueError(
                 f"logits: expected (N, {len(self.offsets)}, *S) for a rule of "
                 f"{len(self.offsets)} offsets, got {tuple(logits.shape)}"
             )
         if len(self.offsets) == 1:
-            return (logits[:, 0] > -self.offsets[0]).long()
+            own = logits[:, 0]
+            own = own.to(torch.promote_types(own.dtype, torch.float32))
+            return (own > -self.offsets[0]).long()
         if any(self.offsets):
             shift = torch.tensor(self.offsets, dtype=torch.float32, device=logits.device)
             logits = logits + shift.reshape(-1, *[1] * (logits.ndim - 2))
@@ -129,19 +140,27 @@ def _logit(probability: float) -> float:
     return math.log(probability) - math.log1p(-probability)
 
 
+def _check_tensor(logits: Tensor) -> None:
+    if not isinstance(logits, Tensor):
+        raise TypeError(
+            f"logits: expected a tensor, got {type(logits).__name__}; make an array one with "
+            "torch.from_numpy(logits)"
+        )
+
+
 def _labelled(
     logits: Tensor, target: Labels, channels: int, classes: int, ignore_index: int | None
 ) -> tuple[Tensor, Tensor]:
     """(channels, M) logits and (M,) labels of the pixels that are not void, checked."""
-    if not isinstance(logits, Tensor):
-        raise TypeError(f"logits: expected a tensor, got {type(logits).__name__}")
+    _check_tensor(logits)
     if logits.ndim < 2 or logits.shape[1] != channels:
         raise ValueError(f"logits: expected (N, {channels}, *S), got {tuple(logits.shape)}")
     labels = _as_labels(target, "target")
-    if labels.shape != (logits.shape[0], *logits.shape[2:]):
+    wanted = (logits.shape[0], *logits.shape[2:])
+    if labels.shape != wanted:
         raise ValueError(
-            f"target: expected class indices of shape "
-            f"{(logits.shape[0], *logits.shape[2:])}, got {tuple(labels.shape)}"
+            f"target: expected class indices of shape {wanted}, got {tuple(labels.shape)}"
+            f"{_squeeze_hint('target', labels.shape, wanted)}"
         )
     values = logits.detach().float().movedim(1, 0).flatten(1)
     labels = labels.to(values.device).flatten()
@@ -294,8 +313,17 @@ class OffsetSearch:
                 f"class_pixels: expected one count a class, at least 2 classes, got shape "
                 f"{self.class_pixels.shape}"
             )
+        if self.class_pixels.min() < 0:
+            raise ValueError(
+                f"class_pixels: expected counts of at least 0, got {self.class_pixels.tolist()}"
+            )
         self.classes = len(self.class_pixels)
-        wanted = range(self.classes) if scored is None else scored
+        wanted = list(range(self.classes) if scored is None else scored)
+        if not set(wanted) <= set(range(self.classes)):
+            raise ValueError(
+                f"scored: expected class indices 0…{self.classes - 1}, one for each count of class_pixels, got "
+                f"{wanted!r}"
+            )
         self.scored = [c for c in wanted if self.class_pixels[c] > 0]
         self.ignore_index = ignore_index
         self.kept_share = _kept_shares(self.class_pixels, max_pixels)

@@ -13,12 +13,15 @@ from __future__ import annotations
 import numpy as np
 from scipy import ndimage
 
+from lossatlas.metrics.boundary import _class_maps, _length, _within
+from lossatlas.metrics.overlap import Labels
+
 
 class TolerantF1:
     """Precision, recall and F1 of a two-class set at a tolerance, over all its images together.
 
     Args:
-        tolerance: in pixels.
+        tolerance: in pixels, itself included.
         ignore_index: value of the target that belongs to no class, or None; such pixels are neither right nor wrong.
 
     >>> truth = np.zeros((1, 5, 5), dtype=int)
@@ -31,29 +34,21 @@ class TolerantF1:
     """
 
     def __init__(self, tolerance: float, ignore_index: int | None = None) -> None:
-        if not tolerance >= 0:
-            raise ValueError(f"tolerance: expected at least 0 pixels, got {tolerance!r}")
-        self.tolerance, self.ignore_index = tolerance, ignore_index
+        self.tolerance, self.ignore_index = _length(tolerance, "tolerance", "pixels"), ignore_index
         self._counts = np.zeros(4, dtype=np.int64)
 
-    def update(self, pred: np.ndarray, target: np.ndarray) -> None:
+    def update(self, pred: Labels, target: Labels) -> None:
         """Add images: classes 0 and 1, (N, H, W).
 
         Raises:
-            ValueError: shapes that differ.
+            TypeError: scores in place of class indices.
+            ValueError: shapes that differ, no batch axis, volumes, or a class other than 0 and 1. The
+                counts then stay as they were.
         """
-        pred, target = np.asarray(pred), np.asarray(target)
-        if pred.shape != target.shape or pred.ndim != 3:
-            raise ValueError(
-                f"expected two arrays (N, H, W) of one shape, got {pred.shape} and {target.shape}"
-            )
-        for predicted, truth in zip(pred, target, strict=True):
-            kept = (
-                np.ones(truth.shape, bool)
-                if self.ignore_index is None
-                else truth != self.ignore_index
-            )
-            p, t = (predicted == 1) & kept, (truth == 1) & kept
+        predicted, truth = _class_maps(pred, target, 2, self.ignore_index)
+        if truth.ndim != 3:
+            raise ValueError(f"pred and target: expected images (N, H, W), got {truth.shape}")
+        for p, t in zip(predicted == 1, truth == 1, strict=True):
             self._counts += [int((p & self._near(t)).sum()), int(p.sum()),
                              int((t & self._near(p)).sum()), int(t.sum())]  # fmt: skip
 
@@ -61,7 +56,7 @@ class TolerantF1:
         if not mask.any():
             return np.zeros_like(mask)
         distance: np.ndarray = ndimage.distance_transform_edt(~mask)
-        return distance <= self.tolerance
+        return _within(distance, self.tolerance)
 
     def compute(self) -> dict[str, float]:
         """``precision``, ``recall`` and ``f1``; NaN where nothing is there to be right or found."""
