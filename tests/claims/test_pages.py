@@ -34,7 +34,9 @@ def shown_by(name, known, monkeypatch):
     monkeypatch.setattr(
         frames,
         "load_if_run",
-        lambda _, study: None if study.endswith(("_kolektor", "_bias")) else known,
+        lambda _, study: (
+            None if study.endswith(("_kolektor", "_bias", "_ceiling", "_rate")) else known
+        ),
     )
     monkeypatch.setattr(quantities, "Scores", Quick)
     shown = []
@@ -123,6 +125,7 @@ SHORT = [
     "thresholds_bias_kolektor",
     "losses_everywhere",
     "lovasz_half",
+    "two_networks",
 ]
 
 

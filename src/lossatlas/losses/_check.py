@@ -271,7 +271,8 @@ def target(target: object, logits: Tensor, mode: str) -> bool:
                 f"an integer target holds class indices and must have shape {hard} for logits of "
                 f"shape {full}, got {shape}; "
                 + (
-                    f"pass target{_as_target(shape, full, hard)}."
+                    ("one-hot labels are a floating target: " if one_hot else "")
+                    + f"pass target{_as_target(shape, full, hard)}."
                     if one_hot or _reshape(shape, hard)
                     else _sizes_differ(shape, full, hard)
                 )
