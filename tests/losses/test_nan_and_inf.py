@@ -124,8 +124,28 @@ def test_a_certain_error_of_a_class_without_weight_costs_nothing():
             value, slope_ = slope(loss, logits.detach(), target)
             assert value == loss(logits.detach().nan_to_num(posinf=5, neginf=-5), target), name
             assert slope_.isfinite().all()
+    soft = torch.tensor([[[1.0, 0.0], [0.0, 1.0]]])  # the multiclass labels, as probabilities
+    for name in ("weighted_ce", "focal"):
+        loss = losses.build(name, weight=[0.0, 1.0])
+        assert loss(logits.detach(), soft) == pytest.approx(loss(logits.detach(), target).item())
     one = losses.build("balanced_ce", mode="binary")
     assert one(torch.tensor([[[-INF, -INF]]]), torch.tensor([[1, 1]])) == 0
+
+
+@pytest.mark.parametrize("params", [{"gamma_positive": 1.0}, {"margin": 0.0}])
+def test_a_certain_error_has_a_finite_slope_under_the_asymmetric_loss(params):
+    loss = losses.build("asymmetric", mode="binary", **params)
+    wrong = -INF if "gamma_positive" in params else INF
+    target = torch.tensor([[int(wrong < 0), 1]])
+    value, gradient = slope(loss, torch.tensor([[[wrong, 1.0]]]), target)
+    assert value == INF and gradient.isfinite().all() and gradient[0, 0, 0] != 0
+
+
+def test_an_infinite_error_leaves_the_finite_ones_in_bins_of_their_own():
+    hinge = losses.LovaszHingeLoss(bins=64)
+    z, target = torch.tensor([[[INF, 0.5, -0.2, 0.3]]]), torch.tensor([[0, 1, 0, 1]])
+    _, gradient = slope(hinge, z, target)
+    torch.testing.assert_close(torch.func.grad(lambda z: hinge(z, target))(z), gradient)
 
 
 @pytest.mark.parametrize("bins", [None, 64])

@@ -181,7 +181,7 @@ class SegmentationLoss(nn.Module):
 
     def __truediv__(self, divisor: object) -> CompoundLoss:
         """Loss divided by a number."""
-        divisor = _check.plain(divisor)
+        divisor = _check.plain(divisor, "the divisor of a loss")
         if isinstance(divisor, bool) or not isinstance(divisor, Real):
             return NotImplemented
         return CompoundLoss([self], [1 / float(divisor)])

@@ -23,20 +23,10 @@ _INTEGERS = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
 _FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 
-#: What other libraries and papers call a loss of ours.
-_ALIASES = {
-    "bce": "ce", "cross_entropy": "ce", "nll": "ce", "iou": "jaccard", "soft_dice": "dice", "gdl": "generalized_dice",
-    "ohem": "ohem_ce", "topk": "topk_ce", "lovasz": "lovasz_softmax", "dice_bce": "dice_ce", "cldice": "soft_cldice",
-}  # fmt: skip
-
-
 def near(word: str, known: Iterable[str]) -> str:
     """Return the end of an error message: near matches first, else everything known."""
     known = list(known)
     close = difflib.get_close_matches(word, known, n=3, cutoff=0.5)
-    alias = _ALIASES.get(word.lower().removesuffix("_loss").removesuffix("loss"))
-    if alias in known:
-        close = [alias]
     if close:
         return "did you mean " + " or ".join(repr(name) for name in close) + "?"
     return "known: " + ", ".join(known) + "."
@@ -260,22 +250,18 @@ def target(target: object, logits: Tensor, mode: str) -> bool:
                     )
                 )
             return True
-        one_hot = shape == full or bool(_reshape(shape, full))
+        fitting = _as_target(shape, full, hard)
         if target.dtype == torch.bool:
             raise TypeError(
                 'mode="multiclass" needs integer class indices or floating probabilities, '
-                f"got torch.bool of shape {shape}; use target{_as_target(shape, full, hard)}."
+                f"got torch.bool of shape {shape}; use target{fitting or '.long()'}."
             )
         if shape != hard:
+            one_hot = "one-hot labels are a floating target: " if ".float" in fitting else ""
             raise ValueError(
                 f"an integer target holds class indices and must have shape {hard} for logits of "
                 f"shape {full}, got {shape}; "
-                + (
-                    ("one-hot labels are a floating target: " if one_hot else "")
-                    + f"pass target{_as_target(shape, full, hard)}."
-                    if one_hot or _reshape(shape, hard)
-                    else _sizes_differ(shape, full, hard)
-                )
+                + (f"{one_hot}pass target{fitting}." if fitting else _sizes_differ(shape, hard))
             )
         return False
     expected = (full, hard) if mode == "binary" else (full,)
@@ -303,14 +289,16 @@ def _tensor_of(value: object) -> str:
 
 
 def _as_target(shape: tuple[int, ...], full: tuple[int, ...], hard: tuple[int, ...]) -> str:
-    """Return the call that makes a target of exclusive classes: probabilities of one-hot labels, or class indices."""
-    if shape == full or _reshape(shape, full):
-        return f"{_reshape(shape, full)}.float()"
-    return f"{_reshape(shape, hard)}.long()"
+    """Return the call that makes probabilities of one-hot labels, or class indices; nothing where none does."""
+    for goal, dtype in ((full, ".float()"), (hard, ".long()")):
+        moved = _reshape(shape, goal)
+        if moved or shape == goal:
+            return moved + dtype
+    return ""
 
 
-def _sizes_differ(shape: tuple[int, ...], full: tuple[int, ...], hard: tuple[int, ...]) -> str:
-    """Return the end of a message on a shape that no axis moved or dropped brings to a target's."""
+def _sizes_differ(shape: tuple[int, ...], hard: tuple[int, ...]) -> str:
+    """Return the end of a message on a shape that no axis moved or dropped brings to that of class indices."""
     if len(shape) < len(hard):
         return "is the batch axis missing? Add it with unsqueeze(0)."
     if len(shape) == len(hard):

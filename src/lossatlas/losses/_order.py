@@ -107,7 +107,7 @@ def sorted_extension(
     increments.div_(union).div_(union.add_(background))
     del union
     increments, background = increments.float(), background.float()
-    value = factor * _dot(_error_of(keys), increments)
+    value = factor * _total(_error_of(keys).mul_(increments))
     increments.mul_(background.mul_(2 * factor).sub_(factor))
     del keys, background
     return value, torch.zeros(size, dtype=torch.float32).index_copy_(0, order, increments)
@@ -168,13 +168,10 @@ def _has_nan(errors: Tensor) -> bool:
     return bool(errors.sum().isnan()) and bool(errors.isnan().any())
 
 
-def _dot(errors: Tensor, increments: Tensor) -> float:
-    """Σ of errors times increments; an infinite error without an increment costs nothing."""
-    total = torch.mul(errors, increments).sum(dtype=torch.float64).item()
-    if math.isnan(total):
-        kept = torch.where(increments > 0, errors, 0.0)
-        total = torch.mul(kept, increments).sum(dtype=torch.float64).item()
-    return total
+def _total(costs: Tensor) -> float:
+    """Σ of errors times increments; an infinite error without an increment costs nothing: not 0 times inf."""
+    total = costs.sum(dtype=torch.float64).item()
+    return costs.nansum(dtype=torch.float64).item() if math.isnan(total) else total
 
 
 def binned_extension(
@@ -206,5 +203,5 @@ def binned_extension(
     by_bin = torch.zeros(2 * bins + 2, dtype=errors.dtype)
     by_bin[:-2] = torch.stack([bg, fg], 1).view(-1)
     increments = by_bin.index_select(0, index)
-    value = _dot(errors, increments)
-    return factor * value, increments.mul_(torch.rsub(t, factor, alpha=2 * factor))
+    value = factor * _total(torch.mul(errors, increments))
+    return value, increments.mul_(torch.rsub(t, factor, alpha=2 * factor))

@@ -98,6 +98,13 @@ def parameters(name: str) -> dict[str, inspect.Parameter]:
     return found
 
 
+#: What other libraries and papers call a loss of ours.
+_ALIASES = {
+    "bce": "ce", "cross_entropy": "ce", "nll": "ce", "iou": "jaccard", "soft_dice": "dice", "gdl": "generalized_dice",
+    "ohem": "ohem_ce", "topk": "topk_ce", "lovasz": "lovasz_softmax", "dice_bce": "dice_ce", "cldice": "soft_cldice",
+}  # fmt: skip
+
+
 def build(name: str, **params: Any) -> SegmentationLoss:
     """Loss called `name`, with the parameters of its class.
 
@@ -123,5 +130,7 @@ def _builder(name: str) -> Callable[..., SegmentationLoss]:
     if not isinstance(name, str):
         raise TypeError(f"the name of a loss must be a string, got {name!r}.")
     if name not in _BUILDERS:
-        raise ValueError(f"unknown loss {name!r}; {_check.near(name, _BUILDERS)}")
+        ours = _ALIASES.get(name.lower().removesuffix("loss").removesuffix("_"))
+        meant = f"did you mean {ours!r}?" if ours else _check.near(name, _BUILDERS)
+        raise ValueError(f"unknown loss {name!r}; {meant}")
     return _BUILDERS[name]

@@ -67,7 +67,7 @@ class FocalLoss(PixelLoss):
         super().__init__(**common)
         self.gamma = _check.number("gamma", gamma, low=0)
         self.normalizer = _check.choice("normalizer", normalizer, ("pixels", "positives"))
-        if alpha is None or isinstance(_check.plain(alpha), Real):
+        if alpha is None or isinstance(_check.plain(alpha, "alpha"), Real):
             self.alpha = None if alpha is None else _check.number("alpha", alpha, low=0, high=1)
         else:
             self.register_buffer("alpha", _check.class_vector("alpha", alpha), persistent=False)

@@ -155,7 +155,7 @@ def binned_lovasz_extension(
     fg = torch.where(union > 0, (1 / safe + 1 / safe_after) / 2, 1 / safe_after)
     bg = torch.where(union > 0, (inter + inter_after) / (2 * safe * safe_after), 1 / safe_after)
     weight = fg.gather(-1, index) * t + bg.gather(-1, index) * (v - t)
-    return (possible(clipped, weight) * weight).sum(-1).to(errors.dtype)
+    return (clipped * weight).sum(-1).to(errors.dtype)
 
 
 class LovaszSoftmaxLoss(_LovaszLoss):
