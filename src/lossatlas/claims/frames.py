@@ -111,8 +111,8 @@ def against(
 ) -> pd.DataFrame:
     """Every other loss minus a reference, for other trainings on the same test images.
 
-    Indexed by loss and place, where both were trained. Columns: ``estimate``, ``low``, ``high`` (95 %), ``seeds``, and
-    ``smallest difference found``, that of `detectable`.
+    Indexed by loss and place, where both were trained. Columns: ``estimate``, ``low``, ``high`` (95 %), ``p``,
+    ``seeds``, and ``smallest difference found``, that of `detectable`.
 
     Args:
         records: of a study.
@@ -128,9 +128,9 @@ def against(
         least = detectable(records, quantity, [loss, reference], rule)["minimum detectable effect"]
         tables[loss] = found.assign(**{"smallest difference found": least})
     if not tables:
-        names = ["estimate", "low", "high", "seeds", "smallest difference found"]
+        names = ["estimate", "low", "high", "p", "seeds", "smallest difference found"]
         return pd.DataFrame(
             columns=names, index=pd.MultiIndex.from_tuples([], names=["loss", "place"])
         )
     made = pd.concat(tables, names=["loss"]).dropna(subset="estimate")
-    return made.drop(columns=["p", "sd", "why"]).astype({"seeds": int})
+    return made.drop(columns=["sd", "why"]).astype({"seeds": int})
