@@ -117,3 +117,26 @@ def test_half_precision_sums_do_not_overflow_where_peers_become_nan(spec: Spec) 
     value, grad = scaled_gradient(spec.build("multiclass"), logits, target.clamp_max(2))
     assert value.isfinite() and grad.isfinite().all()
     assert (grad != 0).double().mean() > 0.9
+
+
+@pytest.mark.parametrize("classes", [3, 12])
+@pytest.mark.parametrize("spread", [0.0, 1.0])
+def test_region_sums_are_exact_whatever_the_precision_of_matrix_products(classes, spread):
+    """A user lowers that for the network's speed; equal logits are what a network begins with."""
+    g = torch.Generator().manual_seed(3)
+    logits = spread * torch.randn(1, classes, 384, 384, generator=g)
+    target = torch.randint(0, classes, (1, 384, 384), generator=g)
+    loss = losses.build("dice")
+    exact = logits.double().requires_grad_()
+    loss(exact, target).backward()
+    before = torch.get_float32_matmul_precision()
+    try:
+        torch.set_float32_matmul_precision("medium")
+        z = logits.clone().requires_grad_()
+        value = loss(z, target)
+        value.backward()
+    finally:
+        torch.set_float32_matmul_precision(before)
+    assert value.item() == pytest.approx(loss(logits.double(), target).item(), rel=1e-6)
+    error = (z.grad.double() - exact.grad).abs().sum() / exact.grad.abs().sum()
+    assert error < 2e-6

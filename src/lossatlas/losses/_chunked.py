@@ -523,16 +523,17 @@ def _from_errors(truth: Tensor, missed: Tensor, excess: Tensor) -> Tensor:
 
 
 def _sums_few(p: Tensor, labels: _Labels, squared: bool) -> Tensor:
-    """T, Σ t (1-p) and S - I of few classes, (3, k, C)."""
-    truth = labels.masks.sum(-1)
-    if not squared:
-        # Of the pixels labelled y (row), the probability of k (column): what is off the diagonal is error.
-        confusion = torch.bmm(labels.masks, p.mT)
-        confusion.diagonal(dim1=1, dim2=2).zero_()
-        return torch.stack([truth, confusion.sum(2), confusion.sum(1)])
-    error = p - labels.masks
-    wrong = torch.mul(p, error).sum(-1)
-    return torch.stack([truth, error.mul_(labels.masks).sum(-1).neg_(), wrong])
+    """T, Σ t (1-p) and S - I of few classes, (3, k, C).
+
+    No matrix product: it adds in no tree, and torch.set_float32_matmul_precision would round it.
+    """
+    rows = []
+    for plane, mask in zip(p.unbind(1), labels.masks.unbind(1), strict=True):
+        error = plane - mask
+        wrong = torch.mul(plane, error).sum(-1) if squared else error.sum(-1)
+        missed = error.mul_(mask).sum(-1).neg_()
+        rows.append(torch.stack([mask.sum(-1), missed, wrong if squared else wrong + missed]))
+    return torch.stack(rows, -1)
 
 
 def _sums_many(p: Tensor, labels: _Labels, squared: bool) -> Tensor:
@@ -620,7 +621,9 @@ def _many_gradient(
         slope = p * (2 * b)
         mean = (p * slope).sum(1)
     else:
-        slope, mean = b, torch.bmm(b.transpose(1, 2), p)[:, 0]
+        slope, mean = b, p[:, 0] * b[:, 0]
+        for plane, factor in zip(p.unbind(1)[1:], b.unbind(1)[1:], strict=True):
+            mean.addcmul_(plane, factor)  # a matrix product might be rounded: see _sums_few
     offset = -mean - hit if g is None else g - mean - hit
     p.mul_(slope + offset[:, None])
     labels.subtract(p, -hit if g is None else g - hit)
