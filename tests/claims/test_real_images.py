@@ -180,6 +180,14 @@ def test_a_loss_by_the_prior_stops_the_build(monkeypatch):
         real_images.from_the_prior("nowhere")
 
 
+def test_another_task_than_defects_on_which_dice_is_behind_stops_the_build(monkeypatch):
+    from_prior(monkeypatch, cracks=(0.66, 0.70), defects=(0.66, 0.69))
+    assert real_images.from_the_prior("nowhere")["behind"] == "1"
+    from_prior(monkeypatch, cracks=(0.66, 0.69), defects=(0.66, 0.70))
+    with pytest.raises(FrontError, match="behind on defects alone"):
+        real_images.from_the_prior("nowhere")
+
+
 def test_dice_ahead_from_the_prior_stops_the_build(monkeypatch):
     from_prior(monkeypatch, cracks=(0.65, 0.69), vessels=(0.65, 0.72))
     with pytest.raises(FrontError, match="with the prior bias its intervals"):
@@ -318,6 +326,30 @@ def test_what_the_front_page_says_of_the_sums_is_checked(monkeypatch):
         monkeypatch.setattr(frames, "load_if_run", lambda *_, wrong=wrong: known(**wrong))
         with pytest.raises(FrontError, match="the sums with Dice are shown ahead at ½"):
             real_images.other_losses("nowhere")
+
+
+def test_what_a_loss_is_worth_is_given_once_its_runs_are_there_and_checked(monkeypatch):
+    def known(long=(0.62, 0.61), rate=0.56, dice=0.595, models=("plain8", "long", "rate")):
+        reached = {"plain8": (0.6, dice), "long": long, "rate": (0.6, rate)}
+        parts = []
+        for model in models:
+            scores = dict(zip(("ce", "dice"), reached[model], strict=True))
+            scores = {loss: {"argmax": each, "tuned": each} for loss, each in scores.items()}
+            parts.append(place("cracks", scores, model=model))
+        made = records(*parts)
+        made.study["places"] = [{"dataset": "cracks", "model": model} for model in reached]
+        return made
+
+    monkeypatch.setattr(frames, "load_if_run", lambda *_: known())
+    found = real_images.yardstick("nowhere")
+    assert found == {"loss": "−0.5", "steps_ce": "+2.0", "steps_dice": "+1.5", "rate": "−3.5"}
+    for few in (("long", "rate"), ("plain8", "rate")):
+        monkeypatch.setattr(frames, "load_if_run", lambda *_, few=few: known(models=few))
+        assert real_images.yardstick("nowhere") == {}
+    for wrong in ({"long": (0.604, 0.61)}, {"long": (0.62, 0.599)}, {"rate": 0.592}):
+        monkeypatch.setattr(frames, "load_if_run", lambda *_, wrong=wrong: known(**wrong))
+        with pytest.raises(FrontError, match="what a loss is worth"):
+            real_images.yardstick("nowhere")
 
 
 def test_what_the_guide_says_of_lovasz_softmax_is_checked(monkeypatch):
