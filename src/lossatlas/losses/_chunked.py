@@ -319,7 +319,7 @@ def _size(shape: torch.Size) -> tuple[int, int]:
     # Of several classes there are maps of a pixel each beside those of the logits: fewer, larger chunks.
     # Threads share a chunk: each gets as much as one alone would.
     threads = min(torch.get_num_threads(), _THREADS)
-    elements = _CHUNK * threads * (1 if c == 1 else 2)
+    elements = _CHUNK * threads * (1 if c == 1 else 2 if c <= _FEW else 4)
     return max(1, elements // max(1, c * p)), max(1, min(p, elements // c))
 
 
@@ -406,16 +406,15 @@ class _Labels:
     """
 
     def __init__(self, piece: _Piece, *, planes: bool) -> None:
-        self.valid, self.planes = piece.valid, planes
-        self.masks = piece.z.new_empty(0)
+        self.valid = piece.valid
+        self.masks: list[Tensor] = []
         if planes:
             # Two steps: each is vectorised, the direct one is not.
             code = piece.target.to(torch.uint8).to(piece.z.dtype)
             if self.valid is not None:
                 code = torch.where(self.valid, code, -1.0)
-            self.masks = torch.empty_like(piece.z, memory_format=torch.contiguous_format)
-            for k, mask in enumerate(self.masks.unbind(1)):
-                torch.eq(code, k, out=mask)
+            classes = range(piece.z.shape[1])
+            self.masks = [torch.eq(code, k, out=torch.empty_like(code)) for k in classes]
             self.index = piece.target
         else:
             self.index = piece.target.long()
@@ -424,20 +423,20 @@ class _Labels:
 
     def pick(self, x: Tensor) -> Tensor:
         """Of (k, C, m) what stands at the labels, (k, m); of void pixels anything, or 0."""
-        if not self.planes:
+        if not self.masks:
             return x.gather(1, self.index[:, None])[:, 0]
-        (plane, mask), *others = zip(x.unbind(1), self.masks.unbind(1), strict=True)
-        total = plane * mask
-        for plane, mask in others:
+        planes = x.unbind(1)
+        total = planes[0] * self.masks[0]
+        for plane, mask in zip(planes[1:], self.masks[1:], strict=True):
             total.addcmul_(plane, mask)
         return total
 
     def subtract(self, x: Tensor, value: Tensor) -> None:
         """Subtract `value` (k, m), 0 where void, at the labels of x (k, C, m)."""
-        if not self.planes:
+        if not self.masks:
             x.scatter_add_(1, self.index[:, None], value.neg().expand(self.index.shape)[:, None])
             return
-        for plane, mask in zip(x.unbind(1), self.masks.unbind(1), strict=True):
+        for plane, mask in zip(x.unbind(1), self.masks, strict=True):
             plane.addcmul_(mask, value, value=-1)
 
 
@@ -482,15 +481,13 @@ def _softmax(z: Tensor, valid: Tensor | None, out: Tensor, *, shifted: bool) -> 
     """Probabilities into `out`, 0 where void; `shifted` to the last bit as `_surprisal` has them."""
     if not shifted:  # most logits need no shift before the exponential
         total = _sum_classes(torch.exp(z, out=out))
-        high, inverse = _sum(total), total.reciprocal_()
-        # Sums bound every term, and cost less than extremes. NaN compares false.
-        shifted = not (high < _SAFE[1] and _sum(inverse) < 1 / _SAFE[0])
+        low, high = total.aminmax()
+        shifted = not (low.item() > _SAFE[0] and high.item() < _SAFE[1])  # NaN compares false
     if shifted:
         total = _sum_classes(_shifted(z, out).exp_())
         if math.isnan(_sum(total)):
             total = _sum_classes(_shifted(certain(z), out).exp_())
-        inverse = total.reciprocal_()
-    out.mul_(_masked(inverse, valid)[:, None])
+    out.mul_(_masked(total.reciprocal_(), valid)[:, None])
 
 
 def _softmax_statistics(
@@ -510,7 +507,7 @@ def _softmax_statistics(
             labels = _Labels(piece, planes=c <= _FEW)
             _softmax(piece.z, piece.valid, piece.out, shifted=False)
         if regions:
-            add = _sums_few if labels.planes else _sums_many
+            add = _sums_few if labels.masks else _sums_many
             sums.append(add(piece.out, labels, squared))
     stats = _from_errors(*_added(sums, 3, n, c)) if regions else torch.zeros(0)
     return (u_all, stats), buffer
@@ -523,12 +520,9 @@ def _from_errors(truth: Tensor, missed: Tensor, excess: Tensor) -> Tensor:
 
 
 def _sums_few(p: Tensor, labels: _Labels, squared: bool) -> Tensor:
-    """T, Σ t (1-p) and S - I of few classes, (3, k, C).
-
-    No matrix product: it adds in no tree, and torch.set_float32_matmul_precision would round it.
-    """
+    """T, Σ t (1-p) and S - I of few classes, (3, k, C)."""
     rows = []
-    for plane, mask in zip(p.unbind(1), labels.masks.unbind(1), strict=True):
+    for plane, mask in zip(p.unbind(1), labels.masks, strict=True):
         error = plane - mask
         wrong = torch.mul(plane, error).sum(-1) if squared else error.sum(-1)
         missed = error.mul_(mask).sum(-1).neg_()
@@ -584,7 +578,7 @@ def _softmax_gradient(
             p.mul_(g[:, None])
             labels.subtract(p, g)
         else:
-            form = _few_gradient if labels.planes else _many_gradient
+            form = _few_gradient if labels.masks else _many_gradient
             form(p, labels, a[piece.rows], b[piece.rows, :, None], g, squared)
     return grad
 
@@ -594,14 +588,9 @@ def _few_gradient(
 ) -> None:
     """Turn probabilities into the gradient, plane by plane."""
     planes, slopes = p.unbind(1), []
-    alone = p.shape[0] == 1  # numbers go into the operation before
-    for k, (plane, mask) in enumerate(zip(planes, labels.masks.unbind(1), strict=True)):
-        if alone and not squared:
-            slope = torch.add(b[0, k], mask, alpha=a[0, k].item())
-        else:
-            slope = mask * a[:, k, None]
-            slope = slope.addcmul_(plane, 2 * b[:, k]) if squared else slope.add_(b[:, k])
-        slopes.append(slope)
+    for k, (plane, mask) in enumerate(zip(planes, labels.masks, strict=True)):
+        slope = mask * a[:, k, None]
+        slopes.append(slope.addcmul_(plane, 2 * b[:, k]) if squared else slope.add_(b[:, k]))
     mean = planes[0] * slopes[0]
     for plane, slope in zip(planes[1:], slopes[1:], strict=True):
         mean.addcmul_(plane, slope)
@@ -616,14 +605,13 @@ def _many_gradient(
     p: Tensor, labels: _Labels, a: Tensor, b: Tensor, g: Tensor | None, squared: bool
 ) -> None:
     """Turn probabilities into the gradient, with the labels as indices."""
-    hit = labels.pick(p).mul_(a.gather(1, labels.index))
+    at_label = a[0][labels.index] if a.shape[0] == 1 else a.gather(1, labels.index)
+    hit = labels.pick(p).mul_(at_label)
     if squared:
         slope = p * (2 * b)
         mean = (p * slope).sum(1)
     else:
-        slope, mean = b, p[:, 0] * b[:, 0]
-        for plane, factor in zip(p.unbind(1)[1:], b.unbind(1)[1:], strict=True):
-            mean.addcmul_(plane, factor)  # a matrix product might be rounded: see _sums_few
+        slope, mean = b, torch.bmm(b.transpose(1, 2), p)[:, 0]
     offset = -mean - hit if g is None else g - mean - hit
     p.mul_(slope + offset[:, None])
     labels.subtract(p, -hit if g is None else g - hit)
