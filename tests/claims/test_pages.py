@@ -126,6 +126,7 @@ SHORT = [
     "losses_everywhere",
     "lovasz_half",
     "two_networks",
+    "yardstick",
 ]
 
 
