@@ -318,6 +318,7 @@ def test_what_the_front_page_says_of_the_sums_is_checked(monkeypatch):
     assert found["sums"]["low"] == "+0.0" and found["ratios"] == {"low": "−1.0", "high": "+1.0"}
     for wrong in (
         {"half": 0.6},
+        {"half": 0.55, "pedestrians": 0.55},
         {"tuned": 0.65},
         {"tuned": 0.55},
         {"pedestrians": 0.6},

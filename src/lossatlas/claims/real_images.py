@@ -7,6 +7,7 @@ one task: see :func:`with_folds`.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -385,8 +386,8 @@ def yardstick(results: str | Path) -> dict[str, str]:
         Dice (``steps_dice``), and a rate of .01 for .003 to Dice (``rate``); empty while a run of these is missing.
 
     Raises:
-        FrontError: what the first page says of it does not follow: twice the steps bring more than the loss in the
-            mean with both losses, and the rate costs Dice more, its interval below 0.
+        FrontError: what the first page says of it does not follow: in the means twice the steps bring more than the
+            loss with both losses, and the rate costs Dice more.
     """
     known = frames.load_if_run(Path(results) / "yardstick", "yardstick")
     if known is None or "plain8" not in {part.model for part in known.parts}:
@@ -398,17 +399,16 @@ def yardstick(results: str | Path) -> dict[str, str]:
     for name, (losses, model, base) in asked.items():
         where = plain | {"model": model}
         gap = frames.differences(known, "dice", losses, "tuned", where, against=base, over="seeds")
-        rows[name] = 100 * gap.iloc[0][["estimate", "low", "high"]].astype(float)
-    found = pd.DataFrame(rows).T
-    if found.estimate.isna().any():
+        rows[name] = 100 * float(gap.estimate.iloc[0])
+    if any(map(math.isnan, rows.values())):
         return {}
-    steps, least = found.estimate[["steps_ce", "steps_dice"]], abs(found.estimate["loss"])
-    if steps.min() <= least or found.estimate["rate"] >= -least or found.high["rate"] >= 0:
+    least = abs(rows["loss"])
+    if min(rows["steps_ce"], rows["steps_dice"]) <= least or rows["rate"] >= -least:
         raise front.FrontError(
             f"{results}: the records contradict the first page on what a loss is worth on cracks: got "
-            f"{found.to_dict('index')}. Correct book/intro.md"
+            f"{rows}. Correct book/intro.md"
         )
-    return {name: f"{found.estimate[name]:+.1f}".replace("-", "−") for name in asked}
+    return {name: f"{value:+.1f}".replace("-", "−") for name, value in rows.items()}
 
 
 def lovasz(results: str | Path) -> dict[str, str]:
