@@ -327,8 +327,9 @@ def test_wrong_input_says_what_was_expected():
         hausdorff_distance(good, good, spacing=(1, 2, 3))
     with pytest.raises(ValueError, match="one positive number"):
         hausdorff_distance(good, good, spacing=0)
-    with pytest.raises(ValueError, match="from 0 to 100, got 950"):
-        hausdorff_distance(good, good, percentile=950)
+    for percentile in (950, -1, float("nan"), "95", [50, 95], None):
+        with pytest.raises(ValueError, match="percentile: expected a number from 0 to 100, got"):
+            hausdorff_distance(good, good, percentile=percentile)
     for tolerance in (-1, "1", [1, 2], None):
         with pytest.raises(ValueError, match="tolerance: expected a length, one number"):
             normalized_surface_dice(good, good, tolerance=tolerance)

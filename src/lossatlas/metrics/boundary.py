@@ -117,12 +117,16 @@ def _as_spacing(spacing: Spacing, dimensions: int) -> tuple[float, ...]:
     return tuple(values.tolist())
 
 
-def _length(value: float, name: str, unit: str = "the units of spacing") -> float:
+def _within_bounds(value: object, low: float, high: float) -> bool:
+    """Whether it is one finite number from ``low`` to ``high``; a text and several numbers are none."""
     try:
-        good = math.isfinite(value) and value >= 0
-    except (TypeError, ValueError):  # a text, several numbers
-        good = False
-    if not good:
+        return math.isfinite(value) and low <= value <= high  # type: ignore[arg-type,operator]
+    except (TypeError, ValueError):
+        return False
+
+
+def _length(value: float, name: str, unit: str = "the units of spacing") -> float:
+    if not _within_bounds(value, 0, math.inf):
         raise ValueError(
             f"{name}: expected a length, one number of at least 0 in {unit}, got {value!r}"
         )
@@ -260,9 +264,9 @@ def hausdorff_distance(
     >>> hausdorff_distance(a, b), hausdorff_distance(a, b, percentile=50, spacing=0.5)
     (2.0, 0.5)
     """
-    if not 0 <= percentile <= 100:
+    if not _within_bounds(percentile, 0, 100):
         raise ValueError(f"percentile: expected a number from 0 to 100, got {percentile!r}")
-    return _percentile(*surface_distances(pred, target, spacing=spacing), percentile)
+    return _percentile(*surface_distances(pred, target, spacing=spacing), float(percentile))
 
 
 def average_surface_distance(pred: Mask, target: Mask, *, spacing: Spacing = None) -> float:
