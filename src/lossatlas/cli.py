@@ -381,7 +381,11 @@ def retry(
         from lossatlas.experiments import load_study
         from lossatlas.experiments.status import survey
 
-        again = [each for each in survey(load_study(study), runs_dir) if each.state in states]
+        again = [
+            each
+            for each in survey(load_study(study), runs_dir, results_dir)
+            if each.state in states
+        ]
         if as_json:
             print_json({"study": study, "runs": {str(e.member): e.reason for e in again}})
         else:

@@ -14,7 +14,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from lossatlas.experiments import ConfigError, Study, load_study, tuning
-from lossatlas.experiments.heartbeat import beats, forget_failure
+from lossatlas.experiments.heartbeat import beats, forget_failure, tried_again, try_again
 from lossatlas.experiments.jobs import all_jobs, marker_path
 from lossatlas.experiments.record import is_complete, run_path, undo_interrupted
 from lossatlas.experiments.recorded import Recorded, recorded_runs
@@ -170,7 +170,9 @@ def select_rates(study: Study, runs_dir: str = "runs", results_dir: str = "") ->
     """
     if study.tuning is None:
         raise ConfigError(f"study {study.study} has no key 'tuning': there is nothing to choose")
-    selection = tuning.select(study, runs_dir, recorded_runs(results_dir, study.study))
+    selection = tuning.select(
+        study, runs_dir, recorded_runs(results_dir, study.study, but=tried_again(runs_dir))
+    )
     for combination, choice in selection.items():
         edge = ", at the edge of what was tried" if choice.at_edge else ""
         say(
@@ -191,17 +193,22 @@ def retry(
     results_dir: str = "results",
     profile: str | Path = PROFILE,
 ) -> list[str]:
-    """Try the runs in ``states`` again: notes of failures go, records of diverged runs go, then ``run_study``.
+    """Try the runs in ``states`` again: notes of failures go, folders of diverged runs go, then ``run_study``.
+
+    Records of these runs in ``results_dir`` no longer count; the next ``collect`` replaces them.
 
     Raises:
         ConfigError: the study's file is wrong.
     """
     study = load_study(name)
-    again = [run for run in survey(study, runs_dir) if run.state in states]
+    again = [run for run in survey(study, runs_dir, results_dir) if run.state in states]
     say(f"study {study.study}: {len(again)} runs are tried again")
     if not again:
         return []
     _forget_runs(study, again, runs_dir)
+    for run in again:
+        if run.config is not None:
+            try_again(runs_dir, run.config.run_id)
     return run_study(name, jobs=jobs, runs_dir=runs_dir, results_dir=results_dir, profile=profile)
 
 
@@ -285,7 +292,7 @@ def _watched(command: list[str], log: Path, study: Study, runs_dir: str, results
     Raises:
         KeyboardInterrupt: this process was asked to stop (Ctrl-C, SIGTERM); the trainings have saved themselves.
     """
-    recorded = recorded_runs(results_dir, study.study)
+    recorded = recorded_runs(results_dir, study.study, but=tried_again(runs_dir))
     before, total = _there(study, runs_dir, recorded)
     started = time.monotonic()
     terminal = sys.stderr.isatty()

@@ -10,11 +10,13 @@ import pandas as pd
 import pytest
 from small import tiny, train
 
+from lossatlas import workflow
 from lossatlas.experiments import ConfigError, RunConfig, Study, load_study
 from lossatlas.experiments.collect import Preview, _of_two, _thin, collect, disagreement, preview
 from lossatlas.experiments.components import load_datasets
 from lossatlas.experiments.record import run_path
 from lossatlas.experiments.recorded import recorded_runs
+from lossatlas.experiments.status import survey
 from lossatlas.experiments.tuning import select, tuning_runs
 from lossatlas.experiments.versions import component_versions
 from lossatlas.metrics import confusion_per_image
@@ -429,3 +431,32 @@ def test_what_some_runs_measure_becomes_a_table_and_stays_without_their_folders(
     more = study.model_copy(update={"seeds": [0, 1]})
     collect(more, runs_dir=tmp_path / "none", results_dir=tmp_path)
     assert pd.read_parquet(folder / "pixels.parquet").equals(pixels)
+
+
+def test_a_diverged_run_is_trained_again_although_records_hold_it(
+    runs_dir, copied, tmp_path, monkeypatch
+):
+    results = tmp_path / "results"
+    folder = run_path(copied, STUDY.reporting_runs()[0][1])
+    record = json.loads((folder / "run.json").read_text())
+    earlier = {"status": "diverged at step 3", "created_utc": "2026-01-01T00:00:00+00:00"}
+    (folder / "run.json").write_text(json.dumps(record | earlier))
+    table = collect(STUDY, runs_dir=copied, results_dir=results) / "runs.parquet"
+
+    def states(**places):
+        found = survey(STUDY, places["runs_dir"], places["results_dir"])
+        return [run.state for run in found if run.member.stage == "report"]
+
+    monkeypatch.setattr(workflow, "load_study", lambda name: STUDY)
+    monkeypatch.setattr(workflow, "run_study", lambda name, **places: states(**places))
+    places = {"runs_dir": str(copied), "results_dir": str(results)}
+    assert states(**places) == ["diverged", "done", "done", "done"]
+    assert workflow.retry("tiny", states={"diverged"}, **places) == [
+        "waiting", "done", "done", "done",
+    ]  # fmt: skip
+
+    assert not folder.exists()
+    shutil.copytree(runs_dir / folder.name, folder)  # as after the training
+    assert states(**places) == ["done"] * 4
+    collect(STUDY, **places)
+    assert set(pd.read_parquet(table).status) == {"completed"}

@@ -120,6 +120,18 @@ def failures(runs_dir: str | Path) -> dict[str, dict[str, Any]]:
     return found
 
 
+def try_again(runs_dir: str | Path, run_id: str) -> None:
+    """The run is to be trained again, although committed records hold it: one that diverged, say."""
+    path = Path(runs_dir) / ".again" / run_id
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.touch()
+
+
+def tried_again(runs_dir: str | Path) -> set[str]:
+    """The ids of the runs for which records do not count."""
+    return {path.name for path in Path(runs_dir).glob(".again/*")}
+
+
 def one_line(error: BaseException) -> str:
     """``ValueError: the first line of its message``."""
     lines = str(error).strip().splitlines()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -55,7 +55,11 @@ class Recorded:
 
 
 def recorded_runs(
-    results_dir: str | Path | None, study: str, *, stale: bool = False
+    results_dir: str | Path | None,
+    study: str,
+    *,
+    stale: bool = False,
+    but: Container[str] = (),
 ) -> dict[str, Recorded]:
     """The runs that the records in a folder hold, by run id; a run that two studies ask for is one.
 
@@ -63,6 +67,7 @@ def recorded_runs(
         results_dir: the folder of the records of all studies; None, or an empty name, for none.
         study: the study that asks: where two studies hold a run, its own records count, then those with the pixels.
         stale: also give those of the study's own that were made with other versions than today's.
+        but: ids of runs that are left out, because they are to be trained again.
     """
     if not results_dir or not Path(results_dir).is_dir():
         return {}
@@ -73,7 +78,7 @@ def recorded_runs(
         for table in _TABLES:
             for row in _rows(folder / f"{table}.parquet"):
                 run = Recorded(folder, table, row)
-                if (stale and folder == own) or run.is_current:
+                if row["run_id"] not in but and ((stale and folder == own) or run.is_current):
                     found[row["run_id"]] = run
     return found
 

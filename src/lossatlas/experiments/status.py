@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from lossatlas.experiments.config import ConfigError, RunConfig
-from lossatlas.experiments.heartbeat import beats, broken_off, failures
+from lossatlas.experiments.heartbeat import beats, broken_off, failures, tried_again
 from lossatlas.experiments.record import is_complete, read_run, run_path
 from lossatlas.experiments.recorded import Recorded, recorded_runs
 from lossatlas.experiments.study import Member, Stage, Study
@@ -69,7 +69,7 @@ def survey(
         results_dir: the folder of committed records: a run that they hold, made with today's versions, is done;
             None looks at run folders alone.
     """
-    recorded = recorded_runs(results_dir, study.study)
+    recorded = recorded_runs(results_dir, study.study, but=tried_again(runs_dir))
     try:
         selection = read_selection(study, runs_dir, recorded)
     except ConfigError:  # the tuning is not through
