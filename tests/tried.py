@@ -157,7 +157,8 @@ def text() -> str:
         lines.append(f"| {what} | {count:,} | {when} | {files} |")
     lines += [
         "",
-        f"**Answer.** In all {total:,} cases. A fault that is missing here is welcome as an issue.",
+        f"**Answer.** In {total:,} cases. Each is a test that must pass. A fault that is missing here is welcome "
+        "as an issue.",
         "",
         "**Limits.** What no test does is not here: other operating systems, a GPU, many nodes of a cluster.",
     ]

@@ -3,9 +3,11 @@
 import torch
 
 
-def scene(images: int = 8, side: int = 32, classes: int = 2) -> tuple[torch.Tensor, torch.Tensor]:
+def scene(
+    images: int = 8, side: int = 32, classes: int = 2, seed: int = 0
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Images (N, 1, H, W) float32, and masks (N, H, W) int64 with a square of each class."""
-    generator = torch.Generator().manual_seed(0)
+    generator = torch.Generator().manual_seed(seed)
     masks = torch.zeros(images, side, side, dtype=torch.int64)
     for mask in masks:
         for index in range(1, classes):

@@ -8,7 +8,9 @@ from lossatlas.metrics import ThresholdSearch
 
 torch.manual_seed(0)
 images, masks = scene(classes=2)
-validation_images, validation_masks = scene(images=4, classes=2)
+validation_images, validation_masks = scene(
+    images=4, classes=2, seed=1
+)  # others than those of training
 model = torch.nn.Sequential(
     torch.nn.Conv2d(1, 16, 3, padding=1),
     torch.nn.ReLU(),

@@ -53,11 +53,13 @@ def test_an_example_trains(name):
 SMP = {"encoder_name": "resnet18", "encoder_weights": None, "in_channels": 1}
 TORCHVISION = {"weights": None, "weights_backbone": None, "num_classes": 1}
 MONAI = {"spatial_dims": 2, "in_channels": 1, "out_channels": 1}
+UNET = MONAI | {"channels": (4, 8), "strides": (2,)}
 NETWORKS = {
     "Unet": ("segmentation_models_pytorch", SMP),
     "fcn_resnet50": ("torchvision.models.segmentation", TORCHVISION),
     "deeplabv3_resnet50": ("torchvision.models.segmentation", TORCHVISION),
-    "UNet": ("monai.networks.nets", MONAI | {"channels": (4, 8), "strides": (2,)}),
+    "UNet(num_res_units=0)": ("monai.networks.nets", UNET | {"num_res_units": 0}),
+    "UNet(num_res_units=2)": ("monai.networks.nets", UNET | {"num_res_units": 2}),
     "BasicUNet": ("monai.networks.nets", MONAI),
 }
 
@@ -67,7 +69,7 @@ def test_the_last_bias_that_the_page_names_moves_every_logit(name):
     rows = [line for line in PAGE.read_text(encoding="utf-8").splitlines() if f"`{name}`" in line]
     (where,) = {re.findall(r"`(model\.\S+\.bias)`", row)[0] for row in rows}
     module, options = NETWORKS[name]
-    model = getattr(pytest.importorskip(module), name)(**options).eval()
+    model = getattr(pytest.importorskip(module), name.split("(")[0])(**options).eval()
     image = torch.zeros(1, 3 if "resnet50" in name else 1, 64, 64)
 
     def logits():

@@ -334,11 +334,13 @@ def calibration(results: str | Path) -> dict[str, str]:
             f"{results}: the records contradict the front page, which says that cross-entropy is better calibrated on "
             f"real images: got {errors[['ce', 'dice']].to_dict()}. Correct book/intro.md and lossatlas.claims.readme"
         )
+    hundredths = {name: (100 * errors[name]).round(9) for name in ("ce", "dice")}
     return {
         "tasks": str(len(errors)),
-        "ce": f"{errors['ce'].max():.2f}",
-        "low": f"{errors['dice'].min():.2f}",
-        "high": f"{errors['dice'].max():.2f}",
+        # bounds: rounded outwards
+        "ce": f"{math.ceil(hundredths['ce'].max()) / 100:.2f}",
+        "low": f"{math.floor(hundredths['dice'].min()) / 100:.2f}",
+        "high": f"{math.ceil(hundredths['dice'].max()) / 100:.2f}",
     }
 
 

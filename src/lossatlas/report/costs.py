@@ -214,10 +214,7 @@ def page(measured: Measured, sizes: Sequence[int] = SIZES, cores: int = CORES) -
 def _what_was_measured(measured: Measured) -> list[str]:
     kernel = measured.core_s("a kernel with the imports of a training", 0)
     process = measured.core_s("a process with the imports of a training", 0)
-    studies = ", ".join(
-        f"{seconds:.1f} s in `{name}` ({measured.training_share[name]:.0%} of it the training loop)"
-        for name, seconds in measured.run_s.items()
-    )
+    seconds, shares = measured.run_s.values(), measured.training_share.values()
     jobs = measured.overhead_s("job", measured.runs_per_job)
     seeds = ", ".join(
         f"{measured.overhead_s('notebook', count):.1f} s with {words}"
@@ -235,11 +232,14 @@ def _what_was_measured(measured: Measured) -> list[str]:
         for seconds in [measured.per_run_s(what)]
     }
     return [
-        f"A run took {studies}. A further run of one step adds {adds['job']} to a job and {adds['notebook']} to a "
-        f"notebook. A job's process starts in "
-        f"{measured.start_s('job'):.1f} s, {process:.1f} s of which are imports that any training needs; a notebook, "
-        f"with its figures, takes {measured.start_s('notebook'):.1f} s beside its runs, {kernel:.1f} s of which are a "
-        f"kernel with those imports.{busy}",
+        f"A run takes {min(seconds):.0f} to {max(seconds):.0f} s (means of {len(seconds)} studies), of which "
+        f"{min(shares):.0%} to {max(shares):.0%} are the training loop.",
+        "",
+        f"A further run of one step adds {adds['job']} to a job and {adds['notebook']} to a notebook. A job's process "
+        f"starts in {measured.start_s('job'):.1f} s, {process:.1f} s of which are imports that any training needs.",
+        "",
+        f"A notebook, with its figures, takes {measured.start_s('notebook'):.1f} s beside its runs, {kernel:.1f} s of "
+        f"which are a kernel with those imports.{busy}",
         "",
         f"The aim was at most {TARGET_S:g} s of engine for each run, beyond a kernel that is ready to train. It is "
         f"{jobs:.1f} s in jobs of {measured.runs_per_job}; in a notebook {seeds}.",

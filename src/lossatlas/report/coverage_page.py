@@ -76,9 +76,8 @@ def finding(table: pd.DataFrame) -> str:
     inside = differences[differences.coverage.between(*AIM)]
     aim = f"{100 * AIM[0]:.0f} to {100 * AIM[1]:.0f} %"
     words = [
-        f"**The 95 % interval of a paired difference held the truth in {_range(differences.coverage)} of the "
-        f"studies, in {len(differences)} designs of {_thousands(table.replications.min())} simulated studies "
-        f"each; {len(inside)} lie within {aim}.**"
+        f"**In {len(inside)} of {len(differences)} designs the 95 % interval of a paired difference held the truth in "
+        f"{aim} of the simulated studies, {_thousands(table.replications.min())} each.**"
     ]
     outside = differences[~differences.index.isin(inside.index)]
     if len(outside):
@@ -87,16 +86,14 @@ def finding(table: pd.DataFrame) -> str:
     percentile = table[(table.method == "percentile") & (table.purpose == "claim")]
     if len(percentile):
         words.append(
-            f"The plain percentile bootstrap in its place: {_range(percentile.coverage)}. The coverage's own "
-            f"standard error is at most {100 * table.standard_error.max():.1f} points, "
-            f"{100 * differences.standard_error.max():.2f} for the intervals in use."
+            f"The plain percentile bootstrap, which we do not use, held it in {_range(percentile.coverage)}."
         )
     collapses = table[table["shape"].str.endswith("collapses") & (table.method == "studentised")]
     if len(collapses):
-        cases = "; ".join(f"{row.shape}: {_percent(row.coverage)}" for row in _rows(collapses))
+        worst = collapses.loc[collapses.coverage.idxmin()]
         words.append(
-            f"What no interval can know is a collapse that its seeds did not show ({cases}): a page therefore "
-            f"counts the trainings that collapsed."
+            f"The interval fails where few trainings collapse and none of the seeds at hand does "
+            f"({worst['shape']}: {_percent(worst.coverage)}): a page therefore counts the trainings that collapsed."
         )
     return " ".join(words)
 
@@ -123,8 +120,8 @@ def differences(table: pd.DataFrame) -> Table:
         rows,
         shown,
         "Coverage of 95 % intervals of the difference of two losses, in per cent of the simulated studies. "
-        "Spread: where most of the chance comes from. Limit: a design that was simulated to see where an "
-        "interval fails.",
+        "Their own standard error is at most a point. Spread: where most of the chance comes from. Limit: a design "
+        "that was simulated to see where an interval fails.",
     )
 
 
