@@ -101,9 +101,13 @@ def detectable(
     effect`` what the planned seeds find, for other trainings on the same test images.
     """
     found = differences(records, quantity, losses, rule, over="seeds")[["sd", "seeds"]]
+    return found.assign(**{"minimum detectable effect": found.sd * _least(records)})
+
+
+def _least(records: Records) -> float:
+    """The difference that the planned seeds find, in standard deviations over them."""
     planned = len(records.study["seeds"])
-    least = minimum_detectable_effect(planned) if planned > 1 else math.inf
-    return found.assign(**{"minimum detectable effect": found.sd * least})
+    return minimum_detectable_effect(planned) if planned > 1 else math.inf
 
 
 def against(
@@ -125,8 +129,7 @@ def against(
         if loss == reference:
             continue
         found = differences(records, quantity, [loss, reference], rule, over="seeds")
-        least = detectable(records, quantity, [loss, reference], rule)["minimum detectable effect"]
-        tables[loss] = found.assign(**{"smallest difference found": least})
+        tables[loss] = found.assign(**{"smallest difference found": found.sd * _least(records)})
     if not tables:
         names = ["estimate", "low", "high", "p", "seeds", "smallest difference found"]
         return pd.DataFrame(

@@ -105,7 +105,8 @@ class Judgement:
         told: list[str] = []
         for outcome in ("holds", "fails"):
             at = [place for place, found in of_place.items() if found == outcome]
-            long = len(at) > 2 and any(", " in place for place in at)
+            commas = max((place.count(", ") for place in at), default=0)
+            long = commas > 1 or (commas == 1 and len(at) > 2)
             if at:
                 named = f"{len(at)} of {len(of_place)} places" if long else _listed(at)
                 told.append(f"{outcome} at {named}")
@@ -140,6 +141,11 @@ def judge(records: Records) -> list[Judgement]:
 
 def _judged(records: Records, prediction: Mapping[str, Any]) -> Judgement:
     asked = prediction.get("holds") or []
+    words = [_words(check) for check in asked]
+    if len(set(words)) < len(words):
+        raise ValueError(
+            f"expected different checks in the prediction {prediction['text']!r}, got one twice: {words}"
+        )
     decided = {_words(check): _decide(records, check) for check in asked}
     return Judgement(
         prediction["claim"],

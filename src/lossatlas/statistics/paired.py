@@ -541,10 +541,12 @@ def _sums(
         top, bottom, present = _ratio(stacked, metric, chosen)
     same = present is bottom
 
-    member = (unit == np.arange(int(unit.max()) + 1)[:, None]).astype(float)  # (G, N)
+    groups = int(unit.max()) + 1
+    alone = groups == len(unit) and bool((unit == np.arange(groups)).all())
+    member = None if alone else (unit == np.arange(groups)[:, None]).astype(float)  # (G, N)
 
     def by_cluster(values: np.ndarray) -> np.ndarray:
-        return member @ values
+        return values.astype(float) if member is None else member @ values
 
     bottom = by_cluster(bottom)
     return _Sums(by_cluster(top), bottom, bottom if same else by_cluster(present))
