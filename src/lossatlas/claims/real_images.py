@@ -127,18 +127,10 @@ def numbers(folder: str | Path, study_name: str = "thresholds") -> dict[str, Any
         return {"tasks": "0"}
     alone, runs, known = known, known.runs, with_folds(known)
     found = table(known)
-    if (found["tuned low"] > 0).any():
-        raise front.FrontError(
-            f"{folder}: the records contradict the front page, which says that Dice is ahead in no task: expected no "
-            f"interval above 0, got the lower ends {found['tuned low'].to_dict()}. Correct book/intro.md, its "
-            "translations and lossatlas.claims.readme"
-        )
+    _never_ahead(folder, "Dice", found["tuned low"])
     moved = found["ce"] > found["ce at ½"]
-    if not moved.get("pedestrians", True):
-        raise front.FrontError(
-            f"{folder}: the records contradict the front page, which says that a threshold brings cross-entropy back "
-            "on pedestrians. Correct book/intro.md and its translations"
-        )
+    back = "a threshold brings cross-entropy back on pedestrians"
+    front.stands(folder, back, moved.get("pedestrians", True))
     made: dict[str, Any] = {
         "tasks": str(len(found)),
         "planned": str(len(known.study["datasets"])),
@@ -150,21 +142,19 @@ def numbers(folder: str | Path, study_name: str = "thresholds") -> dict[str, Any
     for rule in ("half", "tuned"):
         gaps = found[rule]
         made[f"within_{rule}"] = str(int((gaps.abs() < margin).sum()))
-        made[f"range_{rule}"] = {
-            "low": number(gaps.min(), sign=True),
-            "high": number(gaps.max(), sign=True),
-        }
+        made[f"range_{rule}"] = _ends(gaps)
         shown = frames.shown(found[f"{rule} p"])
         made[f"ahead_{rule}"] = str(int((shown & (gaps > 0)).sum()))
         made[f"behind_{rule}"] = str(int((shown & (gaps < 0)).sum()))
-    made["rates"] = _of_better_rates(Path(folder).parent)
-    made["prior"] = from_the_prior(Path(folder).parent)
+    results = Path(folder).parent
+    made["rates"] = _of_better_rates(results)
+    made["prior"] = from_the_prior(results)
     made["hard"] = hard_examples(alone)
-    made["calibration"] = calibration(Path(folder).parent)
-    made["others"] = other_losses(Path(folder).parent)
-    made["lovasz"] = lovasz(Path(folder).parent)
-    made["worth"] = yardstick(Path(folder).parent)
-    made["longer"] = longer(Path(folder).parent / "thresholds_long", found["tuned"])
+    made["calibration"] = calibration(results)
+    made["others"] = other_losses(results)
+    made["lovasz"] = lovasz(results)
+    made["worth"] = yardstick(results)
+    made["longer"] = longer(results / "thresholds_long", found["tuned"])
     for task, row in found.iterrows():
         made[str(task)] = {
             "foreground": f"{100 * row['foreground']:.2g}",
@@ -177,6 +167,19 @@ def numbers(folder: str | Path, study_name: str = "thresholds") -> dict[str, Any
             "dice": f"{row['dice']:.3f}",
         }
     return made
+
+
+def _ends(gaps: pd.Series) -> dict[str, str]:
+    """The ``low`` and the ``high`` end, as text."""
+    return {"low": number(gaps.min(), sign=True), "high": number(gaps.max(), sign=True)}
+
+
+def _never_ahead(
+    where: object, who: str, low: pd.Series, when: str = "", correct: str = "book/intro.md"
+) -> None:
+    """No interval may begin above 0."""
+    begins = f"{when} its intervals begin at {low.to_dict()}".strip()
+    front.stands(where, f"{who} is ahead in no task", not (low > 0).any(), begins, correct)
 
 
 def better_rates(sets: Sequence[Records], pair: Sequence[str] = PAIR) -> pd.DataFrame:
@@ -221,16 +224,9 @@ def _of_better_rates(results: Path) -> dict[str, str]:
     if not whole:
         return {}
     found = better_rates(whole)
-    if (found.estimate >= 0).any():
-        raise front.FrontError(
-            f"{results}: the records contradict the front page, which says that with the better of two rates Dice is "
-            f"behind in the mean of every task: got {found.estimate.to_dict()}. Correct book/intro.md"
-        )
-    return {
-        "tasks": str(len(found)),
-        "low": number(found.estimate.min(), sign=True),
-        "high": number(found.estimate.max(), sign=True),
-    }
+    sentence = "with the better of two rates Dice is behind in the mean of every task"
+    front.stands(results, sentence, (found.estimate < 0).all(), found.estimate.to_dict())
+    return {"tasks": str(len(found))} | _ends(found.estimate)
 
 
 def from_the_prior(results: str | Path) -> dict[str, str]:
@@ -252,36 +248,23 @@ def from_the_prior(results: str | Path) -> dict[str, str]:
     if not sets:
         return {}
     found, from_zero = better_rates(sets, ("dice_prior", "ce")), better_rates(sets)
-    apart, apart_from_zero = (each.estimate.abs().mean() for each in (found, from_zero))
-    if apart >= apart_from_zero:
-        raise front.FrontError(
-            f"{results}: the records contradict the front page, which says that one start for both brings the losses "
-            f"nearer: their mean distance is {apart:.3f} from the prior, {apart_from_zero:.3f} with Dice from 0. "
-            "Correct book/intro.md"
-        )
+    apart, from_0 = (each.estimate.abs().mean() for each in (found, from_zero))
+    sentence = "one start for both brings the losses nearer"
+    front.stands(results, sentence, apart < from_0, f"means {apart:.3f}, and {from_0:.3f} from 0")
     gain = better_rates(sets, ("dice_prior", "dice"))
-    if (gain.estimate < 0).any():
-        raise front.FrontError(
-            f"{results}: the records contradict the decision guide, which says that Dice is higher from the prior in "
-            f"the mean of every task: got {gain.estimate.to_dict()}. Correct book/decision_guide.md"
-        )
-    if (found.low > 0).any():
-        raise front.FrontError(
-            f"{results}: the records contradict the front page, which says that Dice is ahead in no task: with the "
-            f"prior bias its intervals begin at {found.low.to_dict()}. Correct book/intro.md, its translations and "
-            "lossatlas.claims.readme"
-        )
+    sentence, guide = (
+        "Dice is higher from the prior in the mean of every task",
+        "book/decision_guide.md",
+    )
+    front.stands(results, sentence, (gain.estimate >= 0).all(), gain.estimate.to_dict(), guide)
+    _never_ahead(results, "Dice", found.low, "with the prior bias")
     behind = frames.shown(found.p) & (found.estimate < 0)  # ahead it has raised
     named = list(found.index[behind])
-    if "defects" in found.index and named != ["defects"]:
-        raise front.FrontError(
-            f"{results}: the records contradict the front page, which says that Dice is shown behind on defects alone: "
-            f"got {named}. Correct book/intro.md"
-        )
+    alone = "defects" not in found.index or named == ["defects"]
+    front.stands(results, "Dice is shown behind on defects alone", alone, named)
     return {
         "tasks": str(len(found)),
-        "low": number(found.estimate.min(), sign=True),
-        "high": number(found.estimate.max(), sign=True),
+        **_ends(found.estimate),
         "behind": str(int(behind.sum())),
         "open": str(int((~behind).sum())),
         "gain": f"{100 * gain.estimate.max():.1f}",
@@ -304,11 +287,9 @@ def _untuned(sets: Sequence[Records], chosen: pd.DataFrame) -> dict[str, str]:
     found = pd.DataFrame.from_dict(rows, orient="index")
     if "pedestrians" not in found.index:
         return {}
-    if list(found.index[found.low > 0]) != ["pedestrians"]:
-        raise front.FrontError(
-            "the records contradict the front page, which says that Dice at ½ is ahead of cross-entropy at its "
-            f"threshold on pedestrians alone: its intervals begin at {found.low.to_dict()}. Correct book/intro.md"
-        )
+    sentence = "Dice at ½ is ahead of cross-entropy at its threshold on pedestrians alone"
+    alone = list(found.index[found.low > 0]) == ["pedestrians"]
+    front.stands("thresholds_bias", sentence, alone, f"lower ends {found.low.to_dict()}")
     row = found.loc["pedestrians"].rename({"estimate": "gap", "low": "gap low", "high": "gap high"})
     return {"untuned": _told(row, "gap")}
 
@@ -329,11 +310,9 @@ def calibration(results: str | Path) -> dict[str, str]:
     if not sets:
         return {}
     errors = sets[0].runs.pivot_table("ece_foreground", "dataset", "loss", aggfunc="median")
-    if errors["ce"].max() > errors["dice"].min():
-        raise front.FrontError(
-            f"{results}: the records contradict the front page, which says that cross-entropy is better calibrated on "
-            f"real images: got {errors[['ce', 'dice']].to_dict()}. Correct book/intro.md and lossatlas.claims.readme"
-        )
+    better = errors["ce"].max() <= errors["dice"].min()
+    got = errors[["ce", "dice"]].to_dict()
+    front.stands(results, "cross-entropy is better calibrated on real images", better, got)
     hundredths = {name: (100 * errors[name]).round(9) for name in ("ce", "dice")}
     return {
         "tasks": str(len(errors)),
@@ -370,12 +349,13 @@ def other_losses(results: str | Path) -> dict[str, dict[str, str]]:
         of_sums[rule] = found.estimate[shown].reindex(sums, level="loss")
     ahead = {(loss, place) for loss in sums for place in ("cracks", "pedestrians")}
     at_half = of_sums["half"]
-    if {*at_half.index} != ahead or (at_half < 0).any() or len(of_sums["tuned"]):
-        raise front.FrontError(
-            f"{results}: the records contradict the front page: it says that the sums with Dice are shown ahead at ½ "
-            "on cracks and pedestrians, behind in no task, and neither at tuned thresholds. Correct book/intro.md and "
-            "book/decision_guide.md"
-        )
+    front.stands(
+        results,
+        "the sums with Dice are shown ahead at ½ on cracks and pedestrians, behind in no task, and neither at tuned "
+        "thresholds",
+        {*at_half.index} == ahead and (at_half > 0).all() and not len(of_sums["tuned"]),
+        correct="book/intro.md, book/decision_guide.md",
+    )
     means = 100 * tuned.estimate.astype(float)
     return {"sums": _points(means[sums]), "ratios": _points(means[ratios])}
 
@@ -405,11 +385,11 @@ def yardstick(results: str | Path) -> dict[str, str]:
     if any(map(math.isnan, rows.values())):
         return {}
     least = abs(rows["loss"])
-    if min(rows["steps_ce"], rows["steps_dice"]) <= least or rows["rate"] >= -least:
-        raise front.FrontError(
-            f"{results}: the records contradict the first page on what a loss is worth on cracks: got "
-            f"{rows}. Correct book/intro.md"
-        )
+    more = min(rows["steps_ce"], rows["steps_dice"]) > least and rows["rate"] < -least
+    sentence = (
+        "what a loss is worth on cracks is less than twice the steps and, with Dice, than a rate"
+    )
+    front.stands(results, sentence, more, rows)
     return {name: f"{value:+.1f}".replace("-", "−") for name, value in rows.items()}
 
 
@@ -431,11 +411,13 @@ def lovasz(results: str | Path) -> dict[str, str]:
     found = 100 * found.astype(float)
     alone, beside = found.loc["one_sigmoid"].estimate, found.loc["ce_lovasz"]
     within = (beside.low > -2) & (beside.high < 2)
-    if (alone >= 0).any() or within.sum() != 3 or beside.high["pedestrians"] >= 0:
-        raise front.FrontError(
-            f"{results}: the records contradict the decision guide on Lovász-softmax: got {found.to_dict('index')}. "
-            "Correct book/decision_guide.md and book/intro.md"
-        )
+    front.stands(
+        results,
+        "what it says on Lovász-softmax",
+        (alone < 0).all() and within.sum() == 3 and beside.high["pedestrians"] < 0,
+        found.to_dict("index"),
+        "book/decision_guide.md, book/intro.md",
+    )
     return {
         "least": f"{-alone.max():.0f}",
         "most": f"{-alone.min():.0f}",
@@ -460,17 +442,10 @@ def hard_examples(study: Records) -> dict[str, str]:
     found = found.dropna(subset="estimate")
     if found.empty:
         return {}
-    if (found.low > 0).any():
-        raise front.FrontError(
-            f"{study.folder}: the records contradict the decision guide, which says that OHEM is ahead in no task: its "
-            f"intervals begin at {found.low.to_dict()}. Correct book/decision_guide.md and the chapter of cross-entropy"
-        )
-    return {
-        "tasks": str(len(found)),
-        "behind": str(int((found.high < 0).sum())),
-        "low": number(found.estimate.min(), sign=True),
-        "high": number(found.estimate.max(), sign=True),
-    }
+    pages = "book/decision_guide.md, the chapter of cross-entropy"
+    _never_ahead(study.folder, "OHEM", found.low, correct=pages)
+    behind = str(int((found.high < 0).sum()))
+    return {"tasks": str(len(found)), "behind": behind} | _ends(found.estimate)
 
 
 def hard_at_one_rate(results: str | Path) -> pd.Series:
@@ -512,23 +487,17 @@ def longer(folder: str | Path, short: pd.Series) -> dict[str, str]:
     if known is None:
         return {}
     found = frames.differences(known, "dice", PAIR, "tuned", over="seeds").dropna(subset="estimate")
-    if (found.low > 0).any():
-        raise front.FrontError(
-            f"{folder}: the records contradict the front page, which says that Dice is ahead in no task: after the "
-            f"longer training its intervals begin at {found.low.to_dict()}. Correct book/intro.md, its translations "
-            "and lossatlas.claims.readme"
-        )
+    _never_ahead(folder, "Dice", found.low, "after the longer training")
     wider = [
         task
         for task in found.index.intersection(short.index)
         if abs(found.estimate[task]) >= abs(short[task])
     ]
-    if "mitochondria" in wider:
-        raise front.FrontError(
-            f"{folder}: the records contradict the page of thresholds_long, which says that a longer training narrows "
-            f"the gap at mitochondria: {short['mitochondria']:+.3f} before, {found.estimate['mitochondria']:+.3f} now. "
-            "Correct it and book/intro.md's translations"
-        )
+    sentence, pages = (
+        "a longer training narrows the gap at mitochondria",
+        "the page of thresholds_long",
+    )
+    front.stands(folder, sentence, "mitochondria" not in wider, wider, pages)
     return {str(task): _told(row.rename({"estimate": "gap", "low": "gap low", "high": "gap high"}), "gap")
             for task, row in found.iterrows()}  # fmt: skip
 

@@ -90,10 +90,10 @@ def finding(table: pd.DataFrame) -> str:
         )
     collapses = table[table["shape"].str.endswith("collapses") & (table.method == "studentised")]
     if len(collapses):
-        worst = collapses.loc[collapses.coverage.idxmin()]
+        worst = next(_rows(collapses.nsmallest(1, "coverage")))
         words.append(
             f"The interval fails where few trainings collapse and none of the seeds at hand does "
-            f"({worst['shape']}: {_percent(worst.coverage)}): a page therefore counts the trainings that collapsed."
+            f"({worst.shape}: {_percent(worst.coverage)}): a page therefore counts the trainings that collapsed."
         )
     return " ".join(words)
 
