@@ -132,6 +132,49 @@ def test_a_certain_error_of_a_class_without_weight_costs_nothing():
     assert one(torch.tensor([[[-INF, -INF]]]), torch.tensor([[1, 1]])) == 0
 
 
+@pytest.mark.parametrize("name", [*UNBOUNDED[:-1], "logit_adjusted_ce", "asymmetric", "dice_ce"])
+def test_the_slope_of_a_certain_error_is_the_same_in_every_form(name):
+    target = torch.tensor([[0, 1]])
+    for first in ((0.0, INF, 0.5), (-INF, 1.0, 0.5), (-INF, INF, 0.5)):
+        logits = torch.tensor([[list(each) for each in zip(first, (0.0, 0.3, 0.2), strict=True)]])
+        params = {"weight": [1.0, 2.0, 3.0]} if name.startswith("weighted") else {}
+        loss = losses.build(name, **params)
+        _, eager = slope(loss, logits, target)
+        plain = torch.func.grad(loss)(logits, target)
+        torch.testing.assert_close(plain, eager, atol=1e-5, rtol=1e-4)
+        assert plain.isfinite().all()
+        if name == "ce":  # p − t
+            p = torch.softmax(logits.nan_to_num(posinf=1e4, neginf=-1e4), 1)
+            torch.testing.assert_close(plain, (p - torch.eye(3)[target].mT) / 2)
+            _, summed = slope(losses.build("ce", reduction="sum"), logits, target)
+            torch.testing.assert_close(summed, 2 * plain)
+
+
+@pytest.mark.parametrize("form", ["eager", "plain"])
+@pytest.mark.parametrize(
+    "name",
+    ["dice", "dice_squared", "inverse_dice", "generalized_dice", "log_cosh_dice", "jaccard", "tversky",
+     "focal_tversky", "dice_semimetric", "unified_focal", "dice_ce"],
+)  # fmt: skip
+def test_a_region_of_hardly_any_probability_has_a_finite_slope(name, form):
+    # Its sum of p or p² is a denormal number: one over it overflows.
+    deep = {torch.float32: (-45, -48, -51, -91, -96, -101), torch.float64: (-365, -372, -731, -738)}
+    for dtype, depths in deep.items():
+        for depth in depths:
+            absent = torch.tensor([0.0, 0.0, depth], dtype=dtype).view(1, 3, 1).expand(1, 3, 8)
+            empty = torch.full((1, 1, 8), float(depth), dtype=dtype)
+            for loss, logits, target in (
+                (losses.build(name, classes="all"), absent, torch.arange(8)[None] % 2),
+                (losses.build(name, mode="binary"), empty, torch.zeros(1, 8, dtype=torch.long)),
+            ):
+                if form == "plain":
+                    gradient = torch.func.grad(loss)(logits, target)
+                else:
+                    value, gradient = slope(loss, logits, target)
+                    assert value.isfinite()
+                assert gradient.isfinite().all(), (dtype, depth, loss.mode)
+
+
 @pytest.mark.parametrize("params", [{"gamma_positive": 1.0}, {"margin": 0.0}])
 def test_a_certain_error_has_a_finite_slope_under_the_asymmetric_loss(params):
     loss = losses.build("asymmetric", mode="binary", **params)

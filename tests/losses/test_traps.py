@@ -94,3 +94,11 @@ def test_weights_that_are_learnt_get_their_gradient() -> None:
 def test_more_bins_than_float32_can_number_are_refused() -> None:
     with pytest.raises(ValueError, match="bins must be <= 1048576"):
         losses.LovaszSoftmaxLoss(bins=1 << 24)
+
+
+@pytest.mark.parametrize("name", ["ce", "focal", "dice", "lovasz_hinge"])
+def test_a_void_label_that_the_target_s_dtype_rounds_is_void(name: str) -> None:
+    # bfloat16 holds 999 as 1000
+    target, logits = torch.tensor([[999.0, 1.0, 0.0]]), torch.tensor([[[5.0, 1.0, -0.5]]])
+    loss = losses.build(name, mode="binary", ignore_index=999)
+    assert loss(logits, target.bfloat16()) == pytest.approx(loss(logits, target).item())

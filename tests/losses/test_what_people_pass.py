@@ -47,6 +47,21 @@ def test_the_weights_of_an_array_are_a_copy() -> None:
     assert loss.weight.tolist() == [1, 1, 1]
 
 
+def test_weights_in_reverse_are_taken_and_what_holds_no_numbers_is_refused() -> None:
+    reverse = losses.build("ce", weight=np.array([3.0, 2.0, 1.0])[::-1])
+    assert reverse.weight.tolist() == [1, 2, 3]
+    for wrong in (np.array(["a", "b"]), np.array([1.0, None])):
+        with pytest.raises(TypeError, match="one number per class, got"):
+            losses.build("ce", weight=wrong)
+    with pytest.raises(ValueError, match=r'classes must be "present", "all" or a list'):
+        losses.build("dice", classes=np.array(1))
+    with pytest.raises(TypeError, match=r"one number per part, got 1\.0"):
+        losses.build("dice_ce", scales=1.0)
+    assert losses.build("dice", per_image=np.bool_(True)).per_image is True
+    with pytest.raises(TypeError, match="ignore_index must be an integer, got '255'"):
+        losses.weights.image_counts([[0, 1]], 2, ignore_index="255")
+
+
 def test_in_binary_mode_one_number_is_the_weight_of_the_foreground() -> None:
     expected = losses.CrossEntropyLoss(mode="binary", weight=[1.0, 2.5])(B, M)
     for weight in (2.5, np.float32(2.5), torch.tensor(2.5), np.array(2.5), [2.5]):

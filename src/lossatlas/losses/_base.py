@@ -24,6 +24,21 @@ def ratio(numerator: Tensor, denominator: Tensor, empty: float = 0.0) -> Tensor:
     return torch.where(nonzero, numerator / safe, empty)
 
 
+#: Sums of probabilities below this have slopes that overflow in float32, and in products with them.
+_LEAST = torch.finfo(torch.float32).tiny / torch.finfo(torch.float32).eps
+
+
+def overlap(numerator: Tensor, denominator: Tensor, empty: float = 1.0) -> Tensor:
+    """Quotient of sums over a region; its gradient is 0 where the denominator is next to nothing.
+
+    Such a region has no target pixel and hardly a probability: its slope by I, 1 over the denominator, overflows,
+    and meets a target of 0, with which it would make NaN of a true gradient of 0.
+    """
+    least = denominator.abs() < _LEAST
+    numerator = torch.where(least, numerator.detach(), numerator)
+    return ratio(numerator, torch.where(least, denominator.detach(), denominator), empty)
+
+
 def power(base: Tensor, exponent: float) -> Tensor:
     """Power x^a of x >= 0 whose gradient at x = 0 is 0 where the true one is infinite (a < 1)."""
     if exponent >= 1:
@@ -399,6 +414,8 @@ class CompoundLoss(SegmentationLoss):
                 + ", ".join(f"{type(part).__name__}(mode={part.mode!r})" for part in parts)
                 + ": give all the same mode."
             )
+        if isinstance(scales, (Real, str)):
+            raise TypeError(f"scales must be a list with one number per part, got {scales!r}.")
         scales = [1.0] * len(parts) if scales is None else list(scales)
         if len(scales) != len(parts):
             raise ValueError(

@@ -47,6 +47,7 @@ def choice(name: str, value: object, allowed: Sequence[str]) -> str:
 
 def flag(name: str, value: object) -> bool:
     """Return `value` if it is True or False."""
+    value = plain(value, name)
     if not isinstance(value, bool):
         raise TypeError(f"{name} must be True or False, got {value!r}.")
     return value
@@ -110,10 +111,9 @@ def class_vector(name: str, value: object) -> Tensor | None:
         vector = torch.tensor([number(name, value)])
     elif isinstance(value, Sequence) and not isinstance(value, str):
         vector = torch.tensor([number(f"{name}[{i}]", v) for i, v in enumerate(value)])
-    elif hasattr(value, "__array__"):
-        vector = torch.tensor(
-            value.__array__()
-        )  # a copy: what happens to the array is not our loss's
+    elif getattr(getattr(value, "dtype", None), "kind", "") in ("i", "u", "f", "b", "c"):
+        # a copy: what happens to the array is not our loss's
+        vector = torch.from_numpy(value.__array__().copy())  # type: ignore[attr-defined]
     else:
         raise TypeError(
             f"{name} must be a tensor, an array or a sequence with one number per class, got "
@@ -153,7 +153,8 @@ def class_list(classes: object) -> str | tuple[int, ...] | None:
     """Return `classes` as None, "present", "all" or a tuple of distinct class indices."""
     if classes is None or (isinstance(classes, str) and classes in ("present", "all")):
         return classes
-    if isinstance(classes, str) or not isinstance(classes, Iterable):
+    one = isinstance(classes, str) or getattr(classes, "ndim", 1) == 0
+    if one or not isinstance(classes, Iterable):
         raise ValueError(
             f'classes must be "present", "all" or a list of class indices, got {classes!r}.'
         )

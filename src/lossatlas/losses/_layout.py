@@ -53,13 +53,15 @@ def sample(
         labels = target.reshape(batch, pixels)
     else:
         labels = target.reshape(batch, channels, pixels)
-        if soft and labels.dtype != flat.dtype:
-            labels = labels.to(flat.dtype)
     valid = None
     if ignore_index is not None:
-        valid = labels != ignore_index
+        valid = (
+            labels != ignore_index
+        )  # in the target's own dtype, in which it may have been rounded
         if mode == "multiclass" and soft:
             valid = valid.any(1)  # a pixel is void where every channel holds ignore_index
+    if soft and labels.dtype != flat.dtype:
+        labels = labels.to(flat.dtype)
     chunked = (
         (mode != "multiclass" or not soft)
         and eager_cpu(flat)

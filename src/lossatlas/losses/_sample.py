@@ -323,9 +323,14 @@ def of_surprisal(phi: Phi, u: Tensor, q: Tensor) -> Tensor:
 
 
 def certain(z: Tensor) -> Tensor:
-    """Logits (N, C, P) in which a pixel with a logit of +inf has 0 there and -inf elsewhere."""
-    sure = z.isposinf()
-    return torch.where(sure, 0.0, torch.where(sure.any(1, keepdim=True), -torch.inf, z))
+    """Logits (N, C, P) in which a pixel with a logit of +inf has 0 there and -inf elsewhere.
+
+    Their softmax is the same, so that the gradient by them is the gradient by `z`: it passes unchanged.
+    """
+    sure, same = z.isposinf(), z.clone()
+    with torch.no_grad():  # what is written is not differentiated
+        same.masked_fill_(sure.any(1, keepdim=True), -torch.inf).masked_fill_(sure, 0.0)
+    return same
 
 
 def wide_dtype(logits: Tensor) -> torch.dtype:

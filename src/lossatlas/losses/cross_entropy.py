@@ -223,7 +223,10 @@ def log_one_minus(log_p: Tensor) -> Tensor:
     """
     top = torch.arange(log_p.shape[1], device=log_p.device)
     top = top.view(-1, *[1] * (log_p.ndim - 2)) == log_p.argmax(1, keepdim=True)
-    others = torch.where(top, -torch.inf, log_p).logsumexp(1, keepdim=True)
+    others = torch.where(top, -torch.inf, log_p)
+    none = others.amax(1, keepdim=True).isneginf()  # p_c is 1 with certainty: the sum has no slope
+    others = torch.where(none, 0.0, others).logsumexp(1, keepdim=True)
+    others = torch.where(none, -torch.inf, others)
     small = torch.where(top, -1.0, log_p)  # any number below 0 where it is not used
     return torch.where(top, others, torch.log1p(-small.exp()))
 

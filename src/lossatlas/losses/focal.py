@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from . import _check
-from ._base import PixelLoss, RegionLoss, balance_table, power, product, ratio
+from ._base import PixelLoss, RegionLoss, balance_table, overlap, power, product, ratio
 from ._parameters import ClassNumbers, PixelParameters, RegionParameters
 from ._processes import sum_over_processes
 from ._sample import Regions, Sample, class_table, of_surprisal, possible
@@ -350,7 +350,7 @@ class UnifiedFocalLoss(RegionLoss):
         """(1 - mTI)^(1-γ), and 1 - mTI for the background of the asymmetric form."""
         tp, fp, fn = r.intersection, r.predicted - r.intersection, r.target - r.intersection
         numerator = tp + self.smooth
-        index = ratio(numerator, numerator + self.delta * fn + (1 - self.delta) * fp, empty=1.0)
+        index = overlap(numerator, numerator + self.delta * fn + (1 - self.delta) * fp)
         focused = power(1 - index, 1 - self.gamma)
         if not self.asymmetric or self.mode != "multiclass":
             return focused

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from . import _check
-from ._base import RegionLoss, power, ratio
+from ._base import RegionLoss, overlap, power
 from ._parameters import RegionParameters
 from ._sample import Regions, Sample
 
@@ -53,9 +53,7 @@ class DiceLoss(RegionLoss):
 
     def formula(self, r: Regions) -> Tensor:
         """Return 1 - (2I + ε) / (S + T + ε)."""
-        return 1 - ratio(
-            2 * r.intersection + self.smooth, r.predicted + r.target + self.smooth, empty=1.0
-        )
+        return 1 - overlap(2 * r.intersection + self.smooth, r.predicted + r.target + self.smooth)
 
 
 class InverseDiceLoss(RegionLoss):
@@ -91,7 +89,7 @@ class InverseDiceLoss(RegionLoss):
         """Dice of 1-p and 1-t."""
         predicted, target = r.count - r.predicted, r.count - r.target
         both = r.count - r.predicted - r.target + r.intersection
-        return 1 - ratio(2 * both + self.smooth, predicted + target + self.smooth, empty=1.0)
+        return 1 - overlap(2 * both + self.smooth, predicted + target + self.smooth)
 
 
 class GeneralizedDiceLoss(RegionLoss):
@@ -136,7 +134,7 @@ class GeneralizedDiceLoss(RegionLoss):
         numerator = 2 * (v * r.intersection).sum(-1) + self.smooth
         divisor = (v * (r.predicted + r.target)).sum(-1) + self.smooth
         counted = (weights.sum(-1, keepdim=True) > 0).to(v.dtype)
-        loss = (1 - ratio(numerator, divisor, empty=1.0))[..., None]
+        loss = (1 - overlap(numerator, divisor))[..., None]
         if self.reduction == "none":
             return (counted * loss)[..., 0].to(s.logits.dtype)
         return self.reduced(loss, counted, s)
@@ -204,7 +202,7 @@ class JaccardLoss(RegionLoss):
     def formula(self, r: Regions) -> Tensor:
         """Return 1 - (I + ε) / (S + T - I + ε)."""
         union = r.predicted + r.target - r.intersection
-        return 1 - ratio(r.intersection + self.smooth, union + self.smooth, empty=1.0)
+        return 1 - overlap(r.intersection + self.smooth, union + self.smooth)
 
 
 class TverskyLoss(RegionLoss):
@@ -249,7 +247,7 @@ class TverskyLoss(RegionLoss):
         """Return 1 - (TP + ε) / (TP + α FP + β FN + ε)."""
         tp, fp, fn = r.intersection, r.predicted - r.intersection, r.target - r.intersection
         numerator = tp + self.smooth
-        return 1 - ratio(numerator, numerator + self.alpha * fp + self.beta * fn, empty=1.0)
+        return 1 - overlap(numerator, numerator + self.alpha * fp + self.beta * fn)
 
 
 class FocalTverskyLoss(TverskyLoss):
@@ -332,4 +330,4 @@ class DiceSemimetricLoss(RegionLoss):
 
     def formula(self, r: Regions) -> Tensor:
         """Return A / (S + T + ε), which is the same."""
-        return ratio(r.distance, r.predicted + r.target + self.smooth)
+        return overlap(r.distance, r.predicted + r.target + self.smooth, empty=0.0)

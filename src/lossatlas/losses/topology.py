@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from . import _check
-from ._base import RegionLoss, ratio
+from ._base import RegionLoss, overlap
 from ._parameters import RegionParameters
 from ._processes import sum_over_processes
 from ._sample import Regions, Sample, wide_dtype
@@ -93,9 +93,9 @@ class SoftClDiceLoss(RegionLoss):
         if not self.per_image:
             parts = sum_over_processes(parts.sum(1), self.process_group)
         met, of_drawn, found, of_true, truth, count = parts.unbind(0)
-        precision = ratio(met + self.smooth, of_drawn + self.smooth, empty=1.0)
-        sensitivity = ratio(found + self.smooth, of_true + self.smooth, empty=1.0)
-        loss = 1 - ratio(2 * precision * sensitivity, precision + sensitivity)
+        precision = overlap(met + self.smooth, of_drawn + self.smooth)
+        sensitivity = overlap(found + self.smooth, of_true + self.smooth)
+        loss = 1 - overlap(2 * precision * sensitivity, precision + sensitivity, empty=0.0)
         r = Regions(met, of_drawn, truth, count, of_true)
         return self.reduced(loss, self.class_weights(r, s), s)
 

@@ -47,6 +47,10 @@ def image_counts(
             [0, 1, 0]])
     """
     num_classes = _check.integer("num_classes", num_classes, low=1)
+    if ignore_index is not None:
+        ignore_index = _check.integer("ignore_index", ignore_index)
+    if max_images is not None:
+        max_images = _check.integer("max_images", max_images, low=0)
     rows = []
     for i, target in enumerate(targets):
         if max_images is not None and i >= max_images:
