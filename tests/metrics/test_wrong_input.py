@@ -171,3 +171,87 @@ def test_parameters_that_fit_no_class_are_refused_when_the_metric_is_built() -> 
     with pytest.raises(ValueError, match="class_pixels: expected counts of at least 0"):
         metrics.OffsetSearch([5, -5])
     assert metrics.ConfusionMatrix(np.int64(3)).num_classes == 3
+
+
+def test_a_void_label_that_is_no_integer_is_refused_when_the_metric_is_built() -> None:
+    with_void = {
+        "confusion_per_image": lambda v: metrics.confusion_per_image(LABELS, LABELS, 3, v),
+        "ConfusionMatrix": lambda v: metrics.ConfusionMatrix(3, v),
+        "BoundaryMetrics": lambda v: metrics.BoundaryMetrics(3, v),
+        "ClDice": lambda v: metrics.ClDice(3, v),
+        "ObjectRecall": lambda v: metrics.ObjectRecall(3, v),
+        "TolerantF1": lambda v: metrics.TolerantF1(2, v),
+        "Calibration": lambda v: metrics.Calibration(3, ignore_index=v),
+        "ThresholdSearch": lambda v: metrics.ThresholdSearch(v),
+        "OffsetSearch": lambda v: metrics.OffsetSearch([2, 1], ignore_index=v),
+    }
+    for name, build in with_void.items():
+        for void in ("255", 255.5, True):
+            with pytest.raises(TypeError, match="ignore_index: expected an integer or None, got"):
+                build(void)
+        build(np.int64(9) if name != "confusion_per_image" else np.int64(255))
+
+
+@pytest.mark.parametrize(
+    ("build", "words"),
+    [
+        (lambda: metrics.BoundaryMetrics(2, spacing="a"), "spacing: expected one positive number"),
+        (lambda: metrics.BoundaryMetrics(2, spacing=(1, (2, 3))), "spacing: expected one positive"),
+        (lambda: metrics.hausdorff_distance(LABELS[0] == 1, LABELS[0] == 1, spacing={"x": 1}), "spacing: expected"),
+        (lambda: metrics.Calibration(3, background="0"), "background: expected a class index"),
+        (lambda: metrics.Calibration(3, background=1.0), "background: expected a class index"),
+        (lambda: metrics.Calibration(3, foreground_above="0"), "foreground_above: expected a prob"),
+        (lambda: metrics.ObjectRecall(2, strata=(1, 2.5)), "strata: expected increasing whole"),
+        (lambda: metrics.ObjectRecall(2, strata="abc"), "strata: expected increasing whole sizes"),
+        (lambda: metrics.ObjectRecall(2, classes=1), "classes: expected indices 0…1, got 1"),
+        (lambda: metrics.ObjectRecall(2, covered="1"), "covered: expected a share above 0"),
+        (lambda: metrics.OffsetSearch([1.5, 2]), "class_pixels: expected whole counts"),
+        (lambda: metrics.OffsetSearch([1, 2], max_pixels=-1), "max_pixels: expected an integer"),
+        (lambda: metrics.OffsetSearch([1, 2], scored=1), "scored: expected class indices"),
+        (lambda: metrics.DecisionRule.argmax(1.5), "channels: expected an integer of at least 1"),
+        (lambda: metrics.DecisionRule.logit_adjustment(None), "prior: expected positive shares"),
+        (lambda: metrics.DecisionRule.logit_adjustment("ab"), "prior: expected positive shares"),
+        (lambda: metrics.DecisionRule.logit_adjustment(0.2, tau="1"), "tau: expected a number"),
+        (lambda: metrics.ThresholdSearch().dice(float("nan")), "offset: expected a number"),
+        (lambda: metrics.PlugInRule(float("nan")), "expected finite numbers, got scale nan"),
+        (lambda: metrics.PlugInRule("a"), "expected finite numbers, got scale 'a'"),
+        (lambda: metrics.calibrate(np.zeros(0), np.zeros(0)), "and both classes, got 0 logits"),
+    ],
+)  # fmt: skip
+def test_an_argument_of_another_kind_is_named_with_what_was_expected(build, words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        build()
+
+
+def test_what_a_user_may_pass_is_taken() -> None:
+    rule = metrics.DecisionRule.logit_adjustment(torch.tensor(0.2))
+    assert rule.probability == pytest.approx(0.2)
+    search = metrics.ThresholdSearch()
+    search.update(torch.tensor([[[-1.0, 2.0]]]), torch.tensor([[0, 1]]))
+    assert search.dice(float("inf")) == pytest.approx(2 / 3) and search.dice(-float("inf")) == 0
+    assert metrics.PlugInRule()(torch.zeros(1, 1, 0, 4)).shape == (1, 0, 4)
+    z = torch.linspace(-2, 2, 9, requires_grad=True)
+    assert metrics.calibrate(z, torch.tensor([0, 0, 0, 1, 0, 1, 1, 0, 1])).scale > 0
+
+
+def test_a_class_that_was_counted_and_never_comes_leaves_the_mean() -> None:
+    generator = torch.Generator().manual_seed(0)
+    scores, truth = torch.randn(1, 3, 40, generator=generator), torch.arange(40)[None] % 2
+    found = []
+    for counts in ([20, 20, 10], [20, 20, 0]):
+        search = metrics.OffsetSearch(counts)
+        search.update(scores, truth)
+        found.append(search.best())
+    assert found[0][1] == found[1][1] > 0
+    nothing = metrics.OffsetSearch([0, 0, 10])
+    nothing.update(scores, truth)
+    assert np.isnan(nothing.best()[1])
+
+
+@pytest.mark.parametrize(("share", "size", "hits"), [(0.55, 100, 55), (0.28, 25, 7)])
+def test_an_object_covered_by_just_the_share_is_found(share: float, size: int, hits: int) -> None:
+    truth = np.ones((1, 1, size), dtype=int)
+    for number, expected in ((hits, 1), (hits - 1, 0)):
+        recall = metrics.ObjectRecall(2, covered=share, strata=(1,))
+        recall.update(np.where(np.arange(size) < number, truth, 0), truth)
+        assert recall.rows()[0]["found"] == expected

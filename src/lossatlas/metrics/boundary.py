@@ -52,8 +52,11 @@ from lossatlas.metrics.overlap import (
     Float64Array,
     Labels,
     _as_labels,
+    _check_ignore_index,
+    _check_indices,
     _check_num_classes,
     _check_range,
+    _is_number,
     _squeeze_hint,
 )
 
@@ -106,7 +109,10 @@ def _as_pair(pred: Mask, target: Mask) -> tuple[BoolArray, BoolArray]:
 
 
 def _as_spacing(spacing: Spacing, dimensions: int) -> tuple[float, ...]:
-    values = np.ones(dimensions) if spacing is None else np.asarray(spacing, dtype=float)
+    try:
+        values = np.ones(dimensions) if spacing is None else np.asarray(spacing, dtype=float)
+    except (TypeError, ValueError):  # a text, nested numbers
+        values = np.empty(0)
     if values.ndim == 0:
         values = np.full(dimensions, float(values))
     if values.shape != (dimensions,) or not (np.isfinite(values) & (values > 0)).all():
@@ -117,16 +123,8 @@ def _as_spacing(spacing: Spacing, dimensions: int) -> tuple[float, ...]:
     return tuple(values.tolist())
 
 
-def _within_bounds(value: object, low: float, high: float) -> bool:
-    """Whether it is one finite number from ``low`` to ``high``; a text and several numbers are none."""
-    try:
-        return math.isfinite(value) and low <= value <= high  # type: ignore[arg-type,operator]
-    except (TypeError, ValueError):
-        return False
-
-
 def _length(value: float, name: str, unit: str = "the units of spacing") -> float:
-    if not _within_bounds(value, 0, math.inf):
+    if not _is_number(value, 0):
         raise ValueError(
             f"{name}: expected a length, one number of at least 0 in {unit}, got {value!r}"
         )
@@ -264,7 +262,7 @@ def hausdorff_distance(
     >>> hausdorff_distance(a, b), hausdorff_distance(a, b, percentile=50, spacing=0.5)
     (2.0, 0.5)
     """
-    if not _within_bounds(percentile, 0, 100):
+    if not _is_number(percentile, 0, 100):
         raise ValueError(f"percentile: expected a number from 0 to 100, got {percentile!r}")
     return _percentile(*surface_distances(pred, target, spacing=spacing), float(percentile))
 
@@ -414,8 +412,9 @@ class BoundaryMetrics:
         spacing: Spacing = None,
     ) -> None:
         self.num_classes = _check_num_classes(num_classes)
-        _as_spacing(spacing, np.asarray(spacing).size)  # the number of axes shows in update
-        self.ignore_index, self.spacing = ignore_index, spacing
+        axes = len(spacing) if isinstance(spacing, tuple | list | np.ndarray) else 1
+        _as_spacing(spacing, axes)  # the number of axes shows in update
+        self.ignore_index, self.spacing = _check_ignore_index(ignore_index), spacing
         self._sums = np.zeros((num_classes, len(self._SCORES) + len(self._DISTANCES)))
         # images where the scores are defined, and where the distances are finite
         self._images = np.zeros((num_classes, 2), dtype=np.int64)
@@ -504,18 +503,17 @@ class ObjectRecall:
         corners_touch: bool = True,
     ) -> None:
         self.num_classes = _check_num_classes(num_classes)
-        self.ignore_index = ignore_index
-        if not 0 < covered <= 1:
+        self.ignore_index = _check_ignore_index(ignore_index)
+        if not _is_number(covered, 0, 1) or covered == 0:
             raise ValueError(f"covered: expected a share above 0 and up to 1, got {covered!r}")
         self.covered, self.corners_touch = covered, corners_touch
-        self.strata = np.asarray(strata, dtype=np.int64)
-        if not len(self.strata) or self.strata[0] != 1 or (np.diff(self.strata) <= 0).any():
-            raise ValueError(f"strata: expected increasing sizes from 1 on, got {list(strata)!r}")
-        self.classes = list(range(1, num_classes) if classes is None else classes)
-        if not set(self.classes) <= set(range(num_classes)):
-            raise ValueError(
-                f"classes: expected indices 0…{num_classes - 1}, got {list(self.classes)!r}"
-            )
+        sizes = np.asarray(strata)
+        whole = sizes.ndim == 1 and len(sizes) and sizes.dtype.kind in "iu"
+        if not whole or sizes[0] != 1 or (np.diff(sizes) <= 0).any():
+            raise ValueError(f"strata: expected increasing whole sizes from 1 on, got {strata!r}")
+        self.strata = sizes.astype(np.int64)
+        wanted = range(1, num_classes) if classes is None else classes
+        self.classes = _check_indices(wanted, "classes", num_classes)
         self._counts = np.zeros((len(self.strata), 2), dtype=np.int64)  # objects, found
 
     def update(self, pred: Labels, target: Labels) -> None:
@@ -537,7 +535,7 @@ class ObjectRecall:
                 sizes = np.bincount(objects.ravel(), minlength=count + 1)[1:]
                 hits = np.bincount(objects[one == c], minlength=count + 1)[1:]
                 stratum = np.searchsorted(self.strata, sizes, side="right") - 1
-                found = hits >= self.covered * sizes
+                found = hits >= self.covered * sizes * (1 - 1e-9)  # not missed by rounding
                 self._counts[:, 0] += np.bincount(stratum, minlength=len(self.strata))
                 self._counts[:, 1] += np.bincount(stratum[found], minlength=len(self.strata))
 

@@ -34,7 +34,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from lossatlas.metrics.overlap import Float64Array, Labels, _check_integer
+from lossatlas.metrics.overlap import (
+    Float64Array,
+    Labels,
+    _check_ignore_index,
+    _check_integer,
+    _is_class,
+    _is_number,
+)
 from lossatlas.metrics.thresholds import _labelled
 
 #: Probability of the foreground above which a pixel counts for ``ece_foreground``.
@@ -74,17 +81,18 @@ class Calibration:
     ) -> None:
         channels = _check_integer(channels, "channels", 1)
         bins = _check_integer(bins, "bins", 1)
-        if background is not None and not 0 <= background < max(channels, 2):
+        if background is not None and not _is_class(background, max(channels, 2)):
             raise ValueError(
                 f"background: expected a class index 0…{max(channels, 2) - 1} or None, got "
-                f"{background}"
+                f"{background!r}"
             )
-        if not 0 <= foreground_above < 1:
+        if not _is_number(foreground_above, 0, 1) or foreground_above == 1:
             raise ValueError(
-                f"foreground_above: expected a probability below 1, got {foreground_above}"
+                f"foreground_above: expected a probability below 1, got {foreground_above!r}"
             )
         self.channels, self.bins, self.background = channels, bins, background
-        self.foreground_above, self.ignore_index = foreground_above, ignore_index
+        self.foreground_above = foreground_above
+        self.ignore_index = _check_ignore_index(ignore_index)
         # [whole, foreground] × bin × [pixels, sum of scores, sum of outcomes]
         self._sums: Float64Array = np.zeros((2, bins, 3))
         self._nll = self._brier = 0.0

@@ -25,7 +25,9 @@ NumPy arrays.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+import operator
+from collections.abc import Iterable, Sequence
 from numbers import Integral
 from typing import Any
 
@@ -76,6 +78,35 @@ def _check_num_classes(num_classes: int) -> int:
     return _check_integer(num_classes, "num_classes", 2, hint)
 
 
+def _check_ignore_index(value: int | None) -> int | None:
+    if value is None:
+        return None
+    if isinstance(value, bool) or not hasattr(value, "__index__"):
+        raise TypeError(
+            f"ignore_index: expected an integer or None, got {value!r} of type {type(value).__name__}"
+        )
+    return operator.index(value)
+
+
+def _is_number(value: object, low: float = -math.inf, high: float = math.inf) -> bool:
+    """Whether it is one finite number from ``low`` to ``high``; a text and several numbers are none."""
+    try:
+        return math.isfinite(value) and low <= value <= high  # type: ignore[arg-type,operator]
+    except (TypeError, ValueError):
+        return False
+
+
+def _is_class(value: object, count: int) -> bool:
+    return isinstance(value, Integral) and 0 <= int(value) < count
+
+
+def _check_indices(values: Iterable[int], name: str, count: int, hint: str = "") -> list[int]:
+    given: Any = values
+    if np.ndim(given) != 1 or not all(_is_class(c, count) for c in given):
+        raise ValueError(f"{name}: expected indices 0…{count - 1}{hint}, got {values!r}")
+    return [int(c) for c in values]
+
+
 def _squeeze_hint(name: str, shape: Sequence[int], wanted: Sequence[int]) -> str:
     """What to do where (N, 1, *S) came in place of (N, *S), or ""."""
     if tuple(shape[1:2]) == (1,) and (*shape[:1], *shape[2:]) == tuple(wanted):
@@ -109,7 +140,7 @@ def _pairs(
             f"pred and target: expected the same shape, got {tuple(pred_t.shape)} and "
             f"{tuple(target_t.shape)}{hint}"
         )
-    target_t = target_t.to(pred_t.device)
+    target_t, ignore_index = target_t.to(pred_t.device), _check_ignore_index(ignore_index)
     keep = (
         torch.ones_like(target_t, dtype=torch.bool)
         if ignore_index is None
@@ -278,7 +309,7 @@ class ConfusionMatrix:
 
     def __init__(self, num_classes: int, ignore_index: int | None = None) -> None:
         self.num_classes = _check_num_classes(num_classes)
-        self.ignore_index = ignore_index
+        self.ignore_index = _check_ignore_index(ignore_index)
         self.matrix: Int64Array = np.zeros((self.num_classes, self.num_classes), dtype=np.int64)
 
     def update(self, pred: Labels, target: Labels) -> None:

@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from lossatlas.metrics.overlap import _is_number
 from lossatlas.metrics.thresholds import _check_tensor
 
 #: Newton steps of the calibration; three to six are enough.
@@ -39,6 +40,12 @@ class PlugInRule:
     scale: float = 1.0
     shift: float = 0.0
 
+    def __post_init__(self) -> None:
+        if not (_is_number(self.scale) and _is_number(self.shift)):
+            raise ValueError(
+                f"expected finite numbers, got scale {self.scale!r} and shift {self.shift!r}"
+            )
+
     def __call__(self, logits: Tensor) -> Tensor:
         """(B, H, W) classes 0 and 1.
 
@@ -52,6 +59,8 @@ class PlugInRule:
         _check_tensor(logits)
         if logits.ndim != 4 or logits.shape[1] != 1:
             raise ValueError(f"expected logits (B, 1, H, W), got {tuple(logits.shape)}")
+        if not logits.numel():
+            return torch.zeros_like(logits[:, 0], dtype=torch.int64)
         p = torch.sigmoid(self.scale * logits[:, 0].double() + self.shift).flatten(1)
         ranked = p.sort(dim=1, descending=True).values
         found = ranked.cumsum(1)
@@ -80,7 +89,8 @@ def calibrate(logits: np.ndarray, labels: np.ndarray) -> PlugInRule:
     >>> round(rule.scale, 1), round(rule.shift)
     (0.5, -1)
     """
-    z, y = np.asarray(logits, dtype=float).ravel(), np.asarray(labels, dtype=float).ravel()
+    arrays = (x.detach().cpu() if isinstance(x, Tensor) else x for x in (logits, labels))
+    z, y = (np.asarray(x, dtype=float).ravel() for x in arrays)
     if not np.isfinite(z).all():
         raise ValueError(
             f"logits: expected finite numbers, got {int((~np.isfinite(z)).sum())} of {z.size} NaN or infinite; "
@@ -92,7 +102,7 @@ def calibrate(logits: np.ndarray, labels: np.ndarray) -> PlugInRule:
             f"labels: expected 0 and 1, got {stray[0]:g}; leave void pixels out: kept = labels != {stray[0]:g}, then "
             "calibrate(logits[kept], labels[kept])"
         )
-    if z.shape != y.shape or not 0 < y.mean() < 1:
+    if z.shape != y.shape or not y.size or not 0 < y.mean() < 1:
         raise ValueError(
             f"expected as many logits as labels and both classes, got {z.shape[0]} logits, {y.shape[0]} labels and a "
             f"foreground of {y.mean() if y.size else 0:g}"

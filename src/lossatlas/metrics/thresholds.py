@@ -12,8 +12,9 @@ labels batch by batch and keep a bounded amount of both, so that memory does not
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -24,7 +25,11 @@ from lossatlas.metrics.overlap import (
     Int64Array,
     Labels,
     _as_labels,
+    _check_ignore_index,
+    _check_integer,
     _check_range,
+    _is_class,
+    _is_number,
     _squeeze_hint,
 )
 
@@ -68,7 +73,7 @@ class DecisionRule:
     @classmethod
     def argmax(cls, channels: int) -> DecisionRule:
         """The rule without offsets: the largest logit; p > ½ for one channel."""
-        return cls((0.0,) * channels)
+        return cls((0.0,) * _check_integer(channels, "channels", 1))
 
     @classmethod
     def logit_adjustment(cls, prior: float | Sequence[float], tau: float = 1.0) -> DecisionRule:
@@ -89,13 +94,15 @@ class DecisionRule:
         >>> DecisionRule.logit_adjustment(0.2).probability     # foreground where p > its share
         0.2
         """
-        values = [float(value) for value in (prior if isinstance(prior, Iterable) else [prior])]
-        high = 1.0 if len(values) == 1 else math.inf
-        if not values or not all(0 < value < high for value in values):
+        given: Any = prior  # a 0-d tensor is iterable, and one number
+        shares = [given] if isinstance(given, str) or not np.ndim(given) else list(given)
+        high = 1.0 if len(shares) == 1 else math.inf
+        if not shares or not all(_is_number(share, 0) and 0 < share < high for share in shares):
             raise ValueError(
-                f"prior: expected positive shares (one channel: the foreground's, below 1), got {values}"
+                f"prior: expected positive shares (one channel: the foreground's, below 1), got {shares!r}"
             )
-        if not (math.isfinite(tau) and tau >= 0):
+        values = [float(share) for share in shares]
+        if not _is_number(tau, 0):
             raise ValueError(f"tau: expected a number of at least 0, got {tau!r}")
         if len(values) == 1:
             return cls((-tau * _logit(values[0]),))
@@ -194,7 +201,7 @@ class ThresholdSearch:
     """
 
     def __init__(self, ignore_index: int | None = None) -> None:
-        self.ignore_index = ignore_index
+        self.ignore_index = _check_ignore_index(ignore_index)
         self._bins = 2 * BINARY_LIMIT * BINARY_STEPS + 2
         self._counts: Int64Array = np.zeros((2, self._bins), dtype=np.int64)
 
@@ -227,7 +234,10 @@ class ThresholdSearch:
 
         The offset is taken to the nearest multiple of 1/1024.
         """
+        if math.isnan(offset):
+            raise ValueError("offset: expected a number to add to the logit, got nan")
         limit = BINARY_LIMIT * BINARY_STEPS
+        offset = min(max(offset, -BINARY_LIMIT), BINARY_LIMIT)
         edge = min(max(round(-offset * BINARY_STEPS), -limit), limit) + limit
         below = self._counts[:, : edge + 1].sum(1)
         return np.stack([below, self._counts.sum(1) - below], axis=1)
@@ -307,25 +317,28 @@ class OffsetSearch:
         max_pixels: int = OFFSET_PIXELS,
         seed: int = 0,
     ) -> None:
-        self.class_pixels = np.asarray(class_pixels, dtype=np.int64)
-        if self.class_pixels.ndim != 1 or len(self.class_pixels) < 2:
+        counts = np.asarray(class_pixels)
+        if counts.ndim != 1 or len(counts) < 2:
             raise ValueError(
-                f"class_pixels: expected one count a class, at least 2 classes, got shape "
-                f"{self.class_pixels.shape}"
+                f"class_pixels: expected one count a class, at least 2 classes, got shape {counts.shape}"
             )
+        if counts.dtype.kind not in "iuf" or (counts != np.floor(counts)).any():
+            raise ValueError(f"class_pixels: expected whole counts, got {class_pixels!r}")
+        self.class_pixels: Int64Array = counts.astype(np.int64)
         if self.class_pixels.min() < 0:
             raise ValueError(
                 f"class_pixels: expected counts of at least 0, got {self.class_pixels.tolist()}"
             )
         self.classes = len(self.class_pixels)
-        wanted = list(range(self.classes) if scored is None else scored)
-        if not set(wanted) <= set(range(self.classes)):
+        wanted = range(self.classes) if scored is None else scored
+        if np.ndim(wanted) != 1 or not all(_is_class(c, self.classes) for c in wanted):
             raise ValueError(
                 f"scored: expected class indices 0…{self.classes - 1}, one for each count of class_pixels, got "
-                f"{wanted!r}"
+                f"{scored!r}"
             )
         self.scored = [c for c in wanted if self.class_pixels[c] > 0]
-        self.ignore_index = ignore_index
+        self.ignore_index = _check_ignore_index(ignore_index)
+        max_pixels = _check_integer(max_pixels, "max_pixels", 1)
         self.kept_share = _kept_shares(self.class_pixels, max_pixels)
         self._generator = torch.Generator().manual_seed(seed)
         self._logits: list[Tensor] = []
@@ -365,7 +378,9 @@ class OffsetSearch:
 
     def best(self) -> tuple[DecisionRule, float]:
         """The rule, and its mean Dice over the kept pixels (exact if :attr:`is_exact`)."""
-        if not self._labels or not self.scored:
+        seen = {int(c) for labels in self._labels for c in labels.unique()}
+        scored = [c for c in self.scored if c in seen]  # a counted class may not have come
+        if not scored:
             return DecisionRule.argmax(self.classes), float("nan")
         logits = torch.nan_to_num(torch.cat(self._logits, 1), nan=-1e30)
         self._logits = [logits]
@@ -381,9 +396,9 @@ class OffsetSearch:
         for _ in range(_SWEEPS):
             before = score
             for c in range(self.classes):
-                if c and self.class_pixels[c] == 0:
+                if c and c not in seen:
                     continue
-                edge, score = self._step(c, logits, shifted, labels, weight, truth, offsets)
+                edge, score = self._step(c, scored, logits, shifted, labels, weight, truth, offsets)
                 offsets[c] = edge / OFFSET_STEPS
                 torch.add(logits[c], float(offsets[c]), out=shifted[c])
             if score - before < _LEAST_GAIN:
@@ -394,6 +409,7 @@ class OffsetSearch:
     def _step(
         self,
         c: int,
+        scored: list[int],
         logits: Tensor,
         shifted: Tensor,
         labels: Tensor,
@@ -420,8 +436,7 @@ class OffsetSearch:
         predicted = lost.sum(1, keepdims=True) - to_c
         hit = lost_true.sum(1, keepdims=True) - lost_true.cumsum(1)[:, :-1]
         predicted[c], hit[c] = to_c.sum(0), gained_true.cumsum()[:-1]
-        kept = self.scored
-        dice = (2 * hit[kept] / (predicted[kept] + truth[kept, None])).mean(0)
+        dice = (2 * hit[scored] / (predicted[scored] + truth[scored, None])).mean(0)
         # sums of sampling weights round: a gain that small is none
         start = round(float(offsets[c]) * OFFSET_STEPS) + limit
         edge = _nearest_best(np.where(dice > dice.max() - 1e-12, dice.max(), dice), start)

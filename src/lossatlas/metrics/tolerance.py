@@ -14,7 +14,7 @@ import numpy as np
 from scipy import ndimage
 
 from lossatlas.metrics.boundary import _class_maps, _length, _within
-from lossatlas.metrics.overlap import Labels
+from lossatlas.metrics.overlap import Labels, _check_ignore_index
 
 
 class TolerantF1:
@@ -34,7 +34,8 @@ class TolerantF1:
     """
 
     def __init__(self, tolerance: float, ignore_index: int | None = None) -> None:
-        self.tolerance, self.ignore_index = _length(tolerance, "tolerance", "pixels"), ignore_index
+        self.tolerance = _length(tolerance, "tolerance", "pixels")
+        self.ignore_index = _check_ignore_index(ignore_index)
         self._counts = np.zeros(4, dtype=np.int64)
 
     def update(self, pred: Labels, target: Labels) -> None:

@@ -33,7 +33,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lossatlas.metrics.boundary import BoolArray, _class_maps
-from lossatlas.metrics.overlap import Labels, _check_num_classes
+from lossatlas.metrics.overlap import Labels, _check_ignore_index, _check_num_classes
 
 # Neighbours of a pixel, (row, column), from the east anticlockwise; bit k of a code is neighbour k.
 _RING = ((0, 1), (-1, 1), (-1, 0), (-1, -1), (0, -1), (1, -1), (1, 0), (1, 1))
@@ -125,7 +125,7 @@ class ClDice:
 
     def __init__(self, num_classes: int, ignore_index: int | None = None) -> None:
         self.num_classes = _check_num_classes(num_classes)
-        self.ignore_index = ignore_index
+        self.ignore_index = _check_ignore_index(ignore_index)
         self.classes = range(1, num_classes)  # all but the background
         self._counts = np.zeros((num_classes, 4), dtype=np.int64)
         self._sums = np.zeros((num_classes, 3))
