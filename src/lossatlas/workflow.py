@@ -195,7 +195,7 @@ def retry(
 ) -> list[str]:
     """Try the runs in ``states`` again: notes of failures go, folders of diverged runs go, then ``run_study``.
 
-    Records of these runs in ``results_dir`` no longer count; the next ``collect`` replaces them.
+    Records of these runs in ``results_dir`` do not count until they are trained; the next ``collect`` replaces them.
 
     Raises:
         ConfigError: the study's file is wrong.
@@ -207,7 +207,7 @@ def retry(
         return []
     _forget_runs(study, again, runs_dir)
     for run in again:
-        if run.config is not None:
+        if run.config is not None and run.state == "diverged":
             try_again(runs_dir, run.config.run_id)
     return run_study(name, jobs=jobs, runs_dir=runs_dir, results_dir=results_dir, profile=profile)
 

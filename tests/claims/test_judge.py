@@ -275,3 +275,17 @@ def test_a_prediction_against_its_claim_says_where_the_claim_is_false():
         [judge.Judgement("4", "It begins.", checks, bearing="against")]
     ).values()
     assert entry["said"] == "false at 3 of 4 places, open elsewhere"
+
+
+def test_a_place_of_many_factors_is_counted_and_not_named():
+    long = "AdamW, rate 0.01, batches of 16 less batches of 4"
+    checks = {"a": [judge.Check(long, "holds", ""), judge.Check("rate 0.03", "fails", "")]}
+    assert (
+        judge.Judgement("12", "It.", checks).where == "holds at 1 of 2 places, fails at rate 0.03"
+    )
+
+
+def test_a_prediction_with_one_check_twice_is_refused(folder):
+    twice = {"claim": "7", "text": "Dice is ahead.", "holds": [AHEAD, dict(AHEAD)]}
+    with pytest.raises(ValueError, match="expected different checks in the prediction 'Dice is"):
+        judge.judge(predict(folder, twice))

@@ -229,11 +229,11 @@ def test_hard_examples_are_compared_at_one_rate_alone(monkeypatch):
         for name, part in (("thresholds", ohem), ("thresholds_rate", ce))
     }
     monkeypatch.setattr(frames, "load_if_run", lambda _, study: of.get(study))
-    assert real_images.hard_at_one_rate("nowhere")["cracks"] == pytest.approx(-0.1)
+    assert real_images.at_one_rate("nowhere", "ohem_ce")["cracks"] == pytest.approx(-0.1)
     of["thresholds_rate"].runs["lr"] = 0.01
-    assert real_images.hard_at_one_rate("nowhere").empty
+    assert real_images.at_one_rate("nowhere", "ohem_ce").empty
     of["thresholds_rate"] = None
-    assert real_images.hard_at_one_rate("nowhere").empty
+    assert real_images.at_one_rate("nowhere", "ohem_ce").empty
 
 
 def test_a_gap_at_mitochondria_that_a_longer_training_does_not_narrow_stops_the_build(monkeypatch):
@@ -292,6 +292,9 @@ def test_dice_better_calibrated_than_cross_entropy_stops_the_build(monkeypatch):
     monkeypatch.setattr(frames, "load_if_run", lambda *_: known(0.2))
     expected = {"tasks": "1", "ce": "0.04", "low": "0.20", "high": "0.20"}
     assert real_images.calibration("nowhere") == expected
+    monkeypatch.setattr(frames, "load_if_run", lambda *_: known(0.2368))
+    outwards = {"low": "0.23", "high": "0.24"}
+    assert real_images.calibration("nowhere") == expected | outwards
     monkeypatch.setattr(frames, "load_if_run", lambda *_: known(0.03))
     with pytest.raises(FrontError, match="better calibrated"):
         real_images.calibration("nowhere")

@@ -14,6 +14,7 @@ from lossatlas import workflow
 from lossatlas.experiments import ConfigError, RunConfig, Study, load_study
 from lossatlas.experiments.collect import Preview, _of_two, _thin, collect, disagreement, preview
 from lossatlas.experiments.components import load_datasets
+from lossatlas.experiments.heartbeat import forget_failure
 from lossatlas.experiments.record import run_path
 from lossatlas.experiments.recorded import recorded_runs
 from lossatlas.experiments.status import survey
@@ -460,3 +461,6 @@ def test_a_diverged_run_is_trained_again_although_records_hold_it(
     assert states(**places) == ["done"] * 4
     collect(STUDY, **places)
     assert set(pd.read_parquet(table).status) == {"completed"}
+    forget_failure(copied, folder.name)  # as the job does when the run has ended
+    shutil.rmtree(folder)
+    assert states(**places) == ["done"] * 4

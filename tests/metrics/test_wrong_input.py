@@ -186,7 +186,7 @@ def test_a_void_label_that_is_no_integer_is_refused_when_the_metric_is_built() -
         "OffsetSearch": lambda v: metrics.OffsetSearch([2, 1], ignore_index=v),
     }
     for name, build in with_void.items():
-        for void in ("255", 255.5, True):
+        for void in ("255", 255.5, True, torch.tensor(True), torch.tensor(2.0)):
             with pytest.raises(TypeError, match="ignore_index: expected an integer or None, got"):
                 build(void)
         build(np.int64(9) if name != "confusion_per_image" else np.int64(255))
@@ -202,6 +202,9 @@ def test_a_void_label_that_is_no_integer_is_refused_when_the_metric_is_built() -
         (lambda: metrics.Calibration(3, background=1.0), "background: expected a class index"),
         (lambda: metrics.Calibration(3, foreground_above="0"), "foreground_above: expected a prob"),
         (lambda: metrics.ObjectRecall(2, strata=(1, 2.5)), "strata: expected increasing whole"),
+        (lambda: metrics.ObjectRecall(2, strata=np.array([1, 5, 3], np.uint8)), "strata: expected"),
+        (lambda: metrics.ObjectRecall(2, classes=[True]), "classes: expected indices 0…1"),
+        (lambda: metrics.OffsetSearch([1, np.inf]), "class_pixels: expected whole counts, got .1, inf"),
         (lambda: metrics.ObjectRecall(2, strata="abc"), "strata: expected increasing whole sizes"),
         (lambda: metrics.ObjectRecall(2, classes=1), "classes: expected indices 0…1, got 1"),
         (lambda: metrics.ObjectRecall(2, covered="1"), "covered: expected a share above 0"),
@@ -224,6 +227,11 @@ def test_an_argument_of_another_kind_is_named_with_what_was_expected(build, word
 
 
 def test_what_a_user_may_pass_is_taken() -> None:
+    for spacing in (np.array(0.5), torch.tensor([0.5, 0.5]), range(1, 3)):
+        metrics.BoundaryMetrics(2, spacing=spacing)
+    assert metrics.ObjectRecall(3, classes={1, 2}, strata=np.array([1.0, 9.0])).classes == [1, 2]
+    assert metrics.DecisionRule.argmax(torch.tensor(2)).offsets == (0, 0)
+    assert metrics.Calibration(3, background=torch.tensor(0)).background == 0
     rule = metrics.DecisionRule.logit_adjustment(torch.tensor(0.2))
     assert rule.probability == pytest.approx(0.2)
     search = metrics.ThresholdSearch()

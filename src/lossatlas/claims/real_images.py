@@ -21,6 +21,8 @@ from lossatlas.report.records import Part, Records
 from lossatlas.statistics.counts import pooled_metric
 from lossatlas.statistics.intervals import number
 
+#: Where the headline stands.
+_PAGES = "book/intro.md, lossatlas.claims.readme"
 #: What a task's name in the study says, by language; a task that has no entry keeps its name.
 NAMES = {
     "en": {},
@@ -175,7 +177,7 @@ def _ends(gaps: pd.Series) -> dict[str, str]:
 
 
 def _never_ahead(
-    where: object, who: str, low: pd.Series, when: str = "", correct: str = "book/intro.md"
+    where: object, who: str, low: pd.Series, when: str = "", correct: str = _PAGES
 ) -> None:
     """No interval may begin above 0."""
     begins = f"{when} its intervals begin at {low.to_dict()}".strip()
@@ -312,7 +314,8 @@ def calibration(results: str | Path) -> dict[str, str]:
     errors = sets[0].runs.pivot_table("ece_foreground", "dataset", "loss", aggfunc="median")
     better = errors["ce"].max() <= errors["dice"].min()
     got = errors[["ce", "dice"]].to_dict()
-    front.stands(results, "cross-entropy is better calibrated on real images", better, got)
+    sentence = "cross-entropy is better calibrated on real images"
+    front.stands(results, sentence, better, got, _PAGES)
     hundredths = {name: (100 * errors[name]).round(9) for name in ("ce", "dice")}
     return {
         "tasks": str(len(errors)),
@@ -448,25 +451,26 @@ def hard_examples(study: Records) -> dict[str, str]:
     return {"tasks": str(len(found)), "behind": behind} | _ends(found.estimate)
 
 
-def hard_at_one_rate(results: str | Path) -> pd.Series:
-    """OHEM minus cross-entropy at the thresholds of validation, both at OHEM's rate: means over the seeds, by task.
+def at_one_rate(results: str | Path, loss: str) -> pd.Series:
+    """A loss minus cross-entropy at the thresholds of validation, both at its rate: means over the seeds, by task.
 
-    OHEM is of `thresholds`, cross-entropy at the lower rate of `thresholds_rate`; empty while one of them is missing.
+    The loss is of `thresholds`, cross-entropy at the lower rate of `thresholds_rate`; empty while either is missing.
 
     Args:
         results: folder of the records of all studies.
+        loss: its label.
     """
     sets = [
         frames.load_if_run(Path(results) / name, name) for name in ("thresholds", "thresholds_rate")
     ]
-    ohem, ce = (
-        known.runs[known.runs.loss == loss].set_index(["dataset", "seed"]) if known else None
-        for known, loss in zip(sets, ("ohem_ce", "ce_low"), strict=True)
+    other, ce = (
+        known.runs[known.runs.loss == name].set_index(["dataset", "seed"]) if known else None
+        for known, name in zip(sets, (loss, "ce_low"), strict=True)
     )
-    if ohem is None or ce is None:
+    if other is None or ce is None:
         return pd.Series(dtype=float)
-    same = ohem.lr.eq(ce.lr.reindex(ohem.index))
-    gaps = (ohem.foreground_dice_tuned - ce.foreground_dice_tuned)[same[same].index]
+    same = other.lr.eq(ce.lr.reindex(other.index))
+    gaps = (other.foreground_dice_tuned - ce.foreground_dice_tuned)[same[same].index]
     found: pd.Series = gaps.groupby(level="dataset", sort=False).mean()
     return found
 
@@ -497,7 +501,9 @@ def longer(folder: str | Path, short: pd.Series) -> dict[str, str]:
         "a longer training narrows the gap at mitochondria",
         "the page of thresholds_long",
     )
-    front.stands(folder, sentence, "mitochondria" not in wider, wider, pages)
+    before, now = (each.get("mitochondria", math.nan) for each in (short, found.estimate))
+    change = f"{before:+.3f} before, {now:+.3f} now"
+    front.stands(folder, sentence, "mitochondria" not in wider, change, pages)
     return {str(task): _told(row.rename({"estimate": "gap", "low": "gap low", "high": "gap high"}), "gap")
             for task, row in found.iterrows()}  # fmt: skip
 

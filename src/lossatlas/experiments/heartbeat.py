@@ -109,6 +109,7 @@ def note_failure(runs_dir: str | Path, run_id: str, label: str, error: BaseExcep
 def forget_failure(runs_dir: str | Path, run_id: str) -> None:
     """The run has succeeded, or is to be tried as if it never had failed."""
     (Path(runs_dir) / ".failed" / f"{run_id}.json").unlink(missing_ok=True)
+    (Path(runs_dir) / ".again" / run_id).unlink(missing_ok=True)
 
 
 def failures(runs_dir: str | Path) -> dict[str, dict[str, Any]]:
@@ -121,7 +122,7 @@ def failures(runs_dir: str | Path) -> dict[str, dict[str, Any]]:
 
 
 def try_again(runs_dir: str | Path, run_id: str) -> None:
-    """The run is to be trained again, although committed records hold it: one that diverged, say."""
+    """The run is to be trained again, although committed records hold it, until :func:`forget_failure`."""
     path = Path(runs_dir) / ".again" / run_id
     path.parent.mkdir(parents=True, exist_ok=True)
     path.touch()

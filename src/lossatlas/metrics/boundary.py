@@ -108,17 +108,19 @@ def _as_pair(pred: Mask, target: Mask) -> tuple[BoolArray, BoolArray]:
     return first, second
 
 
-def _as_spacing(spacing: Spacing, dimensions: int) -> tuple[float, ...]:
+def _as_spacing(spacing: Spacing, dimensions: int | None) -> tuple[float, ...]:
+    """One number an axis; None for ``dimensions`` where their number shows later."""
     try:
-        values = np.ones(dimensions) if spacing is None else np.asarray(spacing, dtype=float)
+        values = np.asarray(1.0 if spacing is None else spacing, dtype=float)
     except (TypeError, ValueError):  # a text, nested numbers
         values = np.empty(0)
+    axes = dimensions or max(values.size, 1)
     if values.ndim == 0:
-        values = np.full(dimensions, float(values))
-    if values.shape != (dimensions,) or not (np.isfinite(values) & (values > 0)).all():
+        values = np.full(axes, float(values))
+    if values.shape != (axes,) or not (np.isfinite(values) & (values > 0)).all():
+        each = f"each of {dimensions} axes" if dimensions else "each axis"
         raise ValueError(
-            f"spacing: expected one positive number, or one for each of {dimensions} axes, got "
-            f"{spacing!r}"
+            f"spacing: expected one positive number, or one for {each}, got {spacing!r}"
         )
     return tuple(values.tolist())
 
@@ -412,8 +414,7 @@ class BoundaryMetrics:
         spacing: Spacing = None,
     ) -> None:
         self.num_classes = _check_num_classes(num_classes)
-        axes = len(spacing) if isinstance(spacing, tuple | list | np.ndarray) else 1
-        _as_spacing(spacing, axes)  # the number of axes shows in update
+        _as_spacing(spacing, None)
         self.ignore_index, self.spacing = _check_ignore_index(ignore_index), spacing
         self._sums = np.zeros((num_classes, len(self._SCORES) + len(self._DISTANCES)))
         # images where the scores are defined, and where the distances are finite
@@ -507,11 +508,13 @@ class ObjectRecall:
         if not _is_number(covered, 0, 1) or covered == 0:
             raise ValueError(f"covered: expected a share above 0 and up to 1, got {covered!r}")
         self.covered, self.corners_touch = covered, corners_touch
-        sizes = np.asarray(strata)
-        whole = sizes.ndim == 1 and len(sizes) and sizes.dtype.kind in "iu"
-        if not whole or sizes[0] != 1 or (np.diff(sizes) <= 0).any():
+        given = np.asarray(strata)
+        numbers = given.ndim == 1 and given.dtype.kind in "iuf" and np.isfinite(given).all()
+        sizes = given.astype(np.int64) if numbers else np.empty(0, dtype=np.int64)
+        increasing = sizes.size and sizes[0] == 1 and (np.diff(sizes) > 0).all()
+        if not increasing or (sizes != given).any():
             raise ValueError(f"strata: expected increasing whole sizes from 1 on, got {strata!r}")
-        self.strata = sizes.astype(np.int64)
+        self.strata = sizes
         wanted = range(1, num_classes) if classes is None else classes
         self.classes = _check_indices(wanted, "classes", num_classes)
         self._counts = np.zeros((len(self.strata), 2), dtype=np.int64)  # objects, found

@@ -39,7 +39,7 @@ from lossatlas.metrics.overlap import (
     Labels,
     _check_ignore_index,
     _check_integer,
-    _is_class,
+    _index,
     _is_number,
 )
 from lossatlas.metrics.thresholds import _labelled
@@ -81,7 +81,8 @@ class Calibration:
     ) -> None:
         channels = _check_integer(channels, "channels", 1)
         bins = _check_integer(bins, "bins", 1)
-        if background is not None and not _is_class(background, max(channels, 2)):
+        index = None if background is None else _index(background)
+        if background is not None and (index is None or not 0 <= index < max(channels, 2)):
             raise ValueError(
                 f"background: expected a class index 0…{max(channels, 2) - 1} or None, got "
                 f"{background!r}"
@@ -90,7 +91,7 @@ class Calibration:
             raise ValueError(
                 f"foreground_above: expected a probability below 1, got {foreground_above!r}"
             )
-        self.channels, self.bins, self.background = channels, bins, background
+        self.channels, self.bins, self.background = channels, bins, index
         self.foreground_above = foreground_above
         self.ignore_index = _check_ignore_index(ignore_index)
         # [whole, foreground] × bin × [pixels, sum of scores, sum of outcomes]

@@ -28,7 +28,6 @@ from __future__ import annotations
 import math
 import operator
 from collections.abc import Iterable, Sequence
-from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -67,10 +66,21 @@ def _no_indices(name: str, dtype: object) -> TypeError:
     return TypeError(f"{name}: expected integer class indices, got dtype {dtype}; {remedy}")
 
 
+def _index(value: object) -> int | None:
+    """An integer of any type as int; None for what is none, truth values included."""
+    if isinstance(value, bool) or str(getattr(value, "dtype", "")).endswith("bool"):
+        return None
+    try:
+        return operator.index(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError, RuntimeError):
+        return None
+
+
 def _check_integer(value: int, name: str, least: int, hint: str = "") -> int:
-    if isinstance(value, bool) or not isinstance(value, Integral) or value < least:
+    found = _index(value)
+    if found is None or found < least:
         raise ValueError(f"{name}: expected an integer of at least {least}, got {value!r}{hint}")
-    return int(value)
+    return found
 
 
 def _check_num_classes(num_classes: int) -> int:
@@ -79,32 +89,32 @@ def _check_num_classes(num_classes: int) -> int:
 
 
 def _check_ignore_index(value: int | None) -> int | None:
-    if value is None:
-        return None
-    if isinstance(value, bool) or not hasattr(value, "__index__"):
+    found = None if value is None else _index(value)
+    if found is None and value is not None:
         raise TypeError(
             f"ignore_index: expected an integer or None, got {value!r} of type {type(value).__name__}"
         )
-    return operator.index(value)
+    return found
 
 
 def _is_number(value: object, low: float = -math.inf, high: float = math.inf) -> bool:
     """Whether it is one finite number from ``low`` to ``high``; a text and several numbers are none."""
     try:
         return math.isfinite(value) and low <= value <= high  # type: ignore[arg-type,operator]
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError, RuntimeError):
         return False
 
 
-def _is_class(value: object, count: int) -> bool:
-    return isinstance(value, Integral) and 0 <= int(value) < count
-
-
 def _check_indices(values: Iterable[int], name: str, count: int, hint: str = "") -> list[int]:
-    given: Any = values
-    if np.ndim(given) != 1 or not all(_is_class(c, count) for c in given):
-        raise ValueError(f"{name}: expected indices 0…{count - 1}{hint}, got {values!r}")
-    return [int(c) for c in values]
+    """Class indices below ``count``, as integers."""
+    try:
+        found = [_index(c) for c in values]
+    except TypeError:  # one number
+        found = [None]
+    known = [c for c in found if c is not None and 0 <= c < count]
+    if isinstance(values, str) or len(known) < len(found):
+        raise ValueError(f"{name}: expected {hint}indices 0…{count - 1}, got {values!r}")
+    return known
 
 
 def _squeeze_hint(name: str, shape: Sequence[int], wanted: Sequence[int]) -> str:

@@ -12,7 +12,7 @@ labels batch by batch and keep a bounded amount of both, so that memory does not
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,9 +26,9 @@ from lossatlas.metrics.overlap import (
     Labels,
     _as_labels,
     _check_ignore_index,
+    _check_indices,
     _check_integer,
     _check_range,
-    _is_class,
     _is_number,
     _squeeze_hint,
 )
@@ -94,8 +94,10 @@ class DecisionRule:
         >>> DecisionRule.logit_adjustment(0.2).probability     # foreground where p > its share
         0.2
         """
-        given: Any = prior  # a 0-d tensor is iterable, and one number
-        shares = [given] if isinstance(given, str) or not np.ndim(given) else list(given)
+        given: Any = prior
+        one = not isinstance(given, Iterable) or isinstance(given, str)
+        # a 0-d tensor is iterable, and one number
+        shares = [given] if one or getattr(given, "ndim", 1) == 0 else list(given)
         high = 1.0 if len(shares) == 1 else math.inf
         if not shares or not all(_is_number(share, 0) and 0 < share < high for share in shares):
             raise ValueError(
@@ -232,7 +234,7 @@ class ThresholdSearch:
     def matrix(self, offset: float) -> Int64Array:
         """(2, 2) confusion matrix, rows the truth, of foreground where logit + ``offset`` > 0.
 
-        The offset is taken to the nearest multiple of 1/1024.
+        The offset is taken to the nearest multiple of 1/1024, from −512 to 512.
         """
         if math.isnan(offset):
             raise ValueError("offset: expected a number to add to the logit, got nan")
@@ -322,7 +324,8 @@ class OffsetSearch:
             raise ValueError(
                 f"class_pixels: expected one count a class, at least 2 classes, got shape {counts.shape}"
             )
-        if counts.dtype.kind not in "iuf" or (counts != np.floor(counts)).any():
+        whole = counts.dtype.kind in "iuf" and bool(np.isfinite(counts).all())
+        if not whole or (counts != np.floor(counts)).any():
             raise ValueError(f"class_pixels: expected whole counts, got {class_pixels!r}")
         self.class_pixels: Int64Array = counts.astype(np.int64)
         if self.class_pixels.min() < 0:
@@ -331,11 +334,7 @@ class OffsetSearch:
             )
         self.classes = len(self.class_pixels)
         wanted = range(self.classes) if scored is None else scored
-        if np.ndim(wanted) != 1 or not all(_is_class(c, self.classes) for c in wanted):
-            raise ValueError(
-                f"scored: expected class indices 0…{self.classes - 1}, one for each count of class_pixels, got "
-                f"{scored!r}"
-            )
+        wanted = _check_indices(wanted, "scored", self.classes, "class ")
         self.scored = [c for c in wanted if self.class_pixels[c] > 0]
         self.ignore_index = _check_ignore_index(ignore_index)
         max_pixels = _check_integer(max_pixels, "max_pixels", 1)
