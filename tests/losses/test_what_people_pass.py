@@ -59,7 +59,7 @@ def test_weights_in_reverse_are_taken_and_what_holds_no_numbers_is_refused() -> 
         losses.build("dice_ce", scales=1.0)
     assert losses.build("dice", per_image=np.bool_(True)).per_image is True
     with pytest.raises(TypeError, match="ignore_index must be an integer, got '255'"):
-        losses.weights.image_counts([[0, 1]], 2, ignore_index="255")
+        losses.weights.image_counts(torch.zeros(1, 2).long(), 2, ignore_index="255")
 
 
 def test_in_binary_mode_one_number_is_the_weight_of_the_foreground() -> None:
