@@ -666,7 +666,9 @@ def _stack(
             filled = [table for table in tables if len(table)] or tables[:1]
             together = _small(pd.concat(filled, ignore_index=True).reindex(columns=columns))
             rows = pa.Table.from_pandas(together, preserve_index=False)
-            writer = writer or pq.ParquetWriter(folder / name, rows.schema, compression="zstd")
+            writer = writer or pq.ParquetWriter(
+                folder / name, rows.schema, **_how_to_write(rows.schema)
+            )
             writer.write_table(rows.cast(writer.schema))
     finally:
         if writer is not None:
@@ -699,8 +701,20 @@ def _small(table: pd.DataFrame) -> pd.DataFrame:
     return table.astype({name: kinds[name] for name in table.columns if name in kinds})
 
 
+def _how_to_write(schema: pa.Schema) -> dict[str, Any]:
+    """Options of Parquet: the bytes of floats are split, which compresses curves to three fifths."""
+    floats = [field.name for field in schema if pa.types.is_floating(field.type)]
+    return {
+        "compression": "zstd",
+        "compression_level": 19,
+        "use_dictionary": [name for name in schema.names if name not in floats],
+        "column_encoding": dict.fromkeys(floats, "BYTE_STREAM_SPLIT"),
+    }
+
+
 def _save(table: pd.DataFrame, path: Path) -> None:
-    table.to_parquet(path, index=False, compression="zstd")
+    schema = pa.Schema.from_pandas(table, preserve_index=False)
+    table.to_parquet(path, index=False, **_how_to_write(schema))
 
 
 def _predictions(
