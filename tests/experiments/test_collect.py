@@ -7,6 +7,7 @@ import shutil
 
 import numpy as np
 import pandas as pd
+import pyarrow.parquet as pq
 import pytest
 from small import tiny, train
 
@@ -60,6 +61,10 @@ def test_the_records_have_one_row_a_run_and_the_study_s_labels(runs_dir, tmp_pat
     assert per_image.shape[0] == 4 * 11 * 6 * 3
     assert (per_image.pixels == 32 * 32).all()
     assert pd.read_parquet(folder / "curves.parquet").shape[0] == 4 * 2
+    for name, column in (("curves", "loss_value"), ("runs", "foreground_dice")):
+        groups = pq.ParquetFile(folder / f"{name}.parquet").metadata.row_group(0)
+        of = {each["path_in_schema"]: each["encodings"] for each in groups.to_dict()["columns"]}
+        assert "BYTE_STREAM_SPLIT" in of[column] and "RLE_DICTIONARY" in of["loss"]
     described = study_of(folder)
     assert described["missing_runs"] == 0
     assert described["classes"]["digits"][0] == "background"

@@ -146,7 +146,7 @@ def _judged(records: Records, prediction: Mapping[str, Any]) -> Judgement:
         raise ValueError(
             f"expected different checks in the prediction {prediction['text']!r}, got one twice: {words}"
         )
-    decided = {_words(check): _decide(records, check) for check in asked}
+    decided = {each: _decide(records, check) for each, check in zip(words, asked, strict=True)}
     return Judgement(
         prediction["claim"],
         prediction["text"],
