@@ -51,14 +51,17 @@ def test_two_builds_of_the_book_never_meet_and_a_killed_one_holds_nobody_up(
 
 
 def test_a_disk_that_fills_up_leaves_no_half_mask_and_is_one_line(tmp_path, monkeypatch, capsys):
-    from lossatlas.deploy import predict
+    from lossatlas.basics import replacing
 
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))  # what a full disk does to a write
     try:
-        with pytest.raises(OSError, match="too large") as caught:
-            predict._write(tmp_path / "mask.png", lambda file: file.write(bytes(5000)))
+        with (
+            pytest.raises(OSError, match="too large") as caught,
+            replacing(tmp_path / "mask.png") as whole,
+        ):
+            whole.write_bytes(bytes(5000))
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert caught.value.errno == errno.EFBIG and list(tmp_path.iterdir()) == []

@@ -14,6 +14,7 @@ from typing import Any
 
 import yaml
 
+from lossatlas.basics import replacing
 from lossatlas.data.errors import DataError
 from lossatlas.experiments import ConfigError
 from lossatlas.experiments.study import Study, load_study
@@ -286,9 +287,8 @@ def compare(
         if not dry_run:
             out.mkdir(parents=True, exist_ok=True)
             for path, text in zip((asked, file), texts, strict=True):
-                temporary = path.with_name(f".{path.name}")
-                temporary.write_text(text, encoding="utf-8")
-                temporary.replace(path)
+                with replacing(path) as temporary:
+                    temporary.write_text(text, encoding="utf-8")
     if dry_run:
         say("dry run: nothing is trained or written")
         return Comparison(file, planned)

@@ -12,7 +12,6 @@ one-sided tests at 5 %): it holds where so many places hold, and fails where so 
 from __future__ import annotations
 
 import json
-import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -21,6 +20,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from lossatlas.basics import replacing
 from lossatlas.claims.quantities import Entry, Share, entries
 from lossatlas.report.records import Records, RecordsError, load
 from lossatlas.statistics.intervals import MIN_SEEDS
@@ -383,9 +383,9 @@ def write(folder: str | Path) -> Path:
         "verdicts": found,
     }
     path = records.folder / "verdicts.json"
-    temporary = path.with_name(f".{path.name}-{os.getpid()}")
-    temporary.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    os.replace(temporary, path)
+    with replacing(path) as temporary:
+        text = json.dumps(content, indent=1, ensure_ascii=False) + "\n"
+        temporary.write_text(text, encoding="utf-8")
     return path
 
 

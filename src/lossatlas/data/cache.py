@@ -40,20 +40,6 @@ _ELSEWHERE = (
 )
 
 
-def write_atomically(path: Path, content: bytes) -> None:
-    """Write a small file under a temporary name beside it and rename it into place."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    try:
-        with os.fdopen(handle, "wb") as stream:
-            stream.write(content)
-        os.replace(temporary, path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            os.unlink(temporary)
-        raise
-
-
 def cache_key(description: dict[str, Any]) -> str:
     """Hex key of a JSON-able description of an entry."""
     text = json.dumps({"format": FORMAT, **description}, sort_keys=True, ensure_ascii=True)

@@ -7,7 +7,8 @@ import math
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from lossatlas.data.errors import DataError, near_matches
+from lossatlas.basics import near_matches
+from lossatlas.data.errors import DataError
 
 
 def known_parameters(

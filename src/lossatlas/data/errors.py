@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import errno
 import os
 import tempfile
@@ -21,21 +20,6 @@ class DataError(ValueError):
         # A file name may hold a line break; a message stays one line.
         super().__init__(message.replace("\r", "\\r").replace("\n", "\\n"))
         self.names = tuple(names)
-
-
-def near_matches(name: object, known: Iterable[str]) -> str:
-    """Return a clause that names the nearest of ``known``, or lists them all.
-
-    >>> near_matches("camvod", ["camvid", "digits"])
-    'did you mean camvid?'
-    >>> near_matches("x", ["camvid", "digits"])
-    'known: camvid, digits'
-    """
-    options = list(known)
-    close = difflib.get_close_matches(str(name), options, n=3, cutoff=0.6)
-    if close:
-        return f"did you mean {' or '.join(close)}?"
-    return f"known: {', '.join(options)}"
 
 
 def shorten(names: Iterable[object], limit: int = 3) -> str:

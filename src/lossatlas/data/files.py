@@ -19,10 +19,11 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
+from lossatlas.basics import near_matches
 from lossatlas.data import cache as arrays
 from lossatlas.data import checks, fetch, imageio, integrity, paths
 from lossatlas.data.dataset import Mode, SegmentationDataset
-from lossatlas.data.errors import DataError, near_matches, shorten
+from lossatlas.data.errors import DataError, shorten
 
 UInt8Array = npt.NDArray[np.uint8]
 

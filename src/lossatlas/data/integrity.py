@@ -15,8 +15,8 @@ import os
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
+from lossatlas.basics import replacing
 from lossatlas.data import paths
-from lossatlas.data.cache import write_atomically
 from lossatlas.data.errors import DataError, shorten
 
 _BLOCK = 1 << 20
@@ -111,8 +111,9 @@ def digests(
         changed = True
     if changed:
         try:
-            text = json.dumps(stamps, separators=(",", ":"))
-            write_atomically(stamp_file, text.encode("utf-8"))
+            stamp_file.parent.mkdir(parents=True, exist_ok=True)
+            with replacing(stamp_file) as temporary:
+                temporary.write_text(json.dumps(stamps, separators=(",", ":")), encoding="utf-8")
         except OSError:
             pass
     return result

@@ -5,11 +5,12 @@ from __future__ import annotations
 import inspect
 from typing import Any
 
+from lossatlas.basics import near_matches
 from lossatlas.data import checks
 from lossatlas.data.camvid import CamVid
 from lossatlas.data.dataset import SPLITS, SegmentationDataset
 from lossatlas.data.digits import Digits
-from lossatlas.data.errors import DataError, near_matches
+from lossatlas.data.errors import DataError
 from lossatlas.data.folder import FolderDataset
 from lossatlas.data.microscopy import VncSstem
 from lossatlas.data.retina import ChaseDB1

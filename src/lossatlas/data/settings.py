@@ -11,7 +11,8 @@ from typing import Any
 
 import yaml
 
-from lossatlas.data.errors import DataError, near_matches
+from lossatlas.basics import near_matches
+from lossatlas.data.errors import DataError
 from lossatlas.yaml12 import parse_yaml
 
 KEYS = ("classes", "ignore_index", "palette", "values", "masks", "mean", "std", "intensity")

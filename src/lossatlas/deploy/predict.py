@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
@@ -17,6 +16,7 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
+from lossatlas.basics import replacing
 from lossatlas.data.errors import DataError
 from lossatlas.deploy.network import Deployed, DeployError
 from lossatlas.metrics import ConfusionMatrix, DecisionRule
@@ -325,6 +325,7 @@ def predict_folder(
         DataError: no images, or one that cannot be read or differs from training; those before are there. Or
             ``out`` holds masks of another network or rule.
     """
+    from PIL import Image
     from tqdm import tqdm
 
     from lossatlas.data.reading import read_image
@@ -337,7 +338,8 @@ def predict_folder(
         if masks:
             Path(out).mkdir(parents=True, exist_ok=True)
             made_by = json.dumps(_identity(deployed, rule), indent=1) + "\n"
-            _write(Path(out) / MADE_BY, lambda file: file.write(made_by.encode()))
+            with replacing(Path(out) / MADE_BY) as whole:
+                whole.write_text(made_by, encoding="utf-8")
         for path, mask in tqdm(masks.items(), unit="image", disable=None, leave=False):
             labels, found = predict_image(
                 deployed,
@@ -349,29 +351,14 @@ def predict_folder(
             )
             mask.parent.mkdir(parents=True, exist_ok=True)
             if found is not None:
-                _write(mask.with_suffix(".npy"), lambda file, found=found: np.save(file, found))
-            _write(mask, lambda file, labels=labels: _png(labels, file))
+                with replacing(mask.with_suffix(".npy")) as whole, whole.open("wb") as file:
+                    np.save(file, found)
+            with replacing(mask) as whole:
+                Image.fromarray(labels).save(whole, "PNG")
             written += 1
             if say is not None:
                 say(f"{mask}: {(labels > 0).mean():.3%} foreground")
     return written
-
-
-def _png(labels: UInt8Array, file: Any) -> None:
-    from PIL import Image
-
-    Image.fromarray(labels).save(file, "PNG")
-
-
-def _write(path: Path, write: Any) -> None:
-    """Write a file whole or not at all."""
-    temporary = path.with_name(f".{path.name}-{os.getpid()}")
-    try:
-        with temporary.open("wb") as file:
-            write(file)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 @contextmanager

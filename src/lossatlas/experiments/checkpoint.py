@@ -12,7 +12,6 @@ import hashlib
 import io
 import json
 import os
-import secrets
 import shutil
 import time
 from collections.abc import Mapping
@@ -22,6 +21,7 @@ from typing import Any
 
 import torch
 
+from lossatlas.basics import replacing
 from lossatlas.experiments.record import flush_folder
 
 #: How many checkpoints are kept.
@@ -119,17 +119,11 @@ class Checkpoints:
     def _write(self, path: Path, *parts: Any) -> None:
         """``parts`` under the name ``path``, whole or not at all."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        # a name of its own: another process may be at the same run
-        temporary = self.folder / f".{path.name}-{secrets.token_hex(4)}"
-        try:
-            with temporary.open("wb") as file:
-                for part in parts:
-                    file.write(part)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
+        with replacing(path) as temporary, temporary.open("wb") as file:
+            for part in parts:
+                file.write(part)
+            file.flush()
+            os.fsync(file.fileno())
         flush_folder(self.folder)
 
 

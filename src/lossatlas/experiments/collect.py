@@ -34,6 +34,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from lossatlas.basics import replacing
 from lossatlas.experiments.config import ConfigError, RunConfig
 from lossatlas.experiments.record import (
     NoRunsError,
@@ -300,9 +301,8 @@ def _record_tuning(folder: Path, tuning: pd.DataFrame) -> None:
     """Record the tuning alone, if it has begun, so that another machine can go on."""
     if _count_tuned(tuning):
         folder.mkdir(parents=True, exist_ok=True)
-        temporary = folder / ".tuning.parquet"
-        _save(tuning, temporary)
-        temporary.replace(folder / "tuning.parquet")
+        with replacing(folder / "tuning.parquet") as temporary:
+            _save(tuning, temporary)
 
 
 def _count_tuned(tuning: pd.DataFrame) -> int:

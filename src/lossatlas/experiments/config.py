@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import inspect
 import json
@@ -25,6 +24,7 @@ from pydantic import (
     field_validator,
 )
 
+from lossatlas.basics import near_matches
 from lossatlas.yaml12 import parse_yaml
 
 # float16 is not among them: its scaled gradients overflow now and then by design, which the record of gradient
@@ -255,13 +255,6 @@ def _numbers_of(value: Any) -> Any:
     if isinstance(value, str) and re.fullmatch(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+", value):
         return float(value)
     return value
-
-
-def near_matches(name: str, known: Iterable[str]) -> str:
-    """`` Did you mean …?``, or the list of what there is where nothing is near."""
-    known = list(known)
-    near = difflib.get_close_matches(str(name), known, n=3, cutoff=0.5)
-    return f"did you mean {' or '.join(near)}?" if near else f"there are: {', '.join(known)}"
 
 
 #: Characters of a wrong value that a message repeats.

@@ -20,6 +20,8 @@ from typing import Any
 
 import psutil
 
+from lossatlas.basics import replacing
+
 #: Seconds after which a training on another machine that has said nothing is taken for dead.
 _SILENT_S = 300.0
 
@@ -140,6 +142,5 @@ def one_line(error: BaseException) -> str:
 
 
 def _write(path: Path, content: dict[str, Any]) -> None:
-    temporary = path.with_name(f".{path.name}-{os.getpid()}")
-    temporary.write_text(json.dumps(content))
-    temporary.replace(path)
+    with replacing(path) as temporary:
+        temporary.write_text(json.dumps(content))

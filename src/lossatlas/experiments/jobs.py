@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lossatlas.experiments.config import ConfigError, RunConfig, near_matches
+from lossatlas.basics import near_matches
+from lossatlas.experiments.config import ConfigError, RunConfig
 from lossatlas.experiments.heartbeat import (
     broken_off,
     forget_failure,

@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import yaml
 from pydantic import BeforeValidator, Field, GetJsonSchemaHandler, field_validator, model_validator
 
+from lossatlas.basics import near_matches
 from lossatlas.experiments.config import (
     ConfigError,
     Optimizer,
     RunConfig,
     Training,
     _Strict,
-    near_matches,
     validated,
 )
 from lossatlas.yaml12 import parse_yaml

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import statistics
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -22,6 +21,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from lossatlas.basics import replacing
 from lossatlas.experiments.config import ConfigError, RunConfig
 from lossatlas.experiments.outcome import began
 from lossatlas.experiments.record import is_complete, read_run, run_path
@@ -308,9 +308,8 @@ def write_selection(study: Study, selection: Selection, runs_dir: str | Path = "
             for (dataset, model, loss), count in selection.missing.items()
         ],
     }
-    temporary = path.with_name(f".{path.name}-{os.getpid()}")
-    temporary.write_text(json.dumps(content, indent=1) + "\n")
-    os.replace(temporary, path)
+    with replacing(path) as temporary:
+        temporary.write_text(json.dumps(content, indent=1) + "\n")
     return path
 
 
