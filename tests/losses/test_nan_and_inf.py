@@ -237,3 +237,15 @@ def test_compiled_agrees_where_logits_are_infinite_or_undefined(name):
         undefined = logits.clone()
         undefined[0, 0, 0, 0] = math.nan
         assert compiled(undefined, target).isnan()
+
+
+def test_smoothing_costs_nothing_at_a_masked_class_of_weight_zero():
+    z, y = torch.tensor([[1.0, 2.0, -INF]]), torch.tensor([0])
+    loss = losses.CrossEntropyLoss(label_smoothing=0.1, weight=[1, 1, 0.0])
+    rest = math.log(1 + math.e)  # -log p of class 0; class 1 has 1 less
+    expected = 0.9 * rest + 0.1 * (rest + rest - 1) / 3
+    assert loss(z, y).item() == pytest.approx(expected, rel=1e-6)
+    binary = losses.CrossEntropyLoss(mode="binary", weight=[0.0, 1.0], label_smoothing=0.1)
+    assert binary(torch.tensor([[INF]]), torch.tensor([1])) == 0
+    whole = losses.CrossEntropyLoss(label_smoothing=1.0)
+    assert whole(torch.tensor([[0.0, -INF]]), torch.tensor([1])) == INF

@@ -74,3 +74,9 @@ def assert_one_choice(loss: losses.SegmentationLoss, channels: int) -> None:
     scale = found[1][1].abs().max()
     # one pixel whose loss rounds across the cut may be chosen by one of them alone
     assert ((found[0][1] - found[1][1]).abs() > 1e-5 * scale).sum() <= 2
+
+
+@pytest.mark.parametrize("n", [2**25 + 1, 10**8 + 3])
+def test_the_number_kept_is_exact_where_float32_counts_no_more(n):
+    everything = losses.TopKCrossEntropyLoss(k=1.0), losses.OHEMCrossEntropyLoss(min_kept=1.0)
+    assert [int(loss.fewest(torch.tensor(n))) for loss in everything] == [n, n]

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from lossatlas import losses
 
@@ -256,3 +257,52 @@ def test_losses_do_not_subtract_and_the_error_says_what_to_write_instead() -> No
         *(lambda: dice / True, lambda: True * dice, lambda: dice * dice, lambda: "2" * dice),
     ):
         message(wrong, TypeError)
+
+
+def test_a_loss_added_to_a_tensor_is_refused_whatever_the_tensor_holds() -> None:
+    for tensor in (torch.ones(3), torch.tensor(0.0), torch.zeros(1)):
+        message(lambda tensor=tensor: tensor + losses.DiceLoss(), TypeError)
+
+
+def test_distance_maps_reach_the_part_that_takes_them() -> None:
+    boundary, dice = losses.BoundaryLoss(mode="binary"), losses.DiceLoss(mode="binary")
+    maps = torch.randn(2, 1, 4, 4)
+    both = dice + 0.5 * boundary
+    expected = dice(B, M) + 0.5 * boundary(B, M, distance=maps)
+    assert torch.allclose(both(B, M, distance=maps), expected)
+    assert "take distance" in message(lambda: both(B, M, distances=maps), TypeError)
+    assert "logits and target alone" in message(lambda: (dice + dice)(B, M, x=M), TypeError)
+
+
+# ---------------------------------------------------------------------------- data and devices
+
+
+def test_a_soft_mask_may_pass_one_by_rounding_and_by_no_more() -> None:
+    resized = torch.nn.functional.interpolate(torch.ones(1, 1, 3, 3), size=(7, 7), mode="bilinear")
+    assert resized.max() > 1
+    for name in EVERY:
+        value = losses.build(name, mode="binary")(torch.zeros(1, 1, 7, 7), resized)
+        assert value.isfinite(), name
+    for wrong in (1.001, -0.001, 255.0):
+        message(lambda wrong=wrong: losses.DiceLoss(mode="binary")(B, 0 * B + wrong))
+
+
+def test_counts_of_a_data_set_say_what_to_pass() -> None:
+    mask = torch.tensor([[0, 1], [1, 2]])
+    for wrong in [(torch.rand(3, 2, 2), mask), {"mask": mask}, "a.png"]:
+        text = message(lambda wrong=wrong: losses.weights.image_counts([wrong], 3), TypeError)
+        assert "pass (mask for _, mask in data)" in text and type(wrong).__name__ in text
+    picture: Any = Image.fromarray(mask.numpy().astype(np.uint8))
+    assert losses.weights.image_counts([picture, mask], 3).tolist() == [[1, 2, 1]] * 2
+
+
+def test_tensors_on_the_cpu_work_where_another_device_is_the_default() -> None:
+    modes = {name: losses.build(name).mode for name in EVERY}
+    expected = {name: losses.build(name)(Z, Y) for name in EVERY if modes[name] == "multiclass"}
+    assert len(expected) > 20
+    torch.set_default_device("meta")
+    try:
+        for name, value in expected.items():
+            assert torch.equal(losses.build(name)(Z, Y), value), name
+    finally:
+        torch.set_default_device(None)

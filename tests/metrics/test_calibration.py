@@ -183,3 +183,14 @@ def test_the_sums_of_a_gpu_are_those_of_the_cpu():
     expected = [values[index == b].sum().item() for b in range(9)]
     np.testing.assert_allclose(_sum_by_bin(index, values, 9), expected, rtol=1e-12)
     np.testing.assert_allclose(_sum_bin_after_bin(index, values, 9), expected, rtol=1e-12)
+
+
+@pytest.mark.parametrize("background", [None, 0, 1])
+def test_one_channel_has_the_background_of_two(background):
+    logits, target = draw(6, 1)
+    found = []
+    for channels, values in ((1, logits), (2, torch.cat([torch.zeros_like(logits), logits], 1))):
+        calibration = Calibration(channels, background=background)
+        calibration.update(4 * values, target)
+        found.append(calibration.compute())
+    assert found[0] == pytest.approx(found[1], rel=1e-5)

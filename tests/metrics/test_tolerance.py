@@ -85,3 +85,18 @@ def test_a_prediction_that_requires_its_gradient_is_read():
         metric.update(torch.rand(1, 1, 2, requires_grad=True), truth)
     metric.update((torch.rand(1, 1, 2, requires_grad=True) > 2).long(), truth)
     assert metric.compute()["recall"] == 0
+
+
+@pytest.mark.parametrize(
+    ("predicted", "true", "expected"),
+    [
+        ((1, 0), (0, 0), (0.0, np.nan, 0.0)),
+        ((0, 0), (0, 1), (0.0, 0.0, 0.0)),
+        ((1, 0), (0, 1), (0.0, 0.0, 0.0)),
+        ((0, 0), (0, 0), (np.nan, np.nan, np.nan)),
+    ],
+)
+def test_where_nothing_is_right_the_f1_is_what_dice_is(predicted, true, expected):
+    metric = TolerantF1(0)
+    metric.update(np.array([[predicted]]), np.array([[true]]))
+    assert list(metric.compute().values()) == pytest.approx(expected, nan_ok=True)

@@ -263,3 +263,36 @@ def test_an_object_covered_by_just_the_share_is_found(share: float, size: int, h
         recall = metrics.ObjectRecall(2, covered=share, strata=(1,))
         recall.update(np.where(np.arange(size) < number, truth, 0), truth)
         assert recall.rows()[0]["found"] == expected
+
+
+def test_half_precision_of_either_kind_is_taken_or_named() -> None:
+    z, y = torch.linspace(-2, 2, 9), torch.tensor([0, 0, 0, 1, 0, 1, 1, 0, 1])
+    assert metrics.calibrate(z.bfloat16(), y).scale == pytest.approx(
+        metrics.calibrate(z, y).scale, rel=0.02
+    )
+    mask = torch.ones(3, 3, dtype=torch.bfloat16)
+    with pytest.raises(ValueError, match="expected a mask of booleans"):
+        metrics.hausdorff_distance(mask, mask)
+
+
+def test_an_offset_is_a_number_of_any_kind() -> None:
+    search = metrics.ThresholdSearch()
+    search.update(torch.tensor([[[-1.0, 2.0]]]), torch.tensor([[0, 1]]))
+    assert search.dice(torch.tensor(0.5)) == search.dice(np.float32(0.5)) == search.dice(0.5)
+    for wrong in ("a", None, float("nan")):
+        with pytest.raises(ValueError, match="expected a number to add to the logit"):
+            search.dice(wrong)
+
+
+def test_the_searches_work_where_another_device_is_the_default() -> None:
+    generator = torch.Generator().manual_seed(0)
+    scores, truth = torch.randn(1, 3, 400, generator=generator), torch.arange(400)[None] % 3
+    expected = metrics.OffsetSearch([140, 140, 140])
+    expected.update(scores, truth)
+    torch.set_default_device("meta")
+    try:
+        found = metrics.OffsetSearch([140, 140, 140])
+        found.update(scores, truth)
+        assert found.best() == expected.best()
+    finally:
+        torch.set_default_device(None)

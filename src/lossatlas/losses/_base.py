@@ -105,6 +105,8 @@ class SegmentationLoss(nn.Module):
     #: Which primitives the formula uses, "surprisal" (and its plain sum, "entropy") or "regions":
     #: compounds share them.
     needs: tuple[str, ...] = ()
+    #: Arguments of a call besides logits and target.
+    takes: tuple[str, ...] = ()
     #: Parameters that other losses of the family take and this one does not, each with the reason.
     refused: ClassVar[Mapping[str, str]] = {}
 
@@ -173,7 +175,8 @@ class SegmentationLoss(nn.Module):
 
     def __radd__(self, other: object) -> SegmentationLoss:
         """The loss itself for the 0 that ``sum`` begins with."""
-        return self if other == 0 and not isinstance(other, bool) else NotImplemented
+        begins = isinstance(other, Real) and not isinstance(other, bool) and other == 0
+        return self if begins else NotImplemented
 
     def __sub__(self, other: object) -> CompoundLoss:
         """Raise TypeError: a difference of losses has no lower bound."""
@@ -436,8 +439,15 @@ class CompoundLoss(SegmentationLoss):
         """Parts with their scales."""
         return list(zip(self.parts, self.scales, strict=True))  # type: ignore[arg-type]
 
-    def forward(self, logits: Tensor, target: Tensor) -> Tensor:
-        """Weighted sum of the parts' losses of `logits` against `target`."""
+    def forward(self, logits: Tensor, target: Tensor, **given: Tensor | None) -> Tensor:
+        """Weighted sum of the parts' losses of `logits` against `target`.
+
+        What else is `given` by name, as ``distance=`` for a boundary loss, goes to the parts that take it.
+        """
+        taken = {name for part, _ in self.terms() for name in part.takes}
+        if unknown := sorted(set(given) - taken):
+            known = f"take {', '.join(sorted(taken))}" if taken else "take logits and target alone"
+            raise TypeError(f"unknown argument {unknown[0]!r}: the parts of this compound {known}.")
         samples: dict[tuple[str, int | None], Sample] = {}
         needs: dict[tuple[str, int | None], set[str]] = {}
         for part, _ in self.terms():
@@ -449,7 +459,8 @@ class CompoundLoss(SegmentationLoss):
                 samples[key] = sample(
                     logits, target, mode=key[0], ignore_index=key[1], needs=needs[key]
                 )
-            value = scale * part.of(samples[key])
+            maps = {name: given[name] for name in part.takes if name in given}
+            value = scale * part.of(samples[key], **maps)
             total = value if total is None else total + value
         assert total is not None
         return total

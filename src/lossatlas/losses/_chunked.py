@@ -167,7 +167,7 @@ class ChunkedSample(Sample):
         """Sum of the map `weights`."""
         if weight is None:
             entries = self.target.numel() if self.valid is None else int(self.valid.sum())
-            return torch.tensor(float(entries), dtype=self.logits.dtype)
+            return self.logits.new_tensor(float(entries))
         truth, count = self.class_totals()
         if self.softmax:
             total = (truth * weight[:, 0]).sum()
@@ -203,7 +203,7 @@ class ChunkedSample(Sample):
         """Number of valid pixels per image and class, (N, C), float64."""
         n, c, p = self.logits.shape
         if self.valid is None:
-            return torch.full((n, c), float(p), dtype=torch.float64)
+            return torch.full((n, c), float(p), dtype=torch.float64, device="cpu")
         count = self.valid.sum(-1).double()
         return count[:, None].expand(n, c) if count.ndim == 1 else count
 
@@ -225,7 +225,7 @@ class ChunkedSample(Sample):
             return super().hardest(cut, fewest, weight)
         n = self.target.numel() if self.valid is None else int(self.valid.sum())
         how = (self.target, self.valid, weight)
-        again, least, kept = self.plainly(), int(fewest(torch.tensor(n))), []
+        again, least, kept = self.plainly(), int(fewest(torch.tensor(n, device="cpu"))), []
 
         def compute(z: Tensor, keep: bool) -> MadeOne:
             total, weights, buffer = _sigmoid_hardest(_Source(z, *how), cut, least, keep)
@@ -337,7 +337,7 @@ def _cuts(x: Tensor, shape: torch.Size) -> list[Tensor]:
 def _added(parts: list[Tensor], *size: int) -> Tensor:
     """Sums of the chunks, each (..., k, C), as sums of the images in float64, of `size` (..., N, C)."""
     if not parts:
-        return torch.zeros(size, dtype=torch.float64)
+        return torch.zeros(size, dtype=torch.float64, device="cpu")
     total: Tensor = torch.cat(parts, -2).double().unflatten(-2, (size[-2], -1)).sum(-2)
     return total
 
@@ -383,7 +383,7 @@ class _Source:
                 z = torch.where(v[:, None] if v.ndim < z.ndim else v, z, 0.0)
                 t = torch.where(v, t, 0.0) if soft else t
             if out is None:
-                out = torch.empty(z.shape, dtype=z.dtype)
+                out = torch.empty(z.shape, dtype=z.dtype, device="cpu")
             yield _Piece(slice(first, first + z.shape[0]), z, t, v, out, more)
 
 
@@ -509,7 +509,7 @@ def _softmax_statistics(
         if regions:
             add = _sums_few if labels.masks else _sums_many
             sums.append(add(piece.out, labels, squared))
-    stats = _from_errors(*_added(sums, 3, n, c)) if regions else torch.zeros(0)
+    stats = _from_errors(*_added(sums, 3, n, c)) if regions else torch.zeros(0, device="cpu")
     return (u_all, stats), buffer
 
 
@@ -536,7 +536,7 @@ def _sums_many(p: Tensor, labels: _Labels, squared: bool) -> Tensor:
     hit = labels.pick(p)
     missed = _masked(torch.rsub(hit, 1), labels.valid)
     ones = None if labels.valid is None else labels.valid.double().view(-1)
-    rows = labels.index if k == 1 else labels.index + c * torch.arange(k)[:, None]
+    rows = labels.index if k == 1 else labels.index + c * torch.arange(k, device="cpu")[:, None]
     rows = rows.reshape(-1)
     truth = torch.bincount(rows, ones, minlength=k * c).view(k, c).double()
     lost = torch.bincount(rows, missed.double().view(-1), minlength=k * c).view(k, c)
@@ -813,7 +813,7 @@ def _class_totals(shape: torch.Size, target: Tensor, valid: Tensor | None, squar
         if v is not None:  # void labels are counted as a class C
             labels = torch.where(v, labels.long(), c)
         if k > 1:
-            labels = labels.long() + (c + 1) * torch.arange(k)[:, None]
+            labels = labels.long() + (c + 1) * torch.arange(k, device="cpu")[:, None]
         counts.append(torch.bincount(labels.reshape(-1), minlength=k * (c + 1)).view(k, c + 1))
     return _added(counts, n, c if soft else c + 1)[:, :c]
 
@@ -849,8 +849,12 @@ def _sigmoid_hardest(
 
 def _above(x: float) -> float:
     """The smallest float32 above `x`."""
-    single = torch.tensor(x, dtype=torch.float32)
-    return torch.nextafter(single, torch.tensor(math.inf)).item() if single <= x else single.item()
+    single = torch.tensor(x, dtype=torch.float32, device="cpu")
+    return (
+        torch.nextafter(single, torch.full_like(single, math.inf)).item()
+        if single <= x
+        else single.item()
+    )
 
 
 def _kept_sums(
@@ -906,8 +910,8 @@ def _lovasz(
         for piece in s.pieces(grad):
             _probabilities(piece)
     # Σ_c p_c g_c of the softmax's backward, as it grows class by class.
-    mean = torch.zeros((n, p), dtype=s.logits.dtype) if softmax and not hinge else None
-    total = torch.zeros((), dtype=torch.float64)
+    mean = s.logits.new_zeros((n, p)) if softmax and not hinge else None
+    total = torch.zeros((), dtype=torch.float64, device="cpu")
     images = [slice(i, i + 1) for i in range(n)] if per_image else [slice(0, n)]
     factors = coefficient.view(-1, c).tolist()  # on the CPU: free
     for unit, row in zip(images, factors, strict=True):

@@ -33,7 +33,7 @@ def drop_all_but(u: Tensor, count: int) -> float:
         u.fill_(-1.0).index_copy_(0, chosen.indices, chosen.values)
         return max(0.0, chosen.values.min().item()) if u.numel() else 0.0
     parts = u.split(_PART)
-    counts = torch.zeros((1 << 15) + 1, dtype=torch.int64)
+    counts = torch.zeros((1 << 15) + 1, dtype=torch.int64, device="cpu")
     for part in parts:
         upper = (part.view(torch.int32) >> 16).clamp_min_(-1).add_(1)
         counts += torch.bincount(upper, minlength=counts.numel())
@@ -94,23 +94,27 @@ def sorted_extension(
     count = int(torch.searchsorted(keys, 0x7FFFFFFE))
     keys, order = keys[:count], order[:count]
     if count == 0:
-        return 0.0, torch.zeros(size, dtype=torch.float32)
+        return 0.0, torch.zeros(size, dtype=torch.float32, device="cpu")
     if rest == 0:  # the Jaccard loss is 1 as soon as there is one error
         value = factor * float(_error_of(keys[:1]))
-        return value, torch.zeros(size, dtype=torch.float32).index_fill_(0, order[:1], factor)
+        return value, torch.zeros(size, dtype=torch.float32, device="cpu").index_fill_(
+            0, order[:1], factor
+        )
     # Counts in float32 are exact up to 2^24, and sums and products of them as cheap as of others.
     exact = torch.float32 if size <= 1 << 24 else torch.float64
     background = (keys & 1).to(exact)
     # U = T + background before; I = U - rank. Foreground 1/U, background I / (U (U + 1)).
     union = background.cumsum(0).sub_(background).add_(rest)
-    increments = union.addcmul(background, torch.arange(count, dtype=exact), value=-1)
+    increments = union.addcmul(background, torch.arange(count, dtype=exact, device="cpu"), value=-1)
     increments.div_(union).div_(union.add_(background))
     del union
     increments, background = increments.float(), background.float()
     value = factor * _total(_error_of(keys).mul_(increments))
     increments.mul_(background.mul_(2 * factor).sub_(factor))
     del keys, background
-    return value, torch.zeros(size, dtype=torch.float32).index_copy_(0, order, increments)
+    return value, torch.zeros(size, dtype=torch.float32, device="cpu").index_copy_(
+        0, order, increments
+    )
 
 
 def _sorted(keys: Tensor) -> tuple[Tensor, Tensor]:
@@ -126,7 +130,7 @@ def _fastest_sort() -> Callable[[Tensor], tuple[Tensor, Tensor]]:
     NumPy's takes a third of the time of torch's on one processor and four times as long on another:
     it depends on how fast vectors are compressed there.
     """
-    keys = torch.arange(1 << 16, dtype=torch.int32).mul_(40503).bitwise_and_(0xFFFF)
+    keys = torch.arange(1 << 16, dtype=torch.int32, device="cpu").mul_(40503).bitwise_and_(0xFFFF)
     try:
         _sorted_by_numpy(keys[:2])
     except RuntimeError:  # NumPy is not installed
@@ -152,7 +156,7 @@ def _sorted_by_torch(keys: Tensor) -> tuple[Tensor, Tensor]:
 def _sorted_by_numpy(keys: Tensor) -> tuple[Tensor, Tensor]:
     """Key and place, sorted as one number."""
     packed = keys.long().bitwise_left_shift_(32)
-    packed.bitwise_or_(torch.arange(keys.numel()))
+    packed.bitwise_or_(torch.arange(keys.numel(), device="cpu"))
     packed.numpy().sort()
     keys = (packed >> 32).int()
     return keys, packed.bitwise_and_(0xFFFFFFFF)
@@ -200,7 +204,7 @@ def binned_extension(
     safe = union.clamp_min(1)
     fg = (1 / safe + 1 / after) / 2
     bg = torch.where(union > 0, (inter + inter_after) / (2 * safe * after), 1 / after)
-    by_bin = torch.zeros(2 * bins + 2, dtype=errors.dtype)
+    by_bin = errors.new_zeros(2 * bins + 2)
     by_bin[:-2] = torch.stack([bg, fg], 1).view(-1)
     increments = by_bin.index_select(0, index)
     value = factor * _total(torch.mul(errors, increments))

@@ -77,8 +77,9 @@ class CrossEntropyLoss(_Surprisal):
         if self.label_smoothing == 0:
             return super().of(s)
         table = class_table(self.weight, s)
-        value = (1 - self.label_smoothing) * s.pixels(self.phi, table)
-        value = value + self.label_smoothing * uniform_cross_entropy(s, table)
+        value = self.label_smoothing * uniform_cross_entropy(s, table)
+        if self.label_smoothing < 1:  # an infinite surprisal of no share is no 0 times inf
+            value = (1 - self.label_smoothing) * s.pixels(self.phi, table) + value
         return self.reduced(value, s, table)
 
 
@@ -370,7 +371,9 @@ class OHEMCrossEntropyLoss(_HardPixels):
 
     def fewest(self, n: Tensor) -> Tensor:
         """`min_kept`, but no more than there are."""
-        fewest = self.min_kept * n if isinstance(self.min_kept, float) else self.min_kept + 0 * n
+        fewest = (
+            self.min_kept * _wide(n) if isinstance(self.min_kept, float) else self.min_kept + 0 * n
+        )
         return torch.minimum(fewest.round().long(), n)
 
 
@@ -412,17 +415,23 @@ class TopKCrossEntropyLoss(_HardPixels):
 
     def fewest(self, n: Tensor) -> Tensor:
         """Return round(k n), at least one."""
-        return (self.k * n).round().long().clamp_min(1)
+        return (self.k * _wide(n)).round().long().clamp_min(1)
 
 
 def uniform_cross_entropy(s: Sample, table: Tensor | None) -> Tensor:
     """Map of the cross-entropy against the uniform distribution over the classes."""
     if s.softmax:
         u = -s.log_probs()
-        value = (u if table is None else table * u).mean(1)
+        value = (u if table is None else table * possible(u, table)).mean(1)
     else:
         positive, negative = s.sigmoid_surprisals()
         if table is not None:
-            positive, negative = table[1] * positive, table[0] * negative
+            positive = table[1] * possible(positive, table[1])
+            negative = table[0] * possible(negative, table[0])
         value = (positive + negative) / 2
     return value if s.valid is None else torch.where(s.valid, value, 0.0)
+
+
+def _wide(n: Tensor) -> Tensor:
+    """A count as a number that holds it exactly, where the device has one: float32 ends at 2^24."""
+    return n.float() if n.device.type == "mps" else n.double()

@@ -205,6 +205,8 @@ class BoundaryLoss(_DistanceLoss):
     -0.2
     """
 
+    takes = ("distance",)
+
     def forward(self, logits: Tensor, target: Tensor, *, distance: Tensor | None = None) -> Tensor:
         """Loss of `logits` against `target`, with `distance` its signed maps (N, C, *S)."""
         s = sample(logits, target, mode=self.mode, ignore_index=self.ignore_index)
@@ -229,7 +231,7 @@ class HausdorffLoss(_DistanceLoss):
 
     Parameters
     ----------
-    alpha : float >= 0
+    alpha : float > 0
         Exponent α of the distances; 2 in the paper.
     spacing : float or sequence of float, optional
         Size of a pixel along each spatial dimension, for computed maps.
@@ -258,6 +260,8 @@ class HausdorffLoss(_DistanceLoss):
     0.5
     """
 
+    takes = ("target_distance", "prediction_distance")
+
     def __init__(
         self,
         *,
@@ -266,7 +270,7 @@ class HausdorffLoss(_DistanceLoss):
         **common: Unpack[DistanceParameters],
     ) -> None:
         super().__init__(spacing=spacing, **common)
-        self.alpha = _check.number("alpha", alpha, low=0)
+        self.alpha = _check.number("alpha", alpha, low=0, open_low=True)
 
     def forward(
         self,

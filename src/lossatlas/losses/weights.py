@@ -55,7 +55,7 @@ def image_counts(
     for i, target in enumerate(targets):
         if max_images is not None and i >= max_images:
             break
-        labels = torch.as_tensor(target)
+        labels = _label_map(target, i)
         if labels.is_floating_point() or labels.is_complex():
             raise TypeError(
                 f"targets must hold integer class labels, got {labels.dtype} in image {i}."
@@ -72,6 +72,20 @@ def image_counts(
     if not rows:
         return torch.zeros(0, num_classes, dtype=torch.int64)
     return torch.stack(rows)
+
+
+def _label_map(target: object, image: int) -> Tensor:
+    """A label map as a tensor: a tensor, an array, a list of numbers, or an image (PIL)."""
+    if isinstance(target, (tuple, dict, str)):
+        raise TypeError(
+            f"targets must yield label maps, got a {type(target).__name__} in image {image}: from a data set "
+            "of (image, mask) pass (mask for _, mask in data), of names its masks by their name."
+        )
+    if not isinstance(target, Tensor) and hasattr(target, "__array_interface__"):
+        import numpy
+
+        target = numpy.array(target)
+    return torch.as_tensor(target)
 
 
 def inverse_frequency(

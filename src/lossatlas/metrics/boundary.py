@@ -86,7 +86,11 @@ def _ndimage() -> ModuleType:
 
 
 def _as_mask(mask: Mask, name: str) -> BoolArray:
-    array = mask.detach().cpu().numpy() if isinstance(mask, torch.Tensor) else np.asarray(mask)
+    if isinstance(mask, torch.Tensor):  # NumPy has no bfloat16
+        mask = mask.detach().cpu()
+        array = (mask.float() if mask.is_floating_point() else mask).numpy()
+    else:
+        array = np.asarray(mask)
     if array.dtype != np.bool_:
         if array.dtype.kind not in "iu" or not np.isin(array, (0, 1)).all():
             raise ValueError(

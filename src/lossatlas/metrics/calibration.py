@@ -58,7 +58,7 @@ class Calibration:
         channels: channels of the logits; 1 for a sigmoid.
         bins: bins of equal width between 0 and 1, open below: (0, 1/bins], …; 15 as in Guo et al.
         background: index of the background, or None if every class is foreground; then
-            ``ece_foreground`` equals ``ece``. For one channel the background is what it does not say.
+            ``ece_foreground`` equals ``ece``. One channel says class 1; class 0 is what it does not say.
         foreground_above: probability of the foreground above which a pixel counts for
             ``ece_foreground``.
         ignore_index: value of the target that leaves every sum, or None.
@@ -113,7 +113,9 @@ class Calibration:
         if self.channels == 1:
             said = torch.sigmoid(values[0])
             outcome = labels.to(said)
-            foreground: Tensor | None = said
+            foreground: Tensor | None = said if self.background == 0 else 1 - said
+            if self.background is None:
+                foreground = None
             self._nll += float(F.softplus(values[0] * (1 - 2 * outcome)).double().sum())
             self._brier += float((said - outcome).square().double().sum())
         else:

@@ -89,7 +89,7 @@ def calibrate(logits: np.ndarray, labels: np.ndarray) -> PlugInRule:
     >>> round(rule.scale, 1), round(rule.shift)
     (0.5, -1)
     """
-    arrays = (x.detach().cpu() if isinstance(x, Tensor) else x for x in (logits, labels))
+    arrays = (x.detach().cpu().double() if isinstance(x, Tensor) else x for x in (logits, labels))
     z, y = (np.asarray(x, dtype=float).ravel() for x in arrays)
     if not np.isfinite(z).all():
         raise ValueError(

@@ -236,8 +236,9 @@ class ThresholdSearch:
 
         The offset is taken to the nearest multiple of 1/1024, from −512 to 512.
         """
-        if math.isnan(offset):
-            raise ValueError("offset: expected a number to add to the logit, got nan")
+        if not isinstance(offset, (int, float, np.number, Tensor)) or math.isnan(offset):
+            raise ValueError(f"offset: expected a number to add to the logit, got {offset!r}")
+        offset = float(offset)
         limit = BINARY_LIMIT * BINARY_STEPS
         offset = min(max(offset, -BINARY_LIMIT), BINARY_LIMIT)
         edge = min(max(round(-offset * BINARY_STEPS), -limit), limit) + limit
@@ -364,7 +365,9 @@ class OffsetSearch:
             )
             if not self.is_exact:
                 share = torch.from_numpy(self.kept_share)
-                draw = torch.rand(len(labels), generator=self._generator, dtype=torch.float64)
+                draw = torch.rand(
+                    len(labels), generator=self._generator, dtype=torch.float64, device="cpu"
+                )
                 keep = (draw < share[labels.cpu()]).to(values.device)
                 values, labels = values[:, keep], labels[keep]
             self._logits.append(values.cpu())
@@ -389,7 +392,7 @@ class OffsetSearch:
         total = torch.from_numpy(self.class_pixels).double()
         weight = None if self.is_exact else (total / kept.clamp(min=1))[labels]
         truth = torch.bincount(labels, weight, self.classes).double().numpy()
-        offsets = torch.zeros(self.classes)
+        offsets = torch.zeros(self.classes, device="cpu")
         shifted = logits.clone()
         score = -math.inf
         for _ in range(_SWEEPS):

@@ -60,12 +60,16 @@ class TolerantF1:
         return _within(distance, self.tolerance)
 
     def compute(self) -> dict[str, float]:
-        """``precision``, ``recall`` and ``f1``; NaN where nothing is there to be right or found."""
+        """``precision``, ``recall`` and ``f1``; without a predicted and a true pixel all are NaN.
+
+        With predicted pixels alone the recall is NaN, and the F1 is 0, as Dice is; with true ones alone all are 0.
+        """
         right, predicted, found, true = (int(count) for count in self._counts)
         precision = right / predicted if predicted else float("nan")
         recall = found / true if true else float("nan")
         if not predicted and true:
-            return {"precision": 0.0, "recall": 0.0, "f1": 0.0}
-        both = precision + recall
-        f1 = 2 * precision * recall / both if both else 0.0 if both == 0 else float("nan")
+            precision = 0.0
+        f1 = 2 * precision * recall / (precision + recall) if right and found else 0.0
+        if not predicted and not true:
+            f1 = float("nan")
         return {"precision": precision, "recall": recall, "f1": f1}
