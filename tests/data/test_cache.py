@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import json
 import multiprocessing
 import os
@@ -15,7 +16,7 @@ import numpy as np
 import pytest
 
 from lossatlas import data
-from lossatlas.data import cache, paths
+from lossatlas.data import cache, integrity, paths
 from lossatlas.data.errors import DataError
 
 SHAPE = (6, 8, 8)
@@ -180,6 +181,20 @@ def test_reading_batches_of_a_large_entry_keeps_memory_bounded(tmp_path):
     total = sum(int(entry.images[i : i + 8].max()) for i in range(0, count, 8))
     assert total > 0
     assert _anonymous_kb() - before < 100_000
+
+
+@pytest.mark.parametrize("replaced", [True, False])
+def test_another_file_of_the_same_name_size_and_time_is_hashed_anew(tmp_path, replaced):
+    file = tmp_path / "a.npy"
+    found = []
+    for body in (b"old", b"new"):
+        time.sleep(0.02)  # file systems stamp changes by the tick of the kernel's clock
+        if replaced:
+            file.unlink(missing_ok=True)
+        file.write_bytes(body)
+        os.utime(file, (1e9, 1e9))
+        found.append(integrity.digests("x", tmp_path, ["a.npy"])["a.npy"])
+    assert found == [hashlib.sha256(body).hexdigest() for body in (b"old", b"new")]
 
 
 def _anonymous_kb() -> int:

@@ -2,9 +2,9 @@
 
 ``data/registry/NAME.sha256`` holds lines ``<hex digest>  <path>``, the format of ``sha256sum``;
 further files ``NAME.*.sha256`` add the digests of re-encoded copies (the mirror's WebP). A file is
-hashed once: its digest is remembered in the cache folder under its path, size and modification
-time, so that a later load only asks the file system. Whoever edits a file without changing its
-size and time in nanoseconds is not caught: ``recheck=True`` hashes everything again.
+hashed once: its digest is remembered in the cache folder under its path, size, times and inode, so
+that a later load only asks the file system. The time of the last change (ctime) and the inode tell
+another file of the same size and modification time; ``recheck=True`` hashes everything again.
 """
 
 from __future__ import annotations
@@ -101,13 +101,13 @@ def digests(
     changed = False
     for key in files:
         status = (root / key).stat()
+        now = [status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino]
         stamp = stamps.get(key)
-        known = isinstance(stamp, list) and stamp[:2] == [status.st_size, status.st_mtime_ns]
-        if isinstance(stamp, list) and known:
-            result[key] = str(stamp[2])
+        if isinstance(stamp, list) and stamp[:-1] == now:
+            result[key] = str(stamp[-1])
             continue
         result[key] = sha256_of(root / key)
-        stamps[key] = [status.st_size, status.st_mtime_ns, result[key]]
+        stamps[key] = [*now, result[key]]
         changed = True
     if changed:
         try:
