@@ -312,6 +312,13 @@ def test_pairs_that_do_not_match_are_named(tmp_path):
         ("classes: [a, b, c]\nmean: [0.5]", "mean of 3 channels"),
         ("std: [0, 1, 1]", "std to be a list"),
         ("intensity: [5, 5]", r"intensity as [low, high]"),
+        ("mean: [123.7, 116.3, 103.5]", "mean on the scale 0…1"),
+        ("mean: [-0.1, 0, 0]", "mean on the scale 0…1"),
+        ("std: [58.4, 57.1, 57.4]", "divide by 255"),
+        ("values: {1: thing, 0: Background, 2: thing}", "write Background first"),
+        ("palette: {thing: [255, 0, 0], background: [0, 0, 0]}", "write background first"),
+        ("classes: [a, background, b]", "class 0 to be the background"),
+        ("classes: [a, void, b]", "expected classes without 'void'"),
     ],
 )
 def test_a_faulty_classes_file_is_one_clear_line(tmp_path, text, message):

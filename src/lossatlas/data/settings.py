@@ -65,6 +65,7 @@ def read_settings(root: Path) -> dict[str, Any]:
     _check_values(settings, file)
     _check_pattern(settings, file)
     _check_palette(settings, file)
+    _check_meaning(settings.get("classes", []), file)
     _check_numbers(settings, file)
     return settings
 
@@ -117,6 +118,21 @@ def _check_palette(settings: dict[str, Any], file: Path) -> None:
         raise DataError(f"{file}: expected a colour for each class, got none for {missing[0]!r}")
 
 
+def _check_meaning(names: list[str], file: Path) -> None:
+    """Class 0 is the background everywhere, and "void" is never a class."""
+    if "void" in names:
+        raise DataError(
+            f"{file}: expected classes without 'void', which means pixels without a label, got {names!r}; take it off, "
+            "and say what the masks store, as 'values: {0: background, 1: void, 2: thing}'"
+        )
+    other = next((name for name in names[1:] if name.casefold() == "background"), None)
+    if other is not None:
+        raise DataError(
+            f"{file}: expected class 0 to be the background, got {names!r}; write {other} first, with what the masks "
+            "store, as 'values: {255: background, 0: thing}'"
+        )
+
+
 def _check_numbers(settings: dict[str, Any], file: Path) -> None:
     for key in ("mean", "std", "intensity"):
         value = settings.get(key)
@@ -128,6 +144,12 @@ def _check_numbers(settings: dict[str, Any], file: Path) -> None:
         )
         if not numbers or not value or (key == "std" and min(value) <= 0):
             raise DataError(f"{file}: expected {key} to be a list of finite numbers, got {value!r}")
+        # of images of any depth, since all are brought to 0…1 first
+        if key != "intensity" and not 0 <= min(value) <= max(value) <= 1:
+            raise DataError(
+                f"{file}: expected {key} on the scale 0…1, got {value!r}; divide by 255, or for images of more than "
+                "8 bits by what intensity spans"
+            )
         if key == "intensity" and (len(value) != 2 or value[0] >= value[1]):
             raise DataError(f"{file}: expected intensity as [low, high], got {value!r}")
 
