@@ -248,6 +248,26 @@ def test_a_picture_of_too_many_pixels_is_no_damaged_one(tmp_path, monkeypatch):
     assert "at most 40 pixels" in message and "damaged" not in message
 
 
+def test_two_void_labels_are_refused_where_they_differ(tmp_path):
+    root = draw(tmp_path / "set", settings={"ignore_index": 2})
+    for said in (error(root, ignore_index=1), str(check_folder(root, ignore_index=1)[0])):
+        assert "expected one ignore_index, got 1 in the call and 2 in classes.yaml" in said
+    assert load(root, ignore_index=2).ignore_index == load(root).ignore_index == 2
+
+
+def test_a_void_label_between_the_classes_is_no_gap(tmp_path):
+    assert load(draw(tmp_path / "set"), ignore_index=1).ignore_index == 1
+
+
+@pytest.mark.parametrize(("root", "said"), [(2024, "got 2024; quote it"), ("", "write '.'")])
+def test_a_root_that_is_no_name_is_refused(root, said):
+    for look in (lambda: data.load("folder", "train", root=root), lambda: check_folder(root)):
+        with pytest.raises(data.DataError, match=f"root: expected .*{said}"):
+            look()
+    with pytest.raises(data.DataError, match="root: expected"):
+        data.is_available("folder", root=root)
+
+
 def test_names_with_spaces_and_foreign_letters_work(tmp_path):
     names = ("ein Bild", "größe", "画像", "l'été 2")
     root = draw(tmp_path / "mein Ordner ñ", names=names)
@@ -450,9 +470,16 @@ def test_check_of_faulty_or_missing_folders_is_one_clear_line(tmp_path):
 def test_check_suspects_values_that_are_no_class_indices(tmp_path):
     root = draw(tmp_path / "set", values=(0, 255))
     findings = check_folder(root)
-    [error] = [f.what for f in findings if f.severity == "error"]
-    assert "values 0 and 255 alone" in error and "values: {0: background, 255: thing}" in error
+    [told] = [f.what for f in findings if f.severity == "error"]
+    assert "values 0 and 255 alone" in told and "values: {0: background, 255: thing}" in told
     assert not any("255 alone" in f.what for f in check_folder(root, ignore_index=255))
+    for name in "ab":  # from another tool, which stores the object as 1
+        Image.fromarray(np.eye(8, 10, dtype=np.uint8)).save(root / "masks" / f"{name}.png")
+    for said in (error(root), "".join(f.what for f in check_folder(root))):
+        assert "some masks store the object as 1, others as 255? say which" in said
+    assert load(root, ignore_index=255).classes == ("background", "class_1")
+    (root / "classes.yaml").write_text("values: {0: background, 1: thing, 255: thing}")
+    assert load(root, "val").labels.max() == load(root).labels.max() == 1
     wild = draw(tmp_path / "wild", values=(0, 130, 200))
     assert any("got values from 0 to 200" in f.what for f in check_folder(wild))
 

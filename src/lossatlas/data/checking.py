@@ -86,7 +86,7 @@ def check_folder(
     checks.integer("seed", seed, 0)
     for name, side in (("height", height), ("width", width)):
         checks.optional_integer(name, side, 1, 16384)
-    layout = read_layout(Path(root).expanduser())
+    layout = read_layout(checks.folder("root", root))
     found = _Findings(layout.root)
     for fault in layout.faults():
         found.refused(fault, str(layout.root))
@@ -99,35 +99,15 @@ def check_folder(
         found.add("note", "entry that is not read: no known suffix, or a link", name)
     for name in layout.unfitting:
         found.add("note", f"mask that {layout.settings['masks']!r} does not fit, not read", name)
-    seen = None if odd or "classes" in layout.settings else _values(layout)
-    bound = _bind(layout, void, seed, seen, found, told=bool(odd))
+    bound = _bind(layout, void, seed, found, told=bool(odd))
     if bound is not None:
         split_of = _check_splits(bound, found)
         _check_files(bound, split_of, found, height, width, told=bool(odd))
     return found.sorted()
 
 
-def _values(layout: Layout) -> set[int]:
-    """Values of all masks that can be read; the others are reported with the files."""
-    seen: set[int] = set()
-    for stem in layout.pairs:
-        try:
-            path = layout.root / layout.masks[stem]
-            mask = reading.read_mask(path, greys=layout.greys).array
-        except DataError:
-            continue
-        seen.update(np.unique(mask).tolist())
-    return seen
-
-
 def _bind(
-    layout: Layout,
-    void: int | None,
-    seed: int,
-    seen: set[int] | None,
-    found: _Findings,
-    *,
-    told: bool,
+    layout: Layout, void: int | None, seed: int, found: _Findings, *, told: bool
 ) -> Bound | None:
     """The loader of the folder; None if no image can be read. ``told``: the masks mean no classes, and it is said."""
     # Go on with every value as a class, so that the other faults are found too.
@@ -136,7 +116,8 @@ def _bind(
         if told and "classes" not in layout.settings:
             void = None
         else:
-            names, void = classes_of(layout, void, seen)
+            # a mask that cannot be read is told with the files
+            names, void = classes_of(layout, void, whole=False)
     except DataError as error:
         found.refused(error, "masks")
         void = None

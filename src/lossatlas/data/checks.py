@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import inspect
 import math
+import os
 from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 from lossatlas.basics import near_matches
@@ -86,3 +88,15 @@ def boolean(name: str, value: Any) -> bool:
     if not isinstance(value, bool):
         raise DataError(f"{name}: expected True or False, got {value!r}")
     return value
+
+
+def folder(name: str, value: Any) -> Path:
+    """Return a folder's path, the user's home written out.
+
+    Empty text is refused: it would mean the working directory, which "." says.
+    """
+    if not isinstance(value, str | os.PathLike):
+        raise DataError(f"{name}: expected text, got {value!r}; quote it")
+    if not str(value).strip():
+        raise DataError(f"{name}: expected a folder, got {value!r}; name it, or write '.'")
+    return Path(value).expanduser()

@@ -526,7 +526,7 @@ class FolderDataset(FileDataset):
         """The folder ``root``, if it has images and masks."""
         if root is None:
             return None
-        path = Path(root).expanduser()
+        path = checks.folder("root", root)
         both = (path / "images").is_dir() and (path / "masks").is_dir()
         return path.resolve() if both else None
 
@@ -551,26 +551,34 @@ class FolderDataset(FileDataset):
     def _load(self, split: str, params: dict[str, Any], want_images: bool) -> SegmentationDataset:
         if params["root"] is None:
             raise DataError("folder: expected root=, a folder with images/ and masks/, got none")
-        bound = self._bind(Path(params["root"]).expanduser())
+        bound = self._bind(checks.folder("root", params["root"]))
         return FileDataset._load(bound, split, params, want_images)
 
 
 def classes_of(
-    layout: Layout, void: int | None, seen: Iterable[int] | None = None
+    layout: Layout, void: int | None, *, whole: bool = True
 ) -> tuple[list[str], int | None]:
-    """(names, void) as ``classes.yaml`` says, else as the values ``seen`` in all masks suggest.
+    """(names, void) as ``classes.yaml`` says, else as the values of the masks suggest.
+
+    ``whole``: raise at a mask that cannot be read, else pass it over.
 
     Raises:
-        DataError: values that can be classes in more than one way, or are no class indices.
+        DataError: values that can be classes in more than one way, or are no class indices; two void labels.
     """
     settings = layout.settings
-    void = settings.get("ignore_index", void)
+    declared = settings.get("ignore_index", void)
+    if void not in (None, declared):
+        raise DataError(
+            f"folder: expected one ignore_index, got {void} in the call and {declared} in classes.yaml; take one off"
+        )
+    void = declared
     named = [*settings.get("palette", {}), *settings.get("values", {}).values()]
     if void is None and "void" in named:
         void = CUSTOMARY_VOID
     if "classes" in settings:
         return list(settings["classes"]), void
-    values = set(mask_values(layout) if seen is None else seen)
+    masks = _mask_values(layout, whole=whole)
+    values = {value for mask in masks for value in mask}
     if void is None and CUSTOMARY_VOID in values and max(values) == CUSTOMARY_VOID:
         # {0, 255} is how many tools write a binary mask: then 255 is the thing, not void.
         if values <= {0, CUSTOMARY_VOID}:
@@ -579,15 +587,24 @@ def classes_of(
                 "values 0 and 255 alone, which may be a class or void; say which: classes.yaml "
                 "with 'values: {0: background, 255: thing}', or ignore_index=255"
             )
+        # Void lies along objects: in some mask it meets a class, unless the masks come from two tools.
+        if {0, CUSTOMARY_VOID} in masks and not any(
+            CUSTOMARY_VOID in mask and mask - {0, CUSTOMARY_VOID} for mask in masks
+        ):
+            raise DataError(
+                f"folder: expected class indices in {layout.mask_folder}, got masks of 0 and 255 alone beside masks of "
+                "classes without 255: do some masks store the object as 1, others as 255? say which: classes.yaml with "
+                "'values: {0: background, 1: thing, 255: thing}', or ignore_index=255 if it is void"
+            )
         void = CUSTOMARY_VOID
-    classes = [v for v in values if v != void]
+    classes = values - {void}
     lowest, highest = min(classes, default=0), max(max(classes, default=0), 1)
     if lowest < 0 or highest > 99:
         raise DataError(
             f"folder: expected class indices from 0 up in {layout.mask_folder}, got values from "
             f"{lowest} to {highest}; list the classes in classes.yaml, or give ignore_index"
         )
-    absent = sorted(set(range(1, highest + 1)) - set(classes))
+    absent = sorted(set(range(1, highest + 1)) - values)
     # one that no mask holds may be meant
     if max(classes, default=0) > 0 and 2 * len(absent) >= highest:
         raise DataError(
@@ -598,12 +615,18 @@ def classes_of(
     return ["background", *(f"class_{i}" for i in range(1, highest + 1))], void
 
 
-def mask_values(layout: Layout) -> set[int]:
-    """Every value that a mask of the folder holds."""
-    seen: set[int] = set()
+def _mask_values(layout: Layout, *, whole: bool) -> set[frozenset[int]]:
+    """The values that a mask of the folder holds, once for all masks that hold the same."""
+    seen: set[frozenset[int]] = set()
     for stem in layout.pairs:
         path = layout.root / layout.masks[stem]
-        seen.update(np.unique(reading.read_mask(path, greys=layout.greys).array).tolist())
+        try:
+            mask = reading.read_mask(path, greys=layout.greys).array
+        except DataError:
+            if whole:
+                raise
+            continue
+        seen.add(frozenset(np.unique(mask).tolist()))
     return seen
 
 
