@@ -326,6 +326,33 @@ def test_a_jpeg_mask_is_said_to_be_a_jpeg_whatever_its_suffix(tmp_path):
         (root / "masks" / name).rename(root / "masks" / "n0.png")
 
 
+@pytest.mark.parametrize(
+    ("suffix", "options", "said"),
+    [
+        (".webp", {"quality": 80}, "a lossy WebP"),
+        (".webp", {"icc_profile": b"odd"}, "a lossy WebP"),  # the long form of the file
+        (".webp", {"icc_profile": b"odd", "lossless": True}, ""),
+        (".tif", {"compression": "jpeg"}, "a TIFF compressed as JPEG"),
+        (".tif", {"compression": "tiff_lzw"}, ""),
+        (".jpg", {}, "a JPEG"),
+    ],
+)
+def test_a_mask_of_lossy_compression_is_refused_unless_its_values_are_declared(
+    tmp_path, suffix, options, said
+):
+    root = draw(tmp_path / "set", THREE)
+    for path in list((root / "masks").iterdir()):
+        picture = Image.fromarray(np.asarray(Image.open(path)) * 0)  # which survives
+        picture.save(path.with_suffix(suffix), **options)
+        path.unlink()
+    assert header(root / "masks" / f"n0{suffix}").lossy == said
+    if said:
+        assert f"expected a lossless mask, got {said}" in loads(root) and not passes(root)
+        (root / "classes.yaml").write_text("values: {0: background, 1: thing}")
+        assert f"mask is {said}, whose compression can move edges" in notes(root)
+    assert loads(root) == "" and passes(root)
+
+
 def test_palette_and_one_bit_masks_are_read_by_declared_colours(tmp_path):
     palette = {"a": [0, 0, 0], "b": [255, 255, 255]}
     root = draw(tmp_path / "set", {"classes": ["a", "b"], "palette": palette}, high=1)
@@ -496,7 +523,7 @@ def _mutate(root: Path, rng: np.random.Generator) -> None:
 @pytest.mark.parametrize("start", range(3))
 def test_a_mutated_folder_passes_the_check_exactly_when_it_loads(tmp_path, start, capsys):
     seen = {True: 0, False: 0}
-    for number in range(50):
+    for number in range(60):
         rng = np.random.default_rng([start, number])
         root = draw(tmp_path / str(number), [THREE, None][number % 2])
         if rng.random() < 0.2:

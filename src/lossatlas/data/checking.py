@@ -43,12 +43,11 @@ class Finding:
 class _Findings:
     def __init__(self, root: Path) -> None:
         self.root = root
-        self.found: dict[tuple[str, str], list[str]] = {}
+        # names in order, each once: slices of a volume say the same of it
+        self.found: dict[tuple[str, str], dict[str, None]] = {}
 
     def add(self, severity: str, what: str, name: str) -> None:
-        names = self.found.setdefault((severity, what), [])
-        if name not in names[-1:]:  # slices of a volume say the same of it
-            names.append(name)
+        self.found.setdefault((severity, what), {})[name] = None
 
     def refused(self, error: DataError, name: str, severity: str = "error") -> None:
         """Record what a step of the loader raised; the file's path makes way for ``name``."""
@@ -62,7 +61,7 @@ class _Findings:
 
     def sorted(self) -> list[Finding]:
         order = {"error": 0, "warning": 1, "note": 2}
-        findings = [Finding(*key, names) for key, names in self.found.items()]
+        findings = [Finding(*key, list(names)) for key, names in self.found.items()]
         return sorted(findings, key=lambda f: (order[f.severity], f.what))
 
 

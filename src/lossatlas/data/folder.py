@@ -124,15 +124,11 @@ class Layout:
             )
 
     def mask_faults(self) -> Iterator[DataError]:
-        """What keeps masks from meaning classes: JPEG without declared values, and palettes that disagree."""
-        if not {"palette", "values", "classes"} & set(self.settings):
+        """What keeps masks from meaning classes: lossy ones without declared values, and palettes that disagree."""
+        if not {"palette", "values"} & set(self.settings):
             for stem in self.pairs:
-                if self._headers[stem].lossy:
-                    yield DataError(
-                        f"{self.root / self.masks[stem]}: expected a lossless mask, got a JPEG, whose compression "
-                        "changes values; save the mask as PNG from its source",
-                        [self.masks[stem]],
-                    )
+                if lossy := self._headers[stem].lossy:
+                    yield _lossy_fault(self.root / self.masks[stem], lossy, self.masks[stem])
         clash = self._clash
         if clash is not None and not self.greys and "values" not in self.settings:
             index, (before, first), (colour, name) = clash
@@ -873,13 +869,18 @@ def read_labels(
     except DataError:
         if not lossy:
             raise
-        raise DataError(
-            f"{path}: expected a lossless mask, got a JPEG, whose compression changes values; save the mask as PNG "
-            "from its source"
-        ) from None
+        raise _lossy_fault(path, lossy) from None
     if lossy:
-        return labels, (*read.notes, "mask is a JPEG, whose compression can move edges")
+        return labels, (*read.notes, f"mask is {lossy}, whose compression can move edges")
     return labels, read.notes
+
+
+def _lossy_fault(path: Path, lossy: str, *names: str) -> DataError:
+    return DataError(
+        f"{path}: expected a lossless mask, got {lossy}, whose compression changes values; save the mask as PNG from "
+        "its source",
+        list(names),
+    )
 
 
 def _listed(line: str, known: Mapping[str, str]) -> list[str]:

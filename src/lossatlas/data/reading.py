@@ -8,6 +8,7 @@ clear and says so in a note. It refuses everything else by name.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -25,6 +26,7 @@ Array = npt.NDArray[Any]
 
 _ORIENTATION = 0x0112
 _LOSSY = ("JPEG", "MPO", "JPEG2000")
+_COMPRESSION, _JPEG_IN_TIFF = 259, (6, 7)
 _TIFF_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 TURNED = "turned by its EXIF orientation"
 SAME_SIDES = f"{TURNED}, its sides kept"
@@ -53,11 +55,11 @@ class Header:
     """What a file says before its pixels are decoded.
 
     Attributes:
-        lossy: its compression changes values, as JPEG does, whatever its suffix says.
+        lossy: as what its compression changes values, whatever its suffix says; "" where it does not.
         palette: its colours; None where it has no palette.
     """
 
-    lossy: bool = False
+    lossy: str = ""
     palette: tuple[Colour, ...] | None = None
 
 
@@ -136,10 +138,31 @@ def header(path: Path) -> Header:
         return Header()
     try:
         with Image.open(path) as image:
-            return Header(image.format in _LOSSY, _palette(image))
+            return Header(_lossy(path, image), _palette(image))
     # as _whole_file: decoders raise anything at damaged bytes, and reading the file says what
     except Exception:
         return Header()
+
+
+def _lossy(path: Path, image: Image.Image) -> str:
+    if image.format in _LOSSY:
+        return "a JPEG"
+    if image.format == "TIFF" and image.tag_v2.get(_COMPRESSION) in _JPEG_IN_TIFF:  # type: ignore[attr-defined]
+        return "a TIFF compressed as JPEG"
+    return "a lossy WebP" if image.format == "WEBP" and _webp_chunk(path) == b"VP8 " else ""
+
+
+def _webp_chunk(path: Path) -> bytes:
+    """Name of the chunk that holds the pixels, which Pillow does not tell: "VP8 " lossy, "VP8L" lossless."""
+    with path.open("rb") as file:
+        file.seek(12)
+        while len(head := file.read(8)) == 8:
+            name, size = head[:4], int.from_bytes(head[4:], "little")
+            if name in (b"VP8 ", b"VP8L"):
+                return name
+            # a frame's chunks follow 16 bytes of its own; a size that is odd is filled up
+            file.seek(16 if name == b"ANMF" else size + size % 2, os.SEEK_CUR)
+    return b""
 
 
 def _palette(image: Image.Image) -> tuple[Colour, ...] | None:
