@@ -382,9 +382,15 @@ def test_two_classes_train_with_two_softmax_channels_where_it_is_asked(tmp_path)
         as_configured(two, {"train": load_datasets(RunConfig())["train"]})
 
 
-def test_training_masks_of_one_class_are_refused_before_anything_is_trained(datasets, tmp_path):
+def test_masks_of_one_class_or_of_void_alone_are_refused_before_anything_is_trained(
+    datasets, tmp_path
+):
     empty = copy.copy(datasets["train"])
     empty.labels, empty._counts = np.zeros_like(empty.labels), None
     with pytest.raises(ConfigError, match="two classes or more in the training masks"):
         train(RunConfig(**QUICK), datasets | {"train": empty}, tmp_path)
+    void = copy.copy(datasets["val"])
+    void.labels, void._counts, void.ignore_index = np.full_like(void.labels, 255), None, 255
+    with pytest.raises(ConfigError, match=r"labelled pixels in the split val, got void \(255\)"):
+        train(RunConfig(**QUICK), datasets | {"val": void}, tmp_path)
     assert not list(tmp_path.glob("*/run.json"))

@@ -241,13 +241,21 @@ def require_same_shape(datasets: Mapping[str, Any]) -> None:
         raise ConfigError(f"the splits differ in classes, channels or mode: {described}")
 
 
-def require_foreground(dataset: Any) -> None:
-    """Training masks of one class teach nothing, and end in a Dice of nan."""
+def require_foreground(datasets: Mapping[str, Any]) -> None:
+    """Training masks of one class teach nothing, masks of void alone measure nothing: either ends in a Dice of nan."""
+    for split, each in datasets.items():
+        # the first labelled pixel settles it, so that a large split is not counted through
+        if not any((labels != each.ignore_index).any() for labels in each.labels):
+            raise ConfigError(
+                f"{each.name}: expected labelled pixels in the split {split}, got void ({each.ignore_index}) alone; "
+                "move images with labels to it"
+            )
+    dataset = datasets["train"]
     pixels = np.asarray(dataset.image_counts()).sum(0)
     if (pixels > 0).sum() < 2:
         found = ", ".join(name for name, n in zip(dataset.classes, pixels, strict=True) if n)
         raise ConfigError(
-            f"{dataset.name}: expected two classes or more in the training masks, got {found or 'void'} alone; say "
+            f"{dataset.name}: expected two classes or more in the training masks, got {found} alone; say "
             "what their values mean, or add masks with foreground"
         )
 

@@ -335,7 +335,7 @@ def train_run(
         torch.cuda.reset_peak_memory_stats(fabric.device)
     energy_before = provenance.energy_j(fabric.device)
     train_set, val_set, test_set = (datasets[split] for split in ("train", "val", "test"))
-    require_foreground(train_set)
+    require_foreground(datasets)
     criterion = build_loss_on(config, train_set).to(fabric.device)
     weight = getattr(criterion, "weight", None)
     model = processes.network(build_model_for(config, train_set, weight))
