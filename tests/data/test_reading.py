@@ -754,6 +754,36 @@ def test_masks_without_foreground_and_inverted_ones_are_said(tmp_path):
     assert "inverted" not in notes(upright)
 
 
+def test_a_class_or_a_split_that_the_other_masks_leave_out_is_warned_of(tmp_path):
+    root = undeclared(tmp_path / "set", [Image.fromarray(m) for m in squares(1)])
+    (root / "classes.yaml").write_text("classes: [background, a, b]\nignore_index: 255")
+    for name, value in (("n4", 255), ("n5", 2)):  # val, test
+        Image.fromarray(np.full((12, 16), value, np.uint8)).save(root / "masks" / f"{name}.png")
+    found = {f.what: f.names for f in check_folder(root) if f.severity == "warning"}
+    assert [(what[:28], names) for what, names in found.items()] == [
+        ("class that no training mask ", ["b"]),
+        ("no foreground in the masks o", ["val"]),
+    ]
+    (root / "masks" / "n4.png").write_bytes(b"")  # which may hold foreground
+    assert "no foreground" not in notes(root)
+
+
+def test_blank_images_in_two_splits_are_no_leak(tmp_path):
+    root = draw(tmp_path / "set", THREE)
+    for name in ("n0", "n5"):
+        Image.fromarray(np.full((8, 10, 3), 255, np.uint8)).save(root / "images" / f"{name}.png")
+    assert "the same picture" not in notes(root)
+
+
+def test_a_stack_read_as_channels_and_an_intensity_without_use_are_noted(tmp_path):
+    root = draw(tmp_path / "set", {**THREE, "intensity": [0, 20]})
+    assert "intensity, which images of 8 bits" in notes(root) and "channels" not in notes(root)
+    for path in list((root / "images").iterdir()):
+        path.unlink()
+        np.save(path.with_suffix(".npy"), np.random.default_rng(0).random((8, 10, 16)))
+    assert "images of 16 channels" in notes(root) and "8 bits" not in notes(root) and passes(root)
+
+
 @pytest.mark.parametrize(
     "names",
     [("training.txt", "valid.txt", "testing.txt"), ("Train.TXT", "VAL.txt", "test.txt")],

@@ -23,6 +23,9 @@ from lossatlas.data.folder import Bound, Layout, classes_of, read_layout
 _FEW_LEVELS = 64
 """Fewer of the 256 levels than this, for all but the extreme pixels of the median image, is noted."""
 
+_MOST_COLOURS = 4
+"""Images of more channels than this are noted: a stack of slices may be meant."""
+
 
 @dataclass
 class Finding:
@@ -175,8 +178,8 @@ def _check_files(
     sizes: dict[str, set[tuple[int, int]]] = {split: set() for split in SPLITS}
     spacings: set[tuple[float, float]] = set()
     levels = _Levels()
-    pixels = np.zeros(256, np.int64)
-    in_train = np.zeros(256, np.int64)
+    pixels: dict[str, npt.NDArray[np.int64]] = {}
+    unread: set[str] = set()
     for stem in bound.layout.pairs:
         sample = bound.sample(stem)
         split = split_of.get(stem, "no split")
@@ -199,11 +202,11 @@ def _check_files(
         except DataError as error:
             inferred = "classes" not in bound.layout.settings
             found.refused(error, sample.label, "error" if inferred else severity)
+            unread.add(split)
         if mask is not None:
             _note_emptiness(mask, bound.void, sample.label, found)
             counts = np.bincount(mask.ravel(), minlength=256)
-            pixels += counts
-            in_train += counts * (split == "train")
+            pixels[split] = pixels.get(split, 0) + counts
         if image is None:
             continue
         size = (int(image.shape[0]), int(image.shape[1]))
@@ -235,8 +238,8 @@ def _check_files(
             )
         if read.spacing_mm is not None:
             spacings.add(read.spacing_mm)
-            if image.min() == image.max():
-                continue  # slices beyond the body are alike in every volume
+        if image.min() == image.max():
+            continue  # slices beyond the body and blank tiles are alike everywhere
         digest = hashlib.sha256(repr(image.shape).encode() + image.tobytes()).digest()
         contents.setdefault(digest, []).append((split, sample.image))
     if len(spacings) > 1:
@@ -247,7 +250,17 @@ def _check_files(
             f"{least[0]:g}×{least[1]:g} mm to {most[0]:g}×{most[1]:g} mm",
         )
     if not told:
-        _check_classes(bound, pixels, in_train, found)
+        _check_classes(bound, pixels, unread, found)
+    channels = len(bound.mean)
+    if channels > _MOST_COLOURS:
+        found.add(
+            "note",
+            f"images of {channels} channels, the last axis of their arrays: save slices of depth or time as images of "
+            "their own",
+            "images",
+        )
+    if bound.eight_bits and "intensity" in bound.layout.settings:
+        found.add("note", "intensity, which images of 8 bits have no use for", "classes.yaml")
     for split, seen in sizes.items():
         try:
             if seen:
@@ -287,21 +300,41 @@ def _may_lie_apart(
 
 
 def _check_classes(
-    bound: Bound, pixels: npt.NDArray[np.int64], in_train: npt.NDArray[np.int64], found: _Findings
+    bound: Bound,
+    in_split: dict[str, npt.NDArray[np.int64]],
+    unread: set[str],
+    found: _Findings,
 ) -> None:
-    """No foreground to learn from, and more foreground than background, as in an inverted mask."""
-    read = in_train.any()
-    for counts in (pixels, in_train):
+    """Nothing to learn from or to measure, and more foreground than background, as in an inverted mask.
+
+    ``in_split``: pixels of each value in the masks of a split; ``unread``: splits with masks that could not be read.
+    """
+    pixels = np.sum([np.zeros(256, np.int64), *in_split.values()], axis=0)
+    for counts in (pixels, *in_split.values()):
         if bound.void is not None:
             counts[bound.void] = 0
-    if read and not in_train[1:].any():
+    names: tuple[str, ...] = tuple(bound.classes)
+    in_train = in_split.get("train")
+    if in_train is not None and not in_train[1:].any():
         found.add(
             "warning",
             "no foreground in the training masks, so that nothing can be learnt: say in classes.yaml what the values "
             "mean, or add masks with foreground",
             "train",
         )
-    names: tuple[str, ...] = tuple(bound.classes)
+    elif in_train is not None and "train" not in unread and len(names) < 256:
+        for name, here, all_over in zip(names, in_train, pixels, strict=False):
+            if all_over and not here:
+                found.add(
+                    "warning", "class that no training mask holds, so that it is not learnt", name
+                )
+    for split in SPLITS[1:]:
+        if split in in_split and split not in unread and not in_split[split][1:].any():
+            found.add(
+                "warning",
+                "no foreground in the masks of a split, so that it measures nothing: move images with foreground to it",
+                split,
+            )
     for name, count in zip(names, pixels.tolist(), strict=False):
         if pixels.any() and not count and len(names) < 256:
             found.add("note", "class that no mask holds", name)
