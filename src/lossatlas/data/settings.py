@@ -128,8 +128,8 @@ def _check_meaning(names: list[str], file: Path) -> None:
     other = next((name for name in names[1:] if name.casefold() == "background"), None)
     if other is not None:
         raise DataError(
-            f"{file}: expected class 0 to be the background, got {names!r}; write {other} first, with what the masks "
-            "store, as 'values: {255: background, 0: thing}'"
+            f"{file}: expected class 0 to be the background, got {names!r}; write {other} first, in values or "
+            "palette with what the masks store for it, as 'values: {0: background, 255: thing}'"
         )
 
 
