@@ -364,12 +364,34 @@ def test_runs_of_different_code_are_never_taken_together_silently(copied, tmp_pa
     assert [code["loss"] == 0 for code in codes] == [True, False, False, False]
 
 
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_runs_of_other_images_or_masks_are_never_taken_together(copied, tmp_path, split):
+    """Nor with records: a run without its folder is the run that the records hold."""
+    places = {"runs_dir": copied, "results_dir": tmp_path}
+    collect(STUDY, **places)
+    first, *others = [run_path(copied, config) / "run.json" for _, config in STUDY.reporting_runs()]
+
+    def pretend(path):
+        record = json.loads(path.read_text())
+        record["data_checksums"][split] = "0" * 64
+        path.write_text(json.dumps(record | {"created_utc": "2031-01-01T00:00:00+00:00"}))
+
+    pretend(first)
+    for told in (str(others[0].parent), str(tmp_path / STUDY.study)):
+        with pytest.raises(ConfigError, match=rf"other ones in {told}.* than in {first.parent}"):
+            collect(STUDY, **places)
+        assert told in (preview(STUDY, **places).refused or "")
+        for path in others:
+            shutil.rmtree(path.parent, ignore_errors=True)
+
+
 def test_predictions_are_never_laid_over_other_images(copied, tmp_path):
-    path = run_path(copied, STUDY.reporting_runs()[0][1]) / "run.json"
-    record = json.loads(path.read_text())
-    record["data_checksums"]["test"] = "0" * 64
-    path.write_text(json.dumps(record))
-    with pytest.raises(ValueError, match="expected the test set of today"):
+    for _, config in STUDY.reporting_runs():
+        path = run_path(copied, config) / "run.json"
+        record = json.loads(path.read_text())
+        record["data_checksums"]["test"] = "0" * 64
+        path.write_text(json.dumps(record))
+    with pytest.raises(ConfigError, match="expected the test split that the run was made with"):
         collect(STUDY, runs_dir=copied, results_dir=tmp_path)
 
 

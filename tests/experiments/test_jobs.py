@@ -75,6 +75,20 @@ def test_a_run_that_fails_is_noted_and_the_others_of_its_job_go_on(tmp_path, mon
     assert all(path.stat().st_mtime_ns == time for path, time in trained.items())
 
 
+def test_runs_of_other_masks_than_those_that_are_there_are_not_trained(tmp_path):
+    def run(**changes):
+        asked = study(runs_per_job=6, **changes)
+        (job,) = jobs(asked, "report")
+        return train_job(asked, job.name, runs_dir=tmp_path, accelerator="cpu")
+
+    path = run_path(tmp_path, study().examples()[0]) / "run.json"
+    assert [each.status for each in run()] == ["completed"] * 3
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"data_checksums": {"val": "0"}}))
+    outcomes = run(seeds=[0, 1])
+    assert sorted(each.status for each in outcomes) == ["completed"] * 3 + ["failed"] * 3
+    assert all("other images or masks (val)" in e.reason for e in outcomes if e.reason)
+
+
 def test_an_interruption_ends_the_job_and_is_no_failure(tmp_path, monkeypatch):
     small = study()
 

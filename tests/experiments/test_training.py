@@ -13,7 +13,7 @@ import torch
 from small import QUICK, SMALL_DIGITS, file_hashes, train
 
 from lossatlas import losses
-from lossatlas.experiments import ConfigError, RunConfig, TrainParameters, training
+from lossatlas.experiments import ConfigError, RunConfig, TrainParameters, distributed, training
 from lossatlas.experiments.components import (
     CLASS_WEIGHTS,
     as_configured,
@@ -198,6 +198,24 @@ def test_a_run_that_is_there_is_not_trained_again(datasets, tmp_path):
     before = (folder / "run.json").stat().st_mtime_ns
     train(config, datasets, tmp_path)
     assert (folder / "run.json").stat().st_mtime_ns == before
+
+
+def test_a_run_of_other_masks_is_not_taken_for_one_of_today_s(datasets, tmp_path, capsys):
+    values = QUICK | {"runs_dir": str(tmp_path), "accelerator": "cpu", "steps": 1}
+    (folder,) = train_cell(TrainParameters(seeds=[0], **values), datasets)
+    other = dict(datasets)
+    for split in ("train", "val"):
+        other[split] = copy.copy(datasets[split])
+        other[split]._checksum = "0" * 64
+    both = TrainParameters(seeds=[1, 0], **values)
+    for again in (
+        lambda: train(both.runs()[1], other, tmp_path),
+        lambda: train_cell(both, other),
+        lambda: distributed.train_cell(both.model_copy(update={"devices": 2}), other),
+    ):
+        with pytest.raises(ConfigError, match=rf"{folder}: .* \(train, val\): bring them back"):
+            again()
+    assert not is_complete(tmp_path, both.runs()[0])
 
 
 def test_a_run_that_fails_leaves_nothing_that_could_be_taken_for_a_run(datasets, tmp_path):

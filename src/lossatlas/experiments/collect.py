@@ -41,6 +41,7 @@ from lossatlas.experiments.record import (
     is_complete,
     read_run,
     replace_folder,
+    require_same_data,
     restore_folder,
     run_path,
 )
@@ -144,7 +145,8 @@ def collect(
         FewerRunsError: the records have runs which the study no longer asks for, and ``fewer`` is not given.
         NoRunsError: not one run that the study reports is there. Its tuning runs are recorded all the same, so that
             another machine can go on.
-        ValueError: a run's test set is not the one that its configuration gives today.
+        ConfigError: runs on one data set were made with different images or masks, or with another test set than
+            that of today.
     """
     folder = Path(results_dir) / study.study
     restore_folder(folder)
@@ -153,6 +155,8 @@ def collect(
     if not runs:
         _record_tuning(folder, tuning)
         raise NoRunsError(_no_runs(study, folder, tuning, runs_dir, file or study.study))
+    if there.other_data:
+        raise ConfigError(there.other_data)
     different = there.different
     if different and not mixed:
         raise MixedCodeError(study, file or study.study, different)
@@ -209,6 +213,7 @@ class _Gathered:
         runs: those that the study reports, and ``table`` a row each; empty where there are none.
         tuning: a row a tuning run, those that are missing included.
         different: by component the versions that do not go together, with their runs; empty where all do.
+        other_data: why runs on one data set do not go together; None where all do.
     """
 
     selection: Selection | None
@@ -216,6 +221,7 @@ class _Gathered:
     table: pd.DataFrame
     tuning: pd.DataFrame
     different: Mapping[str, Mapping[Any, int]]
+    other_data: str | None
 
 
 def _gather(study: Study, runs_dir: str | Path, results_dir: str | Path) -> _Gathered:
@@ -223,12 +229,15 @@ def _gather(study: Study, runs_dir: str | Path, results_dir: str | Path) -> _Gat
     selection = _selection(study, runs_dir, recorded)
     runs = _find(study.reporting_runs(selection), runs_dir, recorded)
     wanted = tuning_runs(study, runs_dir, recorded)
-    tuning = _tuning_table(study, selection, wanted, _find(wanted, runs_dir, recorded))
+    tried = _find(wanted, runs_dir, recorded)
+    tuning = _tuning_table(study, selection, wanted, tried)
     table = _runs_table(study, runs)
     of_tuning = tuning[tuning.status != "missing"] if len(tuning) else tuning
     both = pd.concat([table, of_tuning], ignore_index=True)
     different = mixed_components(_codes(both)) if len(both) else {}
-    return _Gathered(selection, runs, table, tuning, different)
+    return _Gathered(
+        selection, runs, table, tuning, different, _other_data([*runs, *tried], runs_dir)
+    )
 
 
 @dataclass(frozen=True)
@@ -275,6 +284,8 @@ def preview(
     refused = None
     if not there.runs:
         refused = _no_runs(study, folder, there.tuning, runs_dir, name)
+    elif there.other_data:
+        refused = there.other_data
     elif there.different and not mixed:
         refused = str(MixedCodeError(study, name, there.different))
     elif lost and not fewer:
@@ -752,8 +763,7 @@ def _predictions(
             if here and test_set is None:
                 some = next(iter(here.values()))
                 test_set = load_datasets(some, splits=("test",))["test"]
-            for config in here.values():
-                _require_same_test_set(run_path(runs_dir, config), test_set)
+            require_same_data(runs_dir, here.values(), {"test": test_set})
             if kept:
                 for name in ("images", "targets", "ids"):
                     arrays[f"{prefix}/{name}"] = before[f"{prefix}/{name}"]
@@ -789,16 +799,6 @@ def _load_arrays(path: Path) -> dict[str, np.ndarray]:
 def _outdated_components(table: pd.DataFrame) -> dict[str, int]:
     """By component (loss, model, data, training, evaluation), how many runs were made with another version of it."""
     return dict(Counter(name for run in _codes(table) for name in changed_components(run)))
-
-
-def _require_same_test_set(folder: Path, test_set: Any) -> None:
-    """A prediction may only be laid over the images that it was made for."""
-    used = read_run(folder)["data_checksums"]["test"]
-    if used != test_set.checksum:
-        raise ValueError(
-            f"{folder}: expected the test set of today ({test_set.checksum[:12]}…), the run used {used[:12]}…: "
-            "delete the folder and run the study again"
-        )
 
 
 def disagreement(per_image: pd.DataFrame, ids: list[str], foreground_only: bool) -> np.ndarray:
@@ -884,16 +884,68 @@ def _by_dataset(runs: Sequence[Found]) -> dict[str, dict[str, Any]]:
     """The classes, the mode and the checksums of each data set, from a run on it."""
     found: dict[str, dict[str, Any]] = {}
     for run in runs:
-        label = run.member.dataset
-        if label in found:
-            continue
-        if run.record is not None:
-            found[label] = {k: run.record[k] for k in ("classes", "mode", "data_checksums")}
-        elif run.recorded is not None:
-            study = json.loads((run.recorded.folder / "study.json").read_text())
-            there = run.recorded.row["dataset"]
-            found[label] = {k: study[k][there] for k in ("classes", "mode", "data_checksums")}
+        if run.member.dataset not in found:
+            found[run.member.dataset] = _data_of(run)
     return found
+
+
+def _data_of(run: Found) -> dict[str, Any]:
+    """The classes, the mode and the checksums of a run's data set, as far as they are recorded."""
+    names = ("classes", "mode", "data_checksums")
+    if run.recorded is None:
+        return {k: v for k, v in (run.record or {}).items() if k in names}
+    study = _read_json(run.recorded.folder / "study.json")
+    there = run.recorded.row["dataset"]
+    return {k: study[k][there] for k in names if there in study.get(k, {})}
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    """A file of records; {} where there is none. Kept between calls while the file is the same."""
+    return _parsed(path, path.stat().st_mtime_ns) if path.is_file() else {}
+
+
+@lru_cache(maxsize=64)
+def _parsed(path: Path, _changed: int) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads(path.read_text())
+    return content
+
+
+def _other_data(runs: Sequence[Found], runs_dir: str | Path) -> str | None:
+    """Why runs on one data set do not go together: they were made with different images or masks.
+
+    A data set that other code reads is another one as well, which is told as mixed code.
+    """
+    groups: dict[tuple[str, Any], dict[str, list[Found]]] = {}
+    for run in runs:
+        made = run.record if run.recorded is None else run.recorded.record
+        checksums = json.dumps(_data_of(run).get("data_checksums"), sort_keys=True)
+        if made is not None and checksums != "null":
+            place = (run.member.dataset, (made.get("code") or {}).get("data"))
+            groups.setdefault(place, {}).setdefault(checksums, []).append(run)
+    for (dataset, _), by_checksums in groups.items():
+        newest, *older = sorted(by_checksums.values(), key=_latest, reverse=True)
+        if older:
+            from lossatlas.data.errors import shorten  # imports torch
+
+            places = dict.fromkeys(
+                run_path(runs_dir, run.config) if run.recorded is None else run.recorded.folder
+                for group in older
+                for run in group
+            )
+            return (
+                f"data set {dataset}: expected runs on the same images and masks, got other ones in {shorten(places)} "
+                f"than in {run_path(runs_dir, newest[0].config)}: delete the older runs and run the study again, or "
+                "bring their data back and delete the newer ones"
+            )
+    return None
+
+
+def _latest(runs: Sequence[Found]) -> str:
+    """When the newest of the runs was trained."""
+    return max(
+        str(((run.record or {}) if run.recorded is None else run.recorded.row).get("created_utc"))
+        for run in runs
+    )
 
 
 def _evaluated_again(table: pd.DataFrame) -> dict[str, Any] | None:

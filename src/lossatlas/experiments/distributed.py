@@ -38,7 +38,7 @@ from lossatlas.experiments import training
 from lossatlas.experiments.components import load_datasets, require_same_shape
 from lossatlas.experiments.config import Precision, RunConfig, TrainParameters, validated
 from lossatlas.experiments.processes import OneProcess
-from lossatlas.experiments.record import is_complete, run_path
+from lossatlas.experiments.record import is_complete, require_same_data, run_path
 from lossatlas.experiments.stopping import StopSignals
 from lossatlas.losses._processes import sum_over_processes
 
@@ -229,6 +229,7 @@ def train_cell(parameters: TrainParameters, datasets: dict[str, Any] | None = No
     if parameters.devices == 1:
         return training.train_cell(parameters, datasets)
     configs = parameters.runs()
+    require_same_data(parameters.runs_dir, configs, datasets or {})
     waiting = [c for c in configs if not is_complete(parameters.runs_dir, c)]
     if waiting:
         launch(waiting, parameters.runs_dir, parameters.accelerator, parameters.devices)

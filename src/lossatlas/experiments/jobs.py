@@ -22,7 +22,7 @@ from lossatlas.experiments.heartbeat import (
     one_line,
     tried_again,
 )
-from lossatlas.experiments.record import is_complete, read_run, run_path
+from lossatlas.experiments.record import is_complete, read_run, require_same_data, run_path
 from lossatlas.experiments.recorded import recorded_runs
 from lossatlas.experiments.study import Member, Stage, Study
 from lossatlas.experiments.tuning import read_selection, tuning_runs
@@ -121,6 +121,7 @@ def train_job(
     recorded = recorded_runs(results_dir, study.study, but=tried_again(runs_dir))
     selection = read_selection(study, runs_dir, recorded) if job.stage == "report" else None
     configs = {member: study.config(member, selection) for member in job.members}
+    of_job = [config for config in configs.values() if config is not None]
     outcomes: dict[Member, Outcome] = {}
     datasets: dict[str, Any] = {}
     for member in _in_turn(configs, runs_dir):
@@ -129,7 +130,7 @@ def train_job(
             record = recorded[config.run_id].record
             outcomes[member] = Outcome(str(member), config.run_id, record["status"])
         else:
-            outcomes[member] = _train(member, config, datasets, runs_dir, accelerator)
+            outcomes[member] = _train(member, config, of_job, datasets, runs_dir, accelerator)
         outcome = outcomes[member]
         print(
             f"{member}: run {outcome.run_id} {outcome.status}"
@@ -149,6 +150,7 @@ def _in_turn(configs: Mapping[Member, RunConfig | None], runs_dir: str | Path) -
 def _train(
     member: Member,
     config: RunConfig | None,
+    of_job: Sequence[RunConfig],
     datasets: dict[str, Any],
     runs_dir: str | Path,
     accelerator: str,
@@ -166,8 +168,10 @@ def _train(
             from lossatlas.experiments.training import train_run
 
             if not datasets:
-                datasets |= load_datasets(config)
-                require_same_shape(datasets)
+                loaded = load_datasets(config)
+                require_same_shape(loaded)
+                require_same_data(runs_dir, of_job, loaded)
+                datasets |= loaded
             train_run(config, datasets, runs_dir=runs_dir, accelerator=accelerator)
         forget_failure(runs_dir, config.run_id)
         status = read_run(run_path(runs_dir, config))["status"]

@@ -15,7 +15,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -43,6 +43,29 @@ def is_complete(runs_dir: str | Path, config: RunConfig) -> bool:
     """Whether the run is there, whole: it was renamed when complete, and has lost no file since."""
     folder = run_path(runs_dir, config)
     return all((folder / name).is_file() for name in _FILES)
+
+
+def require_same_data(
+    runs_dir: str | Path, configs: Iterable[RunConfig], datasets: Mapping[str, Any]
+) -> None:
+    """Refuse data sets whose images or masks are not those that the finished runs among ``configs`` were made with.
+
+    A run's name holds its configuration and not its data: a folder may have other masks by now.
+
+    Raises:
+        ConfigError: names the run and the splits that differ.
+    """
+    for config in configs:
+        folder = run_path(runs_dir, config)
+        used = read_run(folder).get("data_checksums", {}) if is_complete(runs_dir, config) else {}
+        other = [
+            name for name in datasets if used.get(name) and used[name] != datasets[name].checksum
+        ]
+        if other:
+            raise ConfigError(
+                f"{folder}: expected the {other[0]} split that the run was made with, got other images or masks "
+                f"({', '.join(other)}): bring them back, delete the folder, or name another runs_dir"
+            )
 
 
 def partial_path(runs_dir: str | Path, config: RunConfig) -> Path:

@@ -33,6 +33,7 @@ from lossatlas.experiments.record import (
     is_complete,
     read_run,
     replace_folder,
+    require_same_data,
     restore_folder,
     restore_runs,
     run_path,
@@ -75,7 +76,7 @@ def reassess_run(
         raise ConfigError(f"{folder}: expected a finished run, got none: train it first")
     record = read_run(folder)
     _require_same_network(folder, record)
-    _require_same_data(folder, record, datasets)
+    require_same_data(runs_dir, [config], datasets)
     device = OneProcess(accelerator, "32-true").fabric.device
     datasets = as_configured(config, datasets)
     train_set = datasets["train"]
@@ -144,19 +145,6 @@ def _require_same_network(folder: Path, record: Mapping[str, Any]) -> None:
         )
 
 
-def _require_same_data(
-    folder: Path, record: Mapping[str, Any], datasets: Mapping[str, Any]
-) -> None:
-    """A network may only be judged on the data that it was trained and tested with."""
-    for split, used in record["data_checksums"].items():
-        today = datasets[split].checksum
-        if used != today:
-            raise ConfigError(
-                f"{folder}: expected the {split} split that the run was made with ({used[:12]}…), got {today[:12]}…: "
-                "train it anew"
-            )
-
-
 def reassess_study(
     study: Study,
     *,
@@ -217,9 +205,8 @@ def _reassess_on_one_data_set(
     datasets = load_datasets(configs[0])
     for config in configs:
         folder = run_path(runs_dir, config)
-        record = read_run(folder)
-        _require_same_network(folder, record)
-        _require_same_data(folder, record, datasets)
+        _require_same_network(folder, read_run(folder))
+    require_same_data(runs_dir, configs, datasets)
     for config in configs:
         reassess_run(config, datasets, runs_dir=runs_dir, accelerator=accelerator)
 

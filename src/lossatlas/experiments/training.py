@@ -44,6 +44,7 @@ from lossatlas.experiments.record import (
     is_complete,
     new_run_folder,
     partial_path,
+    require_same_data,
     run_path,
     write_run,
 )
@@ -319,11 +320,12 @@ def train_run(
         the run folder.
 
     Raises:
-        ConfigError: the training masks have one class alone.
+        ConfigError: the training masks have one class alone; or the run is there, made with other images or masks.
         Interrupted: SIGTERM came; the run is saved, and the process ends with status 75 unless this is caught.
         KeyboardInterrupt: SIGINT came; the run is saved.
     """
     if is_complete(runs_dir, config):
+        require_same_data(runs_dir, [config], datasets)
         # there still is one where the process was killed after the run had got its name
         shutil.rmtree(partial_path(runs_dir, config), ignore_errors=True)
         return run_path(runs_dir, config)
@@ -490,6 +492,7 @@ def train_cell(parameters: TrainParameters, datasets: dict[str, Any] | None = No
     configs = parameters.runs()
     datasets = datasets or load_datasets(configs[0])
     require_same_shape(datasets)
+    require_same_data(parameters.runs_dir, configs, datasets)  # of all, before one is trained
     folders = []
     for config in configs:
         done = is_complete(parameters.runs_dir, config)
