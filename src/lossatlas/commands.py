@@ -273,12 +273,14 @@ def export(
     tuned threshold.
     """
     from lossatlas import deploy
+    from lossatlas.deploy.export import refuse_another
 
     if not dry_run:
         require_writable("network", out, "--out")
     with result_alone(as_json):
         deployed = deploy.load(checkpoint)
         deployed.rule(rule)  # an unknown one is said now
+        refuse_another(deployed, out)
         if dry_run:
             file, checked = Path(out) / f"model.{kind}", None
         else:

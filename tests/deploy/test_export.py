@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -69,6 +71,47 @@ def test_onnx_and_its_description_alone_give_the_masks_of_predict(run, tmp_path)
     expected, _ = deploy.predict_image(trained, image, tile=0)
     assert about["rule"] == "tuned" and 0 < found.mean() < 1
     assert (found != expected.astype(bool)).mean() < 1e-3  # round-off at the threshold
+
+
+@pytest.fixture
+def another(run, tmp_path):
+    """The run with other weights, under another name."""
+    folder = Path(shutil.copytree(run, tmp_path / "another"))
+    content = torch.load(folder / "last.ckpt", weights_only=True)
+    content["model"] = {name: 0.9 * value for name, value in content["model"].items()}
+    torch.save(content, folder / "last.ckpt")
+    record = json.loads((folder / "run.json").read_text())
+    (folder / "run.json").write_text(json.dumps(record | {"run_id": "another"}))
+    return folder
+
+
+def test_a_folder_holds_one_network_in_both_formats_and_never_two(run, another, tmp_path, capsys):
+    pytest.importorskip("onnxscript")
+    out = tmp_path / "out"
+    file, _ = deploy.export(deploy.load(run), out, format="safetensors")
+    deploy.export(deploy.load(file), out, format="onnx")
+    before = {path: path.read_bytes() for path in out.iterdir()}
+    command = ["export", str(another), "--out", str(out), "--format"]
+    for given in (["safetensors"], ["onnx"], ["onnx", "--dry-run"]):
+        assert main([*command, *given]) == 1
+        said = capsys.readouterr().err
+        assert f"got that of run {run.name}; name another --out" in said and said.count("\n") == 1
+    assert {path: path.read_bytes() for path in out.iterdir()} == before
+    assert deploy.load(file).rules == deploy.load(run).rules
+
+
+@pytest.mark.parametrize("named", [True, False])  # descriptions named no weights before
+def test_weights_beside_the_description_of_another_network_are_refused(
+    run, another, tmp_path, named
+):
+    file, _ = deploy.export(deploy.load(run), tmp_path / "one", format="safetensors")
+    deploy.export(deploy.load(another), tmp_path / "two", format="safetensors")
+    about = json.loads((tmp_path / "two" / "model.json").read_text())
+    if not named:
+        about = {k: v for k, v in about.items() if k != "weights"} | {"file": "model.onnx"}
+    file.with_name("model.json").write_text(json.dumps(about))
+    with pytest.raises(deploy.DeployError, match=r"description of model\.safetensors, got that of"):
+        deploy.load(file)
 
 
 def test_without_the_onnx_packages_the_message_says_what_to_install(run, tmp_path, monkeypatch):

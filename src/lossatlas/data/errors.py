@@ -5,7 +5,8 @@ from __future__ import annotations
 import errno
 import os
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 
@@ -70,7 +71,23 @@ def require_writable(part: str, folder: str | Path, elsewhere: str) -> None:
             above = above.parent
         if not above.is_dir():
             raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
-        with tempfile.TemporaryFile(dir=above):
-            pass
+        with tempfile.TemporaryFile(dir=above, buffering=0) as file:
+            file.write(bytes(4096))  # a full disk still takes an empty file
     except OSError as error:
         raise unwritable(part, above, error, elsewhere) from None
+
+
+@contextmanager
+def writing(part: str, folder: str | Path, elsewhere: str) -> Iterator[None]:
+    """Say in one line of ours why a block could not write: a disk may fill up after :func:`require_writable`.
+
+    Args:
+        part, folder, elsewhere: as there.
+
+    Raises:
+        DataError: in place of the system's error.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise unwritable(part, Path(folder), error, elsewhere) from None

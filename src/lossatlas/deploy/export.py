@@ -11,7 +11,15 @@ from typing import Any
 import numpy as np
 import torch
 
-from lossatlas.deploy.network import DESCRIPTION, SCHEMA, Deployed, DeployError
+from lossatlas.data.errors import writing
+from lossatlas.deploy.network import (
+    DESCRIPTION,
+    SCHEMA,
+    Deployed,
+    DeployError,
+    read_description,
+    weights_digest,
+)
 from lossatlas.models._common import AnySize
 
 FORMATS = ("onnx", "safetensors")
@@ -43,6 +51,7 @@ def describe(deployed: Deployed, file: str, rule: str) -> dict[str, Any]:
         "model_params": deployed.params,
         "in_channels": deployed.network.in_channels,
         "out_channels": deployed.network.out_channels,
+        "weights": weights_digest(deployed.network),
         "side_multiple": deployed.network.multiple,
         "input": "float32 (N, C, H, W), prepared as 'preparation' says; output: logits (N, K, H, W)",
         "preparation": deployed.preparation.as_json(),
@@ -54,6 +63,20 @@ def describe(deployed: Deployed, file: str, rule: str) -> dict[str, Any]:
         "above 0, that is, sigmoid(logit) above 'threshold'; several: the class of the largest sum",
         "origin": deployed.origin,
     }
+
+
+def refuse_another(deployed: Deployed, out: str | Path) -> None:
+    """Raise where a folder holds another network: its weights would lie beside this one's description.
+
+    Raises:
+        DeployError: names the folder.
+    """
+    found = read_description(Path(out))
+    if found and found.get("weights") != weights_digest(deployed.network):
+        raise DeployError(
+            f"{out}: expected no network there but this one, got that of run "
+            f"{(found.get('origin') or {}).get('run_id')}; name another --out, or remove the folder"
+        )
 
 
 def export(
@@ -72,35 +95,36 @@ def export(
         the file, and a line that says how it was checked.
 
     Raises:
-        DeployError: an unknown format, a library is missing, or the exported network gives other logits.
+        DeployError: an unknown format, a library is missing, the exported network gives other logits, or ``out``
+            holds another network.
+        DataError: ``out`` cannot be written to, or the disk is full.
     """
     if format not in FORMATS:
         raise DeployError(f"format: expected one of {', '.join(FORMATS)}, got {format!r}")
     name = deployed.rule(rule)[0]
     deployed.network.cpu()
     out = Path(out)
-    out.mkdir(parents=True, exist_ok=True)
+    refuse_another(deployed, out)
     final = out / f"model.{format}"
-    with tempfile.TemporaryDirectory(prefix=".export-", dir=out) as folder:
-        temporary = Path(folder) / final.name
-        checked = (
-            _safetensors(deployed, temporary)
-            if format == "safetensors"
-            else _onnx(deployed, temporary)
-        )
-        description = temporary.with_name(DESCRIPTION)
-        text = json.dumps(describe(deployed, final.name, name), indent=1, ensure_ascii=False)
-        description.write_text(text + "\n", encoding="utf-8")
-        os.replace(temporary, final)
-        os.replace(description, out / DESCRIPTION)
+    write = _safetensors if format == "safetensors" else _onnx
+    with writing("network", out, "or name another --out"):
+        out.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".export-", dir=out) as folder:
+            temporary = Path(folder) / final.name
+            checked = write(deployed, temporary)
+            description = temporary.with_name(DESCRIPTION)
+            text = json.dumps(describe(deployed, final.name, name), indent=1, ensure_ascii=False)
+            description.write_text(text + "\n", encoding="utf-8")
+            os.replace(temporary, final)
+            os.replace(description, out / DESCRIPTION)
     return final, checked
 
 
 def _safetensors(deployed: Deployed, path: Path) -> str:
-    from safetensors.torch import load_file, save_file
+    from safetensors.torch import load_file, save
 
     weights = {k: v.contiguous() for k, v in deployed.network.state_dict().items()}
-    save_file(weights, path)
+    path.write_bytes(save(weights))  # its own way to write tells of a full disk by another error
     back = load_file(path)
     if not all(torch.equal(back[name], value) for name, value in weights.items()):
         raise DeployError(f"{path}: expected the weights that were written, got others; try again")

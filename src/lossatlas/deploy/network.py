@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import pickle
 import zipfile
@@ -57,6 +58,15 @@ class Deployed:
         if name not in self.rules:
             raise DeployError(f"rule: expected one of {', '.join(self.rules)}, got {name!r}")
         return name, self.rules[name]
+
+
+def weights_digest(network: AnySize) -> str:
+    """Hex SHA-256 of the weights and their names: two networks with one digest are the same one."""
+    found = hashlib.sha256()
+    for name, value in network.state_dict().items():
+        found.update(name.encode())
+        found.update(value.cpu().contiguous().numpy().tobytes())
+    return found.hexdigest()
 
 
 def load(path: str | Path) -> Deployed:
@@ -164,7 +174,7 @@ def _exported(path: Path) -> Deployed:
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
-    description = _record(path.with_name(DESCRIPTION))
+    description = read_description(path.parent)
     if description.get("schema") != SCHEMA:
         raise DeployError(
             f"{path.with_name(DESCRIPTION)}: expected the description that `lossatlas export` writes "
@@ -175,7 +185,7 @@ def _exported(path: Path) -> Deployed:
     except (SafetensorError, OSError) as error:
         raise DeployError(f"{path}: expected safetensors, got {error}; export it again") from None
     try:
-        return Deployed(
+        deployed = Deployed(
             network=_network(
                 description["model"],
                 description["model_params"],
@@ -197,6 +207,16 @@ def _exported(path: Path) -> Deployed:
             f"{path.with_name(DESCRIPTION)}: expected the description that `lossatlas export` writes, "
             f"got one that cannot be read ({error!r}); export the network again"
         ) from None
+    if "weights" in description:  # both formats of a network share the description
+        belongs = description["weights"] == weights_digest(deployed.network)
+    else:
+        belongs = description.get("file") == path.name
+    if not belongs:
+        raise DeployError(
+            f"{path.with_name(DESCRIPTION)}: expected the description of {path.name}, got that of another network; "
+            "export the network again, to a folder of its own"
+        )
+    return deployed
 
 
 def _network(
@@ -216,6 +236,11 @@ def _network(
             f"({str(error).splitlines()[-1].strip()[:120]}); the code has changed since"
         ) from None
     return network.eval()
+
+
+def read_description(folder: Path) -> dict[str, Any]:
+    """What is written beside an exported network; {} where there is none."""
+    return _record(folder / DESCRIPTION)
 
 
 def _record(path: Path) -> dict[str, Any]:
