@@ -215,10 +215,10 @@ def predict(
     """Predict the masks of images, large ones by overlapping tiles.
 
     CHECKPOINT is a run folder, its last.ckpt, or an exported .safetensors file; IMAGES an image or a
-    folder of images. Masks of the same network and rule that are there already are kept.
+    folder of images. Masks of the same network, rule and image that are there already are kept.
     """
     from lossatlas import deploy
-    from lossatlas.deploy.predict import refuse_others
+    from lossatlas.deploy.predict import is_written, refuse_others
 
     with result_alone(as_json):
         deployed = deploy.load(checkpoint)
@@ -234,6 +234,7 @@ def predict(
                 print(mask)
             count = 0
         else:
+            again = sum(is_written(mask, probabilities) for mask in planned.values())
             count = deploy.predict_folder(
                 deployed,
                 images,
@@ -244,7 +245,8 @@ def predict(
                 overlap=overlap,
                 device=device,
             )
-            print(f"{count} masks in {out}; masks that were there are kept")
+            anew = f", {again} of them anew: their image is another one now" if again else ""
+            print(f"{count} masks in {out}{anew}; masks that were there are kept")
     if as_json:
         print_json({"rule": name, "written": count, "masks": list(planned.values())})
 

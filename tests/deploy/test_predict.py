@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 
 import numpy as np
@@ -248,6 +249,26 @@ def test_masks_of_another_network_or_rule_are_not_taken_for_this_one_s(
     capsys.readouterr()
     assert main(["predict", str(run), str(pictures), "--out", str(out)]) == 1
     assert "expected predicted.json beside the masks" in capsys.readouterr().err
+
+
+def test_a_mask_is_made_again_where_its_image_is_another_one_now(run, pictures, tmp_path, capsys):
+    out = tmp_path / "out"
+    command = ["predict", str(run), str(pictures), "--out", str(out)]
+
+    def said(*options):
+        assert main([*command, *options]) == 0
+        return capsys.readouterr().out
+
+    assert "2 masks in" in said("--probabilities")
+    before = {path: path.read_bytes() for path in out.rglob("*.png")}
+    os.utime(pictures / "day2" / "b.png")  # touched, and the same
+    for seed in (1, 0):
+        Image.fromarray(picture(48, 40, seed=seed)[..., 0]).save(pictures / "a.png")
+        assert said("--dry-run").splitlines()[1:] == [str(out / "a.png")]
+        assert "1 masks in" in (told := said()) and "1 of them anew: their image is" in told
+        assert not (out / "a.npy").exists(), "probabilities of an image that has gone"
+        assert (out / "day2" / "b.npy").exists() and "0 masks in" in said()
+    assert {path: path.read_bytes() for path in out.rglob("*.png")} == before
 
 
 def test_an_image_that_cannot_be_read_is_named_and_those_before_are_kept(run, pictures, tmp_path):

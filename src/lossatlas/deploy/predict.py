@@ -6,7 +6,7 @@ import copy
 import hashlib
 import json
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -17,8 +17,8 @@ import torch
 from torch import nn
 
 from lossatlas.basics import replacing
-from lossatlas.data.errors import DataError
-from lossatlas.deploy.network import Deployed, DeployError
+from lossatlas.data.errors import DataError, writing
+from lossatlas.deploy.network import Deployed, DeployError, weights_digest
 from lossatlas.metrics import ConfusionMatrix, DecisionRule
 from lossatlas.models._common import AnySize
 
@@ -30,6 +30,8 @@ TILE = 512
 MADE_BY = "predicted.json"
 #: Pixels that an image may have; Pillow's own limit refuses sections and satellite images.
 MAX_PIXELS = 2**29
+#: What a mask calls the digest of its image, in a text chunk of the PNG: the two can never part.
+_IMAGE = "lossatlas:image-sha256"
 _BLOCKS = (16, 32, 64, 128)  # sides of the pictures that the view is measured on, in multiples
 _DRAWS = 8
 
@@ -236,6 +238,8 @@ def masks_to_write(
 ) -> dict[Path, Path]:
     """Image file → mask file of the masks that :func:`predict_folder` would write.
 
+    A mask is kept where it says that it was made from this very image.
+
     Raises:
         DataError: no images, or ``out`` is inside ``images``.
     """
@@ -248,8 +252,27 @@ def masks_to_write(
     return {
         path: mask
         for path, mask in masks.items()
-        if not mask.is_file() or (probabilities and not mask.with_suffix(".npy").is_file())
+        if not is_written(mask, probabilities) or _image_of(mask) != _digest(path)
     }
+
+
+def is_written(mask: Path, probabilities: bool = False) -> bool:
+    """Whether a mask is there, and its probabilities where they are asked for."""
+    return mask.is_file() and (not probabilities or mask.with_suffix(".npy").is_file())
+
+
+def _digest(image: Path) -> str:
+    with image.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _image_of(mask: Path) -> str | None:
+    """The digest of the image that a mask was made from; None where it does not say."""
+    from PIL import Image
+
+    with suppress(OSError), _large_images(), Image.open(mask) as found:
+        return str(found.info.get(_IMAGE))
+    return None
 
 
 def refuse_others(deployed: Deployed, out: str | Path, rule: str | None) -> None:
@@ -276,12 +299,9 @@ def refuse_others(deployed: Deployed, out: str | Path, rule: str | None) -> None
 
 def _identity(deployed: Deployed, rule: str | None) -> dict[str, Any]:
     """What makes the masks: a digest of the weights, and the rule."""
-    found = hashlib.sha256()
-    for name, value in deployed.network.state_dict().items():
-        found.update(name.encode())
-        found.update(value.cpu().contiguous().numpy().tobytes())
     name, decision = deployed.rule(rule)
-    return {"network": found.hexdigest(), "rule": name, "offsets": list(decision.offsets)}
+    network = weights_digest(deployed.network)
+    return {"network": network, "rule": name, "offsets": list(decision.offsets)}
 
 
 def _made_by(out: Path) -> dict[str, Any] | None:
@@ -307,7 +327,8 @@ def predict_folder(
 
     Each mask is ``out/STEM.png`` of class indices, subfolders kept; probabilities are ``out/STEM.npy``. A
     file is written under another name and renamed, so that none is ever half there; a mask that is
-    there is not made again. ``out/predicted.json`` says which network and rule made them.
+    there is made again only where its image is another one now. ``out/predicted.json`` says which network and rule
+    made them.
 
     Args:
         deployed: of :func:`lossatlas.deploy.load`.
@@ -323,9 +344,8 @@ def predict_folder(
 
     Raises:
         DataError: no images, or one that cannot be read or differs from training; those before are there. Or
-            ``out`` holds masks of another network or rule.
+            ``out`` holds masks of another network or rule, or cannot be written to.
     """
-    from PIL import Image
     from tqdm import tqdm
 
     from lossatlas.data.reading import read_image
@@ -336,11 +356,13 @@ def predict_folder(
         masks = masks_to_write(images, out, probabilities=probabilities)
         refuse_others(deployed, out, rule)
         if masks:
-            Path(out).mkdir(parents=True, exist_ok=True)
             made_by = json.dumps(_identity(deployed, rule), indent=1) + "\n"
-            with replacing(Path(out) / MADE_BY) as whole:
-                whole.write_text(made_by, encoding="utf-8")
+            with _writing(out):
+                Path(out).mkdir(parents=True, exist_ok=True)
+                with replacing(Path(out) / MADE_BY) as whole:
+                    whole.write_text(made_by, encoding="utf-8")
         for path, mask in tqdm(masks.items(), unit="image", disable=None, leave=False):
+            digest = _digest(path)
             labels, found = predict_image(
                 deployed,
                 read_image(path).array,
@@ -349,16 +371,34 @@ def predict_folder(
                 where=path,
                 **options,
             )
-            mask.parent.mkdir(parents=True, exist_ok=True)
-            if found is not None:
-                with replacing(mask.with_suffix(".npy")) as whole, whole.open("wb") as file:
-                    np.save(file, found)
-            with replacing(mask) as whole:
-                Image.fromarray(labels).save(whole, "PNG")
+            with _writing(out):
+                _write(mask, labels, found, digest)
             written += 1
             if say is not None:
                 say(f"{mask}: {(labels > 0).mean():.3%} foreground")
     return written
+
+
+def _writing(out: str | Path) -> AbstractContextManager[None]:
+    return writing("masks", out, "or name another --out; masks that are there are kept")
+
+
+def _write(
+    mask: Path, labels: UInt8Array, found: npt.NDArray[np.float16] | None, digest: str
+) -> None:
+    """The mask of the image of a digest, after its probabilities: where it is there, so are they."""
+    from PIL import Image, PngImagePlugin
+
+    mask.parent.mkdir(parents=True, exist_ok=True)
+    if found is None:  # those that are there are of another image
+        mask.with_suffix(".npy").unlink(missing_ok=True)
+    else:
+        with replacing(mask.with_suffix(".npy")) as whole, whole.open("wb") as file:
+            np.save(file, found)
+    about = PngImagePlugin.PngInfo()
+    about.add_text(_IMAGE, digest)
+    with replacing(mask) as whole:
+        Image.fromarray(labels).save(whole, "PNG", pnginfo=about)
 
 
 @contextmanager
