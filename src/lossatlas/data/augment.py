@@ -53,11 +53,11 @@ class Augment:
         checks.number("crop_foreground", self.crop_foreground, 0, 1)
         checks.optional_integer("ignore_index", self.ignore_index, 0, 255)
         if self.crop is not None:
-            if len(self.crop) != 2:
+            if not _is_pair(self.crop):
                 raise DataError(f"crop: expected (height, width), got {self.crop!r}")
             for side in self.crop:
                 checks.integer("crop", side, 1, 16384)
-        if len(self.scale) != 2 or not 0.05 <= self.scale[0] <= self.scale[1] <= 20:
+        if not _is_pair(self.scale) or not 0.05 <= self.scale[0] <= self.scale[1] <= 20:
             raise DataError(
                 f"scale: expected (low, high) with 0.05 ≤ low ≤ high ≤ 20, got {self.scale!r}"
             )
@@ -188,3 +188,12 @@ class Augment:
         if self.ignore_index is None:
             return warped, labels - 1
         return warped, torch.where(labels == 0, self.ignore_index, labels - 1)
+
+
+def _is_pair(value: object) -> bool:
+    """Two numbers, which is more than two characters."""
+    return (
+        isinstance(value, tuple | list)
+        and len(value) == 2
+        and all(isinstance(each, int | float) for each in value)
+    )
