@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import resource
 import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -50,20 +53,27 @@ def test_two_builds_of_the_book_never_meet_and_a_killed_one_holds_nobody_up(
     assert cli.main(["book"]) == 0 and built == [1]
 
 
+@contextmanager
+def _disk_that_fills_up(after: int) -> Iterator[None]:
+    """What a full disk does to a write, done to each file of more than so many bytes."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (after, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
 def test_a_disk_that_fills_up_leaves_no_half_mask_and_is_one_line(tmp_path, monkeypatch, capsys):
     from lossatlas.basics import replacing
 
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))  # what a full disk does to a write
-    try:
-        with (
-            pytest.raises(OSError, match="too large") as caught,
-            replacing(tmp_path / "mask.png") as whole,
-        ):
-            whole.write_bytes(bytes(5000))
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    with (
+        _disk_that_fills_up(1000),
+        pytest.raises(OSError, match="too large") as caught,
+        replacing(tmp_path / "mask.png") as whole,
+    ):
+        whole.write_bytes(bytes(5000))
     assert caught.value.errno == errno.EFBIG and list(tmp_path.iterdir()) == []
 
     def full() -> None:
@@ -72,6 +82,36 @@ def test_a_disk_that_fills_up_leaves_no_half_mask_and_is_one_line(tmp_path, monk
     monkeypatch.setattr(cli.cli.commands["schema"], "callback", full)
     assert cli.main(["schema"]) == 1
     assert "No space left on device: 'masks/a.png'" in capsys.readouterr().err
+
+
+def test_a_disk_that_fills_up_at_the_end_is_a_line_with_path_and_remedy(tmp_path, capsys):
+    from lossatlas.data.errors import DataError, require_writable
+    from lossatlas.experiments import TrainParameters
+    from lossatlas.experiments.training import train_cell
+
+    own, page, out = _own_folder(tmp_path / "own"), tmp_path / "advice.html", tmp_path / "out"
+    page.write_text("the page before")
+    Image.new("L", (96, 96)).save(tmp_path / "photo.png")
+    parameters = TrainParameters(
+        dataset="folder", dataset_params={"root": str(own)}, steps=1, batch_size=2, evaluations=1,
+        model_params={"width": 4, "depth": 2}, runs_dir=str(tmp_path / "runs"), accelerator="cpu",
+    )  # fmt: skip
+    (run,) = train_cell(parameters)
+    capsys.readouterr()
+    for line in (
+        f"advise {own} --html {page}",
+        f"export {run} --format safetensors --out {out}",
+        f"predict {run} {tmp_path}/photo.png --probabilities --out {out}",
+    ):
+        with _disk_that_fills_up(4096):
+            assert cli.main(line.split()) == 1, line
+        said = capsys.readouterr().err
+        assert re.search(r"expected to write to \S+, but .*; .*, or name another", said), said
+        assert said.count("\n") == 1
+    assert page.read_text() == "the page before"
+    assert [path.name for path in out.iterdir()] == ["predicted.json"]
+    with _disk_that_fills_up(0), pytest.raises(DataError, match=f"write to {out}, but"):
+        require_writable("masks", out, "or name another folder")
 
 
 #: Root may write anywhere; without these two capabilities it meets the rights of files as everyone does.

@@ -400,6 +400,28 @@ def test_two_classes_train_with_two_softmax_channels_where_it_is_asked(tmp_path)
         as_configured(two, {"train": load_datasets(RunConfig())["train"]})
 
 
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"measures": ["thin"]}, "measures: 'thin' needs two classes, digits has 11 classes"),
+        ({"measures": ["pixels"]}, "measures: 'pixels' needs two classes in one channel"),
+        ({"measures": ["oracle", "plug_in"]}, "measures: 'plug_in' needs two classes in one"),
+    ],
+)
+def test_a_measure_that_needs_two_classes_is_refused_before_anything_is_trained(
+    datasets, tmp_path, changes, words
+):
+    with pytest.raises(ConfigError, match=words):
+        train(RunConfig(**QUICK | changes), datasets, tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_place_of_runs_that_is_a_file_is_refused(datasets, tmp_path):
+    (tmp_path / "runs").touch()
+    with pytest.raises(ConfigError, match="but it is a file; remove it, or name another runs_dir"):
+        train(RunConfig(**QUICK), datasets, tmp_path / "runs")
+
+
 def test_masks_of_one_class_or_of_void_alone_are_refused_before_anything_is_trained(
     datasets, tmp_path
 ):

@@ -9,6 +9,8 @@ from jinja2 import Environment, PackageLoader
 from markdown_it import MarkdownIt
 from markupsafe import Markup
 
+from lossatlas.basics import replacing
+
 _METRICS = {
     "foreground_dice": "Dice at ½",
     "foreground_dice_tuned": "Dice at the validation threshold",
@@ -59,7 +61,8 @@ def write_page(path: Path, records: Path) -> Path:
         blocks=[_html(block) for block in blocks],
         study=str(records),
     )
-    path.write_text(text, encoding="utf-8")
+    with replacing(path) as whole:
+        whole.write_text(text, encoding="utf-8")
     return path
 
 

@@ -13,6 +13,8 @@ from jinja2 import Environment, PackageLoader
 
 from lossatlas.advise.advice import TITLES, basis, evidence_line, facts_lines
 from lossatlas.advise.facts import MaskSet
+from lossatlas.basics import replacing
+from lossatlas.data.errors import writing
 
 #: Masks that are shown, from the least to the most foreground.
 _SHOWN = 5
@@ -39,7 +41,11 @@ def write_page(path: str | Path, advice: Mapping[str, Any], masks: MaskSet) -> P
         pictures=_pictures(masks),
     )
     path = Path(path)
-    path.write_text(text, encoding="utf-8")
+    with (
+        writing("page", path.parent, "or name another file"),
+        replacing(path.resolve()) as whole,  # a link stays one
+    ):
+        whole.write_text(text, encoding="utf-8")
     return path
 
 

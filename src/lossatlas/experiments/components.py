@@ -260,6 +260,21 @@ def require_foreground(datasets: Mapping[str, Any]) -> None:
         )
 
 
+def require_measurable(config: RunConfig, dataset: Any) -> None:
+    """Some measures are defined for two classes, some for one channel: said before a training, not after it."""
+    two, one = len(dataset.classes) == 2, dataset.mode == "binary"
+    for name, possible, needs in (
+        ("thin", two, "two classes"),
+        ("plug_in", one, "two classes in one channel"),
+        ("pixels", one, "two classes in one channel"),
+    ):
+        if name in config.measures and not possible:
+            raise ConfigError(
+                f"measures: {name!r} needs {needs}, {dataset.name} has {len(dataset.classes)} classes in "
+                f"{dataset.out_channels} channels: leave it out"
+            )
+
+
 def has_background(classes: tuple[str, ...]) -> bool:
     """Whether class 0 is what is left over, so that foreground means are over the others."""
     return classes[0] == "background"

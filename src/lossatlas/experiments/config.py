@@ -189,7 +189,8 @@ class TrainParameters(Training, _What):
 
         Args:
             values: by name; a list or a dictionary may come as text.
-            build: also build the model and the loss once, which finds the last kind and takes a second.
+            build: also build the model and the loss once, which finds the last kind and takes a second, and see
+                that runs can be written.
 
         Raises:
             ConfigError: one line a problem: expected, got, what to do.
@@ -198,7 +199,11 @@ class TrainParameters(Training, _What):
         values = {name: _from_text(value, known.get(name)) for name, value in values.items()}
         parameters = validated(cls, values, what="parameter")
         if build:  # once: the runs differ in their seed alone
+            from lossatlas.experiments.record import is_complete, require_room
+
             check_components(parameters.runs()[0])
+            if not all(is_complete(parameters.runs_dir, run) for run in parameters.runs()):
+                require_room(parameters.runs_dir)
         return parameters
 
     @classmethod

@@ -45,6 +45,20 @@ def is_complete(runs_dir: str | Path, config: RunConfig) -> bool:
     return all((folder / name).is_file() for name in _FILES)
 
 
+def require_room(runs_dir: str | Path) -> None:
+    """Refuse a folder that no run can be written to, before any work.
+
+    Raises:
+        ConfigError: it is a file, cannot be made, or the disk is full.
+    """
+    from lossatlas.data.errors import DataError, require_writable  # imports torch
+
+    try:
+        require_writable("runs_dir", runs_dir, "or name another runs_dir")
+    except DataError as error:
+        raise ConfigError(str(error)) from None
+
+
 def require_same_data(
     runs_dir: str | Path, configs: Iterable[RunConfig], datasets: Mapping[str, Any]
 ) -> None:

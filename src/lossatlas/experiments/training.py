@@ -29,6 +29,7 @@ from lossatlas.experiments.components import (
     has_background,
     load_datasets,
     require_foreground,
+    require_measurable,
     require_same_shape,
     starts_at_prior,
 )
@@ -44,6 +45,7 @@ from lossatlas.experiments.record import (
     is_complete,
     new_run_folder,
     partial_path,
+    require_room,
     require_same_data,
     run_path,
     write_run,
@@ -320,7 +322,8 @@ def train_run(
         the run folder.
 
     Raises:
-        ConfigError: the training masks have one class alone; or the run is there, made with other images or masks.
+        ConfigError: the training masks have one class alone, or too many for a measure; ``runs_dir`` cannot be
+            written to; or the run is there, made with other images or masks.
         Interrupted: SIGTERM came; the run is saved, and the process ends with status 75 unless this is caught.
         KeyboardInterrupt: SIGINT came; the run is saved.
     """
@@ -329,6 +332,7 @@ def train_run(
         # there still is one where the process was killed after the run had got its name
         shutil.rmtree(partial_path(runs_dir, config), ignore_errors=True)
         return run_path(runs_dir, config)
+    require_room(runs_dir)
     datasets = as_configured(config, datasets)
     started, created = time.perf_counter(), datetime.datetime.now(datetime.UTC)
     processes = processes or OneProcess(accelerator, config.precision)
@@ -338,6 +342,7 @@ def train_run(
     energy_before = provenance.energy_j(fabric.device)
     train_set, val_set, test_set = (datasets[split] for split in ("train", "val", "test"))
     require_foreground(datasets)
+    require_measurable(config, train_set)
     criterion = build_loss_on(config, train_set).to(fabric.device)
     weight = getattr(criterion, "weight", None)
     model = processes.network(build_model_for(config, train_set, weight))
