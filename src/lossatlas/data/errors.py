@@ -41,7 +41,8 @@ def unwritable(part: str, folder: Path, error: OSError, elsewhere: str) -> DataE
     >>> str(unwritable("cache", Path("data"), full, "or name another folder"))
     'cache: expected to write to data, but the disk is full; free some space, or name another folder'
     """
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+    # NumPy and Pillow give a write that fell short no number
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, None):
         reason, remedy = "the disk is full", "free some space"
     elif error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         reason, remedy = "it is not writable", "make it writable"
