@@ -828,6 +828,35 @@ def test_a_byte_order_mark_in_a_list_is_no_letter(tmp_path):
     assert loads(root) == "" and passes(root)
 
 
+@pytest.mark.parametrize(
+    ("body", "remedy"),
+    [(b"\n", "remove the lists of all splits"), ("n4".encode("utf-16"), "save it as UTF-8")],
+)
+def test_a_list_without_names_or_of_another_encoding_says_how_to_mend_it(tmp_path, body, remedy):
+    root = draw(tmp_path / "set", THREE)
+    (root / "val.txt").write_bytes(body)
+    assert remedy in loads(root) and "fetch" not in loads(root) and remedy in notes(root)
+
+
+@pytest.mark.parametrize(
+    ("line", "there"),
+    [
+        ("otherset/n0.png", False),
+        ("n0.png/x", False),
+        ("images/n0.png", True),
+        ("set/images/n0.PNG", True),
+        ("copies/masks/day/n0.png", True),
+        ("/scratch/copy/n0", True),
+        (".nii.gz", False),
+    ],
+)
+def test_a_path_in_a_list_names_no_file_of_another_folder(tmp_path, line, there):
+    root = draw(tmp_path / "set", THREE)
+    (root / "train.txt").write_text(f"{line}\nn1\nn2\nn3")
+    assert passes(root) == there
+    assert load(root).ids[0] == "n0" if there else "1 are not there" in loads(root)
+
+
 @pytest.mark.parametrize("name", ["classes.yml", "Classes.YAML"])
 def test_the_settings_are_found_by_the_names_that_people_give(tmp_path, name):
     root = draw(tmp_path / "set", THREE)

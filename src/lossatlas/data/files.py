@@ -440,25 +440,34 @@ def listed_split(name: str) -> dict[str, list[str]]:
     return splits
 
 
-def read_lines(path: Path, name: str) -> list[str]:
+def read_lines(path: Path, name: str, *, own: bool = False) -> list[str]:
     """Non-empty lines of a split file.
 
+    Args:
+        path: the file.
+        name: of the data set.
+        own: whether the user wrote the file, and so can mend it.
+
     Raises:
-        DataError: no such file, or nothing in it.
+        DataError: no such file, nothing in it, or no text of UTF-8.
     """
+    again = "fetch the set again"
     try:
         lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines()]
     except FileNotFoundError:
-        raise DataError(
-            f"{name}: expected the split file {path}, found none; fetch the set again"
-        ) from None
+        raise DataError(f"{name}: expected the split file {path}, found none; {again}") from None
     except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{name}: expected a readable split file {path}, got {error}") from None
+        remedy = "change its permissions"
+        if isinstance(error, UnicodeDecodeError):
+            remedy = "save it as UTF-8" if own else again
+        raise DataError(
+            f"{name}: expected a readable split file {path}, got {error}; {remedy}"
+        ) from None
     lines = [line for line in lines if line]
     if not lines:
         raise DataError(
             f"{name}: expected names in the split file {path}, got an empty file; "
-            "fetch the set again"
+            + ("write names into it, or remove the lists of all splits" if own else again)
         )
     return lines
 

@@ -56,6 +56,7 @@ UInt8Array = npt.NDArray[np.uint8]
 
 SUFFIXES: tuple[str, ...] = (".png", ".tif", ".tiff", ".webp", ".bmp", ".gif", ".npy", ".jpg")
 SUFFIXES += (".jpeg", *volumes.SUFFIXES)
+_SUFFIX = re.compile(rf"(?<=[^/])({'|'.join(map(re.escape, SUFFIXES))})$", re.IGNORECASE)
 #: Subfolders of ``images`` and ``masks`` that name a split.
 _SPLIT_FOLDERS = {
     "train": "train", "training": "train",
@@ -95,6 +96,15 @@ class Layout:
     def pairs(self) -> list[str]:
         """Stems with an image and a mask, sorted."""
         return sorted(set(self.images) & set(self.masks))
+
+    @cached_property
+    def nameable(self) -> dict[str, list[str]]:
+        """What a list of a split may name → its stems: an image, or a volume for its slices."""
+        slices: dict[str, list[str]] = {}
+        for stem, file in sorted(self.images.items()):
+            if volumes.is_slice(Path(file)):
+                slices.setdefault(stem.rpartition("/")[0], []).append(stem)
+        return slices | {stem: [stem] for stem in self.images}
 
     def faults(self) -> Iterator[DataError]:
         """Everything that keeps the folder from being loaded before any file is opened."""
@@ -681,11 +691,13 @@ class Bound(FolderDataset):
         Raises:
             DataError: some pairs lie in a folder of a split and others do not, or a split has no folder.
         """
-        known = self.layout.images
+        nameable = self.layout.nameable
         if self._lists:
             return {
                 split: [
-                    stem for line in read_lines(path, self.name) for stem in _listed(line, known)
+                    stem
+                    for line in read_lines(path, self.name, own=True)
+                    for stem in _listed(line, nameable)
                 ]
                 for split, path in self._lists.items()
             }
@@ -883,21 +895,23 @@ def _lossy_fault(path: Path, lossy: str, *names: str) -> DataError:
     )
 
 
-def _listed(line: str, known: Mapping[str, str]) -> list[str]:
-    """Stems that a line of a split file means: a stem, a file name, a path from the root, a volume."""
+def _listed(line: str, nameable: Mapping[str, list[str]]) -> list[str]:
+    """Stems that a line of a split file means: a stem, a file name, a path from the root, a volume.
+
+    A path from the root of the disk, or through a folder ``images`` or ``masks``, may be that of a copy of the
+    set: there the file's name suffices. Of any other path every folder counts.
+    """
     path = Path(unicodedata.normalize("NFC", line))
-    parts = path.parts[1:] if path.parts[:1] in (("images",), ("masks",)) else path.parts
-    whole = Path(*parts) if parts else path
-    short = whole.with_suffix("") if whole.suffix.lower() in SUFFIXES else whole
-    if volumes.is_volume(whole):
-        short = whole.with_name(volumes.stem_of_volume(whole.name))
-    candidates = (whole.as_posix(), short.as_posix(), short.name)
-    found = next((c for c in candidates if c in known), None)
-    if found is not None:
-        return [found]
-    within = [s for s in sorted(known) if s.rpartition("/")[0] == short.as_posix()]
-    slices = [s for s in within if volumes.is_slice(Path(known[s]))]
-    return slices or [short.as_posix()]
+    after = [i + 1 for i, part in enumerate(path.parts) if part in ("images", "masks")]
+    starts = after if after[:1] == [1] else [0, *after]
+    if after or path.is_absolute():
+        starts.append(len(path.parts) - 1)
+    names = [Path(*path.parts[start:]).as_posix() for start in starts]
+    for name in names:
+        for each in (name, _SUFFIX.sub("", name)):
+            if each in nameable:
+                return nameable[each]
+    return [_SUFFIX.sub("", names[0])]
 
 
 def _index_of(name: str, classes: Sequence[str], void: int | None) -> int:
