@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import json
 import re
 import sys
 import tracemalloc
@@ -826,6 +827,42 @@ def test_a_byte_order_mark_in_a_list_is_no_letter(tmp_path):
     path = root / "train.txt"
     path.write_text(path.read_text(), encoding="utf-8-sig")
     assert loads(root) == "" and passes(root)
+
+
+@pytest.mark.parametrize(
+    ("table", "line", "encoding"),
+    [
+        ("csv", "my photo 1.png", "utf-8"),
+        ("csv", "d/2.png", "utf-8"),
+        ("csv", r"C:\set\images\n3.png;3", "utf-8"),
+        ("csv", "n3.png\t1", "utf-16"),
+        ("csv", "n3.png;Köln", "cp1252"),
+        ("csv", "l'été 4", "cp1252"),
+        ("json", '[{"file":"n3.png"}]', "utf-8"),
+        ("json", json.dumps(["l'été 4.png"]), "utf-8"),
+        ("yaml", "- my photo 1.png", "utf-8"),
+        ("xlsx", "PK", "utf-8"),
+    ],
+)
+def test_a_table_that_names_images_is_never_passed_over(tmp_path, table, line, encoding):
+    root = draw(tmp_path / "set", THREE)
+    for part in ("images", "masks"):
+        (root / part / "d").mkdir()
+        for before, after in (("n1", "my photo 1"), ("n2", "d/2"), ("n4", "l'été 4")):
+            (root / part / f"{before}.png").rename(root / part / f"{after}.png")
+    for split in ("train", "val", "test"):
+        (root / f"{split}.txt").unlink()
+        (root / f"{split}.{table}").write_text(f"{line}\n", encoding=encoding)
+    assert f"in test.txt, one a line, got test.{table}; save it so" in loads(root)
+    assert not passes(root)
+
+
+def test_a_list_in_another_folder_is_said_to_be_passed_over(tmp_path):
+    root = draw(tmp_path / "set", THREE)
+    (root / "ImageSets" / "Segmentation").mkdir(parents=True)
+    for name in ("ImageSets/Segmentation/train.txt", "ImageSets/val.csv", "ImageSets/notes.txt"):
+        (root / name).write_text("n0")
+    assert "2 (ImageSets/Segmentation/train.txt, ImageSets/val.csv)" in notes(root)
 
 
 @pytest.mark.parametrize(

@@ -30,6 +30,7 @@ the loader here and collects what they refuse.
 
 from __future__ import annotations
 
+import codecs
 import hashlib
 import os
 import re
@@ -63,8 +64,10 @@ _SPLIT_FOLDERS = {
     "val": "val", "valid": "val", "validation": "val",
     "test": "test", "testing": "test",
 }  # fmt: skip
-#: Files that could list a split and are no plain text.
-_LISTS = (".csv", ".tsv", ".lst", ".list", "")
+#: Files that could list a split and are no ``.txt``; a spreadsheet's names take another package to read.
+_SPREADSHEETS = (".xlsx", ".xls", ".ods", ".parquet")
+_LISTS = (".csv", ".tsv", ".tab", ".lst", ".list", ".json", ".jsonl", ".yaml", ".yml", "")
+_LISTS += _SPREADSHEETS
 _JUNK = ("thumbs.db", "desktop.ini", "ehthumbs.db", "icon\r", "__macosx", "@eadir")
 """What operating systems leave in folders, beside every name that begins with a dot."""
 
@@ -299,15 +302,23 @@ def read_layout(root: Path) -> Layout:
 
 
 def _beside(root: Path) -> list[str]:
-    """Files of the folder itself that nothing reads."""
-    return [
-        path.name
-        for path in sorted(root.iterdir())
-        if path.is_file()
-        and not _is_junk(path.name)
-        and path.name.casefold() not in SETTINGS
-        and not (path.stem.casefold() in _SPLIT_FOLDERS and path.suffix.casefold() == ".txt")
-    ]
+    """Files of the folder itself that nothing reads, and the lists of splits in its other folders."""
+    unread: list[Path] = []
+    for path in sorted(root.iterdir()):
+        if _is_junk(path.name) or path.name in ("images", "masks"):
+            continue
+        if path.is_dir():  # two deep, as ImageSets/Segmentation/train.txt
+            below = sorted([*path.glob("*"), *path.glob("*/*")])
+            unread += [each for each in below if _listing(each)[1] in (".txt", *_LISTS)]
+        elif path.name.casefold() not in SETTINGS and _listing(path)[1] != ".txt":
+            unread.append(path)
+    return [path.relative_to(root).as_posix() for path in unread]
+
+
+def _listing(path: Path) -> tuple[str | None, str | None]:
+    """(split, suffix) of a file that is named as the list of a split, else (None, None)."""
+    split = _SPLIT_FOLDERS.get(path.stem.casefold())
+    return (split, path.suffix.casefold()) if split and path.is_file() else (None, None)
 
 
 def split_lists(root: Path, known: Iterable[str]) -> dict[str, Path]:
@@ -315,28 +326,27 @@ def split_lists(root: Path, known: Iterable[str]) -> dict[str, Path]:
 
     Args:
         root: the folder.
-        known: stems of the images, by which a table is told from another program's file.
+        known: images and volumes that a list may name, by which a table is told from another program's file.
 
     Raises:
-        DataError: two lists of one split, or a list that is no text file.
+        DataError: two lists of one split, or a list that is no ``.txt``.
     """
     found: dict[str, Path] = {}
-    others: dict[str, Path] = {}
+    others: list[tuple[str, Path]] = []
     for path in sorted(root.iterdir()):
-        split = _SPLIT_FOLDERS.get(path.stem.casefold())
-        if split is None or not path.is_file():
-            continue
-        if path.suffix.casefold() in _LISTS:
-            others[split] = path
-        elif path.suffix.casefold() == ".txt":
+        split, suffix = _listing(path)
+        if split and suffix in _LISTS:
+            others.append((split, path))
+        elif split and suffix == ".txt":
             if split in found:
                 raise DataError(
                     f"folder: expected one list of the split {split}, got {found[split].name} and {path.name}; remove "
                     "one"
                 )
             found[split] = path
-    for split, path in others.items():
-        if split not in found and _names_some(path, set(known)):
+    names = {Path(each).name for each in known}
+    for split, path in others:
+        if split not in found and _names_some(path, names):
             raise DataError(
                 f"folder: expected the names of a split in {split}.txt, one a line, got {path.name}; save it so, or "
                 "move it out of the folder"
@@ -344,14 +354,24 @@ def split_lists(root: Path, known: Iterable[str]) -> dict[str, Path]:
     return {split: found[split] for split in SPLITS if split in found}
 
 
-def _names_some(path: Path, known: set[str]) -> bool:
-    """Whether a table names an image of the folder."""
+def _names_some(path: Path, names: set[str]) -> bool:
+    """Whether a table names an image, in whichever folder; a spreadsheet is taken to."""
+    if path.suffix.casefold() in _SPREADSHEETS:
+        return True
     try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError):
-        return False
-    words = (Path(word.strip("'\"")) for word in re.split(r"[\s,;]+", text) if word)
-    return any(word.as_posix() in known or word.stem in known for word in words)
+        content = path.read_bytes()
+    except OSError:
+        return False  # listed among what is not read
+    # What Excel saves: "Unicode text", CSV in UTF-8, or in the letters of Windows.
+    utf_16 = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    try:
+        text = content.decode("utf-16" if utf_16 else "utf-8-sig")
+    except UnicodeDecodeError:
+        text = content.decode("cp1252", errors="replace")
+    text = re.sub(r"\\u([0-9a-fA-F]{4})", lambda code: chr(int(code[1], 16)), text)  # JSON's "ü"
+    cells = re.split(r"[\r\n\t,;|:]+", unicodedata.normalize("NFC", text))
+    words = (word.strip(" -'\"[]{}") for cell in cells for word in (cell, *cell.split()))
+    return any(_SUFFIX.sub("", re.split(r"[/\\]", word)[-1]) in names for word in words)
 
 
 def read_masks_layout(root: Path) -> Layout:
@@ -682,7 +702,7 @@ class Bound(FolderDataset):
 
     @cached_property
     def _lists(self) -> dict[str, Path]:
-        return split_lists(self.layout.root, self.layout.images)
+        return split_lists(self.layout.root, map(self._group, self.layout.images))
 
     @cached_property
     def splits(self) -> dict[str, list[str]]:
