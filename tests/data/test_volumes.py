@@ -102,6 +102,30 @@ def test_slices_of_a_volume_are_dealt_to_one_split(folder):
     assert sum(map(len, groups)) == len(set.union(*groups)) == 20
 
 
+def test_slices_of_a_volume_in_two_lists_are_refused(folder):
+    (folder / "train.txt").write_text("p0/0000\np0/0001")
+    (folder / "test.txt").write_text("p2\np0/0003")
+    said = "expected an image or volume in one split, got p0 in train.txt and test.txt"
+    assert any(said in f.what for f in check_folder(folder))
+    with pytest.raises(DataError, match=said):
+        data.load("folder", "train", root=str(folder))
+
+
+def test_a_table_of_volumes_is_not_passed_over(folder):
+    for split in ("train", "val", "test"):
+        (folder / f"{split}.txt").rename(folder / f"{split}.csv")
+    assert any("one a line, got test.csv" in f.what for f in check_folder(folder))
+
+
+@pytest.mark.parametrize("name", ["test", "valid"])
+def test_a_volume_whose_name_is_a_split_s_is_no_folder_of_it(folder, name):
+    for split in ("train", "val", "test"):
+        (folder / f"{split}.txt").unlink()
+    for part in ("images", "masks"):
+        (folder / part / "p2.nii.gz").rename(folder / part / f"{name}.nii.gz")
+    assert not any("in a folder of" in f.what for f in check_folder(folder))
+
+
 def test_a_mask_that_lies_elsewhere_in_space_is_refused_by_check_and_load(folder):
     save(folder / "masks" / "p0.nii", (scan(0) > 500).astype(np.uint8), origin=(0, 1.5, 0))
     said = "resample the mask onto its image"

@@ -722,13 +722,13 @@ class Bound(FolderDataset):
                 for split, path in self._lists.items()
             }
         dealt: dict[str, list[str]] = {split: [] for split in SPLITS}
+        # of the file: a volume's stem is not the folder of its slices
         named = {
-            stem: _SPLIT_FOLDERS.get(stem.split("/")[0].lower())
+            stem: _SPLIT_FOLDERS.get(self.file_of(self.layout.images[stem]).split("/")[1].lower())
             for stem in self.layout.pairs
-            if "/" in stem
         }
         if any(named.values()):
-            apart = [stem for stem in self.layout.pairs if not named.get(stem)]
+            apart = [stem for stem, split in named.items() if not split]
             if apart or set(named.values()) != set(SPLITS):
                 there = sorted({split for split in named.values() if split})
                 raise DataError(
@@ -744,9 +744,17 @@ class Bound(FolderDataset):
             dealt[split_of(self._group(stem), self.seed)].append(stem)
         return dealt
 
+    @cached_property
+    def _listed_groups(self) -> dict[str, set[str]]:
+        known = self.layout.images
+        return {
+            split: {self._group(stem) if stem in known else stem for stem in stems}
+            for split, stems in self.splits.items()
+        }
+
     def split_faults(self, split: str) -> Iterator[DataError]:
         """Everything that is wrong with one split's list."""
-        root, listed = self.layout.root, self.splits
+        root, listed, groups = self.layout.root, self.splits, self._listed_groups
         files = {each: path.name for each, path in self._lists.items()}
         if split not in listed:
             first = next(iter(files.values()))
@@ -755,10 +763,11 @@ class Bound(FolderDataset):
             )
             return
         for other in listed:
-            both = sorted(set(listed[split]) & set(listed[other])) if other != split else []
+            both = sorted(groups[split] & groups[other]) if other != split else []
             if both:
+                whole = "an image" if set(both) <= set(self.layout.images) else "an image or volume"
                 yield DataError(
-                    f"folder: expected an image in one split, got {shorten(both)} in {files[split]} "
+                    f"folder: expected {whole} in one split, got {shorten(both)} in {files[split]} "
                     f"and {files[other]}; take them off one",
                     both,
                 )
