@@ -226,7 +226,7 @@ def predict(
         planned = deploy.masks_to_write(images, out, probabilities=probabilities)
         if planned and not dry_run:
             require_writable("masks", out, "--out")
-        refuse_others(deployed, out, rule)
+        refuse_others(deployed, images, out, rule)
         threshold = f", threshold {decision.probability:.3f}" if len(decision.offsets) == 1 else ""
         print(f"decision rule: {name}{threshold}")
         if dry_run:

@@ -224,6 +224,16 @@ def test_masks_never_land_among_the_images(run, pictures):
         deploy.predict_folder(deploy.load(run), pictures, pictures / "out")
 
 
+def test_masks_may_lie_beside_the_folder_of_the_images(run, pictures, tmp_path):
+    network = deploy.load(run)
+    assert deploy.predict_folder(network, pictures, tmp_path) == 2
+    assert deploy.predict_folder(network, pictures, tmp_path) == 0  # signed, so it goes on
+    (pictures / "pictures").mkdir()
+    shutil.copy(pictures / "a.png", pictures / "pictures" / "c.png")
+    with pytest.raises(DataError, match="among the images"):
+        deploy.predict_folder(network, pictures, tmp_path)
+
+
 def test_masks_of_another_network_or_rule_are_not_taken_for_this_one_s(
     run, pictures, tmp_path, capsys
 ):

@@ -246,9 +246,12 @@ def masks_to_write(
     from lossatlas.data.folder import image_files
 
     images, out = Path(images), Path(out)
-    if out.resolve().is_relative_to(images.resolve()) and images.is_dir():
-        raise DataError(f"out: expected a folder outside {images}, got {out}; name another one")
     masks = {path: out / f"{stem}.png" for stem, path in image_files(images).items()}
+    if images.is_dir() and any(_is_below(mask, images) for mask in masks.values()):
+        raise DataError(
+            f"out: expected a folder outside {images}, got {out}, where masks would lie among the images; name "
+            "another one"
+        )
     return {
         path: mask
         for path, mask in masks.items()
@@ -275,14 +278,22 @@ def _image_of(mask: Path) -> str | None:
     return None
 
 
-def refuse_others(deployed: Deployed, out: str | Path, rule: str | None) -> None:
+def _is_below(path: Path, folder: Path) -> bool:
+    return path.resolve().is_relative_to(folder.resolve())
+
+
+def refuse_others(
+    deployed: Deployed, images: str | Path, out: str | Path, rule: str | None
+) -> None:
     """Raise where a folder holds masks that another network or rule has made, or that nobody has signed.
+
+    A folder of images below ``out`` holds no masks.
 
     Raises:
         DeployError: names the folder.
     """
-    out = Path(out)
-    if next(out.rglob("*.png"), None) is None:
+    images, out = Path(images), Path(out)
+    if all(images.is_dir() and _is_below(path, images) for path in out.rglob("*.png")):
         return
     made_by = _made_by(out)
     if made_by is None:
@@ -354,7 +365,7 @@ def predict_folder(
     written = 0
     with _large_images():
         masks = masks_to_write(images, out, probabilities=probabilities)
-        refuse_others(deployed, out, rule)
+        refuse_others(deployed, images, out, rule)
         if masks:
             made_by = json.dumps(_identity(deployed, rule), indent=1) + "\n"
             with _writing(out):
