@@ -145,6 +145,23 @@ def test_annotators_agree_as_much_as_dice_by_hand_says(tmp_path):
     assert found["dice"] == {"class_1": pytest.approx(2 * 4 / 12)}
 
 
+@pytest.mark.parametrize("other", ["{}_mask.png", "{}.png", "{}_mask.jpg"])
+def test_what_the_first_annotator_declares_holds_for_the_names_and_kinds_of_the_second(
+    tmp_path, other
+):
+    suffix = Path(other).suffix
+    settings = f"masks: '{{stem}}_mask{suffix}'\nvalues: {{0: background, 255: crack}}"
+    save(tmp_path / "one", x=np.eye(16) * 255)
+    (tmp_path / "one" / "x.png").rename(tmp_path / "one" / f"x_mask{suffix}")
+    (tmp_path / "one" / "classes.yaml").write_text(settings)
+    (tmp_path / "two").mkdir()
+    flat = Image.fromarray(np.full((16, 16), 255, np.uint8))  # JPEG keeps an even area
+    flat.save(tmp_path / "two" / other.format("x"))
+    mine = facts.read_masks(tmp_path / "one")
+    both = facts.disagreement(mine, facts.read_masks(tmp_path / "two", like=mine))
+    assert both["dice"] == {"crack": pytest.approx(2 * 16 / (16 + 256))}
+
+
 def test_annotators_without_a_common_name_or_size_are_refused(tmp_path):
     save(tmp_path / "one", x=np.eye(4))
     save(tmp_path / "two", y=np.eye(4))

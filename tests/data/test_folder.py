@@ -304,6 +304,32 @@ def test_missing_folders_and_no_images_are_named(tmp_path):
     assert data.is_available("folder", root=str(draw(tmp_path / "y")))
 
 
+@pytest.mark.parametrize(
+    ("folders", "said"),
+    [
+        (("Images", "Masks"), "found no images/ but Images/, Masks/; put"),
+        (("train/images", "val/images"), "found no images/ but train/, val/; put"),
+        ((".git",), "found no images/; put the files there"),
+    ],
+)
+def test_folders_of_other_names_are_said(tmp_path, folders, said):
+    for folder in folders:
+        (tmp_path / "set" / folder).mkdir(parents=True)
+    assert said in error(tmp_path / "set")
+
+
+def test_linked_folders_are_said_once_to_be_passed_over(tmp_path, capsys):
+    root = draw(tmp_path / "set", settings={"classes": ["sky", "tree", "car"]})
+    other = draw(tmp_path / "other")
+    (root / "readme.md").write_text("x")
+    for part in ("images", "masks"):
+        (root / part / "more").symlink_to(other / part)
+    load(root)
+    load(root, "val")
+    said = f"{root}: passed over, no file or folder that is read: "
+    assert capsys.readouterr().err == f"{said}images/more, masks/more, readme.md\n"
+
+
 def test_pairs_that_do_not_match_are_named(tmp_path):
     root = draw(tmp_path / "set")
     (root / "masks" / "b.png").unlink()

@@ -530,7 +530,7 @@ def test_a_mutated_folder_passes_the_check_exactly_when_it_loads(tmp_path, start
         if rng.random() < 0.2:
             for split in ("train", "val", "test"):
                 (root / f"{split}.txt").unlink()
-        for _ in range(int(rng.integers(1, 4))):
+        for _ in range(int(rng.integers(1, 3))):
             _mutate(root, rng)
         size = {"height": 8, "width": 10} if rng.random() < 0.5 else {}
         refusal = loads(root, **size)

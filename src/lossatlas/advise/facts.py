@@ -55,9 +55,9 @@ def read_masks(
     Raises:
         DataError: no masks, or values that can be classes in more than one way.
     """
-    layout = read_masks_layout(Path(root).expanduser())
-    if like is not None and not layout.settings:
-        layout.settings = like.layout.settings
+    path = Path(root).expanduser()
+    layout = read_masks_layout(path, None if like is None else like.layout.settings)
+    if like is not None and layout.settings == like.layout.settings:
         return MaskSet(layout, like.classes, like.void)
     names, void = classes_of(layout, ignore_index)
     if like is not None and tuple(names) != like.classes:

@@ -39,7 +39,7 @@ import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -280,12 +280,15 @@ def read_layout(root: Path) -> Layout:
         raise DataError(f"folder: expected a folder root={str(root)!r}, found none; correct root")
     for part in ("images", "masks"):
         if not (root / part).is_dir():
+            there = sorted(
+                f"{p.name}/" for p in root.iterdir() if p.is_dir() and not _is_junk(p.name)
+            )
+            but = f" but {shorten(there)}" if there else ""
             raise DataError(
-                f"folder: expected images/ and masks/ in {root}, found no {part}/; put the files "
-                "there, matched by name"
+                f"folder: expected images/ and masks/ in {root}, found no {part}/{but}; put the files "
+                "there, matched by name, those of a split into images/train and masks/train"
             )
     layout = Layout(root, {}, {}, settings=read_settings(root))
-    layout.unread += _beside(root)
     pattern = layout.settings.get("masks")
     for part, files in (("images", layout.images), ("masks", layout.masks)):
         for name in _files_below(root / part, layout):
@@ -298,6 +301,7 @@ def read_layout(root: Path) -> Layout:
                 layout.doubled.append(inside)
             else:
                 files[stem] = inside
+    layout.unread += _beside(root)  # last: what lies among the images and masks matters more
     return layout
 
 
@@ -374,29 +378,36 @@ def _names_some(path: Path, names: set[str]) -> bool:
     return any(_SUFFIX.sub("", re.split(r"[/\\]", word)[-1]) in names for word in words)
 
 
-def read_masks_layout(root: Path) -> Layout:
+def read_masks_layout(root: Path, like: dict[str, Any] | None = None) -> Layout:
     """List the masks of a folder that needs no images: those in ``masks``, else in ``root`` itself.
 
     Each mask stands for its image too, so that ``pairs`` are all masks. Of a folder called ``masks`` the
     ``classes.yaml`` beside it counts.
+
+    Args:
+        root: the folder.
+        like: settings that hold where the folder has none; their pattern of names only if it fits a mask.
 
     Raises:
         DataError: no such folder, a faulty ``classes.yaml``, no mask, or two masks of one stem.
     """
     if not root.is_dir():
         raise DataError(f"folder: expected a folder root={str(root)!r}, found none; correct root")
-    settings = read_settings(root)
-    if not settings and root.resolve().name == "masks":
-        settings = read_settings(root.resolve().parent)
+    own = read_settings(root)
+    if not own and root.resolve().name == "masks":
+        own = read_settings(root.resolve().parent)
+    settings = own or like or {}
     inside = root / "masks" if (root / "masks").is_dir() else root
     layout = Layout(root, {}, {}, settings=settings, masks_in=inside)
     if inside == root and (root / "images").is_dir():
         raise DataError(f"folder: expected masks/ beside images/ in {root}, found none; add it")
-    for name in _files_below(inside, layout):
-        if name.casefold() in SETTINGS:
-            continue
+    names = [n for n in _files_below(inside, layout) if n.casefold() not in SETTINGS]
+    pattern = settings.get("masks")
+    if not own and not any(_stem_of(name, pattern) for name in names):
+        pattern = None
+    for name in names:
         path = (inside / name).relative_to(root).as_posix()
-        stem = _stem_of(name, layout.settings.get("masks"))
+        stem = _stem_of(name, pattern)
         if stem is None:
             layout.unread.append(path)
         elif stem in layout.masks:
@@ -407,11 +418,7 @@ def read_masks_layout(root: Path) -> Layout:
         raise DataError(
             f"folder: expected masks in {inside}, got none of {', '.join(SUFFIXES)}; put them there"
         )
-    if layout.unread:
-        print(
-            f"{inside}: passed over, no mask that is read: {shorten(layout.unread)}",
-            file=sys.stderr,
-        )
+    _say_unread(inside, "no mask", layout)
     layout.images = dict(layout.masks)
     for fault in (*layout.faults(), *layout.mask_faults()):
         raise fault
@@ -444,12 +451,19 @@ def image_files(images: Path) -> dict[str, Path]:
             found[stem] = images / name
     if not found:
         raise DataError(f"{images}: expected images, got none of {', '.join(SUFFIXES)}")
-    if layout.unread:
-        print(
-            f"{images}: passed over, no image that is read: {shorten(layout.unread)}",
-            file=sys.stderr,
-        )
+    _say_unread(images, "no image", layout)
     return found
+
+
+def _say_unread(folder: Path, what: str, layout: Layout) -> None:
+    if layout.unread:
+        _say_once(f"{folder}: passed over, {what} that is read: {shorten(layout.unread)}")
+
+
+@cache
+def _say_once(text: str) -> None:
+    """Say it on standard error, as standard output may hold a result; the three splits of a set say it once."""
+    print(text, file=sys.stderr)
 
 
 def _files_below(folder: Path, layout: Layout) -> Iterator[str]:
@@ -566,6 +580,7 @@ class FolderDataset(FileDataset):
 
     def _bind(self, root: Path) -> Bound:
         layout = read_layout(root)
+        _say_unread(root, "no file or folder", layout)
         for fault in (*layout.faults(), *layout.mask_faults()):
             raise fault
         names, void = classes_of(layout, self._given_void)
