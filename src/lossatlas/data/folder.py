@@ -66,8 +66,8 @@ _SPLIT_FOLDERS = {
 }  # fmt: skip
 #: Files that could list a split and are no ``.txt``; a spreadsheet's names take another package to read.
 _SPREADSHEETS = (".xlsx", ".xls", ".ods", ".parquet")
-_LISTS = (".csv", ".tsv", ".tab", ".lst", ".list", ".json", ".jsonl", ".yaml", ".yml", "")
-_LISTS += _SPREADSHEETS
+_TABLES = (".csv", ".tsv", ".tab", ".lst", ".list", ".json", ".jsonl", ".yaml", ".yml", "")
+_LISTS = (*_TABLES, *_SPREADSHEETS)
 _JUNK = ("thumbs.db", "desktop.ini", "ehthumbs.db", "icon\r", "__macosx", "@eadir")
 """What operating systems leave in folders, beside every name that begins with a dot."""
 
@@ -372,7 +372,7 @@ def _names_some(path: Path, names: set[str]) -> bool:
         text = content.decode("utf-16" if utf_16 else "utf-8-sig")
     except UnicodeDecodeError:
         text = content.decode("cp1252", errors="replace")
-    text = re.sub(r"\\u([0-9a-fA-F]{4})", lambda code: chr(int(code[1], 16)), text)  # JSON's "ü"
+    text = re.sub(r"\\u([0-9a-fA-F]{4})", lambda code: chr(int(code[1], 16)), text)  # JSON
     cells = re.split(r"[\r\n\t,;|:]+", unicodedata.normalize("NFC", text))
     words = (word.strip(" -'\"[]{}") for cell in cells for word in (cell, *cell.split()))
     return any(_SUFFIX.sub("", re.split(r"[/\\]", word)[-1]) in names for word in words)
