@@ -220,7 +220,8 @@ def test_a_run_of_other_masks_is_not_taken_for_one_of_today_s(datasets, tmp_path
 
 def test_a_run_that_fails_leaves_nothing_that_could_be_taken_for_a_run(datasets, tmp_path):
     config = RunConfig(**QUICK)
-    broken = {**datasets, "test": None}
+    broken = {**datasets, "test": copy.copy(datasets["test"])}
+    broken["test"].images = None
     with pytest.raises(AttributeError):
         train(config, broken, tmp_path)
     assert not is_complete(tmp_path, config)
