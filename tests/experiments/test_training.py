@@ -218,12 +218,17 @@ def test_a_run_of_other_masks_is_not_taken_for_one_of_today_s(datasets, tmp_path
     assert not is_complete(tmp_path, both.runs()[0])
 
 
-def test_a_run_that_fails_leaves_nothing_that_could_be_taken_for_a_run(datasets, tmp_path):
+def test_a_run_that_fails_leaves_nothing_that_could_be_taken_for_a_run(
+    datasets, tmp_path, monkeypatch
+):
     config = RunConfig(**QUICK)
-    broken = {**datasets, "test": copy.copy(datasets["test"])}
-    broken["test"].images = None
-    with pytest.raises(AttributeError):
-        train(config, broken, tmp_path)
+
+    def full(*_, **__):
+        raise OSError(28, "no space left on device")
+
+    monkeypatch.setattr("lossatlas.experiments.training.write_run", full)
+    with pytest.raises(OSError, match="no space"):
+        train(config, datasets, tmp_path)
     assert not is_complete(tmp_path, config)
     assert [p.name for p in tmp_path.iterdir()] == [".progress"]
 
