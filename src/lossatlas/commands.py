@@ -241,6 +241,7 @@ def predict(
                 out,
                 rule=rule,
                 probabilities=probabilities,
+                masks=planned,
                 tile=tile,
                 overlap=overlap,
                 device=device,

@@ -112,6 +112,20 @@ def test_weights_beside_the_description_of_another_network_are_refused(
     file.with_name("model.json").write_text(json.dumps(about))
     with pytest.raises(deploy.DeployError, match=r"description of model\.safetensors, got that of"):
         deploy.load(file)
+    if not named:  # what the message says to do where both files are of one network
+        file.with_name("model.json").write_text(json.dumps(about | {"file": file.name}))
+        assert deploy.load(file).origin == about["origin"]
+
+
+def test_an_export_of_an_older_version_is_replaced_by_one_of_the_same_run(run, another, tmp_path):
+    deploy.export(deploy.load(run), tmp_path, format="safetensors")
+    about = json.loads((tmp_path / "model.json").read_text())
+    del about["weights"]  # as before
+    (tmp_path / "model.json").write_text(json.dumps(about))
+    with pytest.raises(deploy.DeployError, match="expected no network there but this one"):
+        deploy.export(deploy.load(another), tmp_path, format="safetensors")
+    deploy.export(deploy.load(run), tmp_path, format="safetensors")
+    assert "weights" in json.loads((tmp_path / "model.json").read_text())
 
 
 def test_without_the_onnx_packages_the_message_says_what_to_install(run, tmp_path, monkeypatch):

@@ -281,6 +281,46 @@ def test_a_mask_is_made_again_where_its_image_is_another_one_now(run, pictures, 
     assert {path: path.read_bytes() for path in out.rglob("*.png")} == before
 
 
+def test_a_mask_that_says_of_no_image_is_kept(run, pictures, tmp_path, capsys):
+    """One that was corrected in another program, or that an older version wrote."""
+    out = tmp_path / "out"
+    command = ["predict", str(run), str(pictures), "--out", str(out)]
+    assert main(command) == 0
+    corrected = 1 - np.asarray(Image.open(out / "a.png"))
+    Image.fromarray(corrected).save(out / "a.png")
+    (pictures / "a.png").touch()
+    capsys.readouterr()
+    assert main(command) == 0 and "0 masks in" in capsys.readouterr().out
+    assert (np.asarray(Image.open(out / "a.png")) == corrected).all()
+
+
+@pytest.mark.parametrize("name", ["a.npy", "b.png"])
+def test_an_image_is_never_replaced_by_its_own_mask(run, pictures, tmp_path, name):
+    out = tmp_path / "out"
+    deployed = deploy.load(run)
+    deploy.predict_folder(deployed, pictures / "a.png", out)  # signs the folder
+    image = picture(48, 40, seed=3)[..., 0]
+    if name == "a.npy":
+        np.save(out / name, image)
+    else:
+        Image.fromarray(image).save(out / name)
+    before = (out / name).read_bytes()
+    with pytest.raises(DataError, match="masks would lie among the images"):
+        deploy.predict_folder(deployed, out / name, out)
+    assert (out / name).read_bytes() == before
+
+
+def test_the_slices_of_a_volume_are_predicted_once(run, tmp_path):
+    nibabel = pytest.importorskip("nibabel")
+    volumes, out = tmp_path / "volumes", tmp_path / "out"
+    for seed in (0, 1):
+        volumes.mkdir(exist_ok=True)
+        scan = picture(48, 40, 3, seed=seed)
+        nibabel.Nifti1Image(scan, np.eye(4)).to_filename(volumes / "p.nii.gz")
+        assert deploy.predict_folder(deploy.load(run), volumes, out) == 3
+        assert deploy.predict_folder(deploy.load(run), volumes, out) == 0
+
+
 def test_an_image_that_cannot_be_read_is_named_and_those_before_are_kept(run, pictures, tmp_path):
     (pictures / "day2" / "z.png").write_bytes(b"no image")
     with pytest.raises(DataError, match=r"z\.png"):

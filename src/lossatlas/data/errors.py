@@ -41,9 +41,13 @@ def unwritable(part: str, folder: Path, error: OSError, elsewhere: str) -> DataE
     >>> str(unwritable("cache", Path("data"), full, "or name another folder"))
     'cache: expected to write to data, but the disk is full; free some space, or name another folder'
     """
-    # NumPy and Pillow give a write that fell short no number
-    if error.errno in (errno.ENOSPC, errno.EDQUOT, None):
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
         reason, remedy = "the disk is full", "free some space"
+    elif (
+        error.errno is None
+    ):  # so NumPy and Pillow tell of a write that fell short, and of other failures
+        reason = f"the disk is full, or the write failed otherwise ({error})"
+        remedy = "free some space"
     elif error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         reason, remedy = "it is not writable", "make it writable"
     elif error.errno == errno.ENOTDIR:

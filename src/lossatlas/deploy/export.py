@@ -72,7 +72,11 @@ def refuse_another(deployed: Deployed, out: str | Path) -> None:
         DeployError: names the folder.
     """
     found = read_description(Path(out))
-    if found and found.get("weights") != weights_digest(deployed.network):
+    if "weights" in found:
+        same = found["weights"] == weights_digest(deployed.network)
+    else:  # written before descriptions had a digest, or no description
+        same = not found or found.get("origin") == deployed.origin
+    if not same:
         raise DeployError(
             f"{out}: expected no network there but this one, got that of run "
             f"{(found.get('origin') or {}).get('run_id')}; name another --out, or remove the folder"

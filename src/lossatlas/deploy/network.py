@@ -207,13 +207,18 @@ def _exported(path: Path) -> Deployed:
             f"{path.with_name(DESCRIPTION)}: expected the description that `lossatlas export` writes, "
             f"got one that cannot be read ({error!r}); export the network again"
         ) from None
-    if "weights" in description:  # both formats of a network share the description
-        belongs = description["weights"] == weights_digest(deployed.network)
-    else:
-        belongs = description.get("file") == path.name
-    if not belongs:
+    about = path.with_name(DESCRIPTION)
+    if "weights" not in description and description.get("file") != path.name:
         raise DeployError(
-            f"{path.with_name(DESCRIPTION)}: expected the description of {path.name}, got that of another network; "
+            f"{about}: expected the description of {path.name}, got that of {description.get('file')} by an older "
+            f"version, which does not say whose weights it describes; export the network again, or write "
+            f'"file": "{path.name}" into it if both files are of one network'
+        )
+    # both formats of a network share the description
+    digest = weights_digest(deployed.network)
+    if description.get("weights", digest) != digest:
+        raise DeployError(
+            f"{about}: expected the description of {path.name}, got that of another network; "
             "export the network again, to a folder of its own"
         )
     return deployed

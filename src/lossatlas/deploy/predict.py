@@ -238,16 +238,21 @@ def masks_to_write(
 ) -> dict[Path, Path]:
     """Image file → mask file of the masks that :func:`predict_folder` would write.
 
-    A mask is kept where it says that it was made from this very image.
+    A mask that is there is kept, unless it says that it was made from another image. One that says nothing was
+    written by another program, or corrected by hand.
 
     Raises:
-        DataError: no images, or ``out`` is inside ``images``.
+        DataError: no images, or ``out`` is inside ``images``, or a mask would replace an image.
     """
     from lossatlas.data.folder import image_files
 
     images, out = Path(images), Path(out)
     masks = {path: out / f"{stem}.png" for stem, path in image_files(images).items()}
-    if images.is_dir() and any(_is_below(mask, images) for mask in masks.values()):
+    sources = {path.resolve() for path in masks}
+    replaced = [
+        mask for mask in masks.values() if {mask.resolve(), _chances(mask).resolve()} & sources
+    ]
+    if replaced or (images.is_dir() and any(_is_below(mask, images) for mask in masks.values())):
         raise DataError(
             f"out: expected a folder outside {images}, got {out}, where masks would lie among the images; name "
             "another one"
@@ -255,17 +260,32 @@ def masks_to_write(
     return {
         path: mask
         for path, mask in masks.items()
-        if not is_written(mask, probabilities) or _image_of(mask) != _digest(path)
+        if not is_written(mask, probabilities) or _image_of(mask) not in (None, _digest(path))
     }
+
+
+def _chances(mask: Path) -> Path:
+    """The file of the probabilities beside a mask."""
+    return mask.with_suffix(".npy")
 
 
 def is_written(mask: Path, probabilities: bool = False) -> bool:
     """Whether a mask is there, and its probabilities where they are asked for."""
-    return mask.is_file() and (not probabilities or mask.with_suffix(".npy").is_file())
+    return mask.is_file() and (not probabilities or _chances(mask).is_file())
 
 
 def _digest(image: Path) -> str:
-    with image.open("rb") as file:
+    """SHA-256 of an image's file; a slice has that of its volume."""
+    from lossatlas.data import volumes
+
+    file = image.parent if volumes.is_slice(image) else image
+    status = file.stat()
+    return _sha256(file, status.st_size, status.st_mtime_ns)
+
+
+@lru_cache(maxsize=1)  # the slices of a volume come one after another
+def _sha256(path: Path, size: int, mtime_ns: int) -> str:
+    with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
@@ -274,7 +294,8 @@ def _image_of(mask: Path) -> str | None:
     from PIL import Image
 
     with suppress(OSError), _large_images(), Image.open(mask) as found:
-        return str(found.info.get(_IMAGE))
+        digest: str | None = found.info.get(_IMAGE)
+        return digest
     return None
 
 
@@ -331,6 +352,7 @@ def predict_folder(
     *,
     rule: str | None = None,
     probabilities: bool = False,
+    masks: dict[Path, Path] | None = None,
     say: Any = None,
     **options: Any,
 ) -> int:
@@ -338,8 +360,8 @@ def predict_folder(
 
     Each mask is ``out/STEM.png`` of class indices, subfolders kept; probabilities are ``out/STEM.npy``. A
     file is written under another name and renamed, so that none is ever half there; a mask that is
-    there is made again only where its image is another one now. ``out/predicted.json`` says which network and rule
-    made them.
+    there is made again only where it says that it was made from another image. ``out/predicted.json`` says which
+    network and rule made them.
 
     Args:
         deployed: of :func:`lossatlas.deploy.load`.
@@ -347,6 +369,7 @@ def predict_folder(
         out: a folder outside ``images``; made if it is not there.
         rule: name of a decision rule; None takes ``tuned`` where there is one.
         probabilities: also write them.
+        masks: of :func:`masks_to_write`, where it was asked before: large sets are read once.
         say: called with a line an image; None says nothing. On a terminal a bar shows how far it is.
         options: of :func:`predict_image`.
 
@@ -364,7 +387,8 @@ def predict_folder(
     decision = deployed.rule(rule)[1]
     written = 0
     with _large_images():
-        masks = masks_to_write(images, out, probabilities=probabilities)
+        if masks is None:
+            masks = masks_to_write(images, out, probabilities=probabilities)
         refuse_others(deployed, images, out, rule)
         if masks:
             made_by = json.dumps(_identity(deployed, rule), indent=1) + "\n"
@@ -401,11 +425,11 @@ def _write(
     from PIL import Image, PngImagePlugin
 
     mask.parent.mkdir(parents=True, exist_ok=True)
-    if found is None:  # those that are there are of another image
-        mask.with_suffix(".npy").unlink(missing_ok=True)
-    else:
-        with replacing(mask.with_suffix(".npy")) as whole, whole.open("wb") as file:
+    if found is not None:
+        with replacing(_chances(mask)) as whole, whole.open("wb") as file:
             np.save(file, found)
+    elif _image_of(mask) is not None:  # the probabilities of the mask that is replaced
+        _chances(mask).unlink(missing_ok=True)
     about = PngImagePlugin.PngInfo()
     about.add_text(_IMAGE, digest)
     with replacing(mask) as whole:

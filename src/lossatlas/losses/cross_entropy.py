@@ -77,9 +77,10 @@ class CrossEntropyLoss(_Surprisal):
         if self.label_smoothing == 0:
             return super().of(s)
         table = class_table(self.weight, s)
-        value = self.label_smoothing * uniform_cross_entropy(s, table)
-        if self.label_smoothing < 1:  # an infinite surprisal of no share is no 0 times inf
-            value = (1 - self.label_smoothing) * s.pixels(self.phi, table) + value
+        if self.label_smoothing == 1:  # an infinite surprisal of no share is no 0 times inf
+            return self.reduced(uniform_cross_entropy(s, table), s, table)
+        value = (1 - self.label_smoothing) * s.pixels(self.phi, table)
+        value = value + self.label_smoothing * uniform_cross_entropy(s, table)
         return self.reduced(value, s, table)
 
 
@@ -433,5 +434,5 @@ def uniform_cross_entropy(s: Sample, table: Tensor | None) -> Tensor:
 
 
 def _wide(n: Tensor) -> Tensor:
-    """A count as a number that holds it exactly, where the device has one: float32 ends at 2^24."""
+    """A count as a number that holds it and its share exactly, where the device has one."""
     return n.float() if n.device.type == "mps" else n.double()

@@ -76,7 +76,10 @@ def image_counts(
 
 def _label_map(target: object, image: int) -> Tensor:
     """A label map as a tensor: a tensor, an array, a list of numbers, or an image (PIL)."""
-    if isinstance(target, (tuple, dict, str)):
+    pair = isinstance(target, tuple) and any(
+        hasattr(p, "__array_interface__") or isinstance(p, Tensor) for p in target
+    )
+    if pair or isinstance(target, (dict, str)):
         raise TypeError(
             f"targets must yield label maps, got a {type(target).__name__} in image {image}: from a data set "
             "of (image, mask) pass (mask for _, mask in data), of names its masks by their name."
