@@ -108,7 +108,9 @@ def test_a_disk_that_fills_up_at_the_end_is_a_line_with_path_and_remedy(tmp_path
         said = capsys.readouterr().err
         assert re.search(r"expected to write to \S+, but .*; .*, or name another", said), said
         assert said.count("\n") == 1
-    assert "the disk is full; free some space" in said  # NumPy's own words would not say so
+    assert (
+        "the disk is full" in said and "free some space" in said
+    )  # NumPy's own words would not say so
     assert page.read_text() == "the page before"
     assert [path.name for path in out.iterdir()] == ["predicted.json"]
     with _disk_that_fills_up(0), pytest.raises(DataError, match=f"write to {out}, but"):

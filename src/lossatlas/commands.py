@@ -94,11 +94,11 @@ def advise(
     from lossatlas.advise.advice import describe
     from lossatlas.advise.facts import read_masks
 
-    if html is not None and (not html.parent.is_dir() or (html.exists() and not html.is_file())):
+    if html is not None and (not html.parent.is_dir() or html.is_dir()):
         raise click.BadParameter(
             f"expected a file in a folder that is there, got {html}", param_hint="--html"
         )
-    if html is not None:
+    if html is not None and (html.is_file() or not html.exists()):
         require_writable("page", html.parent, "--html")
     advice = advice_for(root, need=need, also=list(also), ignore_index=ignore_index)
     if html is not None:

@@ -326,7 +326,7 @@ def test_linked_folders_are_said_once_to_be_passed_over(tmp_path, capsys):
         (root / part / "more").symlink_to(other / part)
     load(root)
     load(root, "val")
-    said = f"{root}: passed over, no file or folder that is read: "
+    said = f"{root}: passed over, no image or mask that is read: "
     assert capsys.readouterr().err == f"{said}images/more, masks/more, readme.md\n"
 
 
@@ -522,3 +522,36 @@ def test_the_readme_lists_every_key_of_classes_yaml_and_every_suffix():
     listed = {key.strip(" `") for row in rows for key in row.split(",")}
     assert listed == set(KEYS)
     assert all(suffix[1:] in section for suffix in SUFFIXES)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "refused"),
+    [
+        ("train.yaml", "epochs: 3\nlr: 0.1\n", False),  # 3 is an image's name by chance
+        (
+            "test.json",
+            '{"n": 7, "model": "unet", "seeds": [0, 1, 2], "lr": 0.01, "wd": 0.5}',
+            False,
+        ),
+        ("train.json", '["3", "4", "5"]', True),
+        ("train.json", '{"images": [{"file_name": "3.png"}], "info": {"year": 2026}}', True),
+        ("train.csv", "id,label\n3,0\n", True),
+    ],
+)
+def test_a_configuration_is_a_list_where_it_names_files_or_nothing_else(
+    tmp_path, name, content, refused
+):
+    root = draw(tmp_path / "set", [str(n) for n in range(12)], splits={})
+    (root / name).write_text(content)
+    if refused:
+        assert f"got {name}; save it so" in error(root)
+    else:
+        load(root)
+
+
+def test_a_name_below_another_folder_says_how_to_write_it(tmp_path):
+    splits = {"train": "a.png\nJPEGImages/b.png", "val": "c", "test": "Images/d.png"}
+    root = draw(tmp_path / "set", splits=splits)
+    assert "write the names as they lie there, as b" in error(root)
+    (root / "train.txt").write_text("a.png\nb.png")
+    assert load(root, "test").ids == ["d"]

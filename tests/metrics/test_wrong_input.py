@@ -279,7 +279,8 @@ def test_an_offset_is_a_number_of_any_kind() -> None:
     search = metrics.ThresholdSearch()
     search.update(torch.tensor([[[-1.0, 2.0]]]), torch.tensor([[0, 1]]))
     assert search.dice(torch.tensor(0.5)) == search.dice(np.float32(0.5)) == search.dice(0.5)
-    for wrong in ("a", None, float("nan")):
+    assert search.dice(np.array(0.5)) == search.dice(0.5)
+    for wrong in ("a", None, float("nan"), torch.tensor([0.5, 0.6]), 10**400):
         with pytest.raises(ValueError, match="expected a number to add to the logit"):
             search.dice(wrong)
 

@@ -41,6 +41,9 @@ def write_page(path: str | Path, advice: Mapping[str, Any], masks: MaskSet) -> P
         pictures=_pictures(masks),
     )
     path = Path(path)
+    if path.exists() and not path.is_file():  # a pipe, /dev/stdout: there is no name to take
+        path.write_text(text, encoding="utf-8")
+        return path
     with (
         writing("page", path.parent, "or name another file"),
         replacing(path.resolve()) as whole,  # a link stays one

@@ -66,8 +66,11 @@ _SPLIT_FOLDERS = {
 }  # fmt: skip
 #: Files that could list a split and are no ``.txt``; a spreadsheet's names take another package to read.
 _SPREADSHEETS = (".xlsx", ".xls", ".ods", ".parquet")
-_TABLES = (".csv", ".tsv", ".tab", ".lst", ".list", ".json", ".jsonl", ".yaml", ".yml", "")
-_LISTS = (*_TABLES, *_SPREADSHEETS)
+_TABLES = (".csv", ".tsv", ".tab", ".lst", ".list", "")
+_CONFIGURATIONS = (".json", ".jsonl", ".yaml", ".yml")
+_LISTS = (*_TABLES, *_CONFIGURATIONS, *_SPREADSHEETS)
+#: Bytes of a table that are searched for names of images.
+_LOOKED_AT = 1 << 20
 _JUNK = ("thumbs.db", "desktop.ini", "ehthumbs.db", "icon\r", "__macosx", "@eadir")
 """What operating systems leave in folders, beside every name that begins with a dot."""
 
@@ -311,12 +314,23 @@ def _beside(root: Path) -> list[str]:
     for path in sorted(root.iterdir()):
         if _is_junk(path.name) or path.name in ("images", "masks"):
             continue
-        if path.is_dir():  # two deep, as ImageSets/Segmentation/train.txt
-            below = sorted([*path.glob("*"), *path.glob("*/*")])
-            unread += [each for each in below if _listing(each)[1] in (".txt", *_LISTS)]
+        if path.is_dir():
+            unread += sorted(_lists_below(path))
         elif path.name.casefold() not in SETTINGS and _listing(path)[1] != ".txt":
             unread.append(path)
     return [path.relative_to(root).as_posix() for path in unread]
+
+
+def _lists_below(folder: Path, depth: int = 2) -> Iterator[Path]:
+    """Lists of splits in a folder and its own, as ``ImageSets/Segmentation/train.txt``; it may hold many files."""
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            stem, suffix = os.path.splitext(entry.name)
+            if stem.casefold() in _SPLIT_FOLDERS and suffix.casefold() in (".txt", *_LISTS):
+                if entry.is_file():
+                    yield Path(entry.path)
+            elif depth > 1 and entry.is_dir():
+                yield from _lists_below(Path(entry.path), depth - 1)
 
 
 def _listing(path: Path) -> tuple[str | None, str | None]:
@@ -349,7 +363,10 @@ def split_lists(root: Path, known: Iterable[str]) -> dict[str, Path]:
                 )
             found[split] = path
     names = {Path(each).name for each in known}
+    sorted_into_folders = any(each.split("/")[0].casefold() in _SPLIT_FOLDERS for each in known)
     for split, path in others:
+        if sorted_into_folders and path.suffix.casefold() in _CONFIGURATIONS:
+            continue  # annotations beside the folders that say the splits
         if split not in found and _names_some(path, names):
             raise DataError(
                 f"folder: expected the names of a split in {split}.txt, one a line, got {path.name}; save it so, or "
@@ -359,23 +376,33 @@ def split_lists(root: Path, known: Iterable[str]) -> dict[str, Path]:
 
 
 def _names_some(path: Path, names: set[str]) -> bool:
-    """Whether a table names an image, in whichever folder; a spreadsheet is taken to."""
+    """Whether a table names an image, in whichever folder; a spreadsheet is taken to.
+
+    A configuration names one by its file, or nothing else: a number in it may be an image's name by chance.
+    """
     if path.suffix.casefold() in _SPREADSHEETS:
         return True
     try:
-        content = path.read_bytes()
+        with path.open("rb") as file:
+            content = file.read(_LOOKED_AT)
     except OSError:
         return False  # listed among what is not read
     # What Excel saves: "Unicode text", CSV in UTF-8, or in the letters of Windows.
     utf_16 = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
     try:
-        text = content.decode("utf-16" if utf_16 else "utf-8-sig")
+        decoder = codecs.getincrementaldecoder("utf-16" if utf_16 else "utf-8-sig")()
+        text = decoder.decode(content)  # the last letter may be cut
     except UnicodeDecodeError:
         text = content.decode("cp1252", errors="replace")
     text = re.sub(r"\\u([0-9a-fA-F]{4})", lambda code: chr(int(code[1], 16)), text)  # JSON
     cells = re.split(r"[\r\n\t,;|:]+", unicodedata.normalize("NFC", text))
-    words = (word.strip(" -'\"[]{}") for cell in cells for word in (cell, *cell.split()))
-    return any(_SUFFIX.sub("", re.split(r"[/\\]", word)[-1]) in names for word in words)
+    words = {word.strip(" -'\"[]{}") for cell in cells for word in (cell, *cell.split())} - {""}
+    last = {word: re.split(r"[/\\]", word)[-1] for word in words}
+    named = {word for word in words if _SUFFIX.sub("", last[word]) in names}
+    if path.suffix.casefold() in _CONFIGURATIONS:
+        files = {word for word in named if _SUFFIX.search(last[word])}
+        return bool(files) or 2 * len(named) > len(words)
+    return bool(named)
 
 
 def read_masks_layout(root: Path, like: dict[str, Any] | None = None) -> Layout:
@@ -418,7 +445,7 @@ def read_masks_layout(root: Path, like: dict[str, Any] | None = None) -> Layout:
         raise DataError(
             f"folder: expected masks in {inside}, got none of {', '.join(SUFFIXES)}; put them there"
         )
-    _say_unread(inside, "no mask", layout)
+    _say_unread(inside, "mask", layout)
     layout.images = dict(layout.masks)
     for fault in (*layout.faults(), *layout.mask_faults()):
         raise fault
@@ -451,13 +478,13 @@ def image_files(images: Path) -> dict[str, Path]:
             found[stem] = images / name
     if not found:
         raise DataError(f"{images}: expected images, got none of {', '.join(SUFFIXES)}")
-    _say_unread(images, "no image", layout)
+    _say_unread(images, "image", layout)
     return found
 
 
 def _say_unread(folder: Path, what: str, layout: Layout) -> None:
     if layout.unread:
-        _say_once(f"{folder}: passed over, {what} that is read: {shorten(layout.unread)}")
+        _say_once(f"{folder}: passed over, no {what} that is read: {shorten(layout.unread)}")
 
 
 @cache
@@ -580,7 +607,7 @@ class FolderDataset(FileDataset):
 
     def _bind(self, root: Path) -> Bound:
         layout = read_layout(root)
-        _say_unread(root, "no file or folder", layout)
+        _say_unread(root, "image or mask", layout)
         for fault in (*layout.faults(), *layout.mask_faults()):
             raise fault
         names, void = classes_of(layout, self._given_void)
@@ -795,9 +822,15 @@ class Bound(FolderDataset):
             )
         unknown = [stem for stem in listed[split] if stem not in self.layout.images]
         if unknown:
+            bare = [stem for stem in unknown if Path(stem).name in self.layout.nameable]
+            remedy = (
+                f"write the names as they lie there, as {Path(bare[0]).name}"
+                if bare
+                else "correct the list"
+            )
             yield DataError(
                 f"folder: expected the names of {files[split]} in {root / 'images'}, "
-                f"{len(unknown)} are not there ({shorten(unknown)}); correct the list",
+                f"{len(unknown)} are not there ({shorten(unknown)}); {remedy}",
                 unknown,
             )
         if not listed[split]:
@@ -946,7 +979,7 @@ def _listed(line: str, nameable: Mapping[str, list[str]]) -> list[str]:
     set: there the file's name suffices. Of any other path every folder counts.
     """
     path = Path(unicodedata.normalize("NFC", line))
-    after = [i + 1 for i, part in enumerate(path.parts) if part in ("images", "masks")]
+    after = [i + 1 for i, part in enumerate(path.parts) if part.casefold() in ("images", "masks")]
     starts = after if after[:1] == [1] else [0, *after]
     if after or path.is_absolute():
         starts.append(len(path.parts) - 1)

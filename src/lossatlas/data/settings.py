@@ -123,7 +123,7 @@ def _check_meaning(names: list[str], file: Path) -> None:
     if "void" in names:
         raise DataError(
             f"{file}: expected classes without 'void', which means pixels without a label, got {names!r}; take it off, "
-            "and say what the masks store, as 'values: {0: background, 1: void, 2: thing}'"
+            "and say what the masks store, as 'values: {0: background, 1: thing, 255: void}'"
         )
     other = next((name for name in names[1:] if name.casefold() == "background"), None)
     if other is not None:

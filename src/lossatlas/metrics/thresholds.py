@@ -236,11 +236,14 @@ class ThresholdSearch:
 
         The offset is taken to the nearest multiple of 1/1024, from −512 to 512.
         """
-        if not isinstance(offset, (int, float, np.number, Tensor)) or math.isnan(offset):
+        try:
+            number = math.nan if isinstance(offset, str) else float(offset)
+        except (TypeError, ValueError, RuntimeError, OverflowError):
+            number = math.nan
+        if math.isnan(number):
             raise ValueError(f"offset: expected a number to add to the logit, got {offset!r}")
-        offset = float(offset)
         limit = BINARY_LIMIT * BINARY_STEPS
-        offset = min(max(offset, -BINARY_LIMIT), BINARY_LIMIT)
+        offset = min(max(number, -BINARY_LIMIT), BINARY_LIMIT)
         edge = min(max(round(-offset * BINARY_STEPS), -limit), limit) + limit
         below = self._counts[:, : edge + 1].sum(1)
         return np.stack([below, self._counts.sum(1) - below], axis=1)
