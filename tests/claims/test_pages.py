@@ -164,3 +164,12 @@ def test_no_line_of_text_begins_with_a_per_cent_sign():
     assert len(sources) > 50
     lost = {path.name for path, text in sources.items() if re.search(r"^\s*%", text, re.MULTILINE)}
     assert not lost
+
+
+def test_the_studies_that_wait_are_those_that_lack_runs(tmp_path):
+    found = frames.waiting("results").set_index("command")
+    assert (found["runs there"] < found["runs asked for"]).all()
+    assert "`lossatlas run losses_segnet`" in found.index
+    assert "`lossatlas run thresholds`" not in found.index, "it is whole"
+    every = frames.waiting(tmp_path)
+    assert len(every) == len(list(FOLDER.glob("*/study.yaml"))) and not every["runs there"].any()

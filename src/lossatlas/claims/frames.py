@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,7 +12,7 @@ import pandas as pd
 
 from lossatlas.claims.judge import judge
 from lossatlas.claims.quantities import Share, entries
-from lossatlas.experiments.study import load_study
+from lossatlas.experiments.study import load_study, study_names
 from lossatlas.report.records import Records, load
 from lossatlas.statistics.paired import Difference, holm, minimum_detectable_effect
 
@@ -46,6 +47,21 @@ def state(study: str, records: Records | None) -> str:
             f"{command} trains them, on any machine."
         )
     return f"All {wanted} runs are here, and the predictions are judged."
+
+
+def waiting(results: str | Path = "results") -> pd.DataFrame:
+    """Studies that lack runs: their question, the runs that are collected and asked for, the command that goes on."""
+    rows = []
+    for name in study_names():
+        asked, file = load_study(name), Path(results) / name / "study.json"
+        wanted = len(asked.members("report"))
+        there = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+        missing = int(there.get("missing_runs", wanted))
+        if missing:
+            command = f"`lossatlas run {name}`"
+            rows.append((asked.question, wanted - missing, wanted, command))
+    columns = ["question", "runs there", "runs asked for", "command"]
+    return pd.DataFrame(rows, columns=columns)
 
 
 def differences(
