@@ -36,10 +36,11 @@ from lossatlas.experiments.versions import component_versions
 ROOT = Path(__file__).resolve().parents[2]
 TABLE = Path(__file__).with_name("golden.json")
 #: On another processor, or with another torch, sums have other last digits, and five steps carry them on: the losses
-#: of the steps agree to this relative difference (measured: 1.4 % at most between AVX2 and AVX-512 on one machine).
+#: of the steps agree to this relative difference (measured: 1.4 % at most between AVX2 and AVX-512 on one machine; at
+#: the rate .03, between an AMD EPYC and an Intel Xeon, 0.2 % in the third step and 6 % in the fourth).
 #: Logits after so few steps do not: a bias before a batch normalisation has no gradient but rounding, which AdamW
 #: turns into whole steps.
-TOLERANCE = 5e-2
+TOLERANCE = (5e-2, 5e-2, 5e-2, 1e-1, 1e-1)
 STEPS = 5
 #: Images of each split: of the training split so many with foreground, then so many others.
 WITH_FOREGROUND, OTHERS = 8, 4
@@ -75,7 +76,7 @@ class Golden:
     def is_near(self, other: Golden) -> bool:
         """Whether both are one run on two machines."""
         return len(self.losses) == len(other.losses) and bool(
-            np.allclose(self.losses, other.losses, rtol=TOLERANCE)
+            np.allclose(self.losses, other.losses, rtol=np.array(TOLERANCE[: len(self.losses)]))
         )
 
 
@@ -284,8 +285,8 @@ def verdict(before: Golden | None, now: Golden, same_bits: bool) -> str:
         return "raised"
     if not before.is_near(now):
         return (
-            f"another run, beyond the tolerance of {TOLERANCE:g} between machines: raise the version of the training, "
-            "model, loss or data; the runs made before are then stale"
+            "another run, beyond the tolerance between machines: raise the version of the training, model, loss or "
+            "data; the runs made before are then stale"
         )
     if same_bits and before.weights != now.weights:
         return (
