@@ -67,7 +67,6 @@ def test_the_front_page_links_the_pdf(pdf: Any, book: Path, browser: Any) -> Non
     assert not (book / ".single.html").exists()
 
 
-@pytest.mark.timeout(900)  # the whole book; more than five minutes where other work goes on
 def test_the_built_book_prints(pdf: Any, built_book: Path, browser: Any, tmp_path: Path) -> None:
     import concurrent.futures
 

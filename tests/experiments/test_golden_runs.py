@@ -177,3 +177,15 @@ def test_what_another_machine_adds_is_compared_to_the_bit_there_alone(one_case, 
     assert golden.same_bits(found["new"], rounding)
     assert not golden.same_bits(found["a"], rounding) and not golden.same_bits(None, rounding)
     assert golden.TABLE.read_text().count("another") == 1
+
+
+def test_a_case_with_bits_of_this_machine_must_have_them_here():
+    of_another = golden.Golden({"loss": 1}, "a", "b", [1.0, 2.0], machine="another", run_id="run")
+    here = {"weights": "c", "record": "d", "losses": [1.0, 3.0]}
+    before = dataclasses.replace(of_another, elsewhere={golden.machine(): here})
+    now = dataclasses.replace(of_another, **here, machine=golden.machine())
+    assert "tolerance" in golden.verdict(of_another, now, same_bits=False)
+    assert golden.same_bits(before, versions.ROUNDING)
+    assert golden.verdict(before, now, same_bits=True) == "equal"
+    other = dataclasses.replace(now, weights="a")
+    assert "other weights" in golden.verdict(before, other, same_bits=True)
