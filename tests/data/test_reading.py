@@ -524,13 +524,13 @@ def _mutate(root: Path, rng: np.random.Generator) -> None:
 @pytest.mark.parametrize("start", range(3))
 def test_a_mutated_folder_passes_the_check_exactly_when_it_loads(tmp_path, start, capsys):
     seen = {True: 0, False: 0}
-    for number in range(60):
+    for number in range(90):
         rng = np.random.default_rng([start, number])
         root = draw(tmp_path / str(number), [THREE, None][number % 2])
         if rng.random() < 0.2:
             for split in ("train", "val", "test"):
                 (root / f"{split}.txt").unlink()
-        for _ in range(int(rng.integers(1, 3))):
+        for _ in range(int(rng.integers(1, 4))):
             _mutate(root, rng)
         size = {"height": 8, "width": 10} if rng.random() < 0.5 else {}
         refusal = loads(root, **size)
