@@ -4,9 +4,10 @@
     python benchmarks/losses.py --out bench --device cuda            # the GPU alone
     python benchmarks/losses.py --out bench --quick                  # a smoke test (seconds)
 
-Every round runs each contender once, so that a busy machine slows all alike; a contender's time is
-its median over the rounds, and its ratio the median of its ratios to cross-entropy (binary
-cross-entropy on S2) *in the same round*. Peak memory is what the step allocates over what lived
+Every round runs each contender twice and times the second step, as in a training, where a loss follows itself: what ran
+before decides which memory is at hand, and made a loss up to twice as slow as another of the same work. All run in every
+round, so that a busy machine slows all alike; a contender's time is its median over the rounds, and its ratio the median
+of its ratios to cross-entropy (binary cross-entropy on S2) *in the same round*. Peak memory is what the step allocates over what lived
 before it: the running sum of the allocator's own events (torch.profiler) on the CPU, and
 ``torch.cuda.max_memory_allocated`` on a GPU. On the CPU with one thread, and with torch's default.
 On a GPU the plain formulas run, and beside them the same compiled.
@@ -220,6 +221,7 @@ def measure(
     times: dict[tuple[str, str], list[float]] = {key: [] for key in running}
     for i in range(rounds):
         for key, loss in running.items():
+            step(loss, logits, target)  # untimed: its memory is at hand, not that of the one before
             times[key].append(seconds(loss, logits, target))
         progress(
             f"{shape} on {device}, {torch.get_num_threads()} threads: round {i + 1} of {rounds}"

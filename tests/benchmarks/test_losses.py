@@ -62,6 +62,25 @@ def test_a_run_writes_every_table_with_threads_compiled_formulas_and_the_version
     assert targets and all(row["shape"] == "S3" for row in targets)
 
 
+def test_the_step_that_is_timed_follows_one_of_the_same_loss(benchmark, monkeypatch):
+    called, timed = [], []
+
+    def contender(name):
+        return lambda logits, target: called.append(name) or logits.sum()
+
+    one = {(name, "lossatlas"): contender(name) for name in "ab"}
+    monkeypatch.setattr(
+        benchmark, "contenders", lambda channels: {("ce", "torch"): contender("ce")} | one
+    )
+    plain = benchmark.seconds
+    monkeypatch.setattr(
+        benchmark, "seconds", lambda *step: (timed.append(len(called)), plain(*step))[1]
+    )
+    benchmark.measure("S3", (1, 3, 4, 4, 4), "cpu", 2, compiled=False)
+    assert len(timed) == 6
+    assert all(called[i] == called[i - 1] for i in timed)
+
+
 def test_a_gpu_that_is_not_there_is_named(benchmark, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(SystemExit):
