@@ -4,10 +4,11 @@
     python benchmarks/losses.py --out bench --device cuda            # the GPU alone
     python benchmarks/losses.py --out bench --quick                  # a smoke test (seconds)
 
-Every round runs each contender twice and times the second step, as in a training, where a loss follows itself: what ran
-before decides which memory is at hand, and made a loss up to twice as slow as another of the same work. All run in every
-round, so that a busy machine slows all alike; a contender's time is its median over the rounds, and its ratio the median
-of its ratios to cross-entropy (binary cross-entropy on S2) *in the same round*. Peak memory is what the step allocates over what lived
+Every round runs each contender twice and times the second step, as in a training, where a loss follows
+itself: what ran before decides which memory is at hand, and made a loss up to twice as slow as another
+of the same work. All run in every round, so that a busy machine slows all alike; a contender's time is
+its median over the rounds, and its ratio the median of its ratios to cross-entropy (binary
+cross-entropy on S2) *in the same round*. Peak memory is what the step allocates over what lived
 before it: the running sum of the allocator's own events (torch.profiler) on the CPU, and
 ``torch.cuda.max_memory_allocated`` on a GPU. On the CPU with one thread, and with torch's default.
 On a GPU the plain formulas run, and beside them the same compiled.
