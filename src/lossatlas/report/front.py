@@ -24,8 +24,8 @@ from lossatlas.statistics.paired import Difference
 
 #: The two last layers that the front page compares: the withdrawn one, and one that can answer.
 HEADS = {"gated": "relu4_zero", "open": "none4_prior"}
-#: One change each to the withdrawn head.
-CURES = {"no_activation": "none4_zero", "prior_bias": "relu4_prior"}
+#: One change each to the withdrawn head: no activation, or the prior bias.
+CURES = ("none4_zero", "relu4_prior")
 #: Data set of the front page (3 % foreground), and the one that it leaves undecided (0.1 %).
 PLACE, RARE = "pi3", "pi01"
 #: At 0.1 % with the prior bias: the last layer without activation, and the ReLU behind sixteen channels; the losses
@@ -56,7 +56,6 @@ WORDS: dict[str, dict[str, Any]] = {
         "note": "{lost} sur {seeds} :\nrien à ½",
     },
 }
-_SCORES = {"half": "foreground_dice", "tuned": "foreground_dice_tuned"}
 
 
 class FrontError(ValueError):
@@ -70,8 +69,8 @@ def numbers(records: str | Path) -> dict[str, Any]:
         records: folder of the records of the study `begin`.
 
     Returns:
-        how many ``runs``, ``planned``, ``seeds`` and ``steps``; and for each last layer of `HEADS` the losses'
-        medians, their counts, and Dice minus cross-entropy with its interval.
+        how many ``runs``, ``planned`` and ``seeds``; for each last layer of `HEADS` the losses' tuned medians and
+        their counts, and Dice minus cross-entropy; and how many trainings find something without the activation.
 
     Raises:
         FrontError: a sentence of the page would be false.
@@ -81,7 +80,6 @@ def numbers(records: str | Path) -> dict[str, Any]:
     found: dict[str, Any] = {
         "runs": str(len(runs)),
         "planned": str(len(runs) + study.missing_runs),
-        "steps": str(study.study["steps"]),
         "rare_with_prior": {},
     }
     margin = float(study.study["smallest_effect"])
@@ -95,17 +93,13 @@ def numbers(records: str | Path) -> dict[str, Any]:
         found[name]["rare"] = {
             loss: _medians(part) for loss, part in here[here.dataset == RARE].groupby("loss")
         }
-        for rule, label in (("argmax", "half"), ("tuned", "tuned")):
-            gap = difference(study, model, rule)
-            found[name][f"dice_minus_ce_{label}"] = _told(gap)
-            found[name][f"gap_{label}"] = number(gap.estimate, sign=True)
-    for name, model in CURES.items():
-        cured = runs[(runs.model == model) & (runs.dataset == PLACE) & (runs.loss == "ce")]
-        found[name] = {
-            "trainings": str(len(cured)),
-            "found": str((cured.foreground_dice > 0).sum()),
-        }
+    cured = runs[(runs.model == CURES[0]) & (runs.dataset == PLACE) & (runs.loss == "ce")]
+    found["no_activation"] = {
+        "trainings": str(len(cured)),
+        "found": str((cured.foreground_dice > 0).sum()),
+    }
     found["seeds"] = found["open"]["ce"]["trainings"]
+    found["open"]["gap_tuned"] = number(difference(study, HEADS["open"]).estimate, sign=True)
     found["open"]["rare"]["dice_minus_ce_tuned"] = _told(_rare(study))
     for name in RARE_HEADS:
         began = _rare_began(study, name)
@@ -124,9 +118,7 @@ def ten_classes(records: str | Path) -> dict[str, str]:
         FrontError: Dice is not ahead, as the front page and the decision guide say.
     """
     study = load(records, "quick")
-    found = {
-        part.model: difference(study, part.model, "tuned", part.dataset) for part in study.parts
-    }
+    found = {part.model: difference(study, part.model, part.dataset) for part in study.parts}
     holds = found["segnet"].low > 0 and all(each.estimate >= 0 for each in found.values())
     got = [each.text() for each in found.values()]
     pages = "book/intro.md, book/decision_guide.md"
@@ -135,7 +127,7 @@ def ten_classes(records: str | Path) -> dict[str, str]:
 
 
 def _rare(study: Records) -> Difference:
-    return difference(study, HEADS["open"], "tuned", RARE)
+    return difference(study, HEADS["open"], RARE)
 
 
 def _rare_began(study: Records, name: str) -> pd.Series:
@@ -145,10 +137,10 @@ def _rare_began(study: Records, name: str) -> pd.Series:
     return runs[here & runs.loss.isin(RARE_LOSSES[name])].began.astype(bool)
 
 
-def difference(study: Records, model: str, rule: str, place: str = PLACE) -> Difference:
-    """Dice minus cross-entropy at one place under one last layer, paired by seed and image."""
+def difference(study: Records, model: str, place: str = PLACE) -> Difference:
+    """Dice minus cross-entropy at thresholds of validation, at one place under one last layer, paired."""
     (part,) = (each for each in study.parts if (each.dataset, each.model) == (place, model))
-    found = Scores(part, rule).difference("dice", "ce")
+    found = Scores(part, "tuned").difference("dice", "ce")
     assert found is not None, part.dataset  # three seeds and more
     return found
 
@@ -335,13 +327,12 @@ def figures(
 def _medians(runs: pd.DataFrame, level: float = 0.0) -> dict[str, str]:
     """Of the trainings that find nothing at ½, `rescued` are those whose threshold brings them to `level`."""
     dead = runs[runs.foreground_dice == 0]
-    found = {name: f"{runs[column].median():.3f}" for name, column in _SCORES.items()}
-    return found | {
+    return {
+        "tuned": f"{runs.foreground_dice_tuned.median():.3f}",
         "trainings": str(len(runs)),
         "began": str(int(runs.began.sum())),
         "nothing_at_half": str(len(dead)),
         "rescued": str(int((dead.foreground_dice_tuned >= level).sum())),
-        "calibration": f"{runs.ece_foreground.median():.2f}",
     }
 
 
@@ -384,7 +375,7 @@ def _require(study: Records) -> None:
     rare = _rare(study)
     sentences = {
         "with a last layer that can answer the tuned losses differ by less than the smallest effect": (
-            abs(difference(study, HEADS["open"], "tuned").estimate) < margin
+            abs(difference(study, HEADS["open"]).estimate) < margin
         ),
         "with a last layer that can answer every training begins": all(
             runs.began.all() and (runs.foreground_dice > 0).all() for runs in answering
@@ -393,7 +384,7 @@ def _require(study: Records) -> None:
             (gated[0].foreground_dice == 0).any() and (gated[1].foreground_dice > 0).all()
         ),
         "either change lets every training of cross-entropy find something at ½": all(
-            (of[model, "ce"].foreground_dice > 0).all() for model in CURES.values()
+            (of[model, "ce"].foreground_dice > 0).all() for model in CURES
         ),
         "of these some come back at their threshold": (
             gated[0][gated[0].foreground_dice == 0].foreground_dice_tuned.max() > 0.5
