@@ -60,8 +60,8 @@ def test_the_numbers_are_medians_and_mean_differences_at_each_threshold(monkeypa
     assert row["tuned"] == pytest.approx(-0.02, abs=1e-3)
     assert row["foreground"] == pytest.approx(0.5, abs=0.2)  # of the hand-made counts
     found = numbers(known, monkeypatch)
-    assert (found["ahead_half"], found["behind_tuned"]) == ("2", "2")
-    assert found["cracks"]["gap"].startswith("−0.02")
+    assert (found["ahead_half"], found["ahead_tuned"]) == ("2", "0")
+    assert found["range_tuned"]["low"].startswith("−0.02")
 
 
 def test_dice_ahead_in_a_task_stops_the_build(monkeypatch):

@@ -114,12 +114,11 @@ def numbers(folder: str | Path, study_name: str = "thresholds") -> dict[str, Any
         study_name: whose they are.
 
     Returns:
-        how many ``tasks`` are complete of how many ``planned``; ``seeds``, ``runs``, ``planned_runs``; what a
-        ``longer`` training gives, by task, what the better of two ``rates``, what the ``prior`` bias for both, and what
-        OHEM (``hard``), the ``others`` and ``lovasz``, the ``calibration`` errors, and what a loss is ``worth`` beside
-        other changes; for each task its medians and differences; and by rule (``half``, ``tuned``) the ``range_…`` of
-        the differences and the numbers of tasks in which Dice is ``within_…`` the smallest effect, and is shown
-        ``ahead_…`` or ``behind_…`` (p ≤ 0.05 after Holm's correction for the tasks).
+        how many ``tasks`` are complete; ``seeds``, ``runs``, ``planned_runs``; what a ``longer`` training gives, by
+        task, what the better of two ``rates``, what the ``prior`` bias for both, and what OHEM (``hard``), the
+        ``others`` and ``lovasz``, the ``calibration`` errors, and what a loss is ``worth`` beside other changes; for
+        each task its share of foreground and its medians; ``range_tuned``, the ends of the tuned differences; and by
+        rule (``half``, ``tuned``) in how many tasks Dice is shown ``ahead_…`` (p ≤ 0.05 after Holm's correction).
 
     Raises:
         FrontError: a record contradicts the front page's headline or one of its sentences.
@@ -135,19 +134,14 @@ def numbers(folder: str | Path, study_name: str = "thresholds") -> dict[str, Any
     front.stands(folder, back, moved.get("pedestrians", True))
     made: dict[str, Any] = {
         "tasks": str(len(found)),
-        "planned": str(len(known.study["datasets"])),
         "seeds": str(len(known.study["seeds"])),
         "runs": str(len(runs)),
         "planned_runs": str(len(runs) + known.missing_runs),
+        "range_tuned": _ends(found["tuned"]),
     }
-    margin = float(known.study["smallest_effect"])
     for rule in ("half", "tuned"):
-        gaps = found[rule]
-        made[f"within_{rule}"] = str(int((gaps.abs() < margin).sum()))
-        made[f"range_{rule}"] = _ends(gaps)
-        shown = frames.shown(found[f"{rule} p"])
-        made[f"ahead_{rule}"] = str(int((shown & (gaps > 0)).sum()))
-        made[f"behind_{rule}"] = str(int((shown & (gaps < 0)).sum()))
+        ahead = frames.shown(found[f"{rule} p"]) & (found[rule] > 0)
+        made[f"ahead_{rule}"] = str(int(ahead.sum()))
     results = Path(folder).parent
     made["rates"] = _of_better_rates(results)
     made["prior"] = from_the_prior(results)
@@ -160,9 +154,6 @@ def numbers(folder: str | Path, study_name: str = "thresholds") -> dict[str, Any
     for task, row in found.iterrows():
         made[str(task)] = {
             "foreground": f"{100 * row['foreground']:.2g}",
-            "gap": number(row["tuned"], sign=True),
-            "half": _told(row, "half"),
-            "tuned": _told(row, "tuned"),
             "ce_half": f"{row['ce at ½']:.3f}",
             "ce": f"{row['ce']:.3f}",
             "dice_half": f"{row['dice at ½']:.3f}",
@@ -290,8 +281,7 @@ def _untuned(sets: Sequence[Records], chosen: pd.DataFrame) -> dict[str, str]:
     sentence = "Dice at ½ is ahead of cross-entropy at its threshold on pedestrians alone"
     alone = list(found.index[found.low > 0]) == ["pedestrians"]
     front.stands("thresholds_bias", sentence, alone, f"lower ends {found.low.to_dict()}")
-    row = found.loc["pedestrians"].rename({"estimate": "gap", "low": "gap low", "high": "gap high"})
-    return {"untuned": _told(row, "gap")}
+    return {"untuned": _told(found.loc["pedestrians"])}
 
 
 def calibration(results: str | Path) -> dict[str, str]:
@@ -324,9 +314,12 @@ def calibration(results: str | Path) -> dict[str, str]:
     }
 
 
+def _signed(points: dict[str, float]) -> dict[str, str]:
+    return {name: f"{value:+.1f}".replace("-", "−") for name, value in points.items()}
+
+
 def _points(found: pd.Series) -> dict[str, str]:
-    ends = {"low": found.min(), "high": found.max()}
-    return {name: f"{value:+.1f}".replace("-", "−") for name, value in ends.items()}
+    return _signed({"low": found.min(), "high": found.max()})
 
 
 def other_losses(results: str | Path) -> dict[str, dict[str, str]]:
@@ -391,7 +384,7 @@ def yardstick(results: str | Path) -> dict[str, str]:
         "what a loss is worth on cracks is less than twice the steps and, with Dice, than a rate"
     )
     front.stands(results, sentence, more, rows)
-    return {name: f"{value:+.1f}".replace("-", "−") for name, value in rows.items()}
+    return _signed(rows)
 
 
 def lovasz(results: str | Path) -> dict[str, str]:
@@ -502,13 +495,12 @@ def longer(folder: str | Path, short: pd.Series) -> dict[str, str]:
     before, now = (each.get("mitochondria", math.nan) for each in (short, found.estimate))
     change = f"{before:+.3f} before, {now:+.3f} now"
     front.stands(folder, sentence, "mitochondria" not in wider, change, pages)
-    return {str(task): _told(row.rename({"estimate": "gap", "low": "gap low", "high": "gap high"}), "gap")
-            for task, row in found.iterrows()}  # fmt: skip
+    return {str(task): _told(row) for task, row in found.iterrows()}
 
 
-def _told(row: Any, rule: str) -> str:
-    low, high = (number(row[f"{rule} {end}"], sign=True) for end in ("low", "high"))
-    return f"{number(row[rule], sign=True)} [{low}, {high}]"
+def _told(row: Any) -> str:
+    estimate, low, high = (number(row[end], sign=True) for end in ("estimate", "low", "high"))
+    return f"{estimate} [{low}, {high}]"
 
 
 def shown(found: pd.DataFrame) -> pd.DataFrame:
