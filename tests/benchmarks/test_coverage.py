@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import nbformat
 import pandas as pd
 import pytest
 
@@ -57,3 +58,24 @@ def test_the_recorded_table_has_the_designs_of_the_simulator(coverage):
     recorded = pd.read_csv(FILE.parents[1] / "results" / "statistics" / "coverage.csv")
     designs = {coverage.design_key(vars(design)) for design in coverage.DESIGNS}
     assert {coverage.design_key(found) for found in recorded.to_dict("records")} == designs
+
+
+def test_the_page_shows_the_recorded_simulation_or_the_command_that_makes_it(monkeypatch, tmp_path):
+    notebook = nbformat.read(FILE.parents[1] / "notebooks/reports/statistics.ipynb", as_version=4)
+    sources = [cell.source for cell in notebook.cells if cell.cell_type == "code"]
+    shown, names = [], {}
+    monkeypatch.setattr("IPython.display.display", shown.append)
+    monkeypatch.chdir(FILE.parents[1])
+    for source in sources:
+        exec(source, names)
+    finding, table, far = shown
+    assert "In all 32 designs" in finding.data and "seeds at hand does" in finding.data
+    rows = table.data.set_index("design")
+    assert len(rows) == 44 and rows["percentile"]["8 × 400 in 50, from seeds"] == "89.7"
+    assert "8 × 200 in 6, from images (limit)" in rows.index and "p ≤ 0.001" in far.data
+    assert len(names["axis"].get_yticklabels()) == 32
+    recorded = names["found"]
+    assert recorded.standard_error.max() < 0.0101
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(AssertionError, match=r"run `python benchmarks/coverage\.py --out"):
+        exec("\n".join(sources[:2]), {})
