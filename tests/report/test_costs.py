@@ -98,11 +98,6 @@ def test_the_bill_counts_jobs_where_jobs_cost_and_runs_where_runs_do(measured):
     )
 
 
-def test_a_table_without_the_engine_s_own_time_has_no_row_of_it(measured):
-    older = dataclasses.replace(measured, workflow=measured.workflow.drop(columns="own_s"))
-    assert "Snakemake's own work on the jobs" not in costs.bill(older, 1_200)
-
-
 def test_the_bottleneck_is_the_longest_of_what_one_process_does_alone():
     bill = {"training": 900.0, "starts of the jobs": 100.0, "plan": 5.0, "collect": 35.0}
     # 1000 s on 100 cores are 10 s; 35 s of 50 s are the collecting

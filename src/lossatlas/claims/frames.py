@@ -108,31 +108,13 @@ def predictions(records: Records) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["claim", "prediction", "outcome"])
 
 
-def detectable(
-    records: Records, quantity: str, losses: Sequence[str], rule: str | Sequence[str] = "half"
-) -> pd.DataFrame:
-    """What a study can see: the smallest difference that its seeds find with a chance of 80 %, by place.
-
-    ``sd`` is the standard deviation of the paired difference over the seeds that there are, ``minimum detectable
-    effect`` what the planned seeds find, for other trainings on the same test images.
-    """
-    found = differences(records, quantity, losses, rule, over="seeds")[["sd", "seeds"]]
-    return found.assign(**{"minimum detectable effect": found.sd * _least(records)})
-
-
-def _least(records: Records) -> float:
-    """The difference that the planned seeds find, in standard deviations over them."""
-    planned = len(records.study["seeds"])
-    return minimum_detectable_effect(planned) if planned > 1 else math.inf
-
-
 def against(
     records: Records, quantity: str, reference: str, rule: str | Sequence[str] = "half"
 ) -> pd.DataFrame:
     """Every other loss minus a reference, for other trainings on the same test images.
 
     Indexed by loss and place, where both were trained. Columns: ``estimate``, ``low``, ``high`` (95 %), ``p``,
-    ``seeds``, and ``smallest difference found``, that of `detectable`.
+    ``seeds``, and ``smallest difference found``: what the planned seeds find with a chance of 80 %.
 
     Args:
         records: of a study.
@@ -140,12 +122,14 @@ def against(
         reference: label of the loss that is subtracted.
         rule: threshold of both.
     """
+    planned = len(records.study["seeds"])
+    least = minimum_detectable_effect(planned) if planned > 1 else math.inf
     tables = {}
     for loss in records.losses:
         if loss == reference:
             continue
         found = differences(records, quantity, [loss, reference], rule, over="seeds")
-        tables[loss] = found.assign(**{"smallest difference found": found.sd * _least(records)})
+        tables[loss] = found.assign(**{"smallest difference found": found.sd * least})
     if not tables:
         names = ["estimate", "low", "high", "p", "seeds", "smallest difference found"]
         return pd.DataFrame(

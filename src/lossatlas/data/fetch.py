@@ -28,7 +28,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING
 from urllib.parse import quote
 
 from lossatlas.data import integrity, paths
@@ -103,9 +103,6 @@ def download(
     destination: Path,
     sha256: str | None = None,
     *,
-    timeout_s: float = TIMEOUT_S,
-    attempts: int = ATTEMPTS,
-    pause_s: float = PAUSE_S,
     quiet: bool = False,
 ) -> None:
     """Download ``url`` to ``destination``; an attempt that fails leaves nothing and is repeated.
@@ -120,11 +117,11 @@ def download(
     pooch.get_logger().setLevel(logging.WARNING)
     show = not quiet and sys.stderr.isatty()
     problem = ""
-    for attempt in range(attempts):
+    for attempt in range(ATTEMPTS):
         if attempt:
-            time.sleep(pause_s * 2 ** (attempt - 1))
+            time.sleep(PAUSE_S * 2 ** (attempt - 1))
         downloader = pooch.HTTPDownloader(
-            progressbar=show, chunk_size=1 << 16, timeout=(timeout_s, timeout_s)
+            progressbar=show, chunk_size=1 << 16, timeout=(TIMEOUT_S, TIMEOUT_S)
         )
         try:
             pooch.retrieve(
@@ -141,14 +138,14 @@ def download(
             if 400 <= status < 500 and status not in (408, 429):
                 break  # asking again changes nothing
         except requests.exceptions.Timeout:
-            problem = f"no byte came for {timeout_s:g} s"
+            problem = f"no byte came for {TIMEOUT_S:g} s"
         except requests.exceptions.ChunkedEncodingError:
             problem = "the connection broke before the end"
         except requests.exceptions.RequestException as error:
             # A connection that stalls within the body is a ConnectionError around the timeout.
             stalled = "timed out" in str(error).lower()
             problem = (
-                f"no byte came for {timeout_s:g} s"
+                f"no byte came for {TIMEOUT_S:g} s"
                 if stalled
                 else f"no connection ({type(error).__name__})"
             )
@@ -161,7 +158,7 @@ def download(
         finally:
             _sweep_partial(destination.parent)
     raise DataError(
-        f"download: expected {url}, but {problem} ({attempt + 1} of {attempts} attempts); try "
+        f"download: expected {url}, but {problem} ({attempt + 1} of {ATTEMPTS} attempts); try "
         "again later, or set LOSSATLAS_MIRROR to a folder or address that has the data"
     )
 
@@ -297,10 +294,6 @@ def get(
     target: FileDataset,
     *,
     force: bool = False,
-    say: Callable[[str], None] | None = None,
-    timeout_s: float = TIMEOUT_S,
-    attempts: int = ATTEMPTS,
-    pause_s: float = PAUSE_S,
 ) -> Path:
     """Bring a data set to ``data/raw/NAME`` and return the folder that holds it.
 
@@ -312,7 +305,6 @@ def get(
     """
     from filelock import FileLock
 
-    tell = say or (lambda line: print(line, file=sys.stderr))
     found = target.find()
     if found is not None and not force:
         return found
@@ -325,20 +317,19 @@ def get(
         )
     raw = paths.raw_dir()
     check_space(raw, archive.bytes + archive.unpacked_bytes)
-    network = {"timeout_s": timeout_s, "attempts": attempts, "pause_s": pause_s}
     try:
         raw.mkdir(parents=True, exist_ok=True)
         with FileLock(raw / f".{target.name}.lock"):
             found = target.find()
             if found is not None and not force:
                 return found
-            _show_licence(target, tell)
+            _show_licence(target)
             temporary = Path(tempfile.mkdtemp(prefix=f".getting-{target.name}-", dir=raw))
             try:
                 if address is not None:
-                    folder = _from_mirror(target, address, temporary, network)
+                    folder = _from_mirror(target, address, temporary)
                 else:
-                    folder = _from_archive(target, archive, temporary, network)
+                    folder = _from_archive(target, archive, temporary)
                 _replace(folder, raw / target.name)
             finally:
                 shutil.rmtree(temporary, ignore_errors=True)
@@ -347,26 +338,25 @@ def get(
     base = target.base_in(raw / target.name)
     if base is None:
         raise DataError(f"{target.name}: expected the data in {raw / target.name}; fetch it again")
-    tell(f"{target.name}: {base}")
+    print(f"{target.name}: {base}", file=sys.stderr)
     return base
 
 
-def _show_licence(target: FileDataset, tell: Callable[[str], None]) -> None:
+def _show_licence(target: FileDataset) -> None:
     """Say the licence and what to cite, once on this machine."""
     stamp = paths.cache_dir() / "licences" / target.name
     if stamp.exists():
         return
-    tell(f"{target.title}: licence {target.licence}.\nPlease cite: {target.citation}.")
+    said = f"{target.title}: licence {target.licence}.\nPlease cite: {target.citation}."
+    print(said, file=sys.stderr)
     with contextlib.suppress(OSError):
         stamp.parent.mkdir(parents=True, exist_ok=True)
         stamp.touch()
 
 
-def _from_archive(
-    target: FileDataset, archive: Archive, temporary: Path, network: dict[str, Any]
-) -> Path:
+def _from_archive(target: FileDataset, archive: Archive, temporary: Path) -> Path:
     packed, folder = temporary / "archive", temporary / "files"
-    download(archive.url, packed, archive.sha256, **network)
+    download(archive.url, packed, archive.sha256)
     folder.mkdir()
     # Twice the stated size: an archive that holds much more is not the one we know.
     limit = 2 * archive.unpacked_bytes
@@ -440,13 +430,11 @@ def verify(target: FileDataset) -> list[str]:
     return problems
 
 
-def _from_mirror(
-    target: FileDataset, address: str, temporary: Path, network: dict[str, Any]
-) -> Path:
+def _from_mirror(target: FileDataset, address: str, temporary: Path) -> Path:
     folder = temporary / "files"
     folder.mkdir()
     root = f"{address}/{target.name}"
-    download(f"{root}/SHA256SUMS", temporary / "SHA256SUMS", None, **network)
+    download(f"{root}/SHA256SUMS", temporary / "SHA256SUMS")
     text = (temporary / "SHA256SUMS").read_text(encoding="utf-8", errors="replace")
     sums = integrity.parse_sums(text, f"{root}/SHA256SUMS")
 
@@ -457,7 +445,7 @@ def _from_mirror(
         parcel = temporary / "parcels" / str(path).replace("/", "%")
         parcel.mkdir(parents=True)
         part = parcel / "file"
-        download(f"{root}/{quote(str(path))}", part, min(item[1]), quiet=True, **network)
+        download(f"{root}/{quote(str(path))}", part, min(item[1]), quiet=True)
         destination.parent.mkdir(parents=True, exist_ok=True)
         os.replace(part, destination)
 

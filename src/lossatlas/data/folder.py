@@ -1006,17 +1006,9 @@ def _by_value(
     path: Path,
 ) -> UInt8Array:
     """Class indices of a mask whose stored values ``classes.yaml`` maps to names."""
-    result = np.zeros(array.shape, dtype=np.uint8)
-    known = np.zeros(array.shape, dtype=bool)
-    for value, name in values.items():
-        here = array == value
-        result[here] = _index_of(name, classes, void)
-        known |= here
-    if not known.all():
-        stray, counts = np.unique(array[~known], return_counts=True)
-        listed = ", ".join(
-            f"{v} ({n} px)" for v, n in list(zip(stray.tolist(), counts.tolist(), strict=True))[:3]
-        )
+    result, stray = _mapped(array, values, classes, void)
+    if stray:
+        listed = ", ".join(f"{value} ({count} px)" for value, count in stray)
         raise DataError(
             f"{path}: expected mask values {', '.join(map(str, sorted(values)))}, got {listed}; "
             "correct the mask or add them to values in classes.yaml"
@@ -1032,21 +1024,29 @@ def _by_palette(
     path: Path,
 ) -> UInt8Array:
     """Class indices of a mask of colours (H, W, 3); grey values count as grey colours."""
-    codes = rgb.astype(np.int64) @ np.array([65536, 256, 1])
-    result = np.zeros(codes.shape, dtype=np.uint8)
-    known = np.zeros(codes.shape, dtype=bool)
-    for name, (red, green, blue) in palette.items():
-        here = codes == red * 65536 + green * 256 + blue
-        result[here] = _index_of(str(name), classes, void)
-        known |= here
-    if not known.all():
-        values, counts = np.unique(codes[~known], return_counts=True)
-        listed = ", ".join(
-            f"[{v >> 16}, {v >> 8 & 255}, {v & 255}] ({n} px)"
-            for v, n in list(zip(values.tolist(), counts.tolist(), strict=True))[:3]
-        )
+    codes = {r << 16 | g << 8 | b: str(name) for name, (r, g, b) in palette.items()}
+    result, stray = _mapped(rgb.astype(np.int64) @ [1 << 16, 1 << 8, 1], codes, classes, void)
+    if stray:
+        listed = ", ".join(f"[{v >> 16}, {v >> 8 & 255}, {v & 255}] ({n} px)" for v, n in stray)
         raise DataError(
             f"{path}: expected colours of the palette, got {listed}; add them to classes.yaml or "
             "save the mask without compression losses and smoothing"
         )
     return result
+
+
+def _mapped(
+    array: npt.NDArray[np.int64],
+    names: Mapping[int, str],
+    classes: Sequence[str],
+    void: int | None,
+) -> tuple[UInt8Array, list[tuple[int, int]]]:
+    """Class indices where the values have a name; and the first values without one, with their pixels."""
+    result = np.zeros(array.shape, dtype=np.uint8)
+    known = np.zeros(array.shape, dtype=bool)
+    for value, name in names.items():
+        here = array == value
+        result[here] = _index_of(name, classes, void)
+        known |= here
+    stray, counts = np.unique(array[~known], return_counts=True)
+    return result, list(zip(stray.tolist(), counts.tolist(), strict=True))[:3]

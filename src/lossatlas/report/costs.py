@@ -99,13 +99,11 @@ class Measured:
         return start + float(largest.beyond_start_s) * grown
 
     def engine_s(self, runs: float) -> float:
-        """Seconds on a core of Snakemake's own process while it runs the jobs of so many runs; NaN if not measured.
+        """Seconds on a core of Snakemake's own process while it runs the jobs of so many runs.
 
         Its children, the jobs, run beside each other and are counted with the starts.
         """
         rows = self.workflow[self.workflow.stage == "jobs"].sort_values("runs")
-        if "own_s" not in rows:
-            return float("nan")
         first, largest = rows.iloc[0], rows.iloc[-1]
         beyond = float(largest.own_s - first.own_s)
         grown = (runs / float(largest.runs)) ** self._at_least_in_proportion("jobs")
@@ -124,18 +122,25 @@ class Measured:
         return 1.0 if math.isnan(exponent) else max(1.0, exponent)
 
 
+def require_measured(bench: str | Path, names: Sequence[str]) -> Path:
+    """The folder of the benchmarks' files.
+
+    Raises:
+        FileNotFoundError: one of the files is missing.
+    """
+    missing = [name for name in names if not Path(bench, name).is_file()]
+    if missing:
+        raise FileNotFoundError(f"expected {', '.join(missing)} in {bench}: run `make bench` first")
+    return Path(bench)
+
+
 def load(bench: str | Path = "results/bench", results: str | Path = "results") -> Measured:
     """Read what the benchmark left, and the times of the studies whose records are there.
 
     Raises:
         FileNotFoundError: the benchmark has not been run, or no study has.
     """
-    folder = Path(bench)
-    missing = [name for name in FILES if not (folder / name).is_file()]
-    if missing:
-        raise FileNotFoundError(
-            f"expected {', '.join(missing)} in {folder}: run `make bench` first"
-        )
+    folder = require_measured(bench, FILES)
     run_s, share = {}, {}
     for path in sorted(Path(results).glob("*/runs.parquet")):
         runs = pd.read_parquet(path, columns=["wall_s", "train_s"])
@@ -158,12 +163,11 @@ def bill(measured: Measured, runs: int) -> dict[str, float]:
     The runs are as long as those of ``measured.study``, in jobs of ``runs_per_job``.
     """
     jobs = -(-runs // measured.runs_per_job)
-    engine = measured.engine_s(runs)
     return {
         f"training, as in `{measured.study}`": runs * measured.run_s[measured.study],
         "starts of the jobs": jobs * measured.start_s("job"),
         "Snakemake's graph": measured.stage_s("graph", jobs),
-        **({} if math.isnan(engine) else {"Snakemake's own work on the jobs": engine}),
+        "Snakemake's own work on the jobs": measured.engine_s(runs),
         "`lossatlas plan`": measured.stage_s("plan", runs),
         "`lossatlas collect`": measured.stage_s("collect", runs),
     }

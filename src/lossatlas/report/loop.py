@@ -8,6 +8,8 @@ from typing import Any
 
 import pandas as pd
 
+from lossatlas.report.costs import require_measured
+
 #: What `benchmarks/training.py` leaves.
 FILES = ("training.csv", "instrumentation.csv", "share.csv", "training.json")
 #: What measuring may add to a step, set before anything was measured.
@@ -23,12 +25,7 @@ def page(bench: str | Path = "results/bench") -> str:
     Raises:
         FileNotFoundError: the benchmark has not been run.
     """
-    folder = Path(bench)
-    missing = [name for name in FILES if not (folder / name).is_file()]
-    if missing:
-        raise FileNotFoundError(
-            f"expected {', '.join(missing)} in {folder}: run `make bench` first"
-        )
+    folder = require_measured(bench, FILES)
     training, measuring, share = (pd.read_csv(folder / name) for name in FILES[:3])
     machine = json.loads((folder / FILES[3]).read_text())
     parts = [_throughput(training, machine), _measuring(measuring), _share(share)]
