@@ -134,6 +134,16 @@ def test_dice_from_the_prior_is_compared_once_its_study_is_whole(monkeypatch):
     assert (found["behind"], found["open"]) == ("1", "1")
 
 
+def test_the_table_of_the_front_page_has_both_losses_from_the_prior(monkeypatch):
+    of = from_prior(monkeypatch, cracks=(0.60, 0.69), vessels=(0.66, 0.698))
+    found = real_images.shown_from_the_prior("nowhere")
+    assert found.columns.tolist() == ["task", "Dice − CE", "from", "to"]
+    assert found.task.tolist() == ["cracks", "vessels"]
+    assert found["Dice − CE"].str.startswith("−0.0").all()  # from 0 cracks is a tenth behind
+    of["thresholds_bias_kolektor"] = None
+    assert real_images.shown_from_the_prior("nowhere") is None
+
+
 def test_a_difference_counts_as_shown_where_it_stays_so_after_a_correction_for_all_tasks(
     monkeypatch,
 ):

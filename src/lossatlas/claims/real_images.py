@@ -262,20 +262,32 @@ def from_the_prior(results: str | Path) -> dict[str, str]:
     } | _untuned(sets, found)
 
 
+def at_one_half(sets: Sequence[Records], chosen: pd.DataFrame) -> pd.DataFrame:
+    """By task, Dice at ½ less cross-entropy at its threshold of validation, both from the prior.
+
+    Columns ``estimate``, ``low`` and ``high`` (95 %, for other trainings on these test images).
+
+    Args:
+        sets: records of studies whose losses are labelled ``ce_low``, ``dice_prior_high`` and so on.
+        chosen: the rates, as :func:`better_rates` gives them for ``("dice_prior", "ce")``.
+    """
+    rows = {}
+    for known in sets:
+        here = set(known.runs.dataset.map(quantities.unfolded))
+        for task in (each for each in chosen.index if each in here):
+            pair = [chosen.dice_prior[task], chosen.ce[task]]
+            gaps = frames.differences(known, "dice", pair, ["half", "tuned"], over="seeds")
+            rows[task] = gaps.loc[task, ["estimate", "low", "high"]].astype(float)
+    return pd.DataFrame.from_dict(rows, orient="index")
+
+
 def _untuned(sets: Sequence[Records], chosen: pd.DataFrame) -> dict[str, str]:
-    """On pedestrians Dice at ½ less cross-entropy at its threshold, at the rates of `chosen`, as text.
+    """Of :func:`at_one_half` the row of pedestrians, as text.
 
     Raises:
         FrontError: Dice at ½ is not ahead there, or is ahead elsewhere, as the front page says.
     """
-    rows = {}
-    for known in sets:
-        tasks = set(known.runs.dataset.map(quantities.unfolded)) & set(chosen.index)
-        for task in tasks:
-            pair = [chosen.dice_prior[task], chosen.ce[task]]
-            gaps = frames.differences(known, "dice", pair, ["half", "tuned"], over="seeds")
-            rows[task] = gaps.loc[task]
-    found = pd.DataFrame.from_dict(rows, orient="index")
+    found = at_one_half(sets, chosen)
     if "pedestrians" not in found.index:
         return {}
     sentence = "Dice at ½ is ahead of cross-entropy at its threshold on pedestrians alone"
@@ -521,6 +533,19 @@ def shown(found: pd.DataFrame) -> pd.DataFrame:
     return cells.rename_axis("task").reset_index()
 
 
+def shown_from_the_prior(results: str | Path) -> pd.DataFrame | None:
+    """What :func:`from_the_prior` compares, as the front page shows it: a row a task, one number a cell.
+
+    None while one of its two studies is not whole.
+    """
+    sets = _whole(Path(results), "thresholds_bias", "thresholds_bias_kolektor")
+    if not sets:
+        return None
+    columns = {"estimate": "Dice − CE", "low": "from", "high": "to"}
+    found = better_rates(sets, ("dice_prior", "ce"))[[*columns]].rename(columns=columns)
+    return found.map(lambda value: number(value, sign=True)).rename_axis("task").reset_index()
+
+
 def seeds_table(study: Records) -> pd.DataFrame:
     """A row for each complete task and seed, in the columns of :func:`lossatlas.report.front.seeds_table`."""
     runs = study.runs.sort_values("seed")
@@ -552,11 +577,17 @@ def titles(language: str) -> dict[str, str]:
 def files(
     begin: str | Path, folder: str | Path, made_in: str | Path, study_name: str = "thresholds"
 ) -> dict[str, str]:
-    """The figure of the front page in every language, light and dark, and the table of tasks, as text by path."""
+    """The figure of the front page in every language, light and dark, and the table of tasks, as text by path.
+
+    The table has both losses from the prior; while those studies are not whole, those of `folder`.
+    """
     made_in = Path(made_in)
     named = {language: titles(language) for language in NAMES}
     made = front.figures(both(begin, folder, study_name), made_in / "both", named)
     known = frames.load_if_run(folder, study_name)
     if known is not None and tasks(known):
-        made[str(made_in / "real.md")] = front.embedded(shown(table(with_folds(known))))
+        tasks_shown = shown_from_the_prior(Path(folder).parent)
+        if tasks_shown is None:
+            tasks_shown = shown(table(with_folds(known)))
+        made[str(made_in / "real.md")] = front.embedded(tasks_shown)
     return made
