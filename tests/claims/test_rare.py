@@ -1,0 +1,60 @@
+"""What the book says of a foreground near 0.1 % is counted from three studies, and stops the build where it is wrong."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+from hand_made import place, records
+
+from lossatlas.claims import frames, rare
+from lossatlas.report.front import FrontError
+
+
+def study(draws, **described):
+    """Records of a place at 0.1 % for each draw, whose tuned Dice are those of `draws` (cross-entropy, Dice)."""
+    parts = []
+    for name, (ce, dice) in draws.items():
+        scores = {"ce": {"argmax": ce, "tuned": ce}, "dice": {"argmax": dice, "tuned": dice}}
+        of = {"ce": ce, "dice": dice}
+        parts.append(place(name, scores, foreground=0.001, foreground_dice_tuned=of))
+    known = records(*parts, **described)
+    return dataclasses.replace(known, runs=pd.concat(part.runs for part in parts))
+
+
+def numbers(monkeypatch, first=(0.57, 0.52), second=(0.58, 0.50), batch=(0.72, 0.66), **described):
+    of = {
+        "imbalance": study({"pi01": first}),
+        "imbalance_draw": study({"d1": second, "d2": (0.56, 0.52)}),
+        "imbalance_batch": study({"b16": batch}, **described),
+    }
+    monkeypatch.setattr(frames, "load_if_run", lambda _, name: of[name])
+    return rare.numbers("nowhere")
+
+
+def test_the_gain_by_more_images_and_the_draws_are_counted(monkeypatch):
+    assert numbers(monkeypatch) == {
+        "ce": "+15", "dice": "+14", "low": "−8", "high": "−4", "draws": "3",
+    }  # fmt: skip
+
+
+def test_nothing_is_said_while_a_run_is_missing(monkeypatch):
+    assert numbers(monkeypatch, missing_runs=1) == {}
+
+
+@pytest.mark.parametrize(
+    ("wrong", "sentence"),
+    [
+        ({"batch": (0.72, 0.51)}, "more images a step help both"),
+        ({"batch": (0.72, 0.57)}, "by more than the losses differ"),
+        ({"second": (0.58, 0.59)}, "in the mean of every draw"),
+    ],
+)
+def test_records_that_contradict_the_pages_stop_the_build(monkeypatch, wrong, sentence):
+    with pytest.raises(FrontError, match=sentence):
+        numbers(monkeypatch, **wrong)
