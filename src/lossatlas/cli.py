@@ -276,30 +276,22 @@ def run(
                 print(f"--stale: {count} runs are of older code")
         return 0
     require_checkout()
-    given: dict[str, Any] = {"jobs": jobs, "profile": profile}
-    given |= {"runs_dir": runs_dir, "results_dir": results_dir}
-    return _trained_and_collected(
-        study,
-        partial(run_study, study, fresh=fresh, stale=stale, **given),
-        runs_dir,
-        results_dir,
-        mixed,
-        as_json,
-    )
+    places = {"runs_dir": runs_dir, "results_dir": results_dir}
+    train = partial(run_study, jobs=jobs, profile=profile, fresh=fresh, stale=stale)
+    return _trained_and_collected(study, train, places, mixed, as_json)
 
 
 def _trained_and_collected(
     study: str,
-    train: Callable[[], list[str]],
-    runs_dir: str,
-    results_dir: str,
+    train: Callable[..., list[str]],
+    places: dict[str, str],
     mixed: bool,
     as_json: bool,
 ) -> int:
     """Train, collect and say how it went; the exit status."""
     with result_alone(as_json):
-        failed = train()
-        folder = _collect(study, runs_dir, results_dir, mixed=mixed)
+        failed = train(study, **places)
+        folder = _collect(study, places["runs_dir"], places["results_dir"], mixed=mixed)
     if as_json:
         print_json({"study": study, "records": folder, "failed": failed})
     return 1 if failed else 0
@@ -393,16 +385,9 @@ def retry(
             print("\n".join(lines))
         return 0
     workflow.require_checkout()
-    given: dict[str, Any] = {"jobs": jobs, "profile": profile}
-    given |= {"runs_dir": runs_dir, "results_dir": results_dir}
-    return _trained_and_collected(
-        study,
-        partial(workflow.retry, study, states=states, **given),
-        runs_dir,
-        results_dir,
-        mixed,
-        as_json,
-    )
+    places = {"runs_dir": runs_dir, "results_dir": results_dir}
+    train = partial(workflow.retry, jobs=jobs, profile=profile, states=states)
+    return _trained_and_collected(study, train, places, mixed, as_json)
 
 
 @cli.command()

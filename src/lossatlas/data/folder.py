@@ -1025,7 +1025,9 @@ def _by_palette(
 ) -> UInt8Array:
     """Class indices of a mask of colours (H, W, 3); grey values count as grey colours."""
     codes = {r << 16 | g << 8 | b: str(name) for name, (r, g, b) in palette.items()}
-    result, stray = _mapped(rgb.astype(np.int64) @ [1 << 16, 1 << 8, 1], codes, classes, void)
+    result, stray = _mapped(
+        rgb.astype(np.int64) @ np.array([1 << 16, 1 << 8, 1]), codes, classes, void
+    )
     if stray:
         listed = ", ".join(f"[{v >> 16}, {v >> 8 & 255}, {v & 255}] ({n} px)" for v, n in stray)
         raise DataError(

@@ -37,6 +37,7 @@ import pyarrow.parquet as pq
 from lossatlas.basics import replacing
 from lossatlas.experiments.config import ConfigError, RunConfig
 from lossatlas.experiments.record import (
+    CURVES,
     NoRunsError,
     is_complete,
     read_run,
@@ -71,19 +72,6 @@ _CALIBRATION = ("ece", "ece_foreground", "nll", "brier")
 _CURVE_ROWS = 400
 #: Rows of a study's ``curves.parquet``, about: so that a large study stays within what a repository can carry.
 _STUDY_CURVE_ROWS = 60_000
-_FLOAT32 = (
-    "loss_value",
-    "grad_norm",
-    "lr",
-    "foreground_share",
-    "foreground_pixels",
-    "easy_negative_share",
-    "val_mean_dice",
-    "val_mean_iou",
-    "val_dice_tuned",
-    "val_offset",
-    "val_loss",
-)
 _INT32 = ("class_index", "tp", "fp", "fn", "pixels", "step", "epoch")
 
 
@@ -154,18 +142,12 @@ def collect(
     runs, tuning, selection, table = there.runs, there.tuning, there.selection, there.table
     if not runs:
         _record_tuning(folder, tuning)
-        raise NoRunsError(_no_runs(study, folder, tuning, runs_dir, file or study.study))
-    if there.other_data:
-        raise ConfigError(there.other_data)
-    different = there.different
-    if different and not mixed:
-        raise MixedCodeError(study, file or study.study, different)
+    refused = _refusal(study, there, folder, runs_dir, file or study.study, mixed, fewer)
+    if refused is not None:
+        raise refused
     fingerprint = _fingerprint(study, table, tuning, file)
     if _is_current(folder, fingerprint):
         return folder
-    lost = _recorded_times(folder).keys() - set(table.run_id)
-    if lost and not fewer:
-        raise FewerRunsError(folder, lost, file or study.study)
 
     from lossatlas.data.errors import require_writable  # imports torch
 
@@ -194,7 +176,7 @@ def collect(
             temporary / "predictions.npz", **_predictions(study, runs, runs_dir, folder)
         )
         description = _describe(study, selection, runs, table, tuning, file)
-        description["provenance"]["mixed_code"] = different
+        description["provenance"]["mixed_code"] = there.different
         (temporary / "study.json").write_text(
             json.dumps(description | {"fingerprint": fingerprint}, indent=1) + "\n"
         )
@@ -274,30 +256,41 @@ def preview(
 
     Test sets are not loaded: that a run's is another than today's is found by collecting.
     """
-    folder, name = Path(results_dir) / study.study, file or study.study
+    folder = Path(results_dir) / study.study
     there = _gather(study, runs_dir, results_dir)
     times = _times(there.table) if there.runs else {}
     before = _recorded_times(folder)
     shared = times.keys() & before.keys()
     renewed = sum(times[run] != before[run] for run in shared)
-    lost = before.keys() - times.keys()
-    refused = None
-    if not there.runs:
-        refused = _no_runs(study, folder, there.tuning, runs_dir, name)
-    elif there.other_data:
-        refused = there.other_data
-    elif there.different and not mixed:
-        refused = str(MixedCodeError(study, name, there.different))
-    elif lost and not fewer:
-        refused = str(FewerRunsError(folder, lost, name))
+    refused = _refusal(study, there, folder, runs_dir, file or study.study, mixed, fewer)
     return Preview(
         kept=len(shared) - renewed,
         renewed=renewed,
         added=len(times.keys() - before.keys()),
-        lost=len(lost),
+        lost=len(before.keys() - times.keys()),
         missing=len(study.members("report")) - len(there.runs),
-        refused=refused,
+        refused=None if refused is None else str(refused),
     )
+
+
+def _refusal(
+    study: Study,
+    there: _Gathered,
+    folder: Path,
+    runs_dir: str | Path,
+    name: str,
+    mixed: bool,
+    fewer: bool,
+) -> ConfigError | NoRunsError | None:
+    """Why the runs do not become the records of the folder; None where they do."""
+    if not there.runs:
+        return NoRunsError(_no_runs(study, folder, there.tuning, runs_dir, name))
+    if there.other_data:
+        return ConfigError(there.other_data)
+    if there.different and not mixed:
+        return MixedCodeError(study, name, there.different)
+    lost = _recorded_times(folder).keys() - set(there.table.run_id)
+    return FewerRunsError(folder, lost, name) if lost and not fewer else None
 
 
 def _selection(
@@ -536,43 +529,47 @@ def _provenance(record: Mapping[str, Any]) -> dict[str, Any]:
 
 def _per_class_table(runs: Sequence[Found]) -> pd.DataFrame:
     """Argmax first, then the other rules, as ``per_image`` has them."""
-    tables = []
-    for run in runs:
-        if run.record is None:
-            tables.append(_recorded_rows(run, "per_class"))
-            continue
-        rows = [run.key | {"rule": "argmax"} | row for row in run.record["per_class"]]
+
+    def of_record(run: Found, record: Mapping[str, Any]) -> pd.DataFrame:
+        by_rule = {"argmax": record["per_class"]}
         for rule in (*RULES, *MEASURED_RULES):
-            of_rule = run.record.get("rules", {}).get(rule, {}).get("per_class", [])
-            rows += [run.key | {"rule": rule} | row for row in of_rule]
-        tables.append(pd.DataFrame(rows))
-    return pd.concat(tables, ignore_index=True)
+            by_rule[rule] = record.get("rules", {}).get(rule, {}).get("per_class", [])
+        return pd.DataFrame({"rule": rule} | row for rule, rows in by_rule.items() for row in rows)
+
+    return _together(runs, "per_class", of_record)
 
 
 def _rows(runs: Sequence[Found], name: str) -> pd.DataFrame:
     """The rows that every record lists under ``name``; none where nothing was measured."""
+    return _together(runs, name, lambda _, record: pd.DataFrame(record.get(name) or []))
+
+
+def _pixels(runs: Sequence[Found], runs_dir: str | Path) -> pd.DataFrame:
+    """The sampled pixels of every run that measured them; none where none did."""
+
+    def of_folder(run: Found, _: Mapping[str, Any]) -> pd.DataFrame:
+        path = run_path(runs_dir, run.config) / "pixels.parquet"
+        return pd.read_parquet(path) if path.is_file() else pd.DataFrame()
+
+    return _together(runs, "pixels", of_folder)
+
+
+def _together(
+    runs: Sequence[Found], name: str, own: Callable[[Found, Mapping[str, Any]], pd.DataFrame]
+) -> pd.DataFrame:
+    """One table of all runs, each row with its run's key in front: ``own`` rows, or those that records hold."""
     tables = [
-        pd.DataFrame([run.key | row for row in run.record.get(name) or []])
-        if run.record is not None
-        else _recorded_rows(run, name)
+        _recorded_rows(run, name) if run.record is None else _keyed(run, own(run, run.record))
         for run in runs
     ]
     filled = [table for table in tables if len(table)]
     return pd.concat(filled, ignore_index=True) if filled else pd.DataFrame()
 
 
-def _pixels(runs: Sequence[Found], runs_dir: str | Path) -> pd.DataFrame:
-    """The sampled pixels of every run that measured them; none where none did."""
-    tables = []
-    for run in runs:
-        path = run_path(runs_dir, run.config) / "pixels.parquet"
-        if run.record is None:
-            tables.append(_recorded_rows(run, "pixels"))
-        elif path.is_file():
-            rows = pd.read_parquet(path)
-            tables.append(pd.DataFrame([run.key] * len(rows)).join(rows))
-    filled = [table for table in tables if len(table)]
-    return pd.concat(filled, ignore_index=True) if filled else pd.DataFrame()
+def _keyed(run: Found, rows: pd.DataFrame) -> pd.DataFrame:
+    for position, (column, value) in enumerate(run.key.items()):
+        rows.insert(position, column, value)
+    return rows
 
 
 def _recorded_rows(run: Found, name: str) -> pd.DataFrame:
@@ -581,8 +578,7 @@ def _recorded_rows(run: Found, name: str) -> pd.DataFrame:
     rows = _by_run(run.recorded.folder / f"{name}.parquet").get(run.config.run_id)
     if rows is None:
         return pd.DataFrame()
-    rest = rows.drop(columns=list(run.key))
-    return pd.concat([pd.DataFrame([run.key] * len(rows), index=rows.index), rest], axis=1)
+    return _keyed(run, rows.drop(columns=list(run.key)))
 
 
 @lru_cache(maxsize=8)
@@ -658,10 +654,7 @@ def _stack(
     def read(run: Found) -> pd.DataFrame:
         if run.record is None:  # the tables of records have been through ``change``
             return _recorded_rows(run, Path(name).stem)
-        table = change(pd.read_parquet(run_path(runs_dir, run.config) / name))
-        for position, (column, value) in enumerate(run.key.items()):
-            table.insert(position, column, value)
-        return table
+        return _keyed(run, change(pd.read_parquet(run_path(runs_dir, run.config) / name)))
 
     kinds: dict[Any, Found] = {}  # a run of each kind of table
     for run in runs:
@@ -708,7 +701,7 @@ def _of_two(counts: pd.DataFrame) -> pd.DataFrame:
 
 def _small(table: pd.DataFrame) -> pd.DataFrame:
     """Counts and curves need no more than 32 bits."""
-    kinds = dict.fromkeys(_FLOAT32, np.float32) | dict.fromkeys(_INT32, np.int32)
+    kinds = dict.fromkeys(CURVES, np.float32) | dict.fromkeys(_INT32, np.int32)
     return table.astype({name: kinds[name] for name in table.columns if name in kinds})
 
 

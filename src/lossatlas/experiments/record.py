@@ -28,6 +28,12 @@ from lossatlas.experiments.config import ConfigError, RunConfig
 SCHEMA = 2
 #: What every run leaves; a folder that has lost one of them is not a run any more.
 _FILES = ("run.json", "curves.parquet", "per_image.parquet", "predictions.npz", "last.ckpt")
+#: Columns of ``curves.parquet``.
+CURVES = (
+    *("step", "epoch", "loss_value", "grad_norm", "lr"),
+    *("foreground_share", "foreground_pixels", "easy_negative_share"),
+    *("val_mean_dice", "val_mean_iou", "val_dice_tuned", "val_offset", "val_loss"),
+)
 
 
 class NoRunsError(FileNotFoundError):

@@ -42,6 +42,7 @@ from lossatlas.experiments.heartbeat import Heartbeat
 from lossatlas.experiments.instrumentation import ForegroundShare, background_class
 from lossatlas.experiments.processes import OneProcess
 from lossatlas.experiments.record import (
+    CURVES,
     is_complete,
     new_run_folder,
     partial_path,
@@ -60,22 +61,6 @@ from lossatlas.experiments.stopping import StopSignals
 from lossatlas.experiments.versions import recorded_versions, training_versions
 from lossatlas.metrics.overlap import ConfusionMatrix
 from lossatlas.metrics.thresholds import ThresholdSearch
-
-_CURVES = (
-    "step",
-    "epoch",
-    "loss_value",
-    "grad_norm",
-    "lr",
-    "foreground_share",
-    "foreground_pixels",
-    "easy_negative_share",
-    "val_mean_dice",
-    "val_mean_iou",
-    "val_dice_tuned",
-    "val_offset",
-    "val_loss",
-)
 
 
 def learning_rate_factor(step: int, steps: int, warmup_fraction: float) -> float:
@@ -181,7 +166,7 @@ def fit(
     if saved is not None:
         for name, part in parts.items():
             part.load_state_dict(saved[name])
-        rows = [dict(zip(_CURVES, row, strict=True)) for row in saved["rows"].tolist()]
+        rows = [dict(zip(CURVES, row, strict=True)) for row in saved["rows"].tolist()]
         set_random_state(fabric.device, saved["random"])
 
     order = sampled_batches(config, train_set)
@@ -222,7 +207,7 @@ def fit(
                 "foreground_share": shares[0] if shares else math.nan,
                 "foreground_pixels": pixels,
                 "easy_negative_share": shares[1] if shares else math.nan,
-                **dict.fromkeys((name for name in _CURVES if name.startswith("val_")), math.nan),
+                **dict.fromkeys((name for name in CURVES if name.startswith("val_")), math.nan),
             }
         )
         heartbeat(step, loss_value)
@@ -243,7 +228,7 @@ def fit(
     fed.close()  # ends the thread that gathers ahead, also where the loop was left early
     watch.stop()
     hashes["augmentations"] = stream.hash()
-    curves = pd.DataFrame(rows, columns=list(_CURVES)).astype({"step": int, "epoch": int})
+    curves = pd.DataFrame(rows, columns=list(CURVES)).astype({"step": int, "epoch": int})
     return Trained(curves, status, watch.seconds, hashes, gradient.describe())
 
 
@@ -368,7 +353,7 @@ def train_run(
             "data": [train_set.checksum, val_set.checksum],
             "device": fabric.device.type,
             "torch": str(torch.__version__),
-            "curves": list(_CURVES),
+            "curves": list(CURVES),
         },
         config.checkpoint_s,
     )
