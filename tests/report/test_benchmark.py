@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import matplotlib
 import matplotlib.pyplot as plt
+import nbformat
 import pandas as pd
 import pytest
 
 from lossatlas.report import benchmark
 
 matplotlib.use("Agg")
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
@@ -25,7 +28,9 @@ def measured(tmp_path):
         ("S1", "poly1", "lossatlas", 1.0, 0.4),
     ]
     frame = pd.DataFrame(rows, columns=["shape", "loss", "library", "time_ratio", "memory_ratio"])
-    frame.assign(device="cpu", size="1x2x4x4").to_csv(tmp_path / "losses.csv", index=False)
+    frame.assign(device="cpu", threads=1, size="1x2x4x4").to_csv(
+        tmp_path / "losses.csv", index=False
+    )
     scaling = [
         ("pixels", p, 4, loss, 3.0) for p in (16, 64) for loss in ("ce", "lovasz_softmax 64 bins")
     ]
@@ -53,8 +58,7 @@ def test_every_cell_in_which_a_peer_is_ahead_is_listed(measured):
     found = benchmark.behind(measured)
     assert list(zip(found.loss, found.what, strict=True)) == [("ce", "time"), ("dice", "memory")]
     assert benchmark.behind(measured, tolerance=1.25).empty
-    assert "Of 2 pairs" in benchmark.finding(measured)
-    assert "faster in **1** and lighter in **1**" in benchmark.finding(measured)
+    assert benchmark.compared(measured) == 2
 
 
 def test_every_processor_that_measured_has_a_row(measured, tmp_path):
@@ -77,12 +81,7 @@ def test_every_processor_that_measured_has_a_row(measured, tmp_path):
 def test_the_figures_draw_every_loss(measured):
     names = [label.get_text() for label in benchmark.plot(measured).axes[0].get_yticklabels()]
     assert names == ["poly1", "dice", "ce"]
-    assert [len(axis.lines) for axis in benchmark.plot_scaling(measured).axes] == [2, 1]
     plt.close("all")
-
-
-def test_the_machine_is_named(measured):
-    assert "a cpu, no GPU" in benchmark.provenance(measured)
 
 
 def test_without_a_benchmark_the_error_names_the_command(tmp_path):
@@ -94,16 +93,20 @@ def test_a_target_is_missed_by_its_time_or_by_its_memory_alone(measured):
     table = benchmark.targets(measured).set_index("loss")
     assert table.loc["ce", ""] == "met"  # 1.1 and 0.5 are the limits themselves
     assert table.loc["dice", ""] == "missed"  # fast enough, but 0.6 > 0.5 of the memory
-    assert "1 of 2" in benchmark.met(measured)
 
 
-def test_the_floor_has_a_column_a_shape(measured):
-    assert list(benchmark.floor(measured).iloc[0]) == [
-        "every loss",
-        "an exponential",
-        "0.20×",
-        "0.30×",
-    ]
+def test_the_page_counts_targets_and_draws_every_loss_of_the_recorded_measurement(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    names = {}
+    for cell in nbformat.read("notebooks/reports/benchmark.ipynb", as_version=4).cells:
+        if cell.cell_type == "code":
+            exec(cell.source, names)
+    assert 0 < names["met"] <= len(names["targets"])
+    drawn = {line.get_label() for line in names["grid"].axes_dict["pixels"].lines}
+    scaling = names["measured"].scaling
+    assert drawn == set(scaling[scaling.axis == "pixels"].loss)
+    assert {"loss", "what", "S1"} <= set(names["floor"])
+    plt.close("all")
 
 
 def test_a_record_of_other_losses_says_so_and_one_of_today_s_does_not(measured, tmp_path):
@@ -121,7 +124,7 @@ def test_a_record_of_other_losses_says_so_and_one_of_today_s_does_not(measured, 
 def test_what_was_missed_names_targets_and_peers_and_two_threads_are_a_device_of_their_own(
     measured,
 ):
-    rows = measured.rows.assign(threads=1)
+    rows = measured.rows
     slow = rows[rows.loss == "dice"].assign(threads=2, time_ratio=[2.0, 1.7, 7.0])
     found = benchmark.missed(pd.concat([rows, slow]))
     assert list(zip(found.device, found.loss, found.what, strict=True)) == [

@@ -170,26 +170,17 @@ def test_the_records_of_quick_leave_dice_open_with_the_unet_and_ahead_with_segne
 
 def test_no_block_of_prose_holds_more_than_five_numbers(study, both):
     blocks = [*findings.answer(both).splitlines(), *findings.limits(study, both).splitlines()]
-    blocks += [
-        findings.change(study),
-        findings.next_step(both),
-        *findings.design(study).splitlines(),
-    ]
+    blocks += [findings.next_step(both), *findings.design(study).splitlines()]
     blocks += [line for scores in both for line in findings.part_findings(scores).splitlines()]
     crowded = [block for block in blocks if len(re.findall(r"\d+(?:\.\d+)?", block)) > 5]
     assert crowded == [] and len(blocks) > 20
 
 
-def test_what_would_change_the_answer_follows_from_what_was_tuned(study):
-    assert "a learning rate tuned for each loss" in findings.change(study)
-    assert "`make book STUDY=quick`" in findings.change(study)
+def test_a_tuned_study_speaks_of_no_common_learning_rate(study):
     tuned = dataclasses.replace(study, tuning=study.runs)
-    told = (
-        findings.change(tuned)
-        + findings.design(tuned)
-        + findings.limits(tuned, by_dataset(study)["digits"])
-    )
+    told = findings.design(tuned) + findings.limits(tuned, by_dataset(study)["digits"])
     assert "learning rate" not in told
+    assert "learning rate" in findings.limits(study, by_dataset(study)["digits"])
 
 
 def test_the_design_counts_what_was_run_and_what_is_missing(study):

@@ -299,18 +299,6 @@ def all_verdicts(results_dir: str | Path = "results") -> dict[str, Verdict]:
     return {claim.id: verdict_of(claim, results_dir) for claim in load()[1]}
 
 
-def answer(verdicts: dict[str, Verdict]) -> Markdown:
-    """How many of the claims are settled, in a sentence."""
-    found = Counter(v.verdict for name, v in verdicts.items() if not name.startswith("H"))
-    waiting = found["awaiting"] + found["withdrawn"]
-    return Markdown(
-        f"**Answer.** Of {found.total()} claims {found['true']} are true, {found['false']} false, and "
-        f"{found['conditional']} depend on a condition or hold in part; {found['open']} are open, and {waiting} wait "
-        "for trainings. A claim that fails at one place and is open elsewhere counts as false or as dependent, as its "
-        "entry says."
-    )
-
-
 def counts(verdicts: dict[str, Verdict]) -> pd.DataFrame:
     """How many of the claims and of the headline findings have each verdict."""
     rows = []
@@ -432,18 +420,6 @@ def page(
     return Markdown("\n\n".join(blocks))
 
 
-def errata() -> Markdown:
-    """The box of mistranslations and slips."""
-    rows = [
-        f"- [Claim {claim.id}](#claim-{claim.id.lower()}) ({', '.join(claim.source)}): {claim.erratum}"
-        for claim in load()[1]
-        if claim.erratum
-    ]
-    return Markdown(
-        ":::{admonition} Errata of the sources\n:class: warning\n" + "\n".join(rows) + "\n:::"
-    )
-
-
 def sources_table() -> pd.DataFrame:
     """Who makes the claims, and for how many of them a wording was seen.
 
@@ -472,28 +448,6 @@ def sources_table() -> pd.DataFrame:
             }
         )
     return pd.DataFrame(rows)
-
-
-def wording() -> Markdown:
-    """How many of the claims carry a wording of the original, counted from the data."""
-    claims = [claim for claim in load()[1] if not claim.id.startswith("H")]
-    missing = [claim for claim in claims if "missing" in claim.quote]
-    document = [claim for claim in claims if claim.quote.get("at") == SEED]
-    english = [claim for claim in claims if claim.quote.get("language") == "en"]
-    listed = ", ".join(f"[{claim.id}](#claim-{claim.id})" for claim in missing)
-    lacking = (
-        f"For the other {len(missing)} ({listed}) nothing at hand shows the sentence, and none is made up. "
-        if missing
-        else ""
-    )
-    return Markdown(
-        f"{len(claims) - len(missing)} of the {len(claims)} claims carry a wording of the original: "
-        f"{len(claims) - len(missing) - len(english)} in the language of the source, {len(english)} in "
-        f"the English of the source or of the answer that it translates. {lacking}"
-        f"{len(document)} were seen in the source's document alone, and name its file; the others were seen "
-        "in the linked public copy. The two can be different translations of one thread, and then differ "
-        "in their words."
-    )
 
 
 def filters(verdicts: dict[str, Verdict]) -> str:

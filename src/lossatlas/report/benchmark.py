@@ -13,7 +13,7 @@ import matplotlib.pyplot as plt
 import pandas as pd
 from matplotlib.figure import Figure
 
-from lossatlas.report.style import FIGURE_WIDTH, loss_style
+from lossatlas.report.style import FIGURE_WIDTH
 
 OURS = "lossatlas"
 #: Marker and colour of each library; ours is filled and drawn last.
@@ -135,8 +135,6 @@ def load(folder: str | Path) -> Benchmark:
 
 def by_threads(rows: pd.DataFrame) -> pd.DataFrame:
     """The rows with the number of threads in the name of the device, where it is not one."""
-    if "threads" not in rows:  # records of before the column
-        return rows
     named = rows.device + ", " + rows.threads.astype(str) + " threads"
     return rows.assign(
         device=rows.device.where((rows.threads == 1) | (rows.device != "cpu"), named)
@@ -255,28 +253,7 @@ def targets(benchmark: Benchmark) -> pd.DataFrame:
     return pd.DataFrame(found)
 
 
-def met(benchmark: Benchmark) -> str:
-    """How many targets are met, in a sentence."""
-    verdicts = targets(benchmark).iloc[:, -1]
-    return f"**{(verdicts == 'met').sum()} of {len(verdicts)}** targets are met on this machine."
-
-
-def floor(benchmark: Benchmark) -> pd.DataFrame:
-    """What no form of a loss can leave out, as a multiple of cross-entropy's time."""
-    wide = benchmark.floor.pivot(index=["loss", "what"], columns="shape", values="ratio")
-    return wide.map(lambda ratio: f"{ratio:.2f}×").reset_index().rename_axis(columns=None)
-
-
-def finding(benchmark: Benchmark) -> str:
-    """In how many cells a peer is ahead, in a sentence."""
-    counts = behind(benchmark).what.value_counts()
-    return (
-        f"Of {_compared(benchmark)} pairs of a shape and a loss that another library has too, a peer is faster in "
-        f"**{counts.get('time', 0)}** and lighter in **{counts.get('memory', 0)}**."
-    )
-
-
-def _compared(benchmark: Benchmark) -> int:
+def compared(benchmark: Benchmark) -> int:
     """Pairs of a shape and a loss that another library has too."""
     pairs = benchmark.rows.groupby(["device", "shape", "loss"], sort=False).library
     return sum(
@@ -323,26 +300,6 @@ def plot(benchmark: Benchmark) -> Figure:
     return figure
 
 
-def plot_scaling(benchmark: Benchmark) -> Figure:
-    """Nanoseconds a logit against the number of pixels, and of classes: flat is linear cost."""
-    figure, axes = plt.subplots(2, 1, figsize=(FIGURE_WIDTH, 5.0), constrained_layout=True)
-    for axis, (kind, title) in zip(
-        axes, (("pixels", "4 classes"), ("classes", "256×256 pixels")), strict=True
-    ):
-        here = benchmark.scaling[benchmark.scaling.axis == kind]
-        for loss, group in here.groupby("loss", sort=False):
-            style = dict(loss_style(str(loss).split()[0]))
-            if " " in str(loss):  # the histogram form of a loss
-                style["linestyle"] = ":"
-            axis.plot(group[kind], group.ns_per_logit, label=loss, **style)
-        axis.set_xscale("log")
-        axis.set_ylim(0, None)
-        axis.set(xlabel=kind, ylabel="ns a logit", title=f"cost of a logit, {title}")
-    handles, labels = axes[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=2)
-    return figure
-
-
 def machines(folder: str | Path) -> pd.DataFrame:
     """What each processor that has measured found: that of the folder first, then those of its ``machines/*``.
 
@@ -361,21 +318,10 @@ def machines(folder: str | Path) -> pd.DataFrame:
                 "targets met": int((verdicts == "met").sum()),
                 "targets": len(verdicts),
                 "a peer is faster": int((behind(measured).what == "time").sum()),
-                "pairs": _compared(measured),
+                "pairs": compared(measured),
             }
         )
     return pd.DataFrame(rows)
-
-
-def provenance(benchmark: Benchmark) -> str:
-    """Machine, versions and method as a Markdown list."""
-    machine = benchmark.machine
-    versions = ", ".join(f"{name} {version}" for name, version in machine["versions"].items())
-    gpu = f", {machine['gpu']}" if machine["gpu"] else ", no GPU"
-    return (
-        f"- Machine: {machine['cpu']}{gpu}, {machine['capability']}, {machine['threads']} thread; "
-        f"{machine['measured_utc']}\n- Versions: python {machine['python']}, {versions}\n- Method: {machine['how']}"
-    )
 
 
 def _panel(benchmark: Benchmark, device: str, shape: str) -> pd.DataFrame:

@@ -155,11 +155,6 @@ def heading(part: Part) -> str:
     return f"## {part.model.replace('_', ' ')} on {part.dataset}: what each loss makes of it"
 
 
-def question(records: Records) -> str:
-    """The study's question in bold."""
-    return f"**{records.study['question'].strip()}**"
-
-
 def design(records: Records) -> str:
     """What was run, in a Markdown list."""
     study = records.study
@@ -258,21 +253,6 @@ def standing(scores: Scores) -> dict[str, list[str]]:
             how = "ahead" if difference.low > 0 else "behind"
         found[how].append(loss)
     return found
-
-
-def change(records: Records) -> str:
-    """What would change the study's answer, and how to try it, as Markdown."""
-    changes = [
-        "a longer training",
-        *(["a learning rate tuned for each loss"] if records.tuning is None else []),
-        "a decision threshold tuned on validation images",
-        "other data or networks",
-    ]
-    text = ", ".join(changes[:-1]) + f", or {changes[-1]}"
-    return (
-        f"{text[0].upper()}{text[1:]}. More seeds make the intervals narrower. Change one of these in the study's file "
-        f"and run `{records.study['command']}` again."
-    )
 
 
 def limits(records: Records, several: Sequence[Scores]) -> str:
