@@ -130,12 +130,6 @@ def test_the_command_prints_text_json_and_a_page(discs, tmp_path, capsys):
     assert json.loads(capsys.readouterr().out)["facts"]["masks"] == 3
 
 
-def test_a_mistake_is_a_line_and_no_traceback(tmp_path, capsys):
-    assert main(["advise", str(tmp_path / "nowhere")]) == 1
-    said = capsys.readouterr()
-    assert said.err.startswith("lossatlas: folder: expected") and said.err.count("\n") == 1
-
-
 def test_an_object_that_fills_its_mask_can_be_advised_on(tmp_path, capsys):
     (tmp_path / "masks").mkdir()
     Image.fromarray(np.ones((8, 8), np.uint8)).save(tmp_path / "masks" / "a.png")

@@ -260,20 +260,6 @@ def test_a_split_without_foreground_is_said_before_anything_is_trained(tmp_path,
     assert not (tmp_path / "out" / "compare.yaml").exists()
 
 
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (["--losses", "ce", "dicee"], "did you mean dice"),
-        (["--losses", "ce"], "expected two or more"),
-        (["--budget", "soon"], "expected a time"),
-    ],
-)
-def test_a_mistake_is_a_line_and_no_traceback(folder, tmp_path, capsys, arguments, message):
-    assert main(["compare", str(folder), "--out", str(tmp_path / "o"), *arguments]) == 1
-    said = capsys.readouterr().err
-    assert message in said and "Traceback" not in said
-
-
 def test_the_result_is_json_alone_on_standard_output(folder, tmp_path, tiny, capsys):
     out = tmp_path / "o"
     arguments = [

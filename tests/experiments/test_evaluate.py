@@ -96,7 +96,12 @@ def test_tuning_a_calibrated_classifier_finds_half_of_the_best_dice(mode):
     assert theory.offsets[-1] == pytest.approx(offset, abs=0.2)
 
 
-def test_what_tuning_says_of_validation_is_what_an_evaluation_with_its_rule_finds():
+@pytest.mark.parametrize("sampled", [False, True])
+def test_what_tuning_says_of_validation_is_what_an_evaluation_with_its_rule_finds(
+    monkeypatch, sampled
+):
+    if sampled:
+        monkeypatch.setitem(metrics.OffsetSearch.__init__.__kwdefaults__, "max_pixels", 3000)
     for data in (calibrated(images=8), many_classes()):
         found = tune(logits_of(data, batch_size=3))
         result = evaluate(logits_of(data), rules={"tuned": found.rule})
@@ -118,15 +123,6 @@ def test_the_batch_size_does_not_change_what_is_tuned(monkeypatch, sampled):
     for data in sets:
         rules = {tune(logits_of(data, batch_size=size)).rule for size in (1, 3, 8)}
         assert len(rules) == 1
-
-
-def test_the_dice_of_a_sampled_search_is_that_of_the_whole_split(monkeypatch):
-    monkeypatch.setitem(metrics.OffsetSearch.__init__.__kwdefaults__, "max_pixels", 3000)
-    data = many_classes()
-    found = tune(logits_of(data))
-    result = evaluate(logits_of(data), rules={"tuned": found.rule})
-    value = summary(result, data.classes, "tuned")["foreground_dice"]
-    assert value == pytest.approx(found.dice_tuned, abs=1e-12)
 
 
 def test_a_search_that_makes_things_worse_is_not_followed(monkeypatch):

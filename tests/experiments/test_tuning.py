@@ -232,20 +232,25 @@ def test_one_rate_for_several_data_sets_is_the_one_that_is_never_far_behind(tmp_
     assert len(study.reporting_runs(chosen)) == 3 * len(study.seeds)
 
 
-def test_a_study_takes_the_rates_of_another(tmp_path, monkeypatch):
+def two_studies(folder, monkeypatch, **second):
+    """A study that is tuned on one data set, with its tuning runs in ``runs``, and one that takes its rates."""
     content = STUDY.model_dump() | {"study": "first", "datasets": TWO_PLACES}
     content["tuning"] = content["tuning"] | {"datasets": ["d0"]}
-    for name in ("first", "second"):
-        (tmp_path / "studies" / name).mkdir(parents=True)
-    (tmp_path / "studies/first/study.yaml").write_text(json.dumps(content))
-    second = {"base": "first", "study": "second", "question": "?", "losses": ["dice"],
-              "tuning": None, "rates_of": "first", "datasets": ["digits"]}  # fmt: skip
-    (tmp_path / "studies/second/study.yaml").write_text(json.dumps(second))
-    monkeypatch.chdir(tmp_path)
-    first, second = load_study("first"), load_study("second")
-    assert (second.seeds, second.losses[0].name) == (first.seeds, "dice")
-    for member, config in tuning_runs(first):
+    taking = {"base": "first", "study": "second", "question": "?", "tuning": None, "rates_of": "first",
+              "datasets": ["digits"]}  # fmt: skip
+    for name, written in (("first", content), ("second", taking | second)):
+        (folder / "studies" / name).mkdir(parents=True)
+        (folder / "studies" / name / "study.yaml").write_text(json.dumps(written))
+    monkeypatch.chdir(folder)
+    found = load_study("first"), load_study("second")
+    for member, config in tuning_runs(found[0]):
         pretend("runs", config, SCORES[member.loss, config.lr])
+    return found
+
+
+def test_a_study_takes_the_rates_of_another(tmp_path, monkeypatch):
+    first, second = two_studies(tmp_path, monkeypatch, losses=["dice"])
+    assert (second.seeds, second.losses[0].name) == (first.seeds, "dice")
     with pytest.raises(ConfigError, match="study first: no learning rates chosen yet"):
         read_selection(second)
     write_selection(first, select(first))
@@ -292,21 +297,10 @@ def test_a_choice_that_is_written_down_does_not_hide_the_records_of_other_losses
 
 
 def test_losses_and_networks_that_were_not_tuned_say_whose_rate_they_take(tmp_path, monkeypatch):
-    content = STUDY.model_dump() | {"study": "first", "datasets": TWO_PLACES}
-    content["tuning"] = content["tuning"] | {"datasets": ["d0"]}
-    for name in ("first", "second"):
-        (tmp_path / "studies" / name).mkdir(parents=True)
-    (tmp_path / "studies/first/study.yaml").write_text(json.dumps(content))
     losses = ["dice", {"name": "jaccard", "tuned_as": "dice"},
               {"name": "dice", "label": "slow", "training": {"lr": 1e-4}}, "lovasz_softmax"]  # fmt: skip
-    second = {"base": "first", "study": "second", "question": "?", "losses": losses,
-              "tuning": None, "rates_of": "first", "datasets": ["digits"],
-              "models": ["unet", "segnet"]}  # fmt: skip
-    (tmp_path / "studies/second/study.yaml").write_text(json.dumps(second))
-    monkeypatch.chdir(tmp_path)
-    first, second = load_study("first"), load_study("second")
-    for member, config in tuning_runs(first):
-        pretend("runs", config, SCORES[member.loss, config.lr])
+    networks = ["unet", "segnet"]
+    first, second = two_studies(tmp_path, monkeypatch, losses=losses, models=networks)
     write_selection(first, select(first))
     runs = second.reporting_runs(read_selection(second))
     rates = {(member.model, member.loss): config.lr for member, config in runs}

@@ -503,15 +503,3 @@ def test_an_object_covered_by_another_class_is_not_found_and_the_background_is_n
     every = ObjectRecall(3, classes=range(3))
     every.update(np.zeros_like(target), np.zeros_like(target))
     assert sum(r["found"] for r in every.rows()) == 1
-
-
-def test_wrong_strata_and_shares_are_refused():
-    for wrong in (
-        {"covered": 0},
-        {"covered": 1.5},
-        {"strata": (2, 4)},
-        {"strata": (1, 4, 4)},
-        {"strata": ()},
-    ):
-        with pytest.raises(ValueError, match="expected"):
-            ObjectRecall(2, **wrong)

@@ -112,6 +112,7 @@ def test_the_page_is_question_answer_figure_and_one_table_of_single_numbers(stud
     order = ("?**", "**Answer: ", "<img ", "<table", "## What would change", "## Limits")
     places = [text.index(each) for each in order]
     assert places == sorted(places) and text.count("<table") == 1
+    assert "a learning rate tuned for each loss" in text and f"STUDY={study}`" in text
     cells = re.findall(r"<td[^>]*>(.*?)</td>", text)
     assert len(cells) > 8
     assert all(len(re.findall(r"\d+(?:\.\d+)?", cell)) <= 1 for cell in cells)
