@@ -1,4 +1,4 @@
-"""What the book says of a foreground near 0.1 % is counted from three studies, and stops the build where it is wrong."""
+"""What the book says of a foreground near 0.1 % is counted from three studies and stops the build where it is wrong."""
 
 from __future__ import annotations
 
@@ -25,6 +25,20 @@ def study(draws, **described):
         parts.append(place(name, scores, foreground=0.001, foreground_dice_tuned=of))
     known = records(*parts, **described)
     return dataclasses.replace(known, runs=pd.concat(part.runs for part in parts))
+
+
+def test_the_losses_are_compared_between_the_two_fractions_of_a_draw():
+    def at(foreground, draw, ce, dice):
+        scores = {"ce": {"argmax": ce, "tuned": ce}, "dice": {"argmax": dice, "tuned": dice}}
+        name, factors = f"{foreground} {draw}", {"foreground": foreground, "objects": 533}
+        return place(name, scores, draw=draw, **factors)
+
+    first = at(0.01, 1, 0.8, 0.79), at(0.001, 1, 0.58, 0.5)
+    known = records(*first, at(0.01, 2, 0.8, 0.7), at(0.001, 2, 0.6, 0.55))
+    known = dataclasses.replace(known, runs=pd.concat(part.runs for part in known.parts))
+    found = rare.apart([known])
+    assert found.estimate.round(1).tolist() == [-7.0, 5.0]
+    assert (found.low <= found.estimate).all() and found.p.between(0, 1).all()
 
 
 def numbers(monkeypatch, first=(0.57, 0.52), second=(0.58, 0.50), batch=(0.72, 0.66), **described):

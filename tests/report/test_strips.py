@@ -30,10 +30,10 @@ def axes():
     plt.close(figure)
 
 
-def test_every_panel_has_every_row_s_label_and_its_points(axes):
+def test_every_panel_has_the_labels_of_its_rows_and_their_points(axes):
     assert [axis.get_title(loc="left") for axis in axes] == ["cracks", "vessels"]
-    for axis in axes:
-        assert [tick.get_text() for tick in axis.get_yticklabels()] == ["CE", "Dice", "Dice, 0"]
+    labels = [[tick.get_text() for tick in axis.get_yticklabels()] for axis in axes]
+    assert labels == [["CE", "Dice", "Dice, 0"], ["CE", "Dice"]]
     drawn = [np.concatenate([c.get_offsets() for c in axis.collections]) for axis in axes]
     assert sorted(map(tuple, drawn[0])) == [(0.3, 2), (0.4, 1), (0.5, 0), (0.6, 0)]
     assert sorted(map(tuple, drawn[1])) == [(0.7, 1), (0.8, 0)]
@@ -51,3 +51,11 @@ def test_a_row_has_the_colour_of_its_loss_and_is_filled_unless_it_is_hollow(axes
 def test_the_losses_differ_in_their_marker(axes):
     ce, dice, _ = (collection.get_paths()[0].vertices for collection in axes[0].collections)
     assert ce.shape != dice.shape
+
+
+@pytest.mark.parametrize("share", [False, True])
+def test_panels_share_their_axis_where_asked(share):
+    figure = strips(TRAININGS, "score", panel="task", row="kind", share=share)
+    ends = [axis.get_xlim() for axis in figure.axes]
+    assert (ends[0] == ends[1]) == share
+    plt.close(figure)
