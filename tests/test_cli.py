@@ -86,6 +86,7 @@ def test_a_mistake_in_the_command_line_is_exit_2_and_says_what(arguments, said, 
         (["predict", "nowhere", ".", "--out", "o"], "nowhere"),
         (["verdicts", "quik"], "quik"),
         (["book"], "expected the root of a Loss Atlas checkout"),
+        (["run", "quick"], "expected the root of a Loss Atlas checkout"),
     ],
 )
 def test_a_mistake_in_names_and_files_is_exit_1_and_one_message(

@@ -127,8 +127,9 @@ def test_a_page_is_short_and_its_cells_too(name):
 
 
 def test_every_other_loss_stands_against_the_reference_where_both_were_trained():
+    focal = {"argmax": np.linspace(0.45, 0.55, SEEDS)[:, None], "tuned": 0.5}  # by seed
     known = records(
-        place("cracks", {"ce": {"argmax": 0.6}, "dice": {"argmax": 0.65}, "focal": {"argmax": 0.5}})
+        place("cracks", {"ce": {"argmax": 0.6}, "dice": {"argmax": 0.65}, "focal": focal})
     )
     found = frames.against(known, "dice", "ce")
     assert set(found.index) == {("dice", "cracks"), ("focal", "cracks")}
@@ -136,7 +137,7 @@ def test_every_other_loss_stands_against_the_reference_where_both_were_trained()
     assert found.estimate["focal", "cracks"] == alone.estimate["cracks"] < 0
     # eight pairs find 1.16 standard deviations four times of five (Cohen)
     least = found["smallest difference found"]["focal", "cracks"]
-    assert least == pytest.approx(1.16 * alone.sd["cracks"], rel=0.01)
+    assert least == pytest.approx(1.16 * alone.sd["cracks"], rel=0.01) and least > 0.01
     assert found.seeds["focal", "cracks"] == SEEDS
     assert frames.against(records(place("cracks", {"ce": {"argmax": 0.6}})), "dice", "ce").empty
 

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import shutil
+from pathlib import Path
+
 import pytest
+import torch
 
 from lossatlas.experiments import TrainParameters
 from lossatlas.experiments.training import train_cell
@@ -22,4 +27,16 @@ def run(tmp_path_factory):
         accelerator="cpu",
     )
     (folder,) = train_cell(parameters)
+    return folder
+
+
+@pytest.fixture
+def another(run, tmp_path):
+    """The run with other weights, under another name."""
+    folder = Path(shutil.copytree(run, tmp_path / "another"))
+    content = torch.load(folder / "last.ckpt", weights_only=True)
+    content["model"] = {name: 0.9 * value for name, value in content["model"].items()}
+    torch.save(content, folder / "last.ckpt")
+    record = json.loads((folder / "run.json").read_text())
+    (folder / "run.json").write_text(json.dumps(record | {"run_id": "another"}))
     return folder

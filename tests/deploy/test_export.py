@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -71,18 +69,6 @@ def test_onnx_and_its_description_alone_give_the_masks_of_predict(run, tmp_path)
     expected, _ = deploy.predict_image(trained, image, tile=0)
     assert about["rule"] == "tuned" and 0 < found.mean() < 1
     assert (found != expected.astype(bool)).mean() < 1e-3  # round-off at the threshold
-
-
-@pytest.fixture
-def another(run, tmp_path):
-    """The run with other weights, under another name."""
-    folder = Path(shutil.copytree(run, tmp_path / "another"))
-    content = torch.load(folder / "last.ckpt", weights_only=True)
-    content["model"] = {name: 0.9 * value for name, value in content["model"].items()}
-    torch.save(content, folder / "last.ckpt")
-    record = json.loads((folder / "run.json").read_text())
-    (folder / "run.json").write_text(json.dumps(record | {"run_id": "another"}))
-    return folder
 
 
 def test_a_folder_holds_one_network_in_both_formats_and_never_two(run, another, tmp_path, capsys):

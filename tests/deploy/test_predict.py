@@ -235,24 +235,20 @@ def test_masks_may_lie_beside_the_folder_of_the_images(run, pictures, tmp_path):
 
 
 def test_masks_of_another_network_or_rule_are_not_taken_for_this_one_s(
-    run, pictures, tmp_path, capsys
+    run, another, pictures, tmp_path, capsys
 ):
-    out, other = tmp_path / "out", tmp_path / "other"
-    shutil.copytree(run, other)
-    content = torch.load(other / "last.ckpt", weights_only=True)
-    content["model"] = {name: 0.9 * value for name, value in content["model"].items()}
-    torch.save(content, other / "last.ckpt")
+    out = tmp_path / "out"
     assert main(["predict", str(run), str(pictures), "--out", str(out)]) == 0
     assert main(["predict", str(run), str(pictures), "--out", str(out)]) == 0  # goes on
     before = {path: path.read_bytes() for path in out.rglob("*.png")}
     capsys.readouterr()
-    for given in ([str(other)], [str(run), "--rule", "argmax"]):
+    for given in ([str(another)], [str(run), "--rule", "argmax"]):
         command = ["predict", given[0], str(pictures), "--out", str(out), *given[1:]]
         for each in (command, [*command, "--dry-run"]):
             assert main(each) == 1
             assert "expected masks of this network and rule" in capsys.readouterr().err
     assert {path: path.read_bytes() for path in out.rglob("*.png")} == before
-    command = ["predict", str(other), str(pictures / "a.png"), "--out", str(out)]
+    command = ["predict", str(another), str(pictures / "a.png"), "--out", str(out)]
     shutil.copy(pictures / "a.png", tmp_path / "new.png")
     assert main([*command[:2], str(tmp_path / "new.png"), *command[3:]]) == 1  # beside them, too
     (out / "predicted.json").unlink()

@@ -57,7 +57,6 @@ def test_the_table_sets_ours_beside_the_fastest_and_the_lightest_peer(measured):
 def test_every_cell_in_which_a_peer_is_ahead_is_listed(measured):
     found = benchmark.behind(measured)
     assert list(zip(found.loss, found.what, strict=True)) == [("ce", "time"), ("dice", "memory")]
-    assert benchmark.behind(measured, tolerance=1.25).empty
     assert benchmark.compared(measured) == 2
 
 

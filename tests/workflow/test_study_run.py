@@ -63,12 +63,6 @@ def test_a_wrong_study_is_one_line_and_leaves_nothing(tmp_path, monkeypatch, cap
     assert not (tmp_path / "results").exists()
 
 
-def test_outside_a_checkout_the_error_says_where_to_go(tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
-    assert cli.main(["run", "quick"]) == 1
-    assert "expected the root of a Loss Atlas checkout" in capsys.readouterr().err
-
-
 def test_a_mirror_that_is_named_must_be_there(tmp_path, monkeypatch, capsys):
     checkout(tmp_path)
     monkeypatch.chdir(tmp_path)

@@ -19,16 +19,11 @@ from lossatlas.basics import replacing
 from lossatlas.data import paths
 from lossatlas.data.errors import DataError, shorten
 
-_BLOCK = 1 << 20
-
 
 def sha256_of(path: Path) -> str:
     """Hex SHA-256 of a file's bytes."""
-    digest = hashlib.sha256()
     with path.open("rb") as stream:
-        while block := stream.read(_BLOCK):
-            digest.update(block)
-    return digest.hexdigest()
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def parse_sums(text: str, source: str) -> dict[str, set[str]]:

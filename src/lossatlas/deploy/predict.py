@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import hashlib
 import json
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
@@ -18,6 +17,7 @@ from torch import nn
 
 from lossatlas.basics import replacing
 from lossatlas.data.errors import DataError, writing
+from lossatlas.data.integrity import sha256_of
 from lossatlas.deploy.network import Deployed, DeployError, weights_digest
 from lossatlas.metrics import ConfusionMatrix, DecisionRule
 from lossatlas.models._common import AnySize
@@ -285,8 +285,7 @@ def _digest(image: Path) -> str:
 
 @lru_cache(maxsize=1)  # the slices of a volume come one after another
 def _sha256(path: Path, size: int, mtime_ns: int) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return sha256_of(path)
 
 
 def _image_of(mask: Path) -> str | None:

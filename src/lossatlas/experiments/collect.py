@@ -963,16 +963,5 @@ def _describe_tuning(
         **study.tuning.model_dump(),
         "rule": rule_in_words(study),
         "missing_runs": int((tuning.status == "missing").sum()),
-        "choices": [
-            {
-                "dataset": dataset,
-                "model": model,
-                "loss": loss,
-                "optimizer": choice.optimizer,
-                "lr": choice.lr,
-                "val_foreground_dice_tuned": choice.score,
-                "at_edge": choice.at_edge,
-            }
-            for (dataset, model, loss), choice in selection.items()
-        ],
+        "choices": selection.rows("val_foreground_dice_tuned"),
     }

@@ -149,6 +149,15 @@ class Selection(Mapping[Combination, Choice]):
     def __len__(self) -> int:
         return len(self.choices)
 
+    def rows(self, score: str) -> list[dict[str, Any]]:
+        """A row a choice, with the validation Dice that won under the name ``score``."""
+        return [
+            dict(zip(("dataset", "model", "loss"), combination, strict=True))
+            | {"optimizer": choice.optimizer, "lr": choice.lr, score: choice.score}
+            | {"at_edge": choice.at_edge}
+            for combination, choice in self.choices.items()
+        ]
+
 
 def select(
     study: Study,
@@ -291,18 +300,7 @@ def write_selection(study: Study, selection: Selection, runs_dir: str | Path = "
         "schema": SCHEMA,
         "study": study.study,
         "rule": rule_in_words(study),
-        "choices": [
-            {
-                "dataset": dataset,
-                "model": model,
-                "loss": loss,
-                "optimizer": choice.optimizer,
-                "lr": choice.lr,
-                "validation_foreground_dice_tuned": choice.score,
-                "at_edge": choice.at_edge,
-            }
-            for (dataset, model, loss), choice in selection.items()
-        ],
+        "choices": selection.rows("validation_foreground_dice_tuned"),
         "missing": [
             {"dataset": dataset, "model": model, "loss": loss, "tuning_runs": count}
             for (dataset, model, loss), count in selection.missing.items()

@@ -195,13 +195,8 @@ def table(benchmark: Benchmark, device: str, shape: str) -> pd.DataFrame:
     return pd.DataFrame(rows).set_index("loss")
 
 
-def behind(benchmark: Benchmark, tolerance: float = 1.0) -> pd.DataFrame:
-    """The cells in which a peer is faster or lighter than ours: what remains to be done.
-
-    Args:
-        benchmark: as loaded.
-        tolerance: ours counts as behind where its ratio exceeds ``tolerance`` times the peer's.
-    """
+def behind(benchmark: Benchmark) -> pd.DataFrame:
+    """The cells in which a peer is faster or lighter than ours: what remains to be done."""
     found = []
     for (device, shape, loss), group in benchmark.rows.groupby(
         ["device", "shape", "loss"], sort=False
@@ -212,7 +207,7 @@ def behind(benchmark: Benchmark, tolerance: float = 1.0) -> pd.DataFrame:
             continue
         for measure, column in (("time", "time_ratio"), ("memory", "memory_ratio")):
             best = _least(peers, column)
-            if mine[column].iloc[0] > tolerance * best[column]:
+            if mine[column].iloc[0] > best[column]:
                 found.append(
                     {
                         "device": device,
