@@ -346,6 +346,7 @@ def machine() -> dict[str, Any]:
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
         "capability": torch.backends.cpu.get_cpu_capability(),
         "threads": torch.get_num_threads(),
+        "timed_after": "itself",
         "system": platform.system(),
         "python": platform.python_version(),
         "versions": versions,

@@ -55,6 +55,7 @@ def test_a_run_writes_every_table_with_threads_compiled_formulas_and_the_version
         assert compiled == pytest.approx(plain, rel=1e-3)
     described = json.loads((tmp_path / "losses.json").read_text())
     assert described["losses_version"] == losses.VERSION
+    assert described["timed_after"] == "itself"
     assert described["losses_code"] == report.code(Path(losses.__file__).parent)
     with (tmp_path / "missed.csv").open() as file:
         missed = list(csv.DictReader(file))

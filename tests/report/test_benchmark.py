@@ -75,6 +75,7 @@ def test_every_processor_that_measured_has_a_row(measured, tmp_path):
     assert list(found.targets) == [len(benchmark.targets(measured))] * 2
     met = (benchmark.targets(measured).iloc[:, -1] == "met").sum()
     assert list(found["targets met"]) == [met, 0] and met > 0
+    assert set(found["timed after"]) == {"another loss"}  # records of before do not say it
 
 
 def test_the_figures_draw_every_loss(measured):

@@ -298,8 +298,9 @@ def plot(benchmark: Benchmark) -> Figure:
 def machines(folder: str | Path) -> pd.DataFrame:
     """What each processor that has measured found: that of the folder first, then those of its ``machines/*``.
 
-    Columns: ``processor``, ``measured`` (the day), ``code`` (the losses' digest), ``targets met`` of ``targets``, and
-    ``a peer is faster``, in how many of the ``pairs`` of a shape and a loss that another library has too.
+    Columns: ``processor``, ``measured`` (the day), ``code`` (the losses' digest), ``timed after`` (what ran before a
+    timed step), ``targets met`` of ``targets``, and ``a peer is faster``, in how many of the ``pairs`` of a shape and a
+    loss that another library has too.
     """
     others = sorted(path for path in Path(folder, "machines").glob("*") if path.is_dir())
     rows = []
@@ -310,6 +311,7 @@ def machines(folder: str | Path) -> pd.DataFrame:
                 "processor": f"{measured.machine['cpu']}, {measured.machine['capability']}",
                 "measured": measured.machine["measured_utc"][:10],
                 "code": measured.machine.get("losses_code", "–")[:7],
+                "timed after": measured.machine.get("timed_after", "another loss"),
                 "targets met": int((verdicts == "met").sum()),
                 "targets": len(verdicts),
                 "a peer is faster": int((behind(measured).what == "time").sum()),
