@@ -503,3 +503,14 @@ def test_an_object_covered_by_another_class_is_not_found_and_the_background_is_n
     every = ObjectRecall(3, classes=range(3))
     every.update(np.zeros_like(target), np.zeros_like(target))
     assert sum(r["found"] for r in every.rows()) == 1
+
+
+def test_the_spacing_of_a_set_is_that_of_its_beginning():
+    spacing = [1.0, 1.0]
+    reused, expected = BoundaryMetrics(2, spacing=spacing), BoundaryMetrics(2, spacing=(1.0, 1.0))
+    spacing[:] = [3.0, 3.0]
+    truth = np.zeros((1, 8, 8), dtype=int)
+    truth[0, 2:6, 2:6] = 1
+    for metric in (reused, expected):
+        metric.update(np.roll(truth, 1, axis=2), truth)
+    assert reused.rows()[1] == expected.rows()[1]

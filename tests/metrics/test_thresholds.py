@@ -346,3 +346,21 @@ def test_void_pixels_play_no_part_in_the_search():
     without = OffsetSearch(pixels, scored=[1, 2, 3])
     without.update(logits.movedim(1, 0)[:, ~void][None], target[~void][None])
     assert with_void.best() == without.best()
+
+
+@pytest.mark.parametrize("search", [ThresholdSearch, lambda: OffsetSearch([50, 50])])
+@pytest.mark.parametrize("images", [1, 2])
+def test_a_batch_may_be_written_over_after_it_was_added(search, images):
+    generator = torch.Generator().manual_seed(0)
+    reused, expected = search(), search()
+    channels = 2 if isinstance(reused, OffsetSearch) else 1
+    logits = torch.empty(images, channels, 50 // images)
+    target = torch.empty(images, 50 // images, dtype=torch.int64)
+    for _ in range(2):
+        logits.copy_(torch.randn(logits.shape, generator=generator))
+        target.copy_(torch.arange(target.numel()).reshape(target.shape) % 2)
+        reused.update(logits, target)
+        expected.update(logits.clone(), target.clone())
+    logits.zero_()
+    target.fill_(1)
+    assert reused.best() == expected.best()

@@ -418,8 +418,10 @@ class BoundaryMetrics:
         spacing: Spacing = None,
     ) -> None:
         self.num_classes = _check_num_classes(num_classes)
-        _as_spacing(spacing, None)
-        self.ignore_index, self.spacing = _check_ignore_index(ignore_index), spacing
+        sizes = _as_spacing(spacing, None)
+        self.ignore_index = _check_ignore_index(ignore_index)
+        # a copy: what happens to the caller's list is not this set's
+        self.spacing = sizes if np.ndim(spacing) else spacing  # type: ignore[arg-type]
         self._sums = np.zeros((num_classes, len(self._SCORES) + len(self._DISTANCES)))
         # images where the scores are defined, and where the distances are finite
         self._images = np.zeros((num_classes, 2), dtype=np.int64)

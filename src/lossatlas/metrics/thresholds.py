@@ -373,8 +373,8 @@ class OffsetSearch:
                 )
                 keep = (draw < share[labels.cpu()]).to(values.device)
                 values, labels = values[:, keep], labels[keep]
-            self._logits.append(values.cpu())
-            self._labels.append(labels.cpu())
+            self._logits.append(_own(values, logits))
+            self._labels.append(_own(labels, target))
 
     def kept(self) -> Iterator[tuple[Tensor, Tensor]]:
         """The pixels that are kept: logits (1, C, M) and their labels (1, M)."""
@@ -446,6 +446,15 @@ class OffsetSearch:
         start = round(float(offsets[c]) * OFFSET_STEPS) + limit
         edge = _nearest_best(np.where(dice > dice.max() - 1e-12, dice.max(), dice), start)
         return edge - limit, float(dice[edge])
+
+
+def _own(kept: Tensor, given: Labels) -> Tensor:
+    """What is kept, on the CPU, in memory of its own: the caller may use what it gave for the next batch."""
+    kept = kept.cpu()
+    shared = isinstance(given, Tensor) and (
+        kept.untyped_storage().data_ptr() == given.untyped_storage().data_ptr()
+    )
+    return kept.clone() if shared else kept
 
 
 def _kept_shares(class_pixels: Int64Array, max_pixels: int) -> Float64Array:
