@@ -112,3 +112,17 @@ def test_image_counts_refuse_labels_that_are_no_class() -> None:
         weights.image_counts([torch.tensor([0]), torch.tensor([2])], 2)
     with pytest.raises(TypeError, match="integer"):
         weights.image_counts([torch.tensor([0.5])], 2)
+
+
+def test_counts_in_a_list_are_taken_as_they_are_whatever_the_default_dtype() -> None:
+    for default in (torch.float32, torch.float16):
+        torch.set_default_dtype(default)
+        try:
+            got = weights.inverse_frequency([0.1, 0.9], normalize=False)
+            large = weights.inverse_frequency([3e6, 1e6], normalize=False)
+            median = weights.median_frequency([[0.1, 0.9]])
+        finally:
+            torch.set_default_dtype(torch.float32)
+        assert got.tolist() == approx([10, 1 / 0.9])
+        assert large.tolist() == approx([4 / 3, 4])
+        assert median.tolist() == approx([5, 0.5 / 0.9])

@@ -6,7 +6,7 @@ import math
 
 import pytest
 import torch
-from cases import named
+from cases import SPECS, gradient, named
 
 from lossatlas import losses
 
@@ -16,6 +16,10 @@ NAMES = [
     for name in losses.names()
     if name not in ("boundary", "hausdorff", "weighted_ce", "weighted_dice")
 ]
+
+
+# what takes one number a class besides the weights
+TAKES_A_VECTOR = ("focal", "dice_focal", "sam2_focal_dice", "logit_adjusted_ce")
 
 
 def test_a_handful_of_rare_pixels_is_not_lost_in_the_sum_over_a_million() -> None:
@@ -37,18 +41,56 @@ def test_a_handful_of_rare_pixels_is_not_lost_in_the_sum_over_a_million() -> Non
         torch.testing.assert_close(values[0][1], values[1][1], rtol=2e-4, atol=0)
 
 
-def test_the_default_dtype_changes_nothing() -> None:
-    logits = torch.randn(2, 3, 50, generator=torch.Generator().manual_seed(0))
-    labels = torch.randint(0, 3, (2, 50), generator=torch.Generator().manual_seed(1))
+@pytest.mark.parametrize("default", [torch.float64, torch.float16, torch.bfloat16])
+def test_the_default_dtype_changes_nothing(default: torch.dtype) -> None:
+    generator = torch.Generator().manual_seed(0)
+    scenes = []
+    for mode, channels in (("multiclass", 3), ("multiclass", 300), ("binary", 1), ("multilabel", 3)):
+        logits = torch.randn(2, channels, 60, generator=generator)
+        hard = torch.randint(0, channels, (2, 60), generator=generator)
+        soft = torch.rand(logits.shape, generator=generator)
+        if mode == "multiclass":
+            targets = [hard, torch.softmax(soft, 1)]
+        else:
+            targets = [(soft < 0.3).long(), soft]
+        for target in targets:
+            target[..., ::7] = 999
+        weight = list(torch.rand(max(channels, 2), generator=generator).double())
+        scenes += [(mode, logits, target, [float(w) for w in weight]) for target in targets]
     for name in NAMES:
-        loss = losses.build(name, mode="multiclass")
-        expected = loss(logits, labels)
-        torch.set_default_dtype(torch.float64)
-        try:
-            got = loss(logits, labels)
-        finally:
-            torch.set_default_dtype(torch.float32)
-        torch.testing.assert_close(got, expected, msg=name)
+        for mode, logits, target, weight in scenes:
+            if mode not in SPECS[name].modes or (logits.shape[1] > 3 and SPECS[name].on_grid):
+                continue
+            options = [{}, {"weight": weight}, {"weight": torch.tensor(weight)}]
+            for more in ("alpha", "prior"):
+                if f"{more}" in losses.parameters(name) and name in TAKES_A_VECTOR:
+                    options.append({more: [0.5 * w / sum(weight) for w in weight]})
+            for params in options:
+                expected = gradient(
+                    losses.build(name, mode=mode, ignore_index=999, **params), logits, target
+                )
+                torch.set_default_dtype(default)
+                try:
+                    loss = losses.build(name, mode=mode, ignore_index=999, **params)
+                    got = gradient(loss, logits, target)
+                finally:
+                    torch.set_default_dtype(torch.float32)
+                with named(name, mode, logits.shape, target.dtype, *params):
+                    assert torch.equal(got[0], expected[0]) and torch.equal(got[1], expected[1])
+
+
+def test_void_pixels_of_a_large_mask_are_left_out_under_any_default_dtype() -> None:
+    target = torch.zeros(1, 300, 300, dtype=torch.long)
+    target[0, 0] = 255
+    torch.set_default_dtype(torch.float16)
+    try:
+        loss = losses.CrossEntropyLoss(
+            mode="binary", weight=torch.tensor([2.5], dtype=torch.float32), ignore_index=255
+        )
+        value = loss(torch.zeros(1, 1, 300, 300, dtype=torch.float32), target)
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert value.item() == pytest.approx(math.log(2))
 
 
 @pytest.mark.parametrize(("dtype", "void"), [(torch.uint8, -1), (torch.int8, 255)])

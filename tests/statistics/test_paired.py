@@ -458,3 +458,16 @@ def test_bad_tests_are_refused():
     ]:
         with pytest.raises(ValueError, match=words):
             call()
+
+
+def test_an_effect_of_any_size_has_a_power_and_two_seeds_have_a_detectable_one():
+    assert power(8.0, 2) == pytest.approx(0.625278, abs=1e-6)  # by integration over the variance
+    assert power(-8.0, 2) == power(8.0, 2)
+    assert power(2.0, 100) == power(1e3, 100) == pytest.approx(1)
+    assert np.isnan(power(np.nan, 8))
+    for seeds in (2, 3, 1000, 10_000):
+        effect = minimum_detectable_effect(seeds)
+        assert power(effect, seeds) == pytest.approx(0.8), seeds
+        # from three seeds on the normal approximation is a lower bound that many seeds reach
+        assert effect > 2.8015 / np.sqrt(seeds) * (1 - 1e-4)
+    assert minimum_detectable_effect(10_000) == pytest.approx(2.8015 / 100, rel=1e-3)

@@ -393,8 +393,9 @@ def _like(logits: Tensor) -> Tensor:
 
 
 def _masked(x: Tensor, valid: Tensor | None) -> Tensor:
-    """A map with void pixels made 0, whatever they hold."""
-    return x if valid is None else torch.where(valid, x, 0.0)
+    """A map with void pixels made 0, whatever they hold, of the map's own dtype."""
+    # False is 0 in every dtype; 0.0 would make labels floats of the default dtype, which may not hold them.
+    return x if valid is None else torch.where(valid, x, False)
 
 
 class _Labels:

@@ -129,14 +129,14 @@ def median_frequency(
     tensor([0.5556, 5.0000], dtype=torch.float64)
     """
     _check.choice("definition", definition, ("present", "dataset"))
-    counts = torch.as_tensor(image_counts)
+    counts = torch.as_tensor(image_counts, dtype=torch.float64)
     if counts.ndim != 2:
         raise ValueError(
             f"image_counts must have shape (N, C), counts per image, got {tuple(counts.shape)}; "
             "make it with losses.weights.image_counts."
         )
     n = _class_counts(counts)
-    per_image = counts.double().sum(1, keepdim=True)
+    per_image = counts.sum(1, keepdim=True)
     seen = per_image * (counts > 0) if definition == "present" else per_image.expand(counts.shape)
     frequency = n / seen.sum(0).clamp_min(1)
     here = frequency[n > 0]
@@ -188,7 +188,7 @@ def effective_number(
 
 def _class_counts(counts: Tensor | Sequence[float]) -> Tensor:
     """Counts as float64 (C,), summed over images where given per image."""
-    n = torch.as_tensor(counts).double()
+    n = torch.as_tensor(counts, dtype=torch.float64)  # a list at once: not by way of the default dtype
     if n.ndim not in (1, 2) or n.shape[-1] == 0:
         raise ValueError(f"counts must have shape (C,) or (N, C), got {tuple(n.shape)}.")
     if not bool(torch.isfinite(n).all()) or bool((n < 0).any()):

@@ -395,7 +395,7 @@ class OffsetSearch:
         total = torch.from_numpy(self.class_pixels).double()
         weight = None if self.is_exact else (total / kept.clamp(min=1))[labels]
         truth = torch.bincount(labels, weight, self.classes).double().numpy()
-        offsets = torch.zeros(self.classes, device="cpu")
+        offsets = torch.zeros(self.classes, dtype=torch.float64, device="cpu")
         shifted = logits.clone()
         score = -math.inf
         for _ in range(_SWEEPS):

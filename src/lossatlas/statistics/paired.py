@@ -306,9 +306,11 @@ def power(effect: float, seeds: int, *, alpha: float = 0.05) -> float:
     _check_fraction("alpha", alpha)
     if int(seeds) != seeds or seeds < 2:
         raise ValueError(f"expected a whole number of at least 2 seeds, got {seeds}")
-    df, shift = seeds - 1, effect * np.sqrt(seeds)
+    df, shift = seeds - 1, abs(effect) * np.sqrt(seeds)  # the test is two-sided
     critical = stats.t.ppf(1 - alpha / 2, df)
-    return float(stats.nct.sf(critical, df, shift) + stats.nct.cdf(-critical, df, shift))
+    right, wrong = stats.nct.sf(critical, df, shift), stats.nct.cdf(-critical, df, shift)
+    # SciPy has no number for the tail on the other side of a large shift, which is 0 to the last bit.
+    return float(right if shift > 0 and np.isnan(wrong) else right + wrong)
 
 
 def minimum_detectable_effect(seeds: int, *, power: float = 0.8, alpha: float = 0.05) -> float:
