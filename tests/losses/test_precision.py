@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from cases import PRIMITIVES, SPECS, VOID, Spec, each, named, scenes
+from cases import PRIMITIVES, SPECS, VOID, Spec, each, example, gradient, named, scenes
 
 from lossatlas import losses
 
@@ -140,3 +140,37 @@ def test_region_sums_are_exact_whatever_the_precision_of_matrix_products(classes
     assert value.item() == pytest.approx(loss(logits.double(), target).item(), rel=1e-6)
     error = (z.grad.double() - exact.grad).abs().sum() / exact.grad.abs().sum()
     assert error < 2e-6
+
+
+def test_numbers_in_a_list_are_rounded_to_the_logits_dtype_and_no_sooner() -> None:
+    numbers = {"multiclass": [0.1, 0.9, 0.3, 0.7], "binary": [0.1, 0.9]}
+    for name in ("ce", "dice", "lovasz_softmax", "unified_focal", "logit_adjusted_ce", "focal"):
+        key = {"logit_adjusted_ce": "prior", "focal": "alpha"}.get(name, "weight")
+        for mode, listed in numbers.items():
+            for dtype in (torch.float64, torch.float32):
+                logits, target = example(mode, dtype=dtype)
+                tensor = torch.tensor(listed, dtype=dtype)
+                got, expected = (
+                    gradient(losses.build(name, mode=mode, **{key: value}), logits, target)
+                    for value in (listed, tensor)
+                )
+                with named(name, mode, dtype):
+                    if key == "prior" and dtype == torch.float32:
+                        torch.testing.assert_close(got, expected)
+                    else:
+                        assert torch.equal(got[0], expected[0])
+                        assert torch.equal(got[1], expected[1])
+
+
+def test_a_loss_moves_to_a_device_that_has_no_float64() -> None:
+    def to_device(x: torch.Tensor) -> torch.Tensor:
+        if x.dtype == torch.float64:
+            raise TypeError("Cannot convert a MPS Tensor to float64 dtype")  # as torch says it
+        return x.clone()
+
+    logits, target = example("multiclass", dtype=torch.float32)
+    loss = losses.build("dice_ce", weight=[0.1, 0.9, 0.3, 0.7])
+    expected = loss(logits, target)
+    holder = torch.nn.Sequential(loss)._apply(to_device)
+    assert all(b.dtype == torch.float32 for b in holder.buffers())
+    assert torch.equal(loss(logits, target), expected)

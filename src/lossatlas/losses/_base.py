@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from numbers import Real
 from typing import Any, ClassVar, Unpack
 
@@ -102,6 +102,8 @@ class SegmentationLoss(nn.Module):
     """
 
     weight: Tensor | None
+    #: Whether the weights are to be rounded to the logits' dtype: they came without one of their own.
+    _round_weight = False
     #: Which primitives the formula uses, "surprisal" (and its plain sum, "entropy") or "regions":
     #: compounds share them.
     needs: tuple[str, ...] = ()
@@ -133,6 +135,19 @@ class SegmentationLoss(nn.Module):
         )
         self.reduction = _check.choice("reduction", reduction, _check.REDUCTIONS)
         self.register_buffer("weight", _check.class_vector("weight", weight), persistent=False)
+        self._round_weight = not _check.is_floating(weight)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Any:
+        # Numbers are kept in float64, which not every device has: there, the nearest it has.
+        def moved(x: Tensor) -> Tensor:
+            try:
+                return fn(x)
+            except TypeError:
+                if x.dtype != torch.float64:
+                    raise
+                return fn(x.float())
+
+        return super()._apply(moved, recurse)
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
         # Checkpoints of before held the class weights. What the loss was built with counts.
@@ -342,7 +357,7 @@ class RegionLoss(SegmentationLoss):
         weights = counted.to(r.target.dtype)
         if self.weight is None:
             return weights
-        w = self.weight.to(weights)
+        w = (self.weight.to(s.logits.dtype) if self._round_weight else self.weight).to(weights)
         if s.mode == "binary":
             _check.vector_length("weight", w, (1, 2), s.mode)
             return weights * w[-1:]

@@ -101,16 +101,18 @@ def integer(name: str, value: object, *, low: int | None = None, high: int | Non
 def class_vector(name: str, value: object) -> Tensor | None:
     """Return per-class numbers as a 1-d floating tensor: finite, none negative.
 
-    A single number is a vector of one entry: the foreground's, in binary mode.
+    A single number is a vector of one entry: the foreground's, in binary mode. Numbers and integers are
+    kept in float64, to be rounded where they are used; a floating tensor or array keeps its dtype.
     """
     if value is None:
         return None
     if isinstance(value, Tensor):
         vector = value.reshape(1) if value.ndim == 0 else value
     elif isinstance(plain(value), Real):
-        vector = torch.tensor([number(name, value)])
+        vector = torch.tensor([number(name, value)], dtype=torch.float64)
     elif isinstance(value, Sequence) and not isinstance(value, str):
-        vector = torch.tensor([number(f"{name}[{i}]", v) for i, v in enumerate(value)])
+        numbers = [number(f"{name}[{i}]", v) for i, v in enumerate(value)]
+        vector = torch.tensor(numbers, dtype=torch.float64)
     elif getattr(getattr(value, "dtype", None), "kind", "") in ("i", "u", "f", "b", "c"):
         # a copy: what happens to the array is not our loss's
         vector = torch.from_numpy(value.__array__().copy())  # type: ignore[attr-defined]
@@ -126,7 +128,7 @@ def class_vector(name: str, value: object) -> Tensor | None:
             f"{name} must have shape (C,), one number per class, got {tuple(vector.shape)}."
         )
     if not vector.is_floating_point():
-        vector = vector.to(torch.get_default_dtype())
+        vector = vector.to(widest(vector))
     # Only looked at where looking is free: on the CPU, outside of a trace.
     if vector.device.type == "cpu" and not _traced(vector):
         bad = ~(torch.isfinite(vector) & (vector >= 0))
@@ -136,6 +138,20 @@ def class_vector(name: str, value: object) -> Tensor | None:
                 "weights gives finite weights for absent classes too."
             )
     return vector
+
+
+def widest(vector: Tensor) -> torch.dtype:
+    """The floating dtype with the most digits that the tensor's device has."""
+    return torch.float32 if vector.device.type == "mps" else torch.float64
+
+
+def is_floating(value: object) -> bool:
+    """Whether `value` brings a floating dtype of its own: a tensor or an array of floats."""
+    if isinstance(value, Tensor):
+        return value.is_floating_point()
+    return getattr(getattr(value, "dtype", None), "kind", "") == "f" and bool(
+        getattr(value, "ndim", 0)
+    )
 
 
 def vector_length(name: str, vector: Tensor, lengths: tuple[int, ...], mode: str) -> None:
