@@ -148,3 +148,64 @@ def test_a_gpu_gives_the_values_of_the_cpu() -> None:
         with named(scene):
             torch.testing.assert_close(other.cpu(), value, rtol=1e-9, atol=1e-12)
             torch.testing.assert_close(other_grad.cpu(), grad, rtol=1e-8, atol=1e-12)
+
+
+@each("ce", "dice", "focal", "lovasz_softmax", "ohem_ce", "unified_focal", "dice_ce", "soft_cldice")
+def test_vmap_over_something_else_than_logits_and_target_equals_a_loop(spec: Spec) -> None:
+    logits, target = example("multiclass", void=0.2)
+    weights = torch.rand(3, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+
+    def weighted(weight: torch.Tensor) -> torch.Tensor:
+        return spec.build("multiclass", ignore_index=VOID, weight=weight)(logits, target)
+
+    def factor(a: torch.Tensor) -> torch.Tensor:
+        return a * spec.build("multiclass", ignore_index=VOID)(logits, target)
+
+    for function, over in ((weighted, weights), (factor, weights[:, 0])):
+        expected = torch.stack([function(x) for x in over])
+        torch.testing.assert_close(torch.func.vmap(function)(over), expected, rtol=1e-9, atol=1e-12)
+    z = logits.clone().requires_grad_()
+    torch.func.vmap(lambda a: a * spec.build("multiclass", ignore_index=VOID)(z, target))(
+        weights[:, 0]
+    ).sum().backward()
+    grad = gradient(spec.build("multiclass", ignore_index=VOID), logits, target)[1]
+    torch.testing.assert_close(z.grad, weights[:, 0].sum() * grad, rtol=1e-9, atol=1e-12)
+
+
+def test_a_prior_is_taken_inside_a_compiled_function_and_a_transform() -> None:
+    logits, target = example("multiclass")
+    priors = torch.tensor([[0.4, 0.3, 0.2, 0.1], [0.1, 0.2, 0.3, 0.4]], dtype=torch.float64)
+
+    def adjusted(prior: torch.Tensor) -> torch.Tensor:
+        return losses.LogitAdjustedCrossEntropyLoss(prior=prior)(logits, target)
+
+    expected = torch.stack([adjusted(prior) for prior in priors])
+    torch.compiler.reset()
+    compiled = torch.compile(adjusted, fullgraph=True, backend="aot_eager")
+    torch.testing.assert_close(compiled(priors[0]), expected[0])
+    torch.testing.assert_close(torch.func.vmap(adjusted)(priors), expected)
+
+
+@pytest.mark.parametrize(("dtype", "classes"), [(torch.int8, 200), (torch.uint8, 300)])
+def test_labels_of_eight_bits_fit_more_classes_than_they_can_name(
+    dtype: torch.dtype, classes: int
+) -> None:
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randn(2, classes, 30, generator=generator)
+    labels = torch.randint(0, 100, (2, 30), generator=generator)
+    labels[:, ::5] = -1 if dtype == torch.int8 else 255
+    void = int(labels[0, 0])
+    short = labels.to(dtype)
+    for name in ("ce", "dice", "lovasz_softmax", "generalized_dice"):
+        classes_counted = {} if name == "ce" else {"classes": "all"}
+        loss = losses.build(name, ignore_index=void, **classes_counted)
+        expected, grad = gradient(loss, logits, labels)
+        for given in (loss, torch.compile(loss, fullgraph=True, backend="aot_eager")):
+            torch.compiler.reset()
+            value, slope = gradient(given, logits, short)
+            with named(name, given is loss):
+                torch.testing.assert_close(value, expected)
+                torch.testing.assert_close(slope, grad)
+    stray = torch.full((2, 30), -7, dtype=torch.int8)
+    with pytest.raises(ValueError, match="integer labels from 0 to 199"):
+        losses.CrossEntropyLoss()(torch.randn(2, 200, 30), stray)

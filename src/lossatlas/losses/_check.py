@@ -364,8 +364,8 @@ def values(
     slack = max(1e-5, 4 * torch.finfo(target.dtype).eps) if soft else 0
     if not torch.compiler.is_compiling() and is_functorch(target):
         return  # under vmap there is no single value to look at
-    if _traced(target) or target.device.type != "cpu":
-        inside = (target >= -slack) & (target <= high + slack)
+    if traced(target) or target.device.type != "cpu":
+        inside = (target >= -slack) & (target <= end)
         if ignore_index is not None:
             inside = inside | _void(target, soft, mode, ignore_index)
         torch._assert_async(inside.all(), _value_message(soft, high, ignore_index))
@@ -375,7 +375,7 @@ def values(
     low_seen, high_seen = (v.item() for v in torch.aminmax(target.detach()))
     if low_seen >= -slack and high_seen <= high + slack:
         return
-    stray = ~((target >= -slack) & (target <= high + slack))
+    stray = ~((target >= -slack) & (target <= end))
     if ignore_index is not None:
         stray &= ~_void(target, soft, mode, ignore_index)
     if bool(stray.any()):
@@ -387,6 +387,8 @@ def values(
             f"{message} Got {found} in {int(stray.sum())} of {target.numel()} entries."
         )
 
+    # A class that the target's dtype cannot hold would wrap in a comparison, and none can be above it.
+    end = high + slack if soft else min(high, torch.iinfo(target.dtype).max)
 
 def _void(target: Tensor, soft: bool, mode: str, ignore_index: int) -> Tensor:
     """Entries that are left out; a soft pixel of exclusive classes is void in every class or in none."""
