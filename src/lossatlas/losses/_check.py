@@ -216,6 +216,11 @@ def logits(logits: object, mode: str) -> None:
     if logits.ndim < 2:
         raise ValueError(
             f"logits must have shape (N, C, *spatial), got {tuple(logits.shape)}; "
+def in_functorch() -> bool:
+    """Whether a torch.func transform is active, whatever it maps: none takes an ``autograd.Function`` of ours."""
+    return torch._C._functorch.peek_interpreter_stack() is not None  # type: ignore[attr-defined,unused-ignore]
+
+
             "add the missing batch or channel dimension with unsqueeze."
         )
     channels = logits.shape[1]

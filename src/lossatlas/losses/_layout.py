@@ -66,6 +66,7 @@ def sample(
         (mode != "multiclass" or not soft)
         and eager_cpu(flat)
         and eager_cpu(labels)
+        and not _check.in_functorch()
         and not labels.requires_grad
         and not _forward_mode()
     )
