@@ -216,3 +216,50 @@ def test_where_a_met_soft_target_costs_something_the_docstring_says_so(spec: Spe
     assert loss(logits, logits.sigmoid()) > 0.05
     text = type(loss).__doc__ or ""
     assert "L(t, t)" in text or "soft" in text.lower()
+
+
+@pytest.mark.parametrize(
+    ("mode", "prior"),
+    [
+        ("multiclass", [1.0, 1e-60]),
+        ("multiclass", [1e60, 1.0]),
+        ("binary", [1 - 1e-12]),
+        ("binary", [1.0, 1e-60]),
+        ("multilabel", [1e-60, 0.5]),
+    ],
+)
+def test_a_prior_that_float32_cannot_hold_has_its_logarithm(mode, prior) -> None:
+    logits = torch.zeros(1, 1 if mode == "binary" else 2, 3)
+    target = torch.zeros(1, 2, 3) if mode == "multilabel" else torch.zeros(1, 3).long()
+    for label in (0, 1):
+        loss = losses.LogitAdjustedCrossEntropyLoss(mode=mode, prior=prior)
+        z = logits.clone().requires_grad_()
+        value = loss(z, target + label)
+        value.backward()
+        expected = loss(logits.double(), target + label)
+        assert value.isfinite() and z.grad.isfinite().all()
+        assert value.item() == pytest.approx(expected.item(), rel=1e-5)
+
+
+def test_class_weights_that_float32_cannot_hold_are_refused() -> None:
+    for wrong in ([1e39, 1.0], torch.tensor([1.0, 1e-60], dtype=torch.float64)):
+        for build in (
+            lambda w: losses.CrossEntropyLoss(weight=w),
+            lambda w: losses.DiceLoss(weight=w),
+            lambda w: losses.FocalLoss(alpha=w),
+        ):
+            with pytest.raises(
+                ValueError, match=r"(weight|alpha) must be numbers that float32 holds"
+            ):
+                build(wrong)
+
+
+def test_one_alpha_in_a_list_is_refused_where_it_could_mean_two_things() -> None:
+    for name in ("focal", "dice_focal", "sam2_focal_dice"):
+        for one in ([0.25], torch.tensor([0.25])):
+            with pytest.raises(
+                ValueError, match=r"alpha must be a number or \(background, foreground\)"
+            ):
+                losses.build(name, mode="binary", alpha=one)
+        losses.build(name, mode="binary", alpha=[0.75, 0.25])
+        losses.build(name, mode="binary", alpha=torch.tensor(0.25))

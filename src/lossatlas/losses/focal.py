@@ -31,8 +31,8 @@ class FocalLoss(PixelLoss):
         Focusing exponent γ; 0 gives cross-entropy, value and gradient.
     alpha : float in [0, 1], sequence of C numbers, or None
         Balance α. A float weighs positives by α and negatives by 1-α; among exclusive classes
-        class 0 counts as negative. A sequence gives α of each class (binary: background,
-        foreground). Unlike `weight` it does not enter the divisor.
+        class 0 counts as negative. A sequence gives α of each class (binary: background and
+        foreground, both). Unlike `weight` it does not enter the divisor.
     normalizer : {"pixels", "positives"}
         Divisor M: Σ w over the valid pixels, or the number of positives, at least 1 (the paper's).
     mode, weight, ignore_index, reduction, process_group
@@ -70,7 +70,13 @@ class FocalLoss(PixelLoss):
         if alpha is None or isinstance(_check.plain(alpha, "alpha"), Real):
             self.alpha = None if alpha is None else _check.number("alpha", alpha, low=0, high=1)
         else:
-            self.register_buffer("alpha", _check.class_vector("alpha", alpha), persistent=False)
+            vector = _check.class_weights("alpha", alpha)
+            if self.mode == "binary" and vector is not None and vector.shape[0] == 1:
+                raise ValueError(
+                    'alpha must be a number or (background, foreground) in mode="binary", got 1 entry: '
+                    "pass the number itself, which is the foreground's, beside 1 - alpha of the background."
+                )
+            self.register_buffer("alpha", vector, persistent=False)
 
     def phi(self, u: Tensor, q: Tensor) -> Tensor:
         """(1 - p_t)^γ (-log p_t)."""
