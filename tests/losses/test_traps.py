@@ -45,7 +45,12 @@ def test_a_handful_of_rare_pixels_is_not_lost_in_the_sum_over_a_million() -> Non
 def test_the_default_dtype_changes_nothing(default: torch.dtype) -> None:
     generator = torch.Generator().manual_seed(0)
     scenes = []
-    for mode, channels in (("multiclass", 3), ("multiclass", 300), ("binary", 1), ("multilabel", 3)):
+    for mode, channels in (
+        ("multiclass", 3),
+        ("multiclass", 300),
+        ("binary", 1),
+        ("multilabel", 3),
+    ):
         logits = torch.randn(2, channels, 60, generator=generator)
         hard = torch.randint(0, channels, (2, 60), generator=generator)
         soft = torch.rand(logits.shape, generator=generator)

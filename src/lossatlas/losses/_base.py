@@ -134,7 +134,7 @@ class SegmentationLoss(nn.Module):
             None if ignore_index is None else _check.integer("ignore_index", ignore_index)
         )
         self.reduction = _check.choice("reduction", reduction, _check.REDUCTIONS)
-        self.register_buffer("weight", _check.class_vector("weight", weight), persistent=False)
+        self.register_buffer("weight", _check.class_weights("weight", weight), persistent=False)
         self._round_weight = not _check.is_floating(weight)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Any:

@@ -129,13 +129,33 @@ def class_vector(name: str, value: object) -> Tensor | None:
         )
     if not vector.is_floating_point():
         vector = vector.to(widest(vector))
-    # Only looked at where looking is free: on the CPU, outside of a trace.
-    if vector.device.type == "cpu" and not _traced(vector):
+    if can_look(vector):
         bad = ~(torch.isfinite(vector) & (vector >= 0))
         if bool(bad.any()):
             raise ValueError(
                 f"{name} must be finite and not negative, got {vector.tolist()}; lossatlas.losses."
                 "weights gives finite weights for absent classes too."
+            )
+    return vector
+
+
+def can_look(vector: Tensor) -> bool:
+    """Whether looking at values is free: on the CPU, outside of a trace."""
+    return vector.device.type == "cpu" and not traced(vector)
+
+
+def class_weights(name: str, value: object) -> Tensor | None:
+    """Return per-class factors of a loss: those of `class_vector`, and such as float32 holds.
+
+    float32 is what they are used in, unless the logits are float64.
+    """
+    vector = class_vector(name, value)
+    if vector is not None and vector.dtype == torch.float64 and can_look(vector):
+        single = vector.float()
+        if bool((single.isinf() | ((single == 0) & (vector > 0))).any()):
+            raise ValueError(
+                f"{name} must be numbers that float32 holds, 0 or from 1e-45 to 3e38, got {vector.tolist()}; "
+                "only ratios matter to a mean: divide them by the largest."
             )
     return vector
 
@@ -180,7 +200,7 @@ def class_list(classes: object) -> str | tuple[int, ...] | None:
     return indices
 
 
-def _traced(tensor: Tensor) -> bool:
+def traced(tensor: Tensor) -> bool:
     """Whether values cannot be looked at: compiling, exporting, or a tensor that holds none."""
     return (
         torch.compiler.is_compiling()
@@ -194,6 +214,11 @@ def _traced(tensor: Tensor) -> bool:
 def is_functorch(tensor: Tensor) -> bool:
     """Whether `tensor` is inside a torch.func transform (vmap, grad, jvp ...)."""
     return bool(torch._C._functorch.is_functorch_wrapped_tensor(tensor))  # type: ignore[attr-defined,unused-ignore]
+
+
+def in_functorch() -> bool:
+    """Whether a torch.func transform is active, whatever it maps: none takes an ``autograd.Function`` of ours."""
+    return torch._C._functorch.peek_interpreter_stack() is not None  # type: ignore[attr-defined,unused-ignore]
 
 
 def is_batched(tensor: Tensor) -> bool:
@@ -216,11 +241,6 @@ def logits(logits: object, mode: str) -> None:
     if logits.ndim < 2:
         raise ValueError(
             f"logits must have shape (N, C, *spatial), got {tuple(logits.shape)}; "
-def in_functorch() -> bool:
-    """Whether a torch.func transform is active, whatever it maps: none takes an ``autograd.Function`` of ours."""
-    return torch._C._functorch.peek_interpreter_stack() is not None  # type: ignore[attr-defined,unused-ignore]
-
-
             "add the missing batch or channel dimension with unsqueeze."
         )
     channels = logits.shape[1]
@@ -367,6 +387,8 @@ def values(
         return
     high = 1 if soft or mode != "multiclass" else channels - 1
     slack = max(1e-5, 4 * torch.finfo(target.dtype).eps) if soft else 0
+    # A class that the target's dtype cannot hold would wrap in a comparison, and none can be above it.
+    end = high + slack if soft else min(high, torch.iinfo(target.dtype).max)
     if not torch.compiler.is_compiling() and is_functorch(target):
         return  # under vmap there is no single value to look at
     if traced(target) or target.device.type != "cpu":
@@ -392,8 +414,6 @@ def values(
             f"{message} Got {found} in {int(stray.sum())} of {target.numel()} entries."
         )
 
-    # A class that the target's dtype cannot hold would wrap in a comparison, and none can be above it.
-    end = high + slack if soft else min(high, torch.iinfo(target.dtype).max)
 
 def _void(target: Tensor, soft: bool, mode: str, ignore_index: int) -> Tensor:
     """Entries that are left out; a soft pixel of exclusive classes is void in every class or in none."""

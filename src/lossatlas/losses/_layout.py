@@ -74,8 +74,8 @@ def sample(
         return Sample(flat, labels, valid, mode, soft, spatial)
     if not labels.is_floating_point() and channels <= 256:
         labels = labels.to(torch.uint8)  # read once: every pass over bytes costs an eighth
-    shared = {"surprisal", "regions"} <= set(needs)
     elif labels.element_size() == 1:
         labels = labels.long()  # in whose dtype every class can be compared with them
+    shared = {"surprisal", "regions"} <= set(needs)
     entropy = {"entropy", "regions"} <= set(needs) and mode != "multiclass"
     return ChunkedSample(flat, labels, valid, mode, soft, spatial, shared, entropy)

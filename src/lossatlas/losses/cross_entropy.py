@@ -16,6 +16,10 @@ from ._processes import sum_over_processes
 from ._sample import Sample, class_table, possible
 
 
+#: Relative error below which a logarithm is rounded, and not wrong.
+_ROUNDING = 1e-5
+
+
 class _Surprisal(PixelLoss):
     """What cross-entropy, one-vs-all and the balanced form share: a pixel costs its target's surprisal."""
 
@@ -135,7 +139,7 @@ class LogitAdjustedCrossEntropyLoss(CrossEntropyLoss):
         super().__init__(label_smoothing=label_smoothing, **common)
         self.tau = _check.number("tau", tau, low=0)
         vector = _check.class_vector("prior", prior)
-        if vector is not None:
+        if vector is not None and not _check.traced(vector):
             high = 1.0 if self.mode == "multilabel" or vector.shape[0] == 1 else math.inf
             if not bool(((vector > 0) & (vector < high)).all()):
                 raise ValueError(
@@ -149,7 +153,12 @@ class LogitAdjustedCrossEntropyLoss(CrossEntropyLoss):
         """Cross-entropy of the adjusted logits."""
         if self.prior is None:
             return super().of(s)
-        shift = self.tau * self.log_prior(self.prior.to(s.logits), s)
+        prior = self.prior.to(s.logits.device)
+        shift = self.tau * self.log_prior(prior.to(s.logits.dtype), s)
+        # A share may be 0, 1 or infinite in the logits' dtype, where its logarithm is a number.
+        exact = self.tau * self.log_prior(prior.to(_check.widest(prior)), s).to(shift.dtype)
+        near = (shift - exact).abs() <= _ROUNDING * (self.tau + exact.abs())
+        shift = torch.where(near, shift, exact)
         return super().of(dataclasses.replace(s, logits=s.logits + shift[:, None], _cache={}))
 
     def log_prior(self, prior: Tensor, s: Sample) -> Tensor:
