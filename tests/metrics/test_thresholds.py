@@ -364,3 +364,43 @@ def test_a_batch_may_be_written_over_after_it_was_added(search, images):
     logits.zero_()
     target.fill_(1)
     assert reused.best() == expected.best()
+
+
+def test_a_tie_is_counted_as_the_rule_decides_it():
+    logits = torch.tensor([0.0, 0, 0, 0, 1, 1, 0, 0, 1]).reshape(1, 3, 3)
+    target = torch.tensor([[0, 1, 0]])
+    search = OffsetSearch([2, 1, 0])
+    search.update(logits, target)
+    rule, dice = search.best()
+    assert dice == pytest.approx(mean_dice(rule(logits), target, [0, 1]))
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.integers(0, 10**6), st.sampled_from([1, 4, 64]), st.sampled_from([2, 3, 5]))
+def test_the_dice_of_the_search_is_that_of_its_rule(seed, steps, classes):
+    rng = np.random.default_rng(seed)
+    logits = torch.from_numpy(rng.normal(0, 1.5, (1, classes, 30))).float()
+    logits = (logits * steps).round() / steps  # many ties
+    target = torch.from_numpy(rng.integers(0, rng.integers(1, classes + 1), (1, 30)))
+    search = OffsetSearch(np.bincount(target.flatten(), minlength=classes))
+    search.update(logits, target)
+    rule, dice = search.best()
+    there = np.unique(target).tolist()
+    assert dice == pytest.approx(mean_dice(rule(logits), target, there), abs=1e-12)
+    assert dice > mean_dice(logits.argmax(1), target, there) - 1e-12  # never below where it began
+    sampled = OffsetSearch(search.class_pixels, max_pixels=20, seed=seed)
+    sampled.update(logits, target)
+    rule, dice = sampled.best()
+    kept, labels = next(sampled.kept())
+    if not sampled.is_exact and len(labels[0].unique()):
+        found, scores = rule(kept), []
+        for c in labels[0].unique().tolist():
+            of_class = [
+                float(search.class_pixels[t] / (labels == t).sum()) * (labels == t).float()
+                for t in labels[0].unique().tolist()
+            ]
+            weight = sum(of_class)
+            hit = float((weight * ((found == c) & (labels == c))).sum())
+            both = float((weight * (found == c)).sum() + (weight * (labels == c)).sum())
+            scores.append(2 * hit / both)
+        assert dice == pytest.approx(np.mean(scores), abs=1e-5)

@@ -387,8 +387,9 @@ class OffsetSearch:
         scored = [c for c in self.scored if c in seen]  # a counted class may not have come
         if not scored:
             return DecisionRule.argmax(self.classes), float("nan")
-        logits = torch.nan_to_num(torch.cat(self._logits, 1), nan=-1e30)
-        self._logits = [logits]
+        raw = torch.cat(self._logits, 1)
+        self._logits = [raw]
+        logits = torch.nan_to_num(raw, nan=-1e30)
         labels = torch.cat(self._labels)
         self._labels = [labels]
         kept = torch.bincount(labels, minlength=self.classes)
@@ -409,7 +410,15 @@ class OffsetSearch:
             if score - before < _LEAST_GAIN:
                 break
         offsets -= offsets[0].clone()
-        return DecisionRule(tuple(offsets.tolist())), score
+        rule = DecisionRule(tuple(offsets.tolist()))
+        chosen = rule(raw[None])[
+            0
+        ]  # the sum of a logit and an offset rounds: what the rule itself gets
+        predicted = torch.bincount(chosen, weight, self.classes).double().numpy()
+        right = chosen == labels
+        weight = None if weight is None else weight[right]
+        hit = torch.bincount(labels[right], weight, self.classes).double().numpy()
+        return rule, float((2 * hit[scored] / (predicted[scored] + truth[scored])).mean())
 
     def _step(
         self,
@@ -427,7 +436,9 @@ class OffsetSearch:
         shifted[c] = -math.inf
         runner_up, other = shifted.max(0)
         # Bin j holds the margins in [(j−limit)/steps, (j+1−limit)/steps): below edge i are the bins < i.
-        margin = (runner_up - logits[c]).mul_(OFFSET_STEPS).floor_()
+        margin = (runner_up - logits[c]).mul_(OFFSET_STEPS)
+        # A tie goes to the first class: to c, and so below its edge, where the other one comes later.
+        margin = torch.where(other > c, margin.ceil().sub_(1), margin.floor())
         index = margin.clamp_(-limit - 1, limit).long().add_(limit + 1)
         bins = 2 * limit + 2
         # one count of every pixel: by what it is (wrong or right where it is, or truly c), where, bin
