@@ -215,3 +215,19 @@ def test_sam2_is_its_published_code_and_its_dice_the_semimetric_of_soft_masks() 
         expected = scales[0] * focal.mean(1).sum() / 3 + scales[1] * dice.sum() / 3
         found = losses.build("sam2_focal_dice", scales=scales)(logits, target).item()
         assert found == pytest.approx(expected, rel=1e-12), kind
+
+
+def test_nnunet_counts_exactly_the_classes_that_are_listed():
+    logits = torch.randn(2, 3, 6, generator=torch.Generator().manual_seed(0))
+    target = torch.randint(0, 3, (2, 6), generator=torch.Generator().manual_seed(1))
+    for classes in ([0], [0, 2], [1]):
+        found = [
+            losses.build("nnunet_dice_ce", classes=classes, do_bg=do_bg, scales=(1.0, 0.0))
+            for do_bg in (False, True)
+        ]
+        dice = losses.DiceLoss(classes=classes, per_image=True, smooth=1e-5)(logits, target)
+        assert [loss(logits, target).item() for loss in found] == pytest.approx([dice.item()] * 2)
+        assert dice > 0
+    assert losses.build("nnunet_dice_ce")(logits, target) != losses.build(
+        "nnunet_dice_ce", do_bg=True
+    )(logits, target)

@@ -142,7 +142,10 @@ def ce_lovasz(
 
 
 class _NNUNetDiceLoss(DiceLoss):
-    """Dice loss in which images without a valid pixel count, and the background only on demand."""
+    """Dice loss in which images without a valid pixel count, and the background only on demand.
+
+    Listed classes are those that are listed.
+    """
 
     def __init__(self, *, do_bg: bool, **common: Unpack[RegionParameters]) -> None:
         super().__init__(**common)
@@ -151,7 +154,7 @@ class _NNUNetDiceLoss(DiceLoss):
     def class_weights(self, r: Regions, s: Sample) -> Tensor:
         """Weights of the Dice loss, also without a valid pixel; 0 for an unwanted class 0."""
         weights = super().class_weights(dataclasses.replace(r, count=torch.ones_like(r.count)), s)
-        if self.do_bg or not s.softmax:
+        if self.do_bg or not s.softmax or isinstance(self.classes, tuple):
             return weights
         return weights * (torch.arange(s.channels, device=weights.device) > 0)
 
@@ -167,8 +170,9 @@ def nnunet_dice_ce(
 
     The Dice loss is averaged over every foreground class, present in the target or not, of every
     image, also of an image that is ignored as a whole. With `do_bg` the background, class 0, counts
-    too. nnU-Net's `batch_dice` is the opposite of `per_image`: nnU-Net's plans set it for 2-D
-    networks. ε (`smooth`) is 1e-5. The other parameters are those of :func:`dice_ce`.
+    too; a list of `classes` is taken as it is. nnU-Net's `batch_dice` is the opposite of `per_image`:
+    nnU-Net's plans set it for 2-D networks. ε (`smooth`) is 1e-5. The other parameters are those of
+    :func:`dice_ce`.
 
     The value is 1 more than nnU-Net's, times the first scale: its Dice part is -D, ours 1 - D. The
     gradient is the same. A foreground class that is absent and not predicted has D = 1 there and here.
