@@ -209,3 +209,24 @@ def test_labels_of_eight_bits_fit_more_classes_than_they_can_name(
     stray = torch.full((2, 30), -7, dtype=torch.int8)
     with pytest.raises(ValueError, match="integer labels from 0 to 199"):
         losses.CrossEntropyLoss()(torch.randn(2, 200, 30), stray)
+
+
+@each("ce", "dice", "lovasz_softmax", "soft_cldice", "dice_ce")
+def test_a_program_exported_with_open_sizes_takes_every_size(spec: Spec) -> None:
+    batch, height, width = (torch.export.Dim(name, min=2, max=64) for name in "nhw")
+    for mode in ("multiclass", "binary", "multilabel"):
+        logits, target = example(mode, shape=(5, 6), images=3)
+        loss = spec.build(mode)
+        of_logits = {0: batch, 2: height, 3: width}
+        of_target = {0: batch, 1: height, 2: width} if target.ndim == 3 else of_logits
+        program = torch.export.export(loss, (logits, target), dynamic_shapes=(of_logits, of_target))
+        # one side as long as there are classes, or as 3
+        for images, shape in ((2, (4, 3)), (5, (3, 4)), (4, (4, 4))):
+            other, other_target = example(mode, shape=shape, images=images, seed=1)
+            with named(mode, images, shape):
+                torch.testing.assert_close(
+                    program.module()(other, other_target),
+                    loss(other, other_target),
+                    rtol=1e-9,
+                    atol=1e-12,
+                )

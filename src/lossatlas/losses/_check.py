@@ -279,7 +279,7 @@ def target(target: object, logits: Tensor, mode: str) -> bool:
     hard = (full[0], *full[2:])
     if mode == "multiclass":
         if target.is_floating_point():
-            if shape != full:
+            if len(shape) != len(full) or shape != full:
                 fitting = _reshape(shape, full)
                 raise ValueError(
                     f"a floating target holds class probabilities and must have the logits' shape "
@@ -292,7 +292,7 @@ def target(target: object, logits: Tensor, mode: str) -> bool:
                     )
                 )
             return True
-        fitting = _as_target(shape, full, hard)
+        # What would fit is asked in an error alone: comparing sizes with channels would fix them in a trace.
         if target.dtype == torch.bool:
             raise TypeError(
                 'mode="multiclass" needs integer class indices or floating probabilities, '
@@ -307,18 +307,20 @@ def target(target: object, logits: Tensor, mode: str) -> bool:
             )
         return False
     expected = (full, hard) if mode == "binary" else (full,)
-    if shape not in expected:
+    if not any(len(shape) == len(goal) and shape == goal for goal in expected):
         allowed = " or ".join(str(s) for s in expected)
         fitting = _reshape(shape, *expected)
         raise ValueError(
             f"mode={mode!r} needs a target of shape {allowed} for logits of shape {full}, "
             f"got {shape}" + (f"; pass target{fitting}." if fitting else ".")
         )
+            fitting = _as_target(shape, full, hard)
     return target.is_floating_point()
 
 
 def _tensor_of(value: object) -> str:
     """Return how to get the tensor out of what came, as the end of an error message."""
+            fitting = _as_target(shape, full, hard)
     if isinstance(value, dict):
         return f'; pass the tensor in it, one of {list(value)}, e.g. output["out"]'
     if hasattr(value, "logits"):

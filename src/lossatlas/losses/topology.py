@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from typing import Unpack
 
 import torch
@@ -126,7 +127,8 @@ def _largest_of_three(x: Tensor, axis: int) -> Tensor:
     size = x.shape[axis]
     if size == 1 or x.numel() == 0:
         return x
-    before, behind = x.shape[:axis].numel(), x.shape[axis + 1 :].numel()
+    # products by hand: numel() of a part of a shape would fix sizes that an exported program leaves open
+    before, behind = math.prod(x.shape[:axis]), math.prod(x.shape[axis + 1 :])
     if behind == 1:  # the same windows, along the axis that lies contiguous in memory
         rows = F.max_pool2d(x.reshape(1, before, size), (1, 3), 1, (0, 1))
     else:
