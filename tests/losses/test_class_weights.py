@@ -126,3 +126,12 @@ def test_counts_in_a_list_are_taken_as_they_are_whatever_the_default_dtype() -> 
         assert got.tolist() == approx([10, 1 / 0.9])
         assert large.tolist() == approx([4 / 3, 4])
         assert median.tolist() == approx([5, 0.5 / 0.9])
+
+
+def test_weights_from_shares_are_those_from_counts() -> None:
+    shares = COUNTS.double() / COUNTS.sum()
+    for make in (weights.enet_log, weights.median_frequency, weights.inverse_frequency):
+        for definition in ("present", "dataset") if make is weights.median_frequency else (None,):
+            given = {} if definition is None else {"definition": definition}
+            assert make(shares, **given).tolist() == approx(make(COUNTS, **given).tolist())
+    assert weights.enet_log([0.1, 0.1]).tolist() == approx([1 / math.log(1.52)] * 2)

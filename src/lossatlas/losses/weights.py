@@ -138,7 +138,7 @@ def median_frequency(
     n = _class_counts(counts)
     per_image = counts.sum(1, keepdim=True)
     seen = per_image * (counts > 0) if definition == "present" else per_image.expand(counts.shape)
-    frequency = n / seen.sum(0).clamp_min(1)
+    frequency = _shares(n, seen.sum(0))
     here = frequency[n > 0]
     # The mean of the middle two where their number is even (torch.median takes the lower one).
     median = here.quantile(0.5) if here.numel() else torch.ones((), dtype=torch.float64)
@@ -158,7 +158,7 @@ def enet_log(
     """
     c = _check.number("c", c, low=1, open_low=True)
     n = _class_counts(counts)
-    frequency = n / n.sum().clamp_min(1)
+    frequency = _shares(n, n.sum())
     weights = 1 / torch.log(c + frequency)
     return weights if absent is None else _finish(weights, n, absent, normalize=False)
 
@@ -196,6 +196,11 @@ def _class_counts(counts: Tensor | Sequence[float]) -> Tensor:
     if not bool(torch.isfinite(n).all()) or bool((n < 0).any()):
         raise ValueError(f"counts must be finite and not negative, got {n.tolist()}.")
     return n.sum(0) if n.ndim == 2 else n
+
+
+def _shares(n: Tensor, total: Tensor) -> Tensor:
+    """Counts as shares of a total, fractions of pixels included; 0 of nothing."""
+    return n / torch.where(total > 0, total, 1.0)
 
 
 def _finish(weights: Tensor, n: Tensor, absent: float, normalize: bool) -> Tensor:
