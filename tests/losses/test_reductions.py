@@ -152,3 +152,42 @@ def test_a_sum_of_losses_keeps_the_parameters_of_each() -> None:
         (c + losses.build("dice"))(logits, ready),
         c(logits, ready) + losses.build("dice")(logits, ready),
     )
+
+
+def test_a_part_of_scale_0_costs_nothing_and_changes_nothing() -> None:
+    logits, target = torch.zeros(1, 2, 4), torch.tensor([[0, 0, 1, 1]])
+    logits[0, 0, 2] = torch.inf  # cross-entropy is infinite
+    dice, ce = losses.DiceLoss(), losses.CrossEntropyLoss()
+    boundary = losses.BoundaryLoss()
+    for compound in (dice + 0 * ce, 0 * ce + dice, dice + 0 * boundary, 1 * (dice + 0 * ce)):
+        got, expected = gradient(compound, logits, target), gradient(dice, logits, target)
+        assert torch.equal(got[0], expected[0]) and torch.equal(got[1], expected[1])
+    value, grad = gradient(0 * ce + 0 * dice, logits, target)
+    assert value == 0 and not grad.any()
+    with pytest.raises(ValueError, match="integer labels from 0 to 1"):
+        (0 * ce)(logits, target + 1)
+    nan = torch.full_like(logits, torch.nan)
+    assert (dice + 0 * ce)(nan, target).isnan()
+    with pytest.raises(RuntimeError, match="not called"):
+
+        class Counted(losses.DiceLoss):
+            def of(self, s):
+                raise RuntimeError("not called")
+
+        assert (ce + 0 * Counted())(nan, target).isnan()
+        (ce + Counted())(nan, target)
+
+
+def test_a_share_of_0_within_a_loss_drops_what_is_infinite() -> None:
+    logits, target = torch.zeros(1, 3, 4), torch.tensor([[0, 0, 1, 1]])
+    logits[0, 0, 2] = torch.inf
+    region, both = (losses.UnifiedFocalLoss(weight_lambda=share) for share in (0.0, 0.5))
+    assert region(logits, target).isfinite() and both(logits, target) == torch.inf
+    logits[0, 0, 2] = 0.0
+    pixels = losses.UnifiedFocalLoss(weight_lambda=1.0)
+    torch.testing.assert_close(
+        (region(logits, target) + pixels(logits, target)) / 2, both(logits, target)
+    )
+    logits[0, 2, 0] = torch.inf  # class 2 with certainty
+    yes_only = losses.OneVsAllCrossEntropyLoss(negative_weight=0.0)
+    assert yes_only(logits, target) == losses.CrossEntropyLoss()(logits, target) == torch.inf

@@ -54,10 +54,8 @@ def test_the_default_dtype_changes_nothing(default: torch.dtype) -> None:
         logits = torch.randn(2, channels, 60, generator=generator)
         hard = torch.randint(0, channels, (2, 60), generator=generator)
         soft = torch.rand(logits.shape, generator=generator)
-        if mode == "multiclass":
-            targets = [hard, torch.softmax(soft, 1)]
-        else:
-            targets = [(soft < 0.3).long(), soft]
+        exclusive = mode == "multiclass"
+        targets = [hard if exclusive else (soft < 0.3).long(), torch.softmax(soft, 1)]
         for target in targets:
             target[..., ::7] = 999
         weight = list(torch.rand(max(channels, 2), generator=generator).double())
@@ -67,9 +65,8 @@ def test_the_default_dtype_changes_nothing(default: torch.dtype) -> None:
             if mode not in SPECS[name].modes or (logits.shape[1] > 3 and SPECS[name].on_grid):
                 continue
             options = [{}, {"weight": weight}, {"weight": torch.tensor(weight)}]
-            for more in ("alpha", "prior"):
-                if f"{more}" in losses.parameters(name) and name in TAKES_A_VECTOR:
-                    options.append({more: [0.5 * w / sum(weight) for w in weight]})
+            if more := TAKES_A_VECTOR.get(name):
+                options.append({more: [0.5 * w / sum(weight) for w in weight]})
             for params in options:
                 expected = gradient(
                     losses.build(name, mode=mode, ignore_index=999, **params), logits, target

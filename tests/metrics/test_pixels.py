@@ -47,3 +47,12 @@ def test_the_overlap_of_two_masks_is_that_of_the_sample(labels):
 def test_other_labels_are_refused():
     with pytest.raises(ValueError, match=r"expected \(N, H, W\) of 0, 1"):
         sample_pixels(np.full((1, 4, 4), 2))
+
+
+@pytest.mark.parametrize(
+    "sizes", [(0, 4, 4), (4, 4, -1), (4, 4), 4, (4, 4.5, 4), "444", (4, 4, 4, 4)]
+)
+def test_sizes_that_draw_nothing_of_a_stratum_are_refused(labels, sizes):
+    with pytest.raises(ValueError, match="sizes: expected"):
+        sample_pixels(labels, 255, sizes=sizes)
+    sample_pixels(labels, 255, sizes=[1, 1, 1])

@@ -382,6 +382,11 @@ class RegionLoss(SegmentationLoss):
         return ratio(both[0], both[1]).to(s.logits.dtype)
 
 
+def _nothing(s: Sample) -> Tensor:
+    """A loss of 0 with zero gradient, whatever the logits hold."""
+    return s.logits[:0].sum()
+
+
 class CompoundLoss(SegmentationLoss):
     r"""Weighted sum of losses, Σ_k s_k L_k, that shares the work of its parts.
 
@@ -397,7 +402,8 @@ class CompoundLoss(SegmentationLoss):
     scales : sequence of float, optional
         The s_k, by default 1.
 
-    Limits: 0 where every part is 0; an all-ignored or empty batch gives 0 with zero gradient.
+    Limits: 0 where every part is 0; an all-ignored or empty batch gives 0 with zero gradient. A part
+    of scale 0 is not evaluated, also where it would be infinite.
 
     Examples
     --------
@@ -466,7 +472,10 @@ class CompoundLoss(SegmentationLoss):
         samples: dict[tuple[str, int | None], Sample] = {}
         needs: dict[tuple[str, int | None], set[str]] = {}
         for part, _ in self.terms():
-            needs.setdefault((part.mode, part.ignore_index), set()).update(part.needs)
+            needs.setdefault((part.mode, part.ignore_index), set())
+        for part, scale in self.terms():
+            if scale != 0:
+                needs[part.mode, part.ignore_index].update(part.needs)
         total: Tensor | None = None
         for part, scale in self.terms():
             key = (part.mode, part.ignore_index)
@@ -474,16 +483,17 @@ class CompoundLoss(SegmentationLoss):
                 samples[key] = sample(
                     logits, target, mode=key[0], ignore_index=key[1], needs=needs[key]
                 )
+            if scale == 0:
+                continue
             maps = {name: given[name] for name in part.takes if name in given}
             value = scale * part.of(samples[key], **maps)
             total = value if total is None else total + value
-        assert total is not None
-        return total
+        return _nothing(next(iter(samples.values()))) if total is None else total
 
     def of(self, s: Sample) -> Tensor:
         """Weighted sum of the parts' losses of one sample."""
-        values = [scale * part.of(s) for part, scale in self.terms()]
-        return torch.stack(values).sum()
+        values = [scale * part.of(s) for part, scale in self.terms() if scale != 0]
+        return torch.stack(values).sum() if values else _nothing(s)
 
     def extra_repr(self) -> str:
         """Only what is the compound's own."""

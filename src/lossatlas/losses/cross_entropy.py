@@ -15,7 +15,6 @@ from ._parameters import ClassNumbers, CommonParameters, PixelParameters
 from ._processes import sum_over_processes
 from ._sample import Sample, class_table, possible
 
-
 #: Relative error below which a logarithm is rounded, and not wrong.
 _ROUNDING = 1e-5
 
@@ -222,8 +221,9 @@ class OneVsAllCrossEntropyLoss(_Surprisal):
         yes = s.truth() if table is None else table * s.truth()
         no = yes.sum(1, keepdim=True) - yes
         log_p = s.log_probs()
+        no = self.negative_weight * no
         asked, denied = possible(-log_p, yes), possible(-log_one_minus(log_p), no)
-        value = (yes * asked + self.negative_weight * no * denied).sum(1)
+        value = (yes * asked + no * denied).sum(1)
         return self.reduced(value, s, table)
 
 

@@ -332,6 +332,10 @@ class UnifiedFocalLoss(RegionLoss):
 
     def of(self, s: Sample) -> Tensor:
         """Return λ times the pixel half plus 1-λ times the region half."""
+        if self.weight_lambda == 0:  # an infinite half of no share is no 0 times inf
+            return super().of(s)
+        if self.weight_lambda == 1:
+            return self.pixel_half(s)
         return self.weight_lambda * self.pixel_half(s) + (1 - self.weight_lambda) * super().of(s)
 
     def pixel_half(self, s: Sample) -> Tensor:
