@@ -187,3 +187,12 @@ def test_one_channel_has_the_background_of_two(background):
         calibration.update(4 * values, target)
         found.append(calibration.compute())
     assert found[0] == pytest.approx(found[1], rel=1e-5)
+
+
+@pytest.mark.parametrize("channels", [1, 2, 4])
+def test_a_logit_that_is_nan_makes_every_number_nan(channels):
+    logits, target = draw(7, channels)
+    logits[0, :, 0, 0] = torch.nan
+    calibration = Calibration(channels)
+    calibration.update(logits, target)
+    assert all(np.isnan(value) for value in calibration.compute().values())

@@ -88,3 +88,27 @@ def test_a_void_label_is_named_with_the_way_to_leave_it_out():
 def test_several_channels_are_refused():
     with pytest.raises(ValueError, match=r"expected logits \(B, 1, H, W\), got \(1, 2, 4, 4\)"):
         PlugInRule()(torch.zeros(1, 2, 4, 4))
+
+
+@pytest.mark.parametrize(
+    "z", [[-2.0, -1, 1, 2], [2.0, 1, -1, -2], [0.0, 1, 1, 2], [-1e300, -1e300, 1e300, 1e300]]
+)
+def test_classes_that_a_threshold_separates_have_no_scale(z):
+    with pytest.raises(ValueError, match="a threshold separates the two classes"):
+        calibrate(np.array(z), np.array([0, 0, 1, 1]))
+
+
+def test_one_pixel_on_the_other_side_has_a_scale_and_so_do_equal_logits():
+    rule = calibrate(np.array([-2.0, 0.5, 0.0, 2]), np.array([0, 0, 1, 1]))
+    assert 0 < rule.scale < 10
+    level = calibrate(np.zeros(4), np.array([0, 1, 1, 1]))
+    assert 1 / (1 + np.exp(-level.shift)) == pytest.approx(0.75)
+
+
+def test_a_logit_that_is_nan_is_refused_and_an_infinite_one_is_certain():
+    z = torch.zeros(1, 1, 2, 2)
+    z[0, 0, 0, 0] = torch.inf
+    assert PlugInRule()(z)[0, 0, 0] == 1
+    z[0, 0, 1, 1] = torch.nan
+    with pytest.raises(ValueError, match="logits: expected numbers, got 1 of 4 NaN"):
+        PlugInRule()(z)

@@ -137,7 +137,7 @@ class Calibration:
         if foreground is None:
             self._sums[1] = self._sums[0]
         else:
-            keep = foreground > self.foreground_above
+            keep = ~(foreground <= self.foreground_above)  # NaN in, NaN out
             self._bin(1, said[keep], outcome[keep])
 
     def _bin(self, row: int, said: Tensor, outcome: Tensor) -> None:

@@ -54,13 +54,18 @@ class PlugInRule:
 
         Raises:
             TypeError: no tensor.
-            ValueError: several channels.
+            ValueError: several channels, or a logit that is NaN.
         """
         _check_tensor(logits)
         if logits.ndim != 4 or logits.shape[1] != 1:
             raise ValueError(f"expected logits (B, 1, H, W), got {tuple(logits.shape)}")
         if not logits.numel():
             return torch.zeros_like(logits[:, 0], dtype=torch.int64)
+        if bool(logits.isnan().any()):
+            raise ValueError(
+                f"logits: expected numbers, got {int(logits.isnan().sum())} of {logits.numel()} NaN: a NaN would "
+                "take every pixel of its image; find out why the network diverged"
+            )
         p = torch.sigmoid(self.scale * logits[:, 0].double() + self.shift).flatten(1)
         ranked = p.sort(dim=1, descending=True).values
         found = ranked.cumsum(1)
@@ -80,8 +85,8 @@ def calibrate(logits: np.ndarray, labels: np.ndarray) -> PlugInRule:
         labels: (n,) 0 or 1; void pixels are left out of both.
 
     Raises:
-        ValueError: the arrays differ in length, hold one class alone or a label that is no class, or a
-            logit is NaN or infinite.
+        ValueError: the arrays differ in length, hold one class alone or a label that is no class, a
+            logit is NaN or infinite, or a threshold on the logit separates the classes.
 
     >>> z = np.linspace(-8, 8, 4001)
     >>> truth = np.random.default_rng(0).random(4001) < 1 / (1 + np.exp(-(0.5 * z - 1)))
@@ -106,6 +111,13 @@ def calibrate(logits: np.ndarray, labels: np.ndarray) -> PlugInRule:
         raise ValueError(
             f"expected as many logits as labels and both classes, got {z.shape[0]} logits, {y.shape[0]} labels and a "
             f"foreground of {y.mean() if y.size else 0:g}"
+        )
+    background, foreground = z[y == 0], z[y == 1]
+    below = background.max() <= foreground.min() or foreground.max() <= background.min()
+    if below and z.min() < z.max():
+        raise ValueError(
+            "logits: a threshold separates the two classes, so that the likelihood has no maximum and the scale no "
+            "end; calibrate on more pixels, or take PlugInRule() with the network's own probabilities"
         )
     spread = max(float(np.abs(z).max()), 1.0)
     design = np.stack([z / spread, np.ones_like(z)])
