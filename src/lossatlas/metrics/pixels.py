@@ -7,10 +7,13 @@ another's.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from scipy import ndimage
+
+from lossatlas.metrics.overlap import _check_integer
 
 #: Pixels of each stratum: the foreground, the background within `NEAR` pixels of it, and the rest.
 SIZES = (768, 768, 512)
@@ -48,12 +51,20 @@ def sample_pixels(
         seed: of the draw, which depends on nothing else.
 
     Raises:
-        ValueError: labels of another shape or with other values.
+        ValueError: labels of another shape or with other values, or sizes that are not three of at least 1.
 
     >>> found = sample_pixels(np.eye(8, dtype=int)[None], sizes=(4, 4, 4))
     >>> found.label.sum(), float(found.weight[found.label == 1].sum()), float(found.weight.sum())
     (np.int64(4), 8.0, 64.0)
     """
+    whole = isinstance(sizes, Sequence) and not isinstance(sizes, str)
+    if not whole or len(sizes) != 3:
+        raise ValueError(
+            f"sizes: expected three numbers of pixels (foreground, near it, the rest), got {sizes!r}"
+        )
+    counts = [
+        _check_integer(size, "sizes", 1, ": no pixel would stand for its stratum") for size in sizes
+    ]
     labels = np.asarray(labels)
     void = labels == ignore_index if ignore_index is not None else np.zeros(labels.shape, bool)
     foreground = (labels == 1) & ~void
@@ -67,7 +78,7 @@ def sample_pixels(
     strata = foreground, near & ~foreground & ~void, ~near & ~foreground & ~void
     generator = np.random.default_rng(seed)
     index, weight = [], []
-    for inside, size in zip(strata, sizes, strict=True):
+    for inside, size in zip(strata, counts, strict=True):
         places = np.flatnonzero(inside)
         drawn = generator.choice(places, min(size, len(places)), replace=False)
         index.append(drawn)
