@@ -19,7 +19,12 @@ NAMES = [
 
 
 # what takes one number a class besides the weights
-TAKES_A_VECTOR = ("focal", "dice_focal", "sam2_focal_dice", "logit_adjusted_ce")
+TAKES_A_VECTOR = {
+    "focal": "alpha",
+    "dice_focal": "alpha",
+    "sam2_focal_dice": "alpha",
+    "logit_adjusted_ce": "prior",
+}
 
 
 def test_a_handful_of_rare_pixels_is_not_lost_in_the_sum_over_a_million() -> None:

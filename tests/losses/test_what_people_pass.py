@@ -306,3 +306,34 @@ def test_tensors_on_the_cpu_work_where_another_device_is_the_default() -> None:
             assert torch.equal(losses.build(name)(Z, Y), value), name
     finally:
         torch.set_default_device(None)
+
+
+def test_a_misspelt_process_group_and_a_label_beyond_64_bits_are_named_at_once() -> None:
+    for name in ("dice", "ce", "boundary"):
+        said = message(lambda name=name: losses.build(name, process_group="wrld"))
+        assert "did you mean 'world'?" in said and "init_process_group" not in said
+        said = message(lambda name=name: losses.build(name, ignore_index=2**70))
+        assert "ignore_index must be <= 9223372036854775807" in said
+    half = torch.full((2, 1, 4, 4), 0.5, dtype=torch.float16)
+    loss = losses.DiceLoss(mode="binary", ignore_index=70_000)  # beyond float16: no pixel is void
+    assert loss(B, half) == loss(B, half.float())
+
+
+def test_soft_targets_that_do_not_exclude_each_other_are_told_of_the_multilabel_mode() -> None:
+    both = torch.zeros(2, 3, 4, 4)
+    both[:, :2] = 1
+    for name in EVERY:
+        if losses.build(name).mode == "multiclass":
+            said = message(lambda name=name: losses.build(name)(Z, both))
+            assert 'mode="multilabel"' in said and "got sums of [2.0" in said, name
+    soft = torch.softmax(3 * Z, 1)
+    loss = losses.CrossEntropyLoss(ignore_index=255)
+    void = soft.clone()
+    void[:, :, 0] = 255
+    fine = [soft, soft.half(), soft.bfloat16(), soft / 2, 0 * soft, void, void.half()]
+    many = torch.full((2, 3, 4, 4), 1 / 3).bfloat16()
+    resized = torch.nn.functional.interpolate(soft, size=(4, 4), mode="bilinear")
+    for target in (*fine, many, resized):
+        loss(Z, target)
+    void[0, 1, 1, 1] = 1.0
+    assert "sums of" in message(lambda: loss(Z, void))

@@ -305,3 +305,9 @@ def test_the_searches_work_where_another_device_is_the_default() -> None:
         assert found.best() == expected.best()
     finally:
         torch.set_default_device(None)
+
+
+def test_a_void_label_that_no_tensor_holds_is_refused():
+    for build in (metrics.ThresholdSearch, lambda v: metrics.ConfusionMatrix(2, v)):
+        with pytest.raises(ValueError, match="ignore_index: expected a label of 64 bits"):
+            build(2**70)

@@ -130,9 +130,7 @@ class SegmentationLoss(nn.Module):
         super().__init__()
         self.reject_unknown(unknown)
         self.mode = _check.choice("mode", mode, _check.MODES)
-        self.ignore_index = (
-            None if ignore_index is None else _check.integer("ignore_index", ignore_index)
-        )
+        self.ignore_index = None if ignore_index is None else _check.label(ignore_index)
         self.reduction = _check.choice("reduction", reduction, _check.REDUCTIONS)
         self.register_buffer("weight", _check.class_weights("weight", weight), persistent=False)
         self._round_weight = not _check.is_floating(weight)
@@ -234,7 +232,7 @@ class PixelLoss(SegmentationLoss):
 
     def __init__(self, *, process_group: Any = None, **common: Unpack[CommonParameters]) -> None:
         super().__init__(**common)
-        self.process_group = process_group
+        self.process_group = _check.process_group(process_group)
 
     needs: tuple[str, ...] = ("surprisal",)
 
@@ -321,7 +319,7 @@ class RegionLoss(SegmentationLoss):
                 'foreground only; leave it out, or use "present" or "all".'
             )
         self.smooth = _check.number("smooth", smooth, low=0)
-        self.process_group = process_group
+        self.process_group = _check.process_group(process_group)
 
     def formula(self, r: Regions) -> Tensor:
         """Loss of each class, of the statistics' shape."""

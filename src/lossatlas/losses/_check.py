@@ -23,6 +23,10 @@ _INTEGERS = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
 _FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 
+#: Sum of a pixel's probabilities above which they are not rounded but meant otherwise.
+_MOST = 1.1
+
+
 def near(word: str, known: Iterable[str]) -> str:
     """Return the end of an error message: near matches first, else everything known."""
     known = list(known)
@@ -95,6 +99,22 @@ def integer(name: str, value: object, *, low: int | None = None, high: int | Non
         raise ValueError(f"{name} must be >= {low}, got {value}.")
     if high is not None and value > high:
         raise ValueError(f"{name} must be <= {high}, got {value}.")
+    return value
+
+
+def label(value: object) -> int:
+    """Return the `ignore_index` as an int that a tensor of labels can be compared with."""
+    ends = torch.iinfo(torch.int64)
+    return integer("ignore_index", value, low=ends.min, high=ends.max)
+
+
+def process_group(value: object) -> object:
+    """Return `value`, unless it is a word other than "world"."""
+    if isinstance(value, str) and value != "world":
+        raise ValueError(
+            f'process_group must be None, "world" or a ProcessGroup, got {value!r}; '
+            + near(value, ("world",))
+        )
     return value
 
 
@@ -294,11 +314,13 @@ def target(target: object, logits: Tensor, mode: str) -> bool:
             return True
         # What would fit is asked in an error alone: comparing sizes with channels would fix them in a trace.
         if target.dtype == torch.bool:
+            fitting = _as_target(shape, full, hard)
             raise TypeError(
                 'mode="multiclass" needs integer class indices or floating probabilities, '
                 f"got torch.bool of shape {shape}; use target{fitting or '.long()'}."
             )
         if shape != hard:
+            fitting = _as_target(shape, full, hard)
             one_hot = "one-hot labels are a floating target: " if ".float" in fitting else ""
             raise ValueError(
                 f"an integer target holds class indices and must have shape {hard} for logits of "
@@ -314,13 +336,11 @@ def target(target: object, logits: Tensor, mode: str) -> bool:
             f"mode={mode!r} needs a target of shape {allowed} for logits of shape {full}, "
             f"got {shape}" + (f"; pass target{fitting}." if fitting else ".")
         )
-            fitting = _as_target(shape, full, hard)
     return target.is_floating_point()
 
 
 def _tensor_of(value: object) -> str:
     """Return how to get the tensor out of what came, as the end of an error message."""
-            fitting = _as_target(shape, full, hard)
     if isinstance(value, dict):
         return f'; pass the tensor in it, one of {list(value)}, e.g. output["out"]'
     if hasattr(value, "logits"):
@@ -371,9 +391,10 @@ def _reshape(shape: tuple[int, ...], *wanted: tuple[int, ...]) -> str:
 
 def void_label(target: Tensor, ignore_index: int | None) -> int | None:
     """`ignore_index`, or None where the target's dtype cannot hold it: a comparison would wrap."""
-    if ignore_index is None or target.dtype == torch.bool or target.is_floating_point():
+    if ignore_index is None or target.dtype == torch.bool:
         return ignore_index
-    limits = torch.iinfo(target.dtype)
+    floating = target.is_floating_point()
+    limits = torch.finfo(target.dtype) if floating else torch.iinfo(target.dtype)
     return ignore_index if limits.min <= ignore_index <= limits.max else None
 
 
@@ -402,18 +423,33 @@ def values(
     if target.numel() == 0:
         return
     low_seen, high_seen = (v.item() for v in torch.aminmax(target.detach()))
-    if low_seen >= -slack and high_seen <= high + slack:
-        return
-    stray = ~((target >= -slack) & (target <= end))
-    if ignore_index is not None:
-        stray &= ~_void(target, soft, mode, ignore_index)
-    if bool(stray.any()):
-        found = target.detach()[stray].unique()[:5].tolist()
-        # In a mask whose every stray value is 255 and that holds no 1, 255 is the foreground.
-        scaled = high == 1 and found == [255] and not bool((target == 1).any())
-        message = _value_message(soft, high, ignore_index, scaled)
+    if not (low_seen >= -slack and high_seen <= high + slack):
+        stray = ~((target >= -slack) & (target <= end))
+        if ignore_index is not None:
+            stray &= ~_void(target, soft, mode, ignore_index)
+        if bool(stray.any()):
+            found = target.detach()[stray].unique()[:5].tolist()
+            # In a mask whose every stray value is 255 and that holds no 1, 255 is the foreground.
+            scaled = high == 1 and found == [255] and not bool((target == 1).any())
+            message = _value_message(soft, high, ignore_index, scaled)
+            raise ValueError(
+                f"{message} Got {found} in {int(stray.sum())} of {target.numel()} entries."
+            )
+    if soft and mode == "multiclass":
+        _check_shares(target.detach(), ignore_index)
+
+
+def _check_shares(target: Tensor, ignore_index: int | None) -> None:
+    """Check that no pixel's probabilities of exclusive classes sum to clearly more than 1."""
+    over = target.sum(1, dtype=torch.promote_types(target.dtype, torch.float32)) > _MOST
+    if ignore_index is not None and bool(over.any()):
+        over &= (target != ignore_index).any(1)
+    if bool(over.any()):
+        found = target.sum(1)[over][:5].tolist()
         raise ValueError(
-            f"{message} Got {found} in {int(stray.sum())} of {target.numel()} entries."
+            "a soft target of exclusive classes must sum to at most 1 over the classes, got sums of "
+            f"{found} in {int(over.sum())} of {over.numel()} pixels; for classes that do not exclude each other use "
+            'mode="multilabel", else divide by target.sum(1, keepdim=True).'
         )
 
 

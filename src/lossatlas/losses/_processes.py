@@ -32,7 +32,5 @@ def sum_over_processes(value: Tensor, group: Any) -> Tensor:
             f"process_group={group!r} needs an initialised process group; call "
             "torch.distributed.init_process_group first, or leave process_group out."
         )
-    if isinstance(group, str) and group != "world":
-        raise ValueError(f'process_group must be None, "world" or a ProcessGroup, got {group!r}.')
     result: Tensor = _Sum.apply(value, None if group == "world" else group)
     return result

@@ -48,7 +48,7 @@ def image_counts(
     """
     num_classes = _check.integer("num_classes", num_classes, low=1)
     if ignore_index is not None:
-        ignore_index = _check.integer("ignore_index", ignore_index)
+        ignore_index = _check.label(ignore_index)
     if max_images is not None:
         max_images = _check.integer("max_images", max_images, low=0)
     rows = []

@@ -94,6 +94,8 @@ def _check_ignore_index(value: int | None) -> int | None:
         raise TypeError(
             f"ignore_index: expected an integer or None, got {value!r} of type {type(value).__name__}"
         )
+    if found is not None and not -(2**63) <= found < 2**63:
+        raise ValueError(f"ignore_index: expected a label of 64 bits at most, got {found}")
     return found
 
 
