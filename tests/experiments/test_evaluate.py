@@ -13,6 +13,7 @@ from torch import nn
 
 from lossatlas import losses, metrics
 from lossatlas.experiments import RunConfig
+from lossatlas.experiments import evaluate as evaluation
 from lossatlas.experiments.components import load_datasets
 from lossatlas.experiments.evaluate import Tuned, evaluate, per_class, summary, theory_rule, tune
 from lossatlas.experiments.forward import Logits, images_at_once
@@ -80,6 +81,14 @@ def many_classes(seed=0, images=8, side=32, split="val", **kwargs):
 def logits_of(data, **how):
     """The logits of a drawn data set."""
     return Logits(nn.Identity(), data, CPU, **how)
+
+
+def test_a_network_that_separates_validation_keeps_its_probabilities():
+    target = torch.zeros(2, 8, 8, dtype=torch.long)
+    target[:, 2:4] = 1
+    perfect = logits_of(Drawn((20.0 * target[:, None] - 10), target, split="val", mode="binary"))
+    assert evaluation.calibrated(perfect) == metrics.PlugInRule()
+    assert evaluation.calibrated(logits_of(calibrated(images=2))) != metrics.PlugInRule()
 
 
 # --- tuning -------------------------------------------------------------------------------------

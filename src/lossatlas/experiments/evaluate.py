@@ -28,6 +28,7 @@ from lossatlas.experiments.forward import Logits
 from lossatlas.experiments.health import reach
 from lossatlas.experiments.outcome import began
 from lossatlas.metrics import DecisionRule
+from lossatlas.metrics.plug_in import separated
 
 
 @dataclass(frozen=True)
@@ -208,6 +209,8 @@ def _thin_row(rule: str, lines: metrics.ClDice, near: metrics.TolerantF1) -> dic
 def calibrated(split: Logits) -> metrics.PlugInRule:
     """The plug-in rule whose posteriors are calibrated on the validation split.
 
+    Where a threshold separates the classes there, every scale fits: the network's own probabilities stay.
+
     Raises:
         ValueError: the split has several classes, or one class alone.
     """
@@ -221,7 +224,8 @@ def calibrated(split: Logits) -> metrics.PlugInRule:
             kept = target != val_set.ignore_index
         scores.append(logits[:, 0][kept].cpu().numpy())
         labels.append(target[kept].cpu().numpy())
-    return metrics.calibrate(np.concatenate(scores), np.concatenate(labels))
+    z, y = np.concatenate(scores), np.concatenate(labels)
+    return metrics.PlugInRule() if separated(z, y) else metrics.calibrate(z, y)
 
 
 @torch.inference_mode()

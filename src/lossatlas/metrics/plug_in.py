@@ -77,6 +77,14 @@ class PlugInRule:
         return mask.long().reshape(logits.shape[0], *logits.shape[2:])
 
 
+def separated(logits: np.ndarray, labels: np.ndarray) -> bool:
+    """Whether a threshold on the logit (n,) separates the labels 0 and 1, so that nothing can be calibrated."""
+    background, foreground = logits[labels == 0], logits[labels == 1]
+    if not background.size or not foreground.size or logits.min() == logits.max():
+        return False
+    return bool(background.max() <= foreground.min() or foreground.max() <= background.min())
+
+
 def calibrate(logits: np.ndarray, labels: np.ndarray) -> PlugInRule:
     """The scale and the shift with the least negative log-likelihood (Platt, 1999), by Newton's method.
 
@@ -112,9 +120,7 @@ def calibrate(logits: np.ndarray, labels: np.ndarray) -> PlugInRule:
             f"expected as many logits as labels and both classes, got {z.shape[0]} logits, {y.shape[0]} labels and a "
             f"foreground of {y.mean() if y.size else 0:g}"
         )
-    background, foreground = z[y == 0], z[y == 1]
-    below = background.max() <= foreground.min() or foreground.max() <= background.min()
-    if below and z.min() < z.max():
+    if separated(z, y):
         raise ValueError(
             "logits: a threshold separates the two classes, so that the likelihood has no maximum and the scale no "
             "end; calibrate on more pixels, or take PlugInRule() with the network's own probabilities"
