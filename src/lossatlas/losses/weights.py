@@ -188,9 +188,8 @@ def effective_number(
 
 def _class_counts(counts: Tensor | Sequence[float]) -> Tensor:
     """Counts as float64 (C,), summed over images where given per image."""
-    n = torch.as_tensor(
-        counts, dtype=torch.float64
-    )  # a list at once: not by way of the default dtype
+    # A list at once: not by way of the default dtype.
+    n = torch.as_tensor(counts, dtype=torch.float64)
     if n.ndim not in (1, 2) or n.shape[-1] == 0:
         raise ValueError(f"counts must have shape (C,) or (N, C), got {tuple(n.shape)}.")
     if not bool(torch.isfinite(n).all()) or bool((n < 0).any()):

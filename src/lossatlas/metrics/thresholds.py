@@ -411,9 +411,8 @@ class OffsetSearch:
                 break
         offsets -= offsets[0].clone()
         rule = DecisionRule(tuple(offsets.tolist()))
-        chosen = rule(raw[None])[
-            0
-        ]  # the sum of a logit and an offset rounds: what the rule itself gets
+        # The sum of a logit and an offset rounds: what the rule itself gets.
+        chosen = rule(raw[None])[0]
         predicted = torch.bincount(chosen, weight, self.classes).double().numpy()
         right = chosen == labels
         weight = None if weight is None else weight[right]
