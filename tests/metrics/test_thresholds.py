@@ -375,6 +375,18 @@ def test_a_tie_is_counted_as_the_rule_decides_it():
     assert dice == pytest.approx(mean_dice(rule(logits), target, [0, 1]))
 
 
+def test_a_search_among_ties_ends_no_lower_than_it_began():
+    # Where the search counted a tie for another class than the rule does, it ended below the largest logit's Dice.
+    logits = torch.tensor(
+        [[[1, 0, 0, 0, 1, 1, 0, 1], [0, 0, 0, 1, 0, 0, 1, 1], [1, 1, 0, 0, 1, 0, 1, 0]]]
+    ).float()
+    target = torch.tensor([[1, 1, 1, 1, 1, 0, 1, 0]])
+    search = OffsetSearch([int((target == c).sum()) for c in range(3)])
+    search.update(logits, target)
+    _, dice = search.best()
+    assert dice >= mean_dice(logits.argmax(1), target, [0, 1]) - 1e-12
+
+
 @settings(max_examples=150, deadline=None)
 @given(st.integers(0, 10**6), st.sampled_from([1, 4, 64]), st.sampled_from([2, 3, 5]))
 def test_the_dice_of_the_search_is_that_of_its_rule(seed, steps, classes):
