@@ -53,7 +53,7 @@ def test_a_difference_between_places_adds_their_errors():
     )
     asked = ("dice", ["dice", "ce"], "half", {"foreground": 0.01})
     (entry,) = entries(known, *asked, against={"foreground": 0.3})
-    assert entry.place == "1 % less 30 %"
+    assert entry.place == "1 % against 30 %"
     assert entry.value.estimate == pytest.approx(0.1, abs=1e-6)
     alone = [
         entries(known, "dice", ["dice"], where={"foreground": f})[0].value for f in (0.01, 0.3)
@@ -75,7 +75,7 @@ def test_two_networks_on_the_same_images_are_paired():
     )
     where, against = {"model": "plain"}, {"model": "unet"}
     (entry,) = entries(known, "dice", ["ce"], where=where, against=against)
-    assert entry.place == "cracks, plain less unet"
+    assert entry.place == "cracks, plain against unet"
     assert entry.value.estimate == pytest.approx(-0.05, abs=1e-6)
     assert (entry.value.images, entry.value.standard_error < 1e-6) == (IMAGES, True)
     (alone,) = entries(known, "dice", ["ce"], where=where)

@@ -485,12 +485,13 @@ def _gap(place: str, other: str) -> str:
     """Two places' names as one, what both begin with once.
 
     >>> _gap("cracks, plain", "cracks, unet"), _gap("1 %", "30 %")
-    ('cracks, plain less unet', '1 % less 30 %')
+    ('cracks, plain against unet', '1 % against 30 %')
     """
-    names, others = place.split(", "), other.split(", ")
+    names, others = (each.replace("_", " ").split(", ") for each in (place, other))
+    place = ", ".join(names)
     while len(names) > 1 and len(others) > 1 and names[0] == others[0]:
         names, others = names[1:], others[1:]
-    return f"{place} less {', '.join(others)}"
+    return f"{place} against {', '.join(others)}"
 
 
 def _compared(each: Entry, other: Entry, *, paired: bool) -> Entry:
