@@ -107,6 +107,10 @@ def test_a_study_names_the_others_whose_places_its_predictions_count(tmp_path):
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
+        (
+            {"left_out": {"nowhere": ["a"]}},
+            ["left_out: data sets of the study", "unknown: 'nowhere'"],
+        ),
         ({"loses": ["ce"]}, ["unknown key 'loses'", "did you mean losses"]),
         ({"losses": None}, ["'losses' is missing"]),
         ({"losses": []}, ["losses", "at least 1 item"]),

@@ -13,6 +13,7 @@ import pytest
 
 from lossatlas.report import records
 from lossatlas.report.records import RecordsError
+from lossatlas.report.scores import Scores
 
 
 @pytest.fixture
@@ -221,3 +222,29 @@ def test_a_loss_with_fewer_measures_has_no_counts_by_their_rules(spoilt):
     (part, *_) = records.load(spoilt).parts
     assert set(part.by_rule["tuned"]) == set(part.losses) - {"focal"}
     assert set(part.by_rule["argmax"]) == set(part.losses)
+
+
+def test_a_test_image_that_is_left_out_counts_in_no_result(spoilt, study):
+    gone = ["test-000", "test-005"]
+    edit_study(spoilt, left_out={"digits": gone})
+    loaded = records.load(spoilt, "quick")
+    for part, before in zip(loaded.parts, study.parts, strict=True):
+        assert part.image_ids == [name for name in before.image_ids if name not in gone]
+        assert len(part.groups) == len(part.image_ids)
+        kept = [k for k, name in enumerate(before.image_ids) if name not in gone]
+        for loss in before.losses:
+            assert (part.counts[loss] == before.counts[loss][:, kept]).all()
+        of = Scores(part).per_seed("dice")
+        runs = part.runs[part.runs.loss == "dice"].sort_values("seed")
+        assert np.allclose(runs.foreground_dice, of)
+        assert not np.allclose(of, Scores(before).per_seed("dice"))
+    assert loaded.runs.run_id.tolist() == study.runs.run_id.tolist()
+    both = loaded.runs.foreground_dice, pd.concat(part.runs for part in loaded.parts)
+    assert both[0].tolist() == both[1].sort_index().foreground_dice.tolist()
+    assert not set(gone) & set(loaded.per_image.image_id)
+
+
+def test_an_image_to_leave_out_that_is_not_there_is_named(spoilt):
+    edit_study(spoilt, left_out={"digits": ["test-999"]})
+    with pytest.raises(RecordsError, match="test images of digits, got 'test-999'"):
+        records.load(spoilt, "quick")

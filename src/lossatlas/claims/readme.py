@@ -31,15 +31,15 @@ def answer(found: dict[str, Any], real: dict[str, Any]) -> str:
   <img src="{PICTURES}/seeds_light.svg" alt="Test Dice, a line a seed: cross-entropy at ½, at its threshold, and Dice">
 </picture>
 
-**Cross-entropy or Dice? From one start, at validation thresholds, Dice is shown ahead in none of \
+**Cross-entropy or Dice? From one start, at validation thresholds, on our images, Dice is shown ahead in none of \
 {real["prior"]["tasks"]} real tasks, behind in {real["prior"]["behind"]}, open in {real["prior"]["open"]}. \
 Default: cross-entropy.**
 
 1. **Start the last bias at logit π, under Dice too.** Dice less cross-entropy, means of \
 {real["prior"]["tasks"]} tasks: {real["rates"]["low"]} to {real["rates"]["high"]} with Dice from 0, \
 {real["prior"]["low"]} to {real["prior"]["high"]} from one start. Short trainings, better of two rates.
-2. **Check the last layer.** On digits behind four channels with a ReLU {gated["ce"]["nothing_at_half"]} of \
-{gated["ce"]["trainings"]} cross-entropy trainings found nothing at ½. Without it, or with the prior bias, none failed.
+2. **Check the last layer.** On digits behind four ReLU channels {gated["ce"]["nothing_at_half"]} of \
+{gated["ce"]["trainings"]} cross-entropy trainings found nothing at ½. Without it, or from the prior, none failed.
 3. **Tune the threshold on validation.** On pedestrians it lifts cross-entropy from {real["pedestrians"]["ce_half"]} \
 at ½ to {real["pedestrians"]["ce"]}; Dice has {real["pedestrians"]["dice_half"]} at ½.
 4. **For probabilities take cross-entropy:** calibration error at most {real["calibration"]["ce"]} in \

@@ -397,7 +397,8 @@ def _recorded_times(folder: Path) -> dict[str, tuple[str, str]]:
 def _fingerprint(study: Study, table: pd.DataFrame, tuning: pd.DataFrame, file: str | None) -> str:
     """Changes when the records would: with the study, its runs, or the versions that they are compared with."""
     # a choice that is the default stays out: records from before there was a choice are the same ones
-    out = {"published", "keep_pixels"} if study.keep_pixels else {"published"}
+    out = {"published"} | {name for name in ("keep_pixels",) if study.keep_pixels}
+    out |= {name for name in ("left_out",) if not study.left_out}
     content = [
         SCHEMA,
         study.model_dump(exclude=out),
@@ -852,6 +853,7 @@ def _describe(
         "predictions": [prediction.model_dump(by_alias=True) for prediction in study.predictions],
         "smallest_effect": study.smallest_effect,
         "pool": study.pool,
+        "left_out": study.left_out,
         **{
             name: {label: known[name] for label, known in by_dataset.items()}
             for name in ("classes", "mode", "data_checksums")

@@ -197,6 +197,7 @@ class Study(_Strict):
             network that is not there takes the rates of the one that is; a component's own ``training.lr`` stays.
         pool: a factor of the data sets, such as the fold of a cross-validation: those that differ in it alone are
             judged as one place, in which a seed's networks together predict every test image once.
+        left_out: by data set test images that no result counts, with the reason in a comment. They are in the records.
         predictions: what is expected, written down before the study runs.
         smallest_effect: the smallest difference of interest, in units of Dice (0.01 is one point).
         runs_per_job: runs that one process trains, one after the other: a small run takes less time than the start
@@ -219,6 +220,7 @@ class Study(_Strict):
     tuning: Tuning | None = None
     rates_of: str | None = Field(default=None, pattern=r"^[a-z][a-z0-9_]*$")
     pool: str | None = None
+    left_out: dict[str, list[str]] = Field(default_factory=dict)
     predictions: list[Prediction] = Field(default_factory=list)
     smallest_effect: float | None = Field(default=None, gt=0, lt=1)
     runs_per_job: int = Field(default=8, ge=1)
@@ -275,6 +277,15 @@ class Study(_Strict):
     def _pool_is_a_factor(self) -> Study:
         if self.pool is not None and any(self.pool not in d.factors for d in self.datasets):
             raise ValueError(f"pool to be a factor of every data set (got {self.pool!r})")
+        return self
+
+    @model_validator(mode="after")
+    def _left_out_of_its_data_sets(self) -> Study:
+        known = labels(self.datasets)
+        for unknown in [label for label in self.left_out if label not in known][:1]:
+            raise ValueError(
+                f"left_out: data sets of the study ({', '.join(known)}; unknown: {unknown!r})"
+            )
         return self
 
     @model_validator(mode="after")

@@ -12,8 +12,8 @@ from __future__ import annotations
 import difflib
 import itertools
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ import numpy as np
 import pandas as pd
 
 from lossatlas.report import style
-from lossatlas.statistics.counts import pooled_metric
+from lossatlas.statistics.counts import METRICS, pooled_metric, test_metric
 
 #: Version of the records that this code reads.
 SCHEMA = 3
@@ -234,7 +234,13 @@ def load(folder: str | Path, study: str | None = None) -> Records:
                 name: needed[name].take(np.asarray(at.get(key, []), np.intp))
                 for name, at in rows.items()
             }
-            parts.append(_part(*key, description, of_part, predictions, folder))
+            part = _part(*key, description, of_part, predictions, folder)
+            parts.append(_without(part, description.get("left_out", {}).get(key[0], ())))
+    # what a part leaves out is missing in the tables, too
+    tables["runs"] = pd.concat([part.runs for part in parts]).sort_index()
+    for dataset, images in description.get("left_out", {}).items():
+        rows = tables["per_image"]
+        tables["per_image"] = rows[(rows.dataset != dataset) | ~rows.image_id.isin(images)]
     return Records(folder, description, parts=parts, tuning=tuning, **tables)
 
 
@@ -407,6 +413,40 @@ def _part(
     )
     _check_metrics(part, folder)
     return part
+
+
+def _without(part: Part, images: Collection[str]) -> Part:
+    """The part without some test images: counts and what follows from them are of the others.
+
+    What was measured on all images together (calibration, the best threshold of the test images) stays as it was.
+    """
+    if not images:
+        return part
+    unknown = sorted(set(images) - set(part.image_ids))
+    if unknown:
+        raise RecordsError(
+            f"left_out: expected test images of {part.dataset}, got {unknown[0]!r}; correct the study's file"
+        )
+    kept = [index for index, name in enumerate(part.image_ids) if name not in images]
+    by_rule = {
+        rule: {loss: counts[:, kept] for loss, counts in of.items()}
+        for rule, of in part.by_rule.items()
+    }
+    runs = part.runs.copy()
+    for rule, of in by_rule.items():
+        for (loss, counts), metric in itertools.product(of.items(), METRICS):
+            column = metric if rule == "argmax" else f"{metric}_{rule}"
+            if column in runs:
+                own = runs[runs.loss == loss].sort_values("seed").index
+                runs.loc[own, column] = test_metric(counts, metric, part.foreground)
+    return replace(
+        part,
+        image_ids=[part.image_ids[index] for index in kept],
+        groups=[part.groups[index] for index in kept],
+        counts=by_rule["argmax"],
+        by_rule=by_rule,
+        runs=runs,
+    )
 
 
 def _counts(

@@ -13,7 +13,7 @@ import numpy as np
 
 from lossatlas.report.records import Part, Records
 from lossatlas.report.style import per_cent
-from lossatlas.statistics.counts import METRICS, class_metric, nanmean, pooled_metric
+from lossatlas.statistics.counts import METRICS, class_metric, nanmean, test_metric
 from lossatlas.statistics.intervals import MIN_SEEDS, Interval
 from lossatlas.statistics.paired import (
     MIN_GROUPS,
@@ -48,10 +48,7 @@ class Scores:
         """(seeds,) the metric of each seed on the whole test set; NaN where it is undefined."""
         if metric not in METRICS:
             raise ValueError(f"expected a metric of {', '.join(METRICS)}, got {metric!r}")
-        counts = self.counts[loss]  # (S, N, C, 3)
-        if metric == "mean_dice_per_image":
-            return nanmean(nanmean(class_metric(counts[:, :, self.part.foreground], "dice")))
-        return pooled_metric(counts.sum(1), metric, self.part.foreground)
+        return test_metric(self.counts[loss], metric, self.part.foreground)
 
     def mean(self, loss: str, metric: str = "foreground_dice") -> float:
         """Mean over the loss's seeds; NaN where the metric is undefined for all of them."""

@@ -53,6 +53,13 @@ def pooled_metric(counts: np.ndarray, metric: str, foreground: list[int]) -> np.
     return nanmean(class_metric(counts[..., foreground, :], kind))
 
 
+def test_metric(counts: np.ndarray, metric: str, foreground: list[int]) -> np.ndarray:
+    """A metric of `METRICS` of every seed on its whole test set: counts (S, N, C, 3), shape (S,)."""
+    if metric == "mean_dice_per_image":
+        return nanmean(nanmean(class_metric(counts[:, :, foreground], "dice")))
+    return pooled_metric(counts.sum(1), metric, foreground)
+
+
 def nanmean(values: np.ndarray) -> np.ndarray:
     """Mean over the last axis of what is defined; NaN where nothing is, without a warning."""
     known = ~np.isnan(values)
