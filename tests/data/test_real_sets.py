@@ -11,7 +11,7 @@ from PIL import Image
 from scipy.io import savemat
 
 from lossatlas import data
-from lossatlas.data import integrity
+from lossatlas.data import faults, integrity, surfaces
 from lossatlas.data.registry import SOURCES, source
 
 RNG = np.random.default_rng(0)
@@ -222,6 +222,118 @@ def test_kolektor_folds_test_every_image_once_and_share_no_item(mirror, defect_f
     assert sorted(tested) == sorted(listed)
     with pytest.raises(data.DataError, match="fold: expected"):
         data.load_labels("kolektorsdd", "test", fold=5)
+
+
+def test_of_twin_images_one_is_kept_and_twin_items_share_fold_and_group(tmp_path):
+    from lossatlas.data.files import listed_split
+
+    for name in listed_split("kolektorsdd")["train"]:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        content = name.replace("kos26", "kos01").replace("kos34", "kos27")
+        (tmp_path / f"{name}.jpg").write_text(content)
+    # a part of the full archive that is no twin, though its item is one
+    (tmp_path / "kos26" / "Part3.jpg").write_text("its own")
+    for file in ("kos26/Part3", "kos26/Part5", "kos01/Part5"):
+        (tmp_path / f"{file}_label.bmp").touch()
+
+    def kept(**own):
+        return surfaces.KolektorSDD(**own).samples(tmp_path, "train")
+
+    as_published = {s.id for s in kept()}
+    assert as_published - {s.id for s in kept(corrected=True)} == {"kos26/Part5", "kos34/Part0"}
+    every = {s.id: s.group for s in kept(corrected=True, defect_free="all")}
+    assert every["kos26/Part3"] == every["kos01/Part5"] == "kos01"
+    assert "kos26/Part5" not in every
+    for fold in range(5):
+        for split in ("train", "val", "test"):
+            chosen = surfaces.KolektorSDD(fold=fold, corrected=True, defect_free="all")
+            ids = {s.id for s in chosen.samples(tmp_path, split)}
+            assert ("kos01/Part5" in ids) == ("kos26/Part3" in ids)
+    with pytest.raises(data.DataError, match="corrected: expected True or False, got 'yes'"):
+        data.load("kolektorsdd", "train", corrected="yes")
+
+
+def test_image_042_of_crackforest_is_in_no_split_of_the_corrected_set(tmp_path):
+    for split, lost in (("train", set()), ("val", {"042"}), ("test", set())):
+        names = {s.id for s in surfaces.CrackForest().samples(tmp_path, split)}
+        corrected = {s.id for s in surfaces.CrackForest(corrected=True).samples(tmp_path, split)}
+        assert names - corrected == lost and corrected <= names
+    with pytest.raises(data.DataError, match="corrected: expected True or False, got 1"):
+        data.load("crackforest", "val", corrected=1)
+
+
+@pytest.mark.parametrize(
+    ("name", "own"),
+    [
+        ("camvid", {}),
+        ("chase_db1", {}),
+        ("crackforest", {"corrected": True}),
+        ("kolektorsdd", {"corrected": True, "defect_free": "all"}),
+        ("vnc_sstem", {}),
+    ],
+)
+def test_no_image_and_no_mask_of_a_set_is_there_twice(mirror, name, own):
+    for fold in (None, *range(5)) if name == "kolektorsdd" else (None,):
+        chosen = own if fold is None else {**own, "fold": fold}
+        assert faults.repeated(name, **chosen) == []
+    assert faults.repeated(name, "mask", **own) == []
+
+
+def test_the_published_files_hold_the_known_twins_and_one_wrong_mask_and_no_more(mirror):
+    known = {("kos01/Part0", "kos26/Part0"), ("kos01/Part5", "kos26/Part5")}
+    known |= {("kos27/Part0", "kos34/Part0")}
+    for fold in (None, *range(5)):
+        found = faults.repeated("kolektorsdd", fold=fold, defect_free="all")
+        assert {tuple(sorted(i for _, i in group)) for group in found} == known
+    assert faults.repeated("kolektorsdd", "mask", defect_free="all") == []
+    assert faults.repeated("crackforest") == []
+    assert faults.repeated("crackforest", "mask") == [[("train", "065"), ("val", "042")]]
+
+
+def test_the_table_of_folds_says_where_a_twin_of_a_test_image_is_seen(mirror):
+    table = faults.fold_table()
+    tested = table["test, twin trains"]
+    assert tested["fold 0"] == "kos01/Part5, kos27/Part0" and tested["fold 2"] == "kos34/Part0"
+    assert table.loc["fold 4", "test, twin validates"] == "kos26/Part5"
+    assert (tested != "").sum() == 2 and (table["test, twin validates"] != "").sum() == 1
+    assert list(table.loc["no folds"]) == ["", "", "", "kos01/Part5, kos27/Part0"]
+    assert (faults.fold_table(corrected=True) == "").all(axis=None)
+
+
+def test_two_drawings_of_one_defect_agree_to_less_than_eight_tenths(mirror):
+    table = faults.twin_table().set_index("image")
+    assert table.loc["kos01/Part5", "Dice"] == pytest.approx(0.774, abs=5e-4)
+    assert table.loc["kos27/Part0", "Dice"] == pytest.approx(0.795, abs=5e-4)
+    assert np.isnan(table.loc["kos01/Part0", "Dice"])  # neither mask has a defect
+
+
+def test_corrected_counts_are_those_of_the_docstring(mirror):
+    for defect_free, counts in (("none", [18, 6, 9]), ("some", [28, 8, 12])):
+        params = {"defect_free": defect_free, "corrected": True}
+        loaded = [data.load_labels("kolektorsdd", s, **params) for s in ("train", "val", "test")]
+        assert [len(each) for each in loaded] == counts
+    folds = [data.load_labels("kolektorsdd", "test", fold=f, corrected=True) for f in range(5)]
+    assert sum(map(len, folds)) == 33
+    assert len(data.load_labels("crackforest", "val", corrected=True)) == 11
+
+
+def test_neighbouring_sections_and_frames_are_as_near_as_the_docstrings_say(mirror):
+    assert faults.neighbour_table().loc["mitochondria"].tolist() == [0.82, 0.68, 0.57, 0.47]
+    clip = faults.clip()
+    assert clip["images"] == 101 and clip["seconds"] == pytest.approx(6.7, abs=0.05)
+    assert clip["before"] == pytest.approx(1.3) and clip["after"] == pytest.approx(1.03, abs=5e-3)
+    assert clip["test_after"] == 1.0
+
+
+def test_the_figure_shows_both_photographs_that_have_one_mask(mirror):
+    import matplotlib.pyplot as plt
+
+    figure = faults.wrong_mask_figure()
+    titles = [axis.get_title(loc="left")[:3] for axis in figure.axes]
+    assert titles == ["042", "065"]
+    first, second = (axis.images[0].get_array() for axis in figure.axes)
+    assert first.shape == second.shape and not np.array_equal(first, second)
+    plt.close(figure)
 
 
 # ---- Drosophila VNC ---------------------------------------------------------------------------

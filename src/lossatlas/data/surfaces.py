@@ -8,7 +8,7 @@ from typing import ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from lossatlas.data import checks, imageio
+from lossatlas.data import checks, imageio, integrity
 from lossatlas.data.dataset import Mode
 from lossatlas.data.errors import DataError
 from lossatlas.data.files import FileDataset, Sample, listed_split
@@ -18,6 +18,10 @@ UInt8Array = npt.NDArray[np.uint8]
 VOID = 255
 #: Parts that KolektorSDD is cross-validated in.
 FOLDS = 5
+#: CrackForest image whose published mask belongs to another image.
+WRONG_MASK = "042"
+#: KolektorSDD items that hold the photographs of another item → that item.
+TWINS = {"kos26": "kos01", "kos34": "kos27"}
 
 
 class CrackForest(FileDataset):
@@ -29,6 +33,14 @@ class CrackForest(FileDataset):
     makes whole blocks foreground. The mirror's ``labels/NNN.png`` holds the same reading and is
     taken where there is no ``groundTruth/NNN.mat``. The split (60 / 12 / 46) is ours: there is no
     official one. Images 201 to 329 of the download have no ground truth and are left out.
+
+    The published ground truth of image 042 is that of 065: the two files hold the same array, the
+    photographs differ, and the cracks of that array are in 065. Image 042 is in "val". The
+    committed studies before December 2026 used the files as they are.
+
+    Own parameters:
+        corrected: leave 042 out, so that the split is 60 / 11 / 46. The default keeps the files
+            as they are, so that earlier runs can be made again.
     """
 
     name = "crackforest"
@@ -45,6 +57,9 @@ class CrackForest(FileDataset):
     markers = ("groundTruth", "labels")
     codes: ClassVar[dict[int, int]] = {1: 0, 2: 1, 3: 0, 4: VOID}
 
+    def __init__(self, *, corrected: bool = False) -> None:
+        self.corrected = checks.boolean("corrected", corrected)
+
     def samples(self, base: Path, split: str) -> list[Sample]:
         """Images of the split."""
         return [
@@ -58,6 +73,7 @@ class CrackForest(FileDataset):
                 else f"labels/{name}.png",
             )
             for name in listed_split(self.name)[split]
+            if not (self.corrected and name == WRONG_MASK)
         ]
 
     def read_label(self, base: Path, sample: Sample) -> UInt8Array:
@@ -101,6 +117,17 @@ class KolektorSDD(FileDataset):
             ``fold``-th in order of name, is the test split, the items that follow them are the
             validation split, and the other three fifths train. The five test splits together hold
             each image once: nine test images decide nothing, 35 do.
+        corrected: take the twins of the published files out. Items kos01 and kos26 are one item,
+            and so are kos27 and kos34, for folds and ``groups``; of two identical images the first
+            by name is kept. The split is then 18 / 6 / 9 images ("some": 28 / 8 / 12), and the
+            folds hold 33. The default keeps the files as they are, so that earlier runs can be
+            made again.
+
+    The twins are images with identical bytes under two names: kos01/Part0 and kos26/Part0,
+    kos01/Part5 and kos26/Part5, kos27/Part0 and kos34/Part0. Their masks were drawn twice and
+    differ. In the split above all of them train. With ``fold`` and without ``corrected``, a twin of
+    a test image trains in folds 0 and 2 and validates in fold 4. The committed studies before
+    December 2026 used the files as they are.
     """
 
     name = "kolektorsdd"
@@ -118,9 +145,12 @@ class KolektorSDD(FileDataset):
     markers = tuple(f"kos{item:02d}" for item in range(1, 51))
     pads = True
 
-    def __init__(self, *, defect_free: str = "none", fold: int | None = None) -> None:
+    def __init__(
+        self, *, defect_free: str = "none", fold: int | None = None, corrected: bool = False
+    ) -> None:
         self.defect_free = checks.choice("defect_free", defect_free, ("none", "some", "all"))
         self.fold = checks.optional_integer("fold", fold, 0, FOLDS - 1)
+        self.corrected = checks.boolean("corrected", corrected)
 
     def samples(self, base: Path, split: str) -> list[Sample]:
         """Images of the split's items."""
@@ -134,10 +164,12 @@ class KolektorSDD(FileDataset):
                 for path in (base / item).glob("Part*_label.*")
             }
             names = sorted(labelled | set(names))
+        if self.corrected:
+            names = _without_repeats(base, names)
         return [
             Sample(
                 id=name,
-                group=name.split("/")[0],
+                group=self._item(name),
                 image=f"{name}.jpg",
                 label=f"{name}_label.png"
                 if (base / f"{name}_label.png").is_file()
@@ -155,11 +187,16 @@ class KolektorSDD(FileDataset):
         if self.fold is None:
             return listed[split]
         names = sorted(name for part in listed.values() for name in part)
-        items = sorted({name.split("/")[0] for name in names})
+        items = sorted({self._item(name) for name in names})
         # how many items behind the fold's own: 0 tests, 1 validates, 2 to 4 train
         behind = {item: (index - self.fold) % FOLDS for index, item in enumerate(items)}
         wanted = {"test": {0}, "val": {1}, "train": {2, 3, 4}}[split]
-        return [name for name in names if behind[name.split("/")[0]] in wanted]
+        return [name for name in names if behind[self._item(name)] in wanted]
+
+    def _item(self, name: str) -> str:
+        """Item that an image belongs to."""
+        item = name.split("/")[0]
+        return TWINS.get(item, item) if self.corrected else item
 
     def read_image(self, base: Path, sample: Sample) -> UInt8Array:
         """Grey image."""
@@ -168,3 +205,22 @@ class KolektorSDD(FileDataset):
     def read_label(self, base: Path, sample: Sample) -> UInt8Array:
         """1 where the mask is above 0."""
         return (imageio.read_index_mask(base / sample.label) > 0).astype(np.uint8)
+
+
+def _without_repeats(base: Path, names: list[str]) -> list[str]:
+    """The names without images of the twin items whose bytes an earlier name holds.
+
+    The bytes decide, not a list: the full archive has parts that the mirror lacks.
+    """
+    twins = {*TWINS, *TWINS.values()}
+    seen: set[str] = set()
+    kept = []
+    for name in sorted(names):
+        file = base / f"{name}.jpg"
+        if name.split("/")[0] in twins and file.is_file():  # a missing image is named later
+            digest = integrity.sha256_of(file)
+            if digest in seen:
+                continue
+            seen.add(digest)
+        kept.append(name)
+    return kept
