@@ -55,14 +55,17 @@ def _preferred(part: Part, trained: Mapping[str, Sequence[str]]) -> Part:
         if len(scores) < 2:
             continue
         chosen = (scores.sum() - scores).idxmax(axis=1)  # a seed's own score takes no part
-        seeds[loss] = [int(seed) for seed in scores.index]
+        taken_from = [
+            (int(seed), str(label)) for seed, label in zip(chosen.index, chosen, strict=True)
+        ]
+        seeds[loss] = [seed for seed, _ in taken_from]
         taken = own[own.loss == own.seed.map(chosen)].sort_values("seed")
         runs.append(taken.assign(loss=loss))
         for rule, counts in part.by_rule.items():
             if not set(labels) <= set(counts):  # a loss may have fewer measures than the others
                 continue
             by_rule[rule][loss] = np.stack(
-                [counts[label][part.seeds[label].index(seed)] for seed, label in chosen.items()]
+                [counts[label][part.seeds[label].index(seed)] for seed, label in taken_from]
             )
     return replace(
         part,

@@ -239,8 +239,8 @@ def load(folder: str | Path, study: str | None = None) -> Records:
     # what a part leaves out is missing in the tables, too
     tables["runs"] = pd.concat([part.runs for part in parts]).sort_index()
     for dataset, images in description.get("left_out", {}).items():
-        rows = tables["per_image"]
-        tables["per_image"] = rows[(rows.dataset != dataset) | ~rows.image_id.isin(images)]
+        table = tables["per_image"]
+        tables["per_image"] = table[(table.dataset != dataset) | ~table.image_id.isin(images)]
     return Records(folder, description, parts=parts, tuning=tuning, **tables)
 
 
