@@ -329,6 +329,11 @@ def test_few_groups_are_not_drawn_and_the_result_says_so():
     tables = random_counts(np.random.default_rng(13), losses=("a", "b"))
     got = paired_differences(tables, groups=[i % 3 for i in range(24)], metric="foreground_dice")
     assert got[0].clusters == got[0].images == 24
+    assert got[0].text().endswith("n = 8 seeds × 24 images of 3 groups, which are not drawn")
+    stack = paired_differences(tables, groups=["s"] * 24, metric="foreground_dice")[0]
+    assert stack.text().endswith("24 images of one group, which is not drawn")
+    alone = paired_differences(tables, metric="foreground_dice")[0]
+    assert alone.text().endswith("× 24 images")
 
 
 def test_few_seeds_take_students_quantiles():

@@ -98,6 +98,8 @@ class Difference:
         The difference of each seed.
     images, clusters
         Test images, and the number of units that were drawn: clusters, or images one by one.
+    groups
+        Groups that the images come from; fewer than `clusters` where they are too few to be drawn.
     """
 
     first: str
@@ -110,6 +112,7 @@ class Difference:
     per_seed: tuple[float, ...]
     images: int
     clusters: int
+    groups: int = 0
 
     @property
     def seeds(self) -> int:
@@ -164,6 +167,10 @@ class Difference:
         drawn = f"{self.images} images"
         if self.clusters < self.images:
             drawn += f" in {self.clusters} groups"
+        elif self.groups == 1 < self.images:
+            drawn += " of one group, which is not drawn"
+        elif 0 < self.groups < self.images:
+            drawn += f" of {self.groups} groups, which are not drawn"
         return f"{text}, n = {self.seeds} seeds × {drawn}"
 
 
@@ -189,8 +196,8 @@ def paired_differences(
         the same seed, column i the same image.
     groups
         Video or patient of each image, length N; None: every image by itself. Fewer groups than
-        `MIN_GROUPS` are too few to draw: then images are drawn one by one, `clusters`
-        says so, and the interval knows nothing of other groups.
+        `MIN_GROUPS` are too few to draw: then images are drawn one by one, `Difference.text`
+        says so, and the interval knows nothing of other groups: it is too narrow for them.
     metric
         Of counts: a key of `counts.METRICS`. For numbers "value": their mean.
     foreground
@@ -233,6 +240,7 @@ def paired_differences(
     images = next(iter(tables.values())).shape[1]
     sums = _sums(tables, metric, foreground, _units(groups, images))
     rows, clusters = sums.top.shape[1:3]
+    given = images if groups is None else len(np.unique(np.asarray(groups).astype(str)))
     whole = _moments(sums, np.ones((1, rows)), np.ones((1, clusters)))
     for name, values in zip(tables, whole.per_seed[0], strict=True):
         if np.isnan(values).any():
@@ -265,6 +273,7 @@ def paired_differences(
             per_seed=tuple(float(value) for value in per_seed[k]),
             images=images,
             clusters=clusters,
+            groups=given,
         )
         for k, (first, second) in enumerate(chosen)
     ]
