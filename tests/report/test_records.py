@@ -248,3 +248,12 @@ def test_an_image_to_leave_out_that_is_not_there_is_named(spoilt):
     edit_study(spoilt, left_out={"digits": ["test-999"]})
     with pytest.raises(RecordsError, match="test images of digits, got 'test-999'"):
         records.load(spoilt, "quick")
+
+
+def test_the_records_of_defects_leave_out_the_twins_by_every_rule():
+    loaded = records.load(Path(__file__).parents[2] / "results" / "thresholds_kolektor")
+    assert sum(len(part.image_ids) for part in loaded.parts) == 31
+    for part in loaded.parts:
+        for rule, column in (("argmax", "foreground_dice"), ("tuned", "foreground_dice_tuned")):
+            runs = part.runs[part.runs.loss == "dice"].sort_values("seed")
+            assert np.allclose(runs[column], Scores(part, rule).per_seed("dice"))

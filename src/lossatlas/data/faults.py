@@ -12,13 +12,14 @@ import numpy.typing as npt
 from lossatlas.data import integrity, pictures, surfaces
 from lossatlas.data.dataset import SPLITS
 from lossatlas.data.registry import load_labels, source
+from lossatlas.statistics.counts import class_metric
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
 
+#: Of the CamVid videos; the file names count these frames.
 FRAMES_A_SECOND = 30
-"""Of the CamVid videos; the file names count these frames."""
 
 
 def repeated(
@@ -91,8 +92,8 @@ def fold_table(**own: Any) -> pd.DataFrame:
 
 def dice(first: npt.NDArray[np.bool_], second: npt.NDArray[np.bool_]) -> float:
     """Dice of two masks of one shape; NaN where both are empty."""
-    total = int(first.sum()) + int(second.sum())
-    return 2 * int((first & second).sum()) / total if total else float("nan")
+    counts = [(first & second).sum(), (first & ~second).sum(), (second & ~first).sum()]
+    return float(class_metric(np.array(counts), "dice"))
 
 
 def twin_table() -> pd.DataFrame:

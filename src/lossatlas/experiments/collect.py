@@ -397,8 +397,10 @@ def _recorded_times(folder: Path) -> dict[str, tuple[str, str]]:
 def _fingerprint(study: Study, table: pd.DataFrame, tuning: pd.DataFrame, file: str | None) -> str:
     """Changes when the records would: with the study, its runs, or the versions that they are compared with."""
     # a choice that is the default stays out: records from before there was a choice are the same ones
-    out = {"published"} | {name for name in ("keep_pixels",) if study.keep_pixels}
-    out |= {name for name in ("left_out",) if not study.left_out}
+    defaults = {"keep_pixels": True, "left_out": {}}
+    out = {"published"} | {
+        name for name, value in defaults.items() if getattr(study, name) == value
+    }
     content = [
         SCHEMA,
         study.model_dump(exclude=out),

@@ -282,9 +282,10 @@ class Study(_Strict):
     @model_validator(mode="after")
     def _left_out_of_its_data_sets(self) -> Study:
         known = labels(self.datasets)
-        for unknown in [label for label in self.left_out if label not in known][:1]:
+        unknown = [label for label in self.left_out if label not in known]
+        if unknown:
             raise ValueError(
-                f"left_out: data sets of the study ({', '.join(known)}; unknown: {unknown!r})"
+                f"left_out: data sets of the study ({', '.join(known)}; unknown: {unknown[0]!r})"
             )
         return self
 

@@ -21,7 +21,7 @@ import numpy as np
 import pandas as pd
 
 from lossatlas.report import style
-from lossatlas.statistics.counts import METRICS, pooled_metric, test_metric
+from lossatlas.statistics.counts import METRICS, metric_of_seeds, pooled_metric
 
 #: Version of the records that this code reads.
 SCHEMA = 3
@@ -227,6 +227,7 @@ def load(folder: str | Path, study: str | None = None) -> Records:
     # Each table is split once: to look for a part's rows in the whole table takes as long as all parts have rows.
     rows = {name: table.groupby(_PART, sort=False).indices for name, table in tables.items()}
     needed = tables | {"per_image": tables["per_image"][_COLUMNS["per_image"]]}
+    left_out = description.get("left_out", {})
     parts = []
     for key in itertools.product(description["datasets"], description["models"]):
         if key in rows["runs"]:
@@ -235,12 +236,15 @@ def load(folder: str | Path, study: str | None = None) -> Records:
                 for name, at in rows.items()
             }
             part = _part(*key, description, of_part, predictions, folder)
-            parts.append(_without(part, description.get("left_out", {}).get(key[0], ())))
-    # what a part leaves out is missing in the tables, too
-    tables["runs"] = pd.concat([part.runs for part in parts]).sort_index()
-    for dataset, images in description.get("left_out", {}).items():
+            parts.append(_without(part, left_out.get(key[0], ())))
+    if left_out:  # what a part leaves out is missing in the tables, too
+        tables["runs"] = pd.concat([part.runs for part in parts]).sort_index()
         table = tables["per_image"]
-        tables["per_image"] = table[(table.dataset != dataset) | ~table.image_id.isin(images)]
+        gone = [
+            image in left_out.get(d, ())
+            for d, image in zip(table.dataset, table.image_id, strict=True)
+        ]
+        tables["per_image"] = table[~np.array(gone)]
     return Records(folder, description, parts=parts, tuning=tuning, **tables)
 
 
@@ -438,7 +442,7 @@ def _without(part: Part, images: Collection[str]) -> Part:
             column = metric if rule == "argmax" else f"{metric}_{rule}"
             if column in runs:
                 own = runs[runs.loss == loss].sort_values("seed").index
-                runs.loc[own, column] = test_metric(counts, metric, part.foreground)
+                runs.loc[own, column] = metric_of_seeds(counts, metric, part.foreground)
     return replace(
         part,
         image_ids=[part.image_ids[index] for index in kept],

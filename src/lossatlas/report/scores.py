@@ -13,7 +13,7 @@ import numpy as np
 
 from lossatlas.report.records import Part, Records
 from lossatlas.report.style import per_cent
-from lossatlas.statistics.counts import METRICS, class_metric, nanmean, test_metric
+from lossatlas.statistics.counts import METRICS, class_metric, metric_of_seeds, nanmean
 from lossatlas.statistics.intervals import MIN_SEEDS, Interval
 from lossatlas.statistics.paired import (
     MIN_GROUPS,
@@ -48,7 +48,7 @@ class Scores:
         """(seeds,) the metric of each seed on the whole test set; NaN where it is undefined."""
         if metric not in METRICS:
             raise ValueError(f"expected a metric of {', '.join(METRICS)}, got {metric!r}")
-        return test_metric(self.counts[loss], metric, self.part.foreground)
+        return metric_of_seeds(self.counts[loss], metric, self.part.foreground)
 
     def mean(self, loss: str, metric: str = "foreground_dice") -> float:
         """Mean over the loss's seeds; NaN where the metric is undefined for all of them."""

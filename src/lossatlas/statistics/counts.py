@@ -53,7 +53,7 @@ def pooled_metric(counts: np.ndarray, metric: str, foreground: list[int]) -> np.
     return nanmean(class_metric(counts[..., foreground, :], kind))
 
 
-def test_metric(counts: np.ndarray, metric: str, foreground: list[int]) -> np.ndarray:
+def metric_of_seeds(counts: np.ndarray, metric: str, foreground: list[int]) -> np.ndarray:
     """A metric of `METRICS` of every seed on its whole test set: counts (S, N, C, 3), shape (S,)."""
     if metric == "mean_dice_per_image":
         return nanmean(nanmean(class_metric(counts[:, :, foreground], "dice")))
