@@ -12,7 +12,6 @@ import numpy.typing as npt
 from lossatlas.data import integrity, pictures, surfaces
 from lossatlas.data.dataset import SPLITS
 from lossatlas.data.registry import load_labels, source
-from lossatlas.statistics.counts import class_metric
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -92,8 +91,8 @@ def fold_table(**own: Any) -> pd.DataFrame:
 
 def dice(first: npt.NDArray[np.bool_], second: npt.NDArray[np.bool_]) -> float:
     """Dice of two masks of one shape; NaN where both are empty."""
-    counts = [(first & second).sum(), (first & ~second).sum(), (second & ~first).sum()]
-    return float(class_metric(np.array(counts), "dice"))
+    total = int(first.sum()) + int(second.sum())
+    return 2 * int((first & second).sum()) / total if total else float("nan")
 
 
 def twin_table() -> pd.DataFrame:
