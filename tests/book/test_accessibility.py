@@ -34,22 +34,23 @@ ALL_BUT_CONTRAST = {
 }
 CONTRAST = {"runOnly": ["color-contrast"]}
 #: Removes what repeats: a visible element whose classes and colours, and those of all that it is in, have
-#: been seen. A page of code has thousands.
+#: been seen, on this page or on one before. A page of code has thousands; the frame of all pages is the same.
+#: `seen` numbers them; a key has the number of what the element is in. What no theme shows leaves, too.
 WITHOUT_REPEATS = """
-() => {
-  const seen = new Set();
+(seen) => {
   const repeats = (node, above) => {
-    if (!node.checkVisibility()) return false;
+    if (!node.checkVisibility()) return !node.closest(".only-dark");
     const { color, backgroundColor } = getComputedStyle(node);
-    const path = `${above} ${node.localName}.${node.className} ${color} ${backgroundColor}`;
-    const spare = [...node.children].filter((child) => repeats(child, path));
-    const whole = spare.length === node.children.length;
-    if (whole && seen.has(path)) return true;
+    const key = `${above} ${node.localName}.${node.className} ${color} ${backgroundColor}`;
+    const known = key in seen;
+    if (!known) seen[key] = Object.keys(seen).length;
+    const spare = [...node.children].filter((child) => repeats(child, seen[key]));
+    if (known && spare.length === node.children.length) return true;
     spare.forEach((child) => child.remove());
-    seen.add(path);
     return false;
   };
-  repeats(document.body, "");
+  if (repeats(document.body, "")) document.body.replaceChildren();
+  return seen;
 }
 """
 
@@ -76,12 +77,18 @@ def dark(browser: Any) -> Iterator[Any]:
     context.close()
 
 
-def violations(page: Any, axe: str) -> list[str]:
+@pytest.fixture(scope="module")
+def seen() -> dict[str, int]:
+    """The elements whose contrast has been looked at on a page before: see `WITHOUT_REPEATS`."""
+    return {}
+
+
+def violations(page: Any, axe: str, seen: dict[str, int]) -> list[str]:
     """Serious violations of an open page; of the contrast, light and then dark. The page is spent."""
     page.evaluate(axe)
     page.add_style_tag(content="* { transition: none !important }")  # no colour halfway
     found = {"any": page.evaluate(AXE, ALL_BUT_CONTRAST)}
-    page.evaluate(WITHOUT_REPEATS)
+    seen.update(page.evaluate(WITHOUT_REPEATS, seen))
     for theme in ("light", "dark"):
         page.evaluate(f"document.documentElement.dataset.theme = '{theme}'")
         found[theme] = page.evaluate(AXE, CONTRAST)
@@ -92,24 +99,32 @@ def violations(page: Any, axe: str) -> list[str]:
 
 @pytest.mark.parametrize("part", range(PARTS))
 def test_every_page_reads_without_a_network_and_for_everyone(
-    built_book: Path, serve: Any, complaints: Any, axe: str, pages_of: Any, part: int
+    built_book: Path,
+    serve: Any,
+    complaints: Any,
+    axe: str,
+    pages_of: Any,
+    seen: dict[str, int],
+    part: int,
 ) -> None:
     wrong: dict[str, list[str]] = {}
     with serve(built_book) as origin:
         for name in pages_of(built_book)[part::PARTS]:
             found = complaints(
-                f"{origin}/{name}", origin=origin, also=lambda page: violations(page, axe)
+                f"{origin}/{name}", origin=origin, also=lambda page: violations(page, axe, seen)
             )
             if found:
                 wrong[name] = found
     assert not wrong
 
 
-def violations_of(browser: Any, axe: str, html: str) -> tuple[list[str], int]:
+def violations_of(
+    browser: Any, axe: str, html: str, seen: dict[str, int] | None = None
+) -> tuple[list[str], int]:
     """Serious violations of a page that is given as text, and how many of its paragraphs were looked at."""
     page = browser.new_page()
     page.set_content(html)
-    found = violations(page, axe)
+    found = violations(page, axe, {} if seen is None else seen)
     left = page.locator("p:visible").count()
     page.close()
     return found, left
@@ -150,6 +165,21 @@ def test_what_repeats_is_looked_at_once_unless_its_colours_are_others(
     )
     assert [each.split(":")[0] for each in found] == ["light", "dark"]
     assert left == 2
+
+
+def test_what_an_earlier_page_had_is_looked_at_once_unless_its_colours_are_others(
+    browser: Any, axe: str
+) -> None:
+    page = (
+        "<html lang='en'><head><title>t</title><style>p {{ background: #777; color: {} }}</style>"
+        "</head><body><main><p>words</p></main></body></html>"
+    )
+    seen: dict[str, int] = {}
+    first, _ = violations_of(browser, axe, page.format("#888"), seen)
+    again, left = violations_of(browser, axe, page.format("#888"), seen)
+    assert len(first) == 2 and again == [] and left == 0
+    other, left = violations_of(browser, axe, page.format("#999"), seen)
+    assert len(other) == 2 and left == 1
 
 
 def test_a_missing_description_is_a_serious_violation(browser: Any, axe: str) -> None:
