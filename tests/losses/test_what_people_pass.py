@@ -198,6 +198,112 @@ def test_a_loss_by_another_library_s_name_leads_to_ours() -> None:
         assert f"did you mean {ours!r}?" in message(lambda name=name: losses.build(name))
 
 
+@pytest.mark.parametrize(
+    ("called", "ours"),
+    [
+        ("dice_loss", "dice"),
+        ("CrossEntropyLoss", "ce"),
+        ("BCEWithLogitsLoss", "ce"),
+        ("DiceCELoss", "dice_ce"),
+        ("OhemCELoss", "ohem_ce"),
+        ("SurfaceLoss", "boundary"),
+        ("ASL", "asymmetric"),
+    ],
+)
+def test_a_class_of_another_library_leads_to_one_of_our_names(called: str, ours: str) -> None:
+    assert message(lambda: losses.build(called)).endswith(f"did you mean '{ours}'?")
+
+
+@pytest.mark.parametrize(
+    ("called", "ours"),
+    [
+        ("include_background", "classes=[1, ...]"),
+        ("eps", "smooth."),
+        ("batch", "per_image, the opposite"),
+        ("softmax", 'mode="multiclass"'),
+        ("lambda_dice", "scales"),
+        ("only_present", 'classes="present"'),
+    ],
+)
+def test_a_parameter_of_another_library_leads_to_ours(called: str, ours: str) -> None:
+    said = message(lambda: losses.build("dice_ce", **{called: 1}), TypeError)
+    assert f"takes no parameter '{called}'; here it is {ours}" in said
+    assert "here it is" not in message(lambda: losses.build("boundary", eps=1), TypeError)
+
+
+def test_logits_without_their_channel_or_with_it_last_are_told_to_move_it() -> None:
+    squeezed = message(lambda: losses.build("dice_ce", mode="binary")(B[:, 0], M))
+    assert "pass logits.unsqueeze(1)" in squeezed
+    last = message(lambda: losses.build("ce")(Z.movedim(1, -1), Y))
+    assert last.endswith("pass logits.movedim(-1, 1).")
+    assert losses.build("ce")(Z.movedim(1, -1).movedim(-1, 1), Y) == losses.build("ce")(Z, Y)
+
+
+def test_one_image_and_flattened_pixels_are_told_what_to_pass() -> None:
+    ce = losses.build("ce")
+    assert message(lambda: ce(Z[0], Y[0])).endswith("pass logits[None] and target[None].")
+    flat = Z.movedim(1, -1).flatten(0, -2)
+    assert message(lambda: ce(flat, Y)).endswith("pass target.flatten().")
+    assert torch.allclose(ce(flat, Y.flatten()), ce(Z, Y))
+
+
+def test_labels_that_to_tensor_divided_by_255_are_told_so() -> None:
+    scaled = (Y / 255)[:, None]
+    said = message(lambda: losses.build("ce")(Z, scaled))
+    assert said.endswith("(target * 255).round().squeeze(1).long().")
+    assert torch.equal((scaled * 255).round().squeeze(1).long(), Y)
+    whole = message(lambda: losses.build("ce")(Z, Y[:, None].float()))
+    assert whole.endswith(": target.squeeze(1).long().")
+    with pytest.raises(ValueError, match=r"pass \(target \* 255\)\.round\(\)"):
+        losses.build("dice", mode="binary")(B, M / 255)
+    for soft in (M / 200, torch.where(M > 0, 1 / 255, 0.5 / 255), 0.0 * M):  # faint, and meant so
+        losses.build("dice", mode="binary")(B, soft)
+
+
+def test_an_attribute_of_a_compound_that_its_parts_would_not_hear_of_is_refused() -> None:
+    loss = losses.build("dice_ce")
+    for name, value in (("reduction", "sum"), ("weight", torch.ones(3)), ("ignore_index", 255)):
+        with pytest.raises(AttributeError, match=rf"build the compound with {name}="):
+            setattr(loss, name, value)
+    for part in loss.parts:
+        part.ignore_index = 0
+    assert losses.build("dice_ce", ignore_index=0)(Z, Y) == loss(Z, Y)
+
+
+def test_arrays_of_another_byte_order_or_too_wide_for_torch_are_taken() -> None:
+    expected = losses.build("ce", weight=[1.0, 2.0, 3.0])(Z, Y)
+    for dtype in (">f8", ">i2", np.longdouble):
+        weight = np.array([1, 2, 3], dtype=dtype)
+        assert torch.equal(losses.build("ce", weight=weight)(Z, Y), expected), dtype
+    masks = [np.asarray(Y[0], dtype=">u2")]
+    expected = losses.weights.image_counts([Y[0]], num_classes=3)
+    assert torch.equal(losses.weights.image_counts(masks, num_classes=3), expected)
+
+
+def test_numbers_that_mean_something_else_elsewhere_are_told_what_to_pass() -> None:
+    assert "pass min_kept=100000" in message(lambda: losses.build("ohem_ce", min_kept=1e5))
+    assert "pass alpha=None" in message(lambda: losses.build("focal", alpha=-1))
+    assert "1.0e-5" in message(lambda: losses.build("dice", smooth="1e-5"), TypeError)
+    assert "e-5" not in message(lambda: losses.build("dice", smooth="small"), TypeError)
+
+
+def test_a_dictionary_of_outputs_is_told_which_of_its_tensors_to_pass() -> None:
+    class Output(dict):  # type: ignore[type-arg]
+        logits = Z
+
+    ce = losses.build("ce")
+    assert message(lambda: ce(Output(logits=Z), Y), TypeError).endswith("; pass its .logits.")
+    assert 'e.g. target["mask"]' in message(lambda: ce(Z, {"id": 3, "mask": Y}), TypeError)
+
+
+def test_a_mask_without_the_axes_of_image_and_class_has_no_distance_map() -> None:
+    said = message(lambda: losses.signed_distance(M[0]))
+    assert said.endswith("pass mask[None, None].")
+    maps = torch.stack([losses.signed_distance(mask[None, None])[0] for mask in M])
+    loss = losses.build("boundary", mode="binary")
+    assert loss(B, M, distance=maps) == loss(B, M)
+
+
 def test_an_error_about_a_dtype_never_allows_what_it_refuses() -> None:
     for dtype in (torch.uint16, torch.uint32, torch.uint64, torch.complex64, torch.float8_e5m2):
         target = torch.zeros(2, 4, 4).to(dtype)

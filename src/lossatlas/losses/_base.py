@@ -145,7 +145,19 @@ class SegmentationLoss(nn.Module):
                     raise
                 return fn(x.float())
 
-        return super()._apply(moved, recurse)
+        numbers = {name: self._buffers[name] for name in self._non_persistent_buffers_set}
+        super()._apply(moved, recurse)
+        # Numbers per class go where the module goes and keep their values: a weight of 70,000 is inf in
+        # float16, and no checkpoint holds what `to_empty` would lose.
+        for name, before in numbers.items():
+            after = self._buffers[name]
+            if before is None or after is None or after is before or before.is_meta:
+                continue
+            wide = torch.promote_types(after.dtype, torch.float32)
+            self._buffers[name] = before.to(
+                after.device, after.dtype if after.dtype == before.dtype else wide
+            )
+        return self
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
         # Checkpoints of before held the class weights. What the loss was built with counts.
@@ -453,6 +465,15 @@ class CompoundLoss(SegmentationLoss):
                 flat.append((part, scale))
         self.parts = nn.ModuleList(p for p, _ in flat)
         self.scales: tuple[float, ...] = tuple(s for _, s in flat)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Set an attribute, but none that the parts have and would not hear of."""
+        if name in ("mode", "weight", "ignore_index", "reduction") and "scales" in vars(self):
+            raise AttributeError(
+                f"{name} of a compound is that of its parts: build the compound with {name}={value!r}, or set it "
+                "in each of loss.parts."
+            )
+        super().__setattr__(name, value)
 
     def terms(self) -> list[tuple[SegmentationLoss, float]]:
         """Parts with their scales."""

@@ -10,8 +10,10 @@ from __future__ import annotations
 import difflib
 import math
 import operator
-from collections.abc import Iterable, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from numbers import Real
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -78,7 +80,9 @@ def number(
     """Return `value` as a float if it is a finite number from `low` to `high`."""
     value = plain(value, name)
     if isinstance(value, bool) or not isinstance(value, Real):
-        raise TypeError(f"{name} must be a number, got {value!r} of type {type(value).__name__}.")
+        raise TypeError(
+            f"{name} must be a number, got {value!r} of type {type(value).__name__}{_in_yaml(value)}."
+        )
     x = float(value)
     below = x <= low if open_low else x < low
     if not math.isfinite(x) or below or x > high:
@@ -87,6 +91,12 @@ def number(
             bound = f"{bound} and <= {high:g}" if bound else f"<= {high:g}"
         raise ValueError(f"{name} must be finite{' and ' + bound if bound else ''}, got {value!r}.")
     return x
+
+
+def _in_yaml(value: object) -> str:
+    """Return the end of a message on a number that came as a word: YAML reads 1e-5 as one."""
+    number_like = isinstance(value, str) and re.fullmatch(r"[-+]?[\d.]+(e[-+]?\d+)?", value.lower())
+    return "; pass a number, which YAML writes with a point: 1.0e-5" if number_like else ""
 
 
 def integer(name: str, value: object, *, low: int | None = None, high: int | None = None) -> int:
@@ -129,13 +139,13 @@ def class_vector(name: str, value: object) -> Tensor | None:
     if isinstance(value, Tensor):
         vector = value.reshape(1) if value.ndim == 0 else value
     elif isinstance(plain(value), Real):
-        vector = torch.tensor([number(name, value)], dtype=torch.float64)
+        vector = torch.tensor([number(name, value)], dtype=torch.float64, device=_holding_values())
     elif isinstance(value, Sequence) and not isinstance(value, str):
         numbers = [number(f"{name}[{i}]", v) for i, v in enumerate(value)]
-        vector = torch.tensor(numbers, dtype=torch.float64)
+        vector = torch.tensor(numbers, dtype=torch.float64, device=_holding_values())
     elif getattr(getattr(value, "dtype", None), "kind", "") in ("i", "u", "f", "b", "c"):
         # a copy: what happens to the array is not our loss's
-        vector = torch.from_numpy(value.__array__().copy())  # type: ignore[attr-defined]
+        vector = torch.from_numpy(native(value.__array__()).copy())  # type: ignore[attr-defined]
     else:
         raise TypeError(
             f"{name} must be a tensor, an array or a sequence with one number per class, got "
@@ -157,6 +167,19 @@ def class_vector(name: str, value: object) -> Tensor | None:
                 "weights gives finite weights for absent classes too."
             )
     return vector
+
+
+def native(array: Any) -> Any:
+    """Return a NumPy array in a dtype that torch has: of this machine's byte order, no wider than float64."""
+    kind = array.dtype.kind
+    if kind in "fiu" and (not array.dtype.isnative or (kind == "f" and array.dtype.itemsize > 8)):
+        return array.astype(f"{kind}{min(array.dtype.itemsize, 8)}")
+    return array
+
+
+def _holding_values() -> str | None:
+    """Return the device of class numbers: the default one, but not "meta", where they would be lost."""
+    return "cpu" if torch.get_default_device().type == "meta" else None
 
 
 def can_look(vector: Tensor) -> bool:
@@ -247,17 +270,18 @@ def is_batched(tensor: Tensor) -> bool:
     return is_functorch(tensor) or bool(legacy)
 
 
-def logits(logits: object, mode: str) -> None:
-    """Check the logits' type, dtype and shape for `mode`."""
+def logits(logits: object, mode: str, target: object = None) -> None:
+    """Check the logits' type, dtype and shape for `mode`; a message looks at the target's shape, too."""
     if not isinstance(logits, Tensor):
         raise TypeError(
-            f"logits must be a tensor, got {type(logits).__name__}{_tensor_of(logits)}."
+            f"logits must be a tensor, got {type(logits).__name__}{_tensor_of(logits, 'output')}."
         )
     if logits.dtype not in _FLOATS:
         raise TypeError(
             f"logits must be floating point, of dtype {_listed(_FLOATS)}, got {logits.dtype}; pass "
             "the model's raw scores (of another floating dtype: logits.float())."
         )
+    same = isinstance(target, Tensor) and target.shape == logits.shape
     if logits.ndim < 2:
         raise ValueError(
             f"logits must have shape (N, C, *spatial), got {tuple(logits.shape)}; "
@@ -272,8 +296,13 @@ def logits(logits: object, mode: str) -> None:
     if mode == "binary" and channels != 1:
         raise ValueError(
             f'mode="binary" needs exactly 1 channel, got C={channels} from logits of shape '
-            f'{tuple(logits.shape)}; use mode="multiclass" (exclusive classes) or '
-            'mode="multilabel" (a sigmoid per channel).'
+            f"{tuple(logits.shape)}; "
+            + (
+                "if the channel axis was squeezed away, pass logits.unsqueeze(1); else "
+                if same
+                else ""
+            )
+            + 'use mode="multiclass" (exclusive classes) or mode="multilabel" (a sigmoid per channel).'
         )
     if channels < 1:
         raise ValueError(f"logits must have at least 1 channel, got {tuple(logits.shape)}.")
@@ -283,7 +312,7 @@ def target(target: object, logits: Tensor, mode: str) -> bool:
     """Check the target's type, dtype and shape against the logits; return whether it is soft."""
     if not isinstance(target, Tensor):
         raise TypeError(
-            f"target must be a tensor, got {type(target).__name__}{_tensor_of(target)}."
+            f"target must be a tensor, got {type(target).__name__}{_tensor_of(target, 'target')}."
         )
     if target.dtype not in (*_INTEGERS, *_FLOATS, torch.bool):
         raise TypeError(
@@ -308,7 +337,7 @@ def target(target: object, logits: Tensor, mode: str) -> bool:
                         f"pass target{fitting}."
                         if fitting
                         else f"for class indices use an integer target of shape {hard}: "
-                        f"target{_reshape(shape, hard)}.long()."
+                        + _as_indices(target, _reshape(shape, hard))
                     )
                 )
             return True
@@ -325,7 +354,11 @@ def target(target: object, logits: Tensor, mode: str) -> bool:
             raise ValueError(
                 f"an integer target holds class indices and must have shape {hard} for logits of "
                 f"shape {full}, got {shape}; "
-                + (f"{one_hot}pass target{fitting}." if fitting else _sizes_differ(shape, hard))
+                + (
+                    f"{one_hot}pass target{fitting}."
+                    if fitting
+                    else _sizes_differ(shape, full, hard)
+                )
             )
         return False
     expected = (full, hard) if mode == "binary" else (full,)
@@ -339,12 +372,14 @@ def target(target: object, logits: Tensor, mode: str) -> bool:
     return target.is_floating_point()
 
 
-def _tensor_of(value: object) -> str:
-    """Return how to get the tensor out of what came, as the end of an error message."""
-    if isinstance(value, dict):
-        return f'; pass the tensor in it, one of {list(value)}, e.g. output["out"]'
+def _tensor_of(value: object, name: str) -> str:
+    """Return how to get the tensor out of what came under a `name`, as the end of an error message."""
     if hasattr(value, "logits"):
         return "; pass its .logits"
+    if isinstance(value, Mapping):
+        names = [key for key, each in value.items() if isinstance(each, Tensor)]
+        first = f', e.g. {name}["{names[0]}"]' if names else ""
+        return f"; pass the tensor in it, one of {list(value)}{first}"
     if hasattr(value, "__array__"):
         return "; pass torch.from_numpy(array)"
     if isinstance(value, (tuple, list)):
@@ -361,12 +396,27 @@ def _as_target(shape: tuple[int, ...], full: tuple[int, ...], hard: tuple[int, .
     return ""
 
 
-def _sizes_differ(shape: tuple[int, ...], hard: tuple[int, ...]) -> str:
+def _as_indices(target: Tensor, moved: str) -> str:
+    """Return the call that makes class indices of a floating target, with a word on those that ToTensor scaled."""
+    fractions = can_look(target) and bool((target != target.round()).any())
+    if fractions and torch.allclose(target * 255, (target * 255).round(), rtol=0, atol=1e-3):
+        return f"these look divided by 255 (ToTensor): (target * 255).round(){moved}.long()."
+    return f"target{moved}.long()."
+
+
+def _sizes_differ(shape: tuple[int, ...], full: tuple[int, ...], hard: tuple[int, ...]) -> str:
     """Return the end of a message on a shape that no axis moved or dropped brings to that of class indices."""
+    differ = "batch or image size differ: resize the target by the nearest pixel, or interpolate the logits"
+    if shape == full[:-1]:
+        return f"{differ}; if the logits' last axis is that of the classes, pass logits.movedim(-1, 1)."
+    if shape == full[1:]:
+        return "if this is one image, pass logits[None] and target[None]."
+    if len(hard) == 1 and math.prod(shape) == hard[0]:
+        return "for logits of flattened pixels pass target.flatten()."
     if len(shape) < len(hard):
         return "is the batch axis missing? Add it with unsqueeze(0)."
     if len(shape) == len(hard):
-        return "batch or image size differ: resize the target by the nearest pixel, or interpolate the logits."
+        return f"{differ}."
     return "for one-hot or soft labels pass a floating target of the logits' shape."
 
 
@@ -437,6 +487,12 @@ def values(
             )
     if soft and mode == "multiclass":
         _check_shares(target.detach(), ignore_index)
+    faint = soft and mode != "multiclass" and low_seen == 0 and abs(255 * high_seen - 1) < 0.01
+    if faint and bool(((target == 0) | (target == high_seen)).all()):
+        raise ValueError(
+            "target must hold probabilities in [0, 1], got 0 and 1/255 alone: a mask of 0 and 1 that was divided "
+            "by 255 (ToTensor); pass (target * 255).round()."
+        )
 
 
 def _check_shares(target: Tensor, ignore_index: int | None) -> None:

@@ -40,7 +40,7 @@ def sample(
     `needs` are the primitives that will be asked for: "surprisal", "entropy" (its plain sum) or
     "regions". A chunked sample makes them in one pass.
     """
-    _check.logits(logits, mode)
+    _check.logits(logits, mode, target)
     soft = _check.target(target, logits, mode)
     channels, spatial = logits.shape[1], tuple(logits.shape[2:])
     ignore_index = _check.void_label(target, ignore_index)

@@ -82,6 +82,20 @@ def show_inherited(
     function.__signature__ = own.replace(parameters=list(shown.values()))  # type: ignore[attr-defined]
 
 
+#: What other libraries call a parameter of ours.
+_ELSEWHERE = {
+    "include_background": "classes=[1, ...], the classes that count",
+    "only_present": 'classes="present"',
+    "sigmoid": 'mode="binary" or "multilabel"',
+    "softmax": 'mode="multiclass"',
+    "to_onehot_y": 'mode="multiclass", whose target holds class indices',
+    "eps": "smooth",
+    "batch": "per_image, the opposite",
+    "lambda_dice": "scales, one number per part",
+    "lambda_ce": "scales, one number per part",
+}
+
+
 def reject_unknown(
     owner: str, given: Iterable[str], known: Iterable[str], refused: Mapping[str, str]
 ) -> None:
@@ -94,4 +108,7 @@ def reject_unknown(
         if name in refused:
             raise TypeError(f"{owner} takes no {name}: {refused[name]}")
         if name not in known:
-            raise TypeError(f"{owner} takes no parameter {name!r}; {_check.near(name, known)}")
+            ours = _ELSEWHERE.get(name, "")
+            own = ours.partition("=")[0].partition(",")[0] in known
+            meant = f"here it is {ours}." if own else _check.near(name, known)
+            raise TypeError(f"{owner} takes no parameter {name!r}; {meant}")

@@ -98,10 +98,11 @@ def parameters(name: str) -> dict[str, inspect.Parameter]:
     return found
 
 
-#: What other libraries and papers call a loss of ours.
+#: What other libraries and papers call a loss of ours, in lower case and without "_" and "loss".
 _ALIASES = {
-    "bce": "ce", "cross_entropy": "ce", "nll": "ce", "iou": "jaccard", "soft_dice": "dice", "gdl": "generalized_dice",
-    "ohem": "ohem_ce", "topk": "topk_ce", "lovasz": "lovasz_softmax", "dice_bce": "dice_ce", "cldice": "soft_cldice",
+    "bce": "ce", "crossentropy": "ce", "nll": "ce", "bcewithlogits": "ce", "iou": "jaccard", "softdice": "dice",
+    "gdl": "generalized_dice", "ohem": "ohem_ce", "topk": "topk_ce", "lovasz": "lovasz_softmax", "dicebce": "dice_ce",
+    "cldice": "soft_cldice", "surface": "boundary", "asl": "asymmetric",
 }  # fmt: skip
 
 
@@ -130,7 +131,8 @@ def _builder(name: str) -> Callable[..., SegmentationLoss]:
     if not isinstance(name, str):
         raise TypeError(f"the name of a loss must be a string, got {name!r}.")
     if name not in _BUILDERS:
-        ours = _ALIASES.get(name.lower().removesuffix("loss").removesuffix("_"))
+        known = {ours.replace("_", ""): ours for ours in _BUILDERS} | _ALIASES
+        ours = known.get(name.lower().replace("_", "").removesuffix("loss"))
         meant = f"did you mean {ours!r}?" if ours else _check.near(name, _BUILDERS)
         raise ValueError(f"unknown loss {name!r}; {meant}")
     return _BUILDERS[name]

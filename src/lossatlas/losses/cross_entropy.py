@@ -373,7 +373,13 @@ class OHEMCrossEntropyLoss(_HardPixels):
     ) -> None:
         super().__init__(**common)
         self.threshold = _check.number("threshold", threshold, low=0, high=1, open_low=True)
-        if isinstance(_check.plain(min_kept), float):
+        plain = _check.plain(min_kept)
+        if isinstance(plain, float):
+            if plain > 1 and plain.is_integer():
+                raise ValueError(
+                    f"min_kept is a count as an int and a fraction as a float: for at least {int(plain)} pixels "
+                    f"pass min_kept={int(plain)}, got {min_kept!r}."
+                )
             self.min_kept: int | float = _check.number("min_kept", min_kept, low=0, high=1)
         else:
             self.min_kept = _check.integer("min_kept", min_kept, low=0)

@@ -25,19 +25,21 @@ def signed_distance(mask: Tensor, *, spacing: float | Sequence[float] | None = N
     Parameters
     ----------
     mask : tensor (N, C, *S)
-        One mask per image and class; where it is above ½ is inside.
+        One mask per image and class; where it is above ½ is inside. S has one axis at least.
     spacing : float or sequence of float, optional
         Size of a pixel along each spatial dimension; the distance is in its unit, else in pixels.
 
-    Returns float32 maps (N, C, *S) on the mask's device. A mask without boundary (empty, full, or
-    no spatial dimension) has the map 0.
+    Returns float32 maps (N, C, *S) on the mask's device. A mask without boundary (empty or full) has
+    the map 0.
 
     Cost: two exact distance transforms per mask on the CPU, each linear in the pixels and some ten
     times dearer than Dice itself; on an accelerator also a copy to the host and back. For a fixed
-    target compute the map once, in the data pipeline.
+    target compute the map once, in the data pipeline: ``signed_distance(mask[None, None])[0]`` is
+    the (1, H, W) of one image's mask (H, W). The two leading axes are never part of the image: a
+    (K, H, W) of K masks would be read as K images of H masks, so there ``[None]`` comes first, too.
 
-    Raises ImportError where SciPy is missing, ValueError for a mask of fewer than two dimensions or
-    a spacing of the wrong length.
+    Raises ImportError where SciPy is missing, ValueError for a mask of fewer than three dimensions
+    or a spacing of the wrong length.
 
     Examples
     --------
@@ -48,8 +50,11 @@ def signed_distance(mask: Tensor, *, spacing: float | Sequence[float] | None = N
     """
     if not isinstance(mask, Tensor):
         raise TypeError(f"mask must be a tensor (N, C, *spatial), got {type(mask).__name__}.")
-    if mask.ndim < 2:
-        raise ValueError(f"mask must have shape (N, C, *spatial), got {tuple(mask.shape)}.")
+    if mask.ndim < 3:
+        raise ValueError(
+            f"mask must have shape (N, C, *spatial), got {tuple(mask.shape)}; of one image's mask "
+            "(H, W) pass mask[None, None]."
+        )
     found = _steps(1.0 if spacing is None else spacing)
     steps = [found] * (mask.ndim - 2) if isinstance(found, float) else list(found)
     if len(steps) != mask.ndim - 2:
@@ -131,6 +136,8 @@ class _DistanceLoss(RegionLoss):
     def map_of(self, mask: Tensor, s: Sample) -> Tensor:
         """Signed distance map of a mask (N, C, P)."""
         shape = (mask.shape[0], mask.shape[1], *s.spatial)
+        if not s.spatial:  # a class for an image: nothing has a distance
+            return torch.zeros_like(mask)
         maps = signed_distance(mask.reshape(shape), spacing=self.spacing)
         return maps.reshape(mask.shape).to(s.logits.dtype)
 

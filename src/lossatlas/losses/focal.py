@@ -68,6 +68,10 @@ class FocalLoss(PixelLoss):
         self.gamma = _check.number("gamma", gamma, low=0)
         self.normalizer = _check.choice("normalizer", normalizer, ("pixels", "positives"))
         if alpha is None or isinstance(_check.plain(alpha, "alpha"), Real):
+            if alpha == -1:  # what torchvision calls no balance
+                raise ValueError(
+                    "alpha must be from 0 to 1, got -1; for no balance pass alpha=None."
+                )
             self.alpha = None if alpha is None else _check.number("alpha", alpha, low=0, high=1)
         else:
             vector = _check.class_weights("alpha", alpha)

@@ -87,7 +87,7 @@ def _label_map(target: object, image: int) -> Tensor:
     if not isinstance(target, Tensor) and hasattr(target, "__array_interface__"):
         import numpy
 
-        target = numpy.array(target)
+        target = _check.native(numpy.array(target))
     return torch.as_tensor(target)
 
 
