@@ -281,7 +281,6 @@ def logits(logits: object, mode: str, target: object = None) -> None:
             f"logits must be floating point, of dtype {_listed(_FLOATS)}, got {logits.dtype}; pass "
             "the model's raw scores (of another floating dtype: logits.float())."
         )
-    same = isinstance(target, Tensor) and target.shape == logits.shape
     if logits.ndim < 2:
         raise ValueError(
             f"logits must have shape (N, C, *spatial), got {tuple(logits.shape)}; "
@@ -294,6 +293,8 @@ def logits(logits: object, mode: str, target: object = None) -> None:
             f'{tuple(logits.shape)}; for a single foreground channel use mode="binary".'
         )
     if mode == "binary" and channels != 1:
+        # In the error alone: a comparison of sizes would fix them in a trace.
+        same = isinstance(target, Tensor) and target.shape == logits.shape
         raise ValueError(
             f'mode="binary" needs exactly 1 channel, got C={channels} from logits of shape '
             f"{tuple(logits.shape)}; "
