@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import re
 import sys
 
 import numpy as np
@@ -335,6 +336,54 @@ def test_wrong_input_says_what_was_expected():
             normalized_surface_dice(good, good, tolerance=tolerance)
     with pytest.raises(ValueError, match="at least one pixel"):
         boundary_iou(good, good, distance=0.5)
+
+
+FUNCTIONS = {
+    "surface_distances": surface_distances,
+    "hausdorff_distance": hausdorff_distance,
+    "average_surface_distance": average_surface_distance,
+    "normalized_surface_dice": lambda *pair: normalized_surface_dice(*pair, tolerance=1),
+    "boundary_iou": boundary_iou,
+}
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_a_channel_that_was_kept_is_refused_by_every_function_and_makes_no_surface(name):
+    pair = square(shift=2), square()
+    FUNCTIONS[name](*pair)
+    for shape, remedy in (
+        ((1, 12, 12), r"take a channel out with \.squeeze\(0\)"),
+        ((12, 12, 1), r"\.squeeze\(2\)"),
+        ((1, 1, 12, 12), r"give images one by one"),
+        ((1, 12, 12), r"a volume of depth 1 as its slice, volume\[0\]"),
+    ):
+        with pytest.raises(
+            ValueError, match=rf"one image \(H, W\).*got {re.escape(str(shape))}.*{remedy}"
+        ):
+            FUNCTIONS[name](*(mask.reshape(shape) for mask in pair))
+
+
+def test_a_channel_that_was_kept_is_refused_for_a_set_and_leaves_nothing_behind():
+    pred, target = (mask.astype(int)[None] for mask in (square(shift=2), square()))
+    found = BoundaryMetrics(2)
+    for convert in (np.asarray, torch.from_numpy):
+        with pytest.raises(
+            ValueError, match=r"got \(1, 1, 12, 12\).*out of both with \.squeeze\(1\)"
+        ):
+            found.update(convert(pred[:, None]), convert(target[:, None]))
+    with pytest.raises(ValueError, match=r"\.squeeze\(3\)"):
+        found.update(pred[..., None], target[..., None])
+    assert found.rows()[1]["n"] == 0
+    found.update(pred[:, None].squeeze(1), target[:, None].squeeze(1))
+    assert found.rows()[1]["assd"] == average_surface_distance(pred[0], target[0])
+
+
+def test_an_image_of_one_row_is_measured():
+    pred, target = np.zeros((2, 1, 1, 6), dtype=int)
+    pred[0, 0, 1:3], target[0, 0, 2:5] = 1, 1
+    found = BoundaryMetrics(2)
+    found.update(pred, target)
+    assert found.rows()[1]["assd"] == average_surface_distance(pred[0], target[0]) == 0.8
 
 
 def test_without_scipy_the_error_says_what_to_install(monkeypatch):

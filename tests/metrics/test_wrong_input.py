@@ -91,6 +91,29 @@ def test_an_axis_of_one_channel_is_told_to_be_squeezed() -> None:
             update(labels[:, None])
 
 
+def test_one_hot_maps_beside_class_indices_are_told_to_become_indices() -> None:
+    labels = LABELS.clip(0, 2)
+    one_hot = logits(labels).long()
+    for update in BY_LABELS.values():
+        with pytest.raises(ValueError, match=r"class indices by target\.argmax\(1\)"):
+            update(labels, one_hot)
+        with pytest.raises(ValueError, match=r"class indices by pred\.argmax\(1\)"):
+            update(one_hot, labels)
+        update(one_hot.argmax(1), labels)
+    for update in BY_LOGITS.values():
+        with pytest.raises(ValueError, match=r"class indices by target\.argmax\(1\)"):
+            update(one_hot)
+
+
+def test_metrics_of_images_say_of_a_kept_channel_how_it_goes() -> None:
+    kept = LABELS.clip(0, 1)[:, None]
+    for metric in (metrics.ClDice(2), metrics.TolerantF1(1), metrics.BoundaryMetrics(2)):
+        with pytest.raises(
+            ValueError, match=r"images \(N, H, W\).*out of both with \.squeeze\(1\)"
+        ):
+            metric.update(kept, kept)
+
+
 def test_logits_that_are_no_tensor_are_told_to_become_one() -> None:
     array = np.zeros((1, 1, 2, 2))
     calls = (

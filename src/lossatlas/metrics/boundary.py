@@ -52,12 +52,12 @@ from lossatlas.metrics.overlap import (
     Float64Array,
     Labels,
     _as_labels,
+    _channel_hint,
     _check_ignore_index,
     _check_indices,
     _check_num_classes,
     _check_range,
     _is_number,
-    _squeeze_hint,
 )
 
 BoolArray = npt.NDArray[np.bool_]
@@ -109,7 +109,18 @@ def _as_pair(pred: Mask, target: Mask) -> tuple[BoolArray, BoolArray]:
         raise ValueError(
             f"pred and target: expected the same shape, got {first.shape} and {second.shape}"
         )
+    if (axis := _flat_axis(first.shape)) is not None:
+        raise ValueError(
+            f"pred and target: expected one image (H, W) or volume (D, H, W), got {first.shape}: in three "
+            f"axes a map that is one pixel thick is surface throughout; take a channel out with "
+            f".squeeze({axis}), give images one by one, and a volume of depth 1 as its slice, volume[0]"
+        )
     return first, second
+
+
+def _flat_axis(shape: tuple[int, ...]) -> int | None:
+    """The first axis of length 1 of a map of three axes or more: every one of its pixels is surface."""
+    return shape.index(1) if len(shape) > 2 and 1 in shape else None
 
 
 def _as_spacing(spacing: Spacing, dimensions: int | None) -> tuple[float, ...]:
@@ -205,7 +216,9 @@ def surface_distances(
     """Distances from every surface pixel of ``pred`` to the surface of ``target``, and back.
 
     Args:
-        pred, target: masks of the same shape, boolean or 0 and 1, in any number of dimensions.
+        pred, target: one mask each, of the same shape, boolean or 0 and 1, in any number of dimensions. A
+            batch (N, H, W) would be measured as a volume. An axis of length 1 beside two others is
+            refused: it is a channel that was kept, or a volume that is to be given as its slice.
         spacing: size of a pixel along the axes.
 
     Returns:
@@ -364,7 +377,7 @@ def _class_maps(
     maps = [_as_labels(pred, "pred").cpu(), _as_labels(target, "target").cpu()]
     predicted, true = (tuple(map_.shape) for map_ in maps)
     if predicted != true or len(true) < 3:
-        hint = _squeeze_hint("target", true, predicted) or _squeeze_hint("pred", predicted, true)
+        hint = _channel_hint("target", true, predicted) or _channel_hint("pred", predicted, true)
         if predicted == true:
             hint = "; give one image its batch axis: x[None]"
         raise ValueError(
@@ -384,6 +397,15 @@ def _class_maps(
     )
     maps = [map_.masked_fill(void, -1) for map_ in maps]
     return maps[0].numpy(), maps[1].numpy()
+
+
+def _check_images(shape: tuple[int, ...], of_volumes: str = "") -> None:
+    """Refuse volumes, or say of a channel that was kept how it goes."""
+    if len(shape) != 3:
+        hint = "; take the axis of one channel out of both with .squeeze(1)"
+        raise ValueError(
+            f"pred and target: expected images (N, H, W), got {shape}{hint if shape[1] == 1 else of_volumes}"
+        )
 
 
 class BoundaryMetrics:
@@ -429,12 +451,21 @@ class BoundaryMetrics:
     def update(self, pred: Labels, target: Labels) -> None:
         """Add images (N, H, W) or volumes (N, D, H, W) of class indices.
 
+        Integer one-hot maps (N, C, H, W) cannot be told from volumes of depth C: take their ``argmax(1)``
+        first. A volume of depth 1 is an image: ``volumes.squeeze(1)``.
+
         Raises:
             TypeError: scores in place of class indices.
-            ValueError: shapes that differ, no batch axis, an index outside 0…C−1, a spacing that does
-                not fit the images. The sums then stay as they were.
+            ValueError: shapes that differ, no batch axis, a channel that was kept (N, 1, H, W), an index
+                outside 0…C−1, a spacing that does not fit the images. The sums then stay as they were.
         """
         predicted, truth = _class_maps(pred, target, self.num_classes, self.ignore_index)
+        if (axis := _flat_axis(truth.shape[1:])) is not None:
+            raise ValueError(
+                f"pred and target: expected images (N, H, W) or volumes (N, D, H, W), got {truth.shape}: a "
+                "volume that is one pixel thick is surface throughout; take the axis of one channel, or of "
+                f"depth 1, out of both with .squeeze({axis + 1})"
+            )
         spacing = _as_spacing(self.spacing, truth.ndim - 1)
         for one, other in zip(predicted, truth, strict=True):
             width = _band_width(None, other.shape, spacing)
@@ -526,7 +557,7 @@ class ObjectRecall:
         self._counts = np.zeros((len(self.strata), 2), dtype=np.int64)  # objects, found
 
     def update(self, pred: Labels, target: Labels) -> None:
-        """Add images (N, H, W) or volumes (N, D, H, W) of class indices.
+        """Add images (N, H, W) or volumes (N, D, H, W) of class indices, and no one-hot maps (N, C, H, W).
 
         Raises:
             TypeError: scores in place of class indices.

@@ -119,11 +119,13 @@ def _check_indices(values: Iterable[int], name: str, count: int, hint: str = "")
     return known
 
 
-def _squeeze_hint(name: str, shape: Sequence[int], wanted: Sequence[int]) -> str:
-    """What to do where (N, 1, *S) came in place of (N, *S), or ""."""
-    if tuple(shape[1:2]) == (1,) and (*shape[:1], *shape[2:]) == tuple(wanted):
+def _channel_hint(name: str, shape: Sequence[int], wanted: Sequence[int]) -> str:
+    """What to do where (N, 1, *S), or a one-hot map (N, C, *S), came in place of (N, *S), or ""."""
+    if len(shape) < 2 or (*shape[:1], *shape[2:]) != tuple(wanted):
+        return ""
+    if shape[1] == 1:
         return f"; take the axis of one channel out with {name}.squeeze(1)"
-    return ""
+    return f"; one channel a class becomes class indices by {name}.argmax(1)"
 
 
 def _check_range(labels: torch.Tensor, num_classes: int, name: str, hint: str) -> None:
@@ -144,8 +146,8 @@ def _pairs(
     pred_t, target_t = _as_labels(pred, "pred"), _as_labels(target, "target")
     if pred_t.shape != target_t.shape:
         hint = (
-            _squeeze_hint("target", target_t.shape, pred_t.shape)
-            or _squeeze_hint("pred", pred_t.shape, target_t.shape)
+            _channel_hint("target", target_t.shape, pred_t.shape)
+            or _channel_hint("pred", pred_t.shape, target_t.shape)
             or "; pred holds class indices, not scores per class"
         )
         raise ValueError(
@@ -326,6 +328,9 @@ class ConfusionMatrix:
 
     def update(self, pred: Labels, target: Labels) -> None:
         """Add a batch: class indices ``pred`` and ``target`` of the same shape, whatever it is.
+
+        Every entry counts as a pixel. Integer one-hot maps (N, C, *S) on both sides would count each pixel C
+        times, as class 0 or 1, and cannot be told from volumes: take their ``argmax(1)`` first.
 
         Raises:
             TypeError: scores in place of class indices.

@@ -25,12 +25,12 @@ from lossatlas.metrics.overlap import (
     Int64Array,
     Labels,
     _as_labels,
+    _channel_hint,
     _check_ignore_index,
     _check_indices,
     _check_integer,
     _check_range,
     _is_number,
-    _squeeze_hint,
 )
 
 #: Steps per unit of logit and largest logit of the binary search. Powers of two, so that placing a
@@ -169,7 +169,7 @@ def _labelled(
     if labels.shape != wanted:
         raise ValueError(
             f"target: expected class indices of shape {wanted}, got {tuple(labels.shape)}"
-            f"{_squeeze_hint('target', labels.shape, wanted)}"
+            f"{_channel_hint('target', labels.shape, wanted)}"
         )
     values = logits.detach().float().movedim(1, 0).flatten(1)
     labels = labels.to(values.device).flatten()

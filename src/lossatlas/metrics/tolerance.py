@@ -13,7 +13,7 @@ from __future__ import annotations
 import numpy as np
 from scipy import ndimage
 
-from lossatlas.metrics.boundary import _class_maps, _length, _within
+from lossatlas.metrics.boundary import _check_images, _class_maps, _length, _within
 from lossatlas.metrics.overlap import Labels, _check_ignore_index
 
 
@@ -47,8 +47,7 @@ class TolerantF1:
                 counts then stay as they were.
         """
         predicted, truth = _class_maps(pred, target, 2, self.ignore_index)
-        if truth.ndim != 3:
-            raise ValueError(f"pred and target: expected images (N, H, W), got {truth.shape}")
+        _check_images(truth.shape)
         for p, t in zip(predicted == 1, truth == 1, strict=True):
             self._counts += [int((p & self._near(t)).sum()), int(p.sum()),
                              int((t & self._near(p)).sum()), int(t.sum())]  # fmt: skip

@@ -32,7 +32,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from lossatlas.metrics.boundary import BoolArray, _class_maps
+from lossatlas.metrics.boundary import BoolArray, _check_images, _class_maps
 from lossatlas.metrics.overlap import Labels, _check_ignore_index, _check_num_classes
 
 # Neighbours of a pixel, (row, column), from the east anticlockwise; bit k of a code is neighbour k.
@@ -140,11 +140,7 @@ class ClDice:
                 they were.
         """
         predicted, truth = _class_maps(pred, target, self.num_classes, self.ignore_index)
-        if truth.ndim != 3:
-            raise ValueError(
-                f"pred and target: expected images (N, H, W), got {truth.shape}; clDice of volumes "
-                "needs another skeleton"
-            )
+        _check_images(truth.shape, "; clDice of volumes needs another skeleton")
         for one, other in zip(predicted, truth, strict=True):
             seen = np.zeros(self.num_classes + 1, dtype=np.bool_)  # the first is void, −1
             seen[one + 1] = seen[other + 1] = True
