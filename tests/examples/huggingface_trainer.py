@@ -29,16 +29,23 @@ criterion = losses.build("dice_ce")
 
 
 def loss_of(outputs: Any, labels: torch.Tensor, num_items_in_batch: Any = None) -> torch.Tensor:
-    """The loss at the masks' size: SegFormer's logits have a quarter of the sides."""
+    """The loss at the masks' size (SegFormer's logits have a quarter of the sides), as its part of a step's."""
     logits = torch.nn.functional.interpolate(outputs.logits, labels.shape[1:], mode="bilinear")
-    return criterion(logits, labels)
+    loss = criterion(logits, labels)
+    if num_items_in_batch is None:
+        return loss
+    # The Trainer adds the losses of a step's micro-batches. It divides them by their number only if it has no
+    # compute_loss_func: a plain mean would make the gradient of k micro-batches k times too large. It hands over the
+    # number of labels of the whole step (all but -100), so that each micro-batch gets the weight of its pixels.
+    return loss * labels.ne(-100).sum() / num_items_in_batch
 
 
 with tempfile.TemporaryDirectory() as folder:
     settings = TrainingArguments(
         folder,
         max_steps=30,
-        per_device_train_batch_size=8,
+        per_device_train_batch_size=4,
+        gradient_accumulation_steps=2,  # eight images a step
         learning_rate=1e-2,
         lr_scheduler_type="constant",
         logging_steps=1,

@@ -6,7 +6,10 @@ import importlib
 import math
 import re
 import runpy
+import sys
 from pathlib import Path
+from types import SimpleNamespace
+from unittest.mock import MagicMock
 
 import pytest
 import torch
@@ -89,6 +92,25 @@ def test_the_first_answer_is_the_share_and_the_threshold_is_no_worse_than_one_ha
     assert found["history"][0] < 1.5 * entropy  # from a bias of 0 it is 0.69
     assert found["dice"] >= found["search"].dice(0.0) and found["dice"] > 0.8
     assert found["predicted"].shape == found["masks"].shape
+
+
+def test_the_trainers_micro_batches_add_up_to_the_loss_of_their_step(monkeypatch):
+    """The Trainer adds what `compute_loss_func` returns, undivided; a stand-in serves where it is not installed."""
+    monkeypatch.setitem(sys.modules, "transformers", MagicMock())
+    loss_of = run("huggingface_trainer")["loss_of"]
+    scene = importlib.import_module("scene").scene
+    (_, mask), logits = scene(images=1), torch.randn(1, 2, 8, 8)
+
+    def loss(
+        images: int, **given
+    ):  # of so many copies of one image: even their Dice is that of one
+        outputs = SimpleNamespace(logits=logits.expand(images, -1, -1, -1))
+        return loss_of(outputs, mask.expand(images, -1, -1), **given)
+
+    for sizes in ((4,), (2, 2), (3, 1)):
+        pixels = torch.tensor(sum(sizes) * mask.numel())
+        step = sum(loss(size, num_items_in_batch=pixels) for size in sizes)
+        assert torch.isclose(step, loss(1)), sizes
 
 
 def test_the_compiled_loss_equals_the_plain_one():
