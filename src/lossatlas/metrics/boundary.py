@@ -58,6 +58,7 @@ from lossatlas.metrics.overlap import (
     _check_num_classes,
     _check_range,
     _is_number,
+    _Summed,
 )
 
 BoolArray = npt.NDArray[np.bool_]
@@ -408,7 +409,7 @@ def _check_images(shape: tuple[int, ...], of_volumes: str = "") -> None:
         )
 
 
-class BoundaryMetrics:
+class BoundaryMetrics(_Summed):
     """Boundary IoU, BF, NSD, HD95 and ASSD per class: means over the images of a set.
 
     Every image is measured by itself, and sums and counts alone are kept, so that memory does not grow
@@ -430,6 +431,7 @@ class BoundaryMetrics:
     (1, 0.5, 1.0, 0.5)
     """
 
+    _SUMS = ("_sums", "_images")
     _SCORES, _DISTANCES = ("boundary_iou", "boundary_f", "nsd"), ("hd95", "assd")
 
     def __init__(
@@ -507,7 +509,7 @@ class BoundaryMetrics:
         ]
 
 
-class ObjectRecall:
+class ObjectRecall(_Summed):
     """How many of the true objects are found, by their size.
 
     An object is a connected component of one class of the truth. It is *found* if at least ``covered``
@@ -529,6 +531,8 @@ class ObjectRecall:
     [{'stratum': '1–2', 'smallest': 1, 'objects': 1, 'found': 0, 'recall': 0.0},
      {'stratum': '3+', 'smallest': 3, 'objects': 1, 'found': 1, 'recall': 1.0}]
     """
+
+    _SUMS = ("_counts",)
 
     def __init__(
         self,

@@ -41,6 +41,7 @@ from lossatlas.metrics.overlap import (
     _check_integer,
     _index,
     _is_number,
+    _Summed,
 )
 from lossatlas.metrics.thresholds import _labelled
 
@@ -48,7 +49,7 @@ from lossatlas.metrics.thresholds import _labelled
 FOREGROUND_ABOVE = 0.01
 
 
-class Calibration:
+class Calibration(_Summed):
     """ECE (whole image and foreground), NLL and Brier score, summed batch by batch.
 
     Memory is a few numbers a bin, whatever the size of the set. Void pixels leave every sum. An infinite
@@ -69,6 +70,8 @@ class Calibration:
     >>> {name: round(value, 4) for name, value in calibration.compute().items()}
     {'ece': 0.0402, 'ece_foreground': 0.05, 'nll': 0.456, 'brier': 0.152}
     """
+
+    _SUMS = ("_sums", "_nll", "_brier")
 
     def __init__(
         self,

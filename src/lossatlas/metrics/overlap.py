@@ -28,7 +28,7 @@ from __future__ import annotations
 import math
 import operator
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -303,7 +303,35 @@ def _counts(matrix: Int64Array) -> Int64Array:
     return np.stack([tp, matrix.sum(axis=-2) - tp, matrix.sum(axis=-1) - tp], axis=-1)
 
 
-class ConfusionMatrix:
+class _Summed:
+    """A metric that keeps sums alone: those of two parts of a set make those of the whole."""
+
+    #: The attributes that are sums; the others are what the metric was built with.
+    _SUMS: tuple[str, ...]
+
+    def merge(self, other: Self) -> None:
+        """Add what another metric has seen of the set, in another process for example.
+
+        Raises:
+            TypeError: another kind of metric.
+            ValueError: one that was built with other arguments. The sums then stay as they were.
+        """
+        if type(other) is not type(self):
+            raise TypeError(
+                f"other: expected a {type(self).__name__} to add, got {type(other).__name__}"
+            )
+        own, added = vars(self), vars(other)
+        for name in own.keys() - set(self._SUMS):
+            if not np.array_equal(own[name], added[name]):
+                raise ValueError(
+                    f"other: expected a metric built with the same arguments, got {name}={added[name]!r} "
+                    f"beside {own[name]!r}"
+                )
+        for name in self._SUMS:
+            setattr(self, name, own[name] + added[name])
+
+
+class ConfusionMatrix(_Summed):
     """Confusion matrix of a whole set, summed batch by batch in 64-bit integers.
 
     Attribute ``matrix`` is the (C, C) int64 array whose rows are the truth and columns the
@@ -320,6 +348,8 @@ class ConfusionMatrix:
     >>> matrix.mean_iou()                  # … and left out of the mean
     0.5
     """
+
+    _SUMS = ("matrix",)
 
     def __init__(self, num_classes: int, ignore_index: int | None = None) -> None:
         self.num_classes = _check_num_classes(num_classes)

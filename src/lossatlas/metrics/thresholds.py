@@ -31,6 +31,7 @@ from lossatlas.metrics.overlap import (
     _check_integer,
     _check_range,
     _is_number,
+    _Summed,
 )
 
 #: Steps per unit of logit and largest logit of the binary search. Powers of two, so that placing a
@@ -180,7 +181,7 @@ def _labelled(
     return values, labels
 
 
-class ThresholdSearch:
+class ThresholdSearch(_Summed):
     r"""The threshold on one channel's logit with the best Dice over all pixels seen.
 
     Keeps two histograms of the logit, one a label, with 1024 bins a unit between −512 and 512 (16 MB,
@@ -201,6 +202,8 @@ class ThresholdSearch:
     >>> round(rule.offsets[0], 2), dice, search.dice(0.0)     # perfect: any threshold from −3 to −1
     (2.0, 1.0, 0.5)
     """
+
+    _SUMS = ("_counts",)
 
     def __init__(self, ignore_index: int | None = None) -> None:
         self.ignore_index = _check_ignore_index(ignore_index)

@@ -14,10 +14,10 @@ import numpy as np
 from scipy import ndimage
 
 from lossatlas.metrics.boundary import _check_images, _class_maps, _length, _within
-from lossatlas.metrics.overlap import Labels, _check_ignore_index
+from lossatlas.metrics.overlap import Labels, _check_ignore_index, _Summed
 
 
-class TolerantF1:
+class TolerantF1(_Summed):
     """Precision, recall and F1 of a two-class set at a tolerance, over all its images together.
 
     Args:
@@ -32,6 +32,8 @@ class TolerantF1:
     >>> metric.compute()
     {'precision': 1.0, 'recall': 1.0, 'f1': 1.0}
     """
+
+    _SUMS = ("_counts",)
 
     def __init__(self, tolerance: float, ignore_index: int | None = None) -> None:
         self.tolerance = _length(tolerance, "tolerance", "pixels")

@@ -33,7 +33,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lossatlas.metrics.boundary import BoolArray, _check_images, _class_maps
-from lossatlas.metrics.overlap import Labels, _check_ignore_index, _check_num_classes
+from lossatlas.metrics.overlap import Labels, _check_ignore_index, _check_num_classes, _Summed
 
 # Neighbours of a pixel, (row, column), from the east anticlockwise; bit k of a code is neighbour k.
 _RING = ((0, 1), (-1, 1), (-1, 0), (-1, -1), (0, -1), (1, -1), (1, 0), (1, 1))
@@ -101,7 +101,7 @@ def _scores(counts: npt.NDArray[np.int64]) -> tuple[float, float, float]:
     return 2 * precision * sensitivity / total if total else 0.0, precision, sensitivity
 
 
-class ClDice:
+class ClDice(_Summed):
     """clDice, precision and sensitivity per class: means over the images of a set, and of all together.
 
     Sums and counts alone are kept, so that memory does not grow with the set.
@@ -121,6 +121,7 @@ class ClDice:
     (0.9, 0.923)
     """
 
+    _SUMS = ("_counts", "_sums", "_images")
     _NAMES = ("cldice", "precision", "sensitivity")
 
     def __init__(self, num_classes: int, ignore_index: int | None = None) -> None:
