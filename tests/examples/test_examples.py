@@ -14,8 +14,11 @@ from unittest.mock import MagicMock
 import pytest
 import torch
 
+from lossatlas import losses
+
 HERE = Path(__file__).parent
-PAGE = HERE.parents[1] / "book" / "recipes.md"
+BOOK = HERE.parents[1] / "book"
+PAGE = BOOK / "recipes.md"
 LOOPS = (
     "plain_pytorch",
     "start_and_end",
@@ -26,6 +29,9 @@ LOOPS = (
     "huggingface_trainer",
     "deep_supervision",
     "mixed_precision",
+    "accumulation",
+    "pixel_weights",
+    "log_terms",
 )
 NEEDED = {
     "smp_unet": ["segmentation_models_pytorch"],
@@ -111,6 +117,71 @@ def test_the_trainers_micro_batches_add_up_to_the_loss_of_their_step(monkeypatch
         pixels = torch.tensor(sum(sizes) * mask.numel())
         step = sum(loss(size, num_items_in_batch=pixels) for size in sizes)
         assert torch.isclose(step, loss(1)), sizes
+
+
+def test_summed_micro_batches_take_the_steps_of_the_whole_batch_and_means_of_them_do_not():
+    found = run("accumulation")
+    images, masks = found["images"], found["masks"]
+
+    def whole_batches(split: int) -> list[float]:  # the mean over micro-batches of their means
+        torch.manual_seed(0)
+        model = torch.nn.Conv2d(1, 2, 3, padding=1)
+        criterion = losses.build("ce", ignore_index=255)
+        optimizer = torch.optim.AdamW(model.parameters(), lr=1e-1)
+        history = []
+        for _ in range(30):
+            pairs = zip(images.split(split), masks.split(split), strict=True)
+            loss = torch.stack([criterion(model(x), y) for x, y in pairs]).mean()
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            history.append(loss.item())
+        return history
+
+    assert found["history"] == pytest.approx(whole_batches(8), rel=1e-4)
+    assert found["history"] != pytest.approx(whole_batches(2), rel=1e-3)
+
+
+def test_a_map_of_weights_leaves_a_mean():
+    found = run("pixel_weights")
+    weights, pixels = (
+        found["weights"],
+        found["criterion"](found["model"](found["images"]), found["masks"]),
+    )
+    assert pixels.shape == weights.shape and set(weights.unique().tolist()) == {1.0, 5.0}
+    mean = (weights * pixels).sum() / weights.sum()
+    assert torch.isclose((10 * weights * pixels).sum() / (10 * weights).sum(), mean)
+    assert pixels.min() <= mean <= pixels.max()
+
+
+def test_the_parts_that_are_logged_add_up_to_the_loss():
+    found = run("log_terms")
+    assert [list(row) for row in found["log"]] == [["DiceLoss", "CrossEntropyLoss"]] * 3
+    for row, loss in zip(found["log"], found["history"][::10], strict=True):
+        assert sum(row.values()) == pytest.approx(loss, rel=1e-5)
+
+
+def test_the_metric_of_two_processes_is_that_of_one(tmp_path, side_by_side, free_port):
+    main = importlib.import_module("ddp_metrics").main
+
+    def rows(world: int) -> list[dict[str, float]]:
+        out = tmp_path / f"{world}.pt"
+        port = str(free_port())
+        side_by_side(main, [(rank, world, port, str(out)) for rank in range(world)])
+        return torch.load(out, weights_only=True)
+
+    for one, two in zip(rows(1), rows(2), strict=True):
+        assert two == pytest.approx(one) and one["n"] == 7
+
+
+def test_the_code_of_the_page_on_reuse_runs_block_after_block():
+    blocks = re.findall(
+        r"^```python\n(.*?)^```$", (BOOK / "reuse.md").read_text("utf-8"), re.S | re.M
+    )
+    names: dict = {}
+    for block in blocks:
+        exec(compile(block, "reuse.md", "exec"), names)
+    assert len(blocks) >= 3 and set(names["one_void"].unique().tolist()) == {0, 1, 2, 3, 255}
 
 
 def test_the_compiled_loss_equals_the_plain_one():
