@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 import sympy as sp
+import torch
 
-from lossatlas import theory
+from lossatlas import losses, theory
 from lossatlas.theory import ClosedFormError, two_gradients
 from lossatlas.theory.symbols import T, p, t
 
@@ -45,6 +46,48 @@ def test_a_wrong_bound_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(two_gradients, "bound", 1 / (2 * T + 1))
     with pytest.raises(ClosedFormError):
         two_gradients.prove_bound()
+
+
+def by_both(probs: torch.Tensor, size: int) -> torch.Tensor:
+    """|∂(1−D)/∂z| over |∂CE/∂z| at each pixel, from the library, for an object of the first pixels."""
+    truth = (torch.arange(len(probs)) < size).double()[None, None]
+    logits = probs.logit()[None, None].requires_grad_()
+    dice, ce = (
+        torch.autograd.grad(losses.build(name, mode="binary")(logits, truth), logits)[0].abs()
+        for name in ("dice", "ce")
+    )
+    return (dice / ce)[0, 0]
+
+
+@pytest.mark.parametrize("size", [1, 5, 20])
+def test_in_one_state_dice_exceeds_cross_entropy_by_the_ratios_that_are_proved(size: int) -> None:
+    assert set(two_gradients.prove_ratio()) >= {"one foreground pixel", "whole object"}
+    pixels, values = 1000, {two_gradients.n: 1000, T: size}
+    most = float(two_gradients.largest_ratio.subs(values))
+    found = float(two_gradients.ratio_once_found.subs(values))
+    assert most == pytest.approx({1: 500, 5: 277.78, 20: 90.70}[size], abs=0.01)
+    missed = torch.full((pixels,), 1e-9).double()
+    one = missed.clone()
+    one[0] = 1 - 1e-6
+    assert by_both(one, size)[0].item() == pytest.approx(most, rel=1e-4)
+    whole = missed.clone()
+    whole[:size] = 1 - 1e-6
+    assert by_both(whole, size) == pytest.approx(np.full(pixels, found), rel=1e-4)
+    # where Dice's own gradient is largest, the ratio is neither N times that bound nor the largest
+    one[0] = size / (2 * size + 1)
+    assert pixels / (2 * (size + 1)) < by_both(one, size)[0].item() < most
+    draw = torch.Generator().manual_seed(size)
+    for spread in (1, 4, 12):
+        for shift in (0, -8):
+            random = (shift + spread * torch.randn(pixels, generator=draw).double()).sigmoid()
+            ratio = by_both(random, size)
+            assert ratio[:size].max() <= most and ratio[size:].max() <= found
+
+
+def test_a_wrong_ratio_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(two_gradients, "largest_ratio", two_gradients.n * two_gradients.bound)
+    with pytest.raises(ClosedFormError, match="one foreground pixel"):
+        two_gradients.prove_ratio()
 
 
 def test_a_search_reaches_the_bound_and_does_not_pass_it() -> None:

@@ -14,6 +14,7 @@ import sympy as sp
 import torch
 
 from lossatlas import losses
+from lossatlas.theory import two_gradients
 from lossatlas.theory.check import Array, autograd
 from lossatlas.theory.forms import FORMS, TwoChannels
 from lossatlas.theory.symbols import A, I, S, T, alpha, beta, n, p, pi, q, t
@@ -251,14 +252,17 @@ def dice_mutes_the_background() -> Verdict:
         loss = losses.build(name, mode="binary")(z, truth.double()[None, None])
         pushes[name] = torch.autograd.grad(loss, z)[0][0, 0, 0].abs().item()
     ratio = pushes["dice"] / pushes["ce"]
+    two_gradients.prove_ratio()
     return Verdict(
         "conditional" if constant and ratio > 10 else "true" if constant else "false",
         f"At q = ½ everywhere, π = 0.01 %: on the foreground Dice has {dice_fg / ce_fg:.2f} times the gradient "
         f"of cross-entropy, on the background {ce_bg / dice_bg:.0f} times less. The foreground's "
         f"share is (1+π)/2. But where the background is learnt (p = 0.0001, N = 10⁴) and an object of five pixels "
         f"stands at 0.3, Dice pushes the object {ratio:.0f} times as hard as cross-entropy.",
-        "True of a constant answer. On a small object before a background that is learnt, Dice amplifies, by up to "
-        "N/(2(T+1)). An earlier edition called the sentence true without this case.",
+        "True of a constant answer. On a small object before a background that is learnt, Dice amplifies: at one pixel "
+        "of it by up to 2NT/(T+1)² while the rest is missed, at all of it by up to N/(2T) as it is found. Then a "
+        "background pixel is pushed down up to N/(2T) times as hard, too. Earlier editions called the sentence true, "
+        "then gave N/(2(T+1)) as the end: that is the ratio of two maxima, which belong to different states.",
     )
 
 

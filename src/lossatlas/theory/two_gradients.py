@@ -17,7 +17,7 @@ from lossatlas.theory.calculus import ClosedFormError, by_logit, by_probability,
 from lossatlas.theory.check import Array, autograd
 from lossatlas.theory.descent import Adam
 from lossatlas.theory.forms import FORMS, check_form, check_softmax
-from lossatlas.theory.symbols import I, S, T, p, t
+from lossatlas.theory.symbols import I, S, T, n, p, t
 from lossatlas.theory.verdict import Verdict, decide, settles
 
 #: The Dice coefficient of one pixel, in the two forms that are quoted.
@@ -34,6 +34,11 @@ cross_entropy = -(t * sp.log(p) + (1 - t) * sp.log(1 - p))
 bound = 1 / (2 * (T + 1))
 #: Where it is attained: the probability of one foreground pixel, all others 0.
 bound_at = T / (2 * T + 1)
+#: Supremum at one foreground logit of Dice's gradient over that of cross-entropy, a mean over N pixels, in one state.
+#: N times `bound` is less: the ratio of two largest gradients, which belong to different states.
+largest_ratio = 2 * n * T / (T + 1) ** 2
+#: The same where the whole object has p near 1 and nothing else is marked; at a background logit the supremum.
+ratio_once_found = n / (2 * T)
 
 
 def prove_quoted() -> dict[str, str]:
@@ -130,6 +135,49 @@ def prove_bound() -> pd.DataFrame:
     gap = sp.factor(bound - value)
     step("and that is smaller", gap, bool(gap.is_positive))
     return pd.DataFrame(steps)
+
+
+def prove_ratio() -> dict[str, sp.Expr]:
+    """Proves how far Dice's gradient at a logit exceeds that of cross-entropy in the same state, hard labels, T ≥ 1.
+
+    Cross-entropy gives (1−p)/N at a foreground pixel and p/N at a background pixel, so the ratios are
+    2Np(B+T)/(B+I+T)² and 2N(1−p)I/(B+I+T)². By :func:`prove_bound` the first falls as B and I grow, so
+    B = 0 and I = p; the second falls as B grows and grows with I, so B = p and I = T.
+
+    Returns:
+        The ratio at ``one foreground pixel`` and at ``one background pixel`` with those values, and at
+        the ``whole object``, all of it at p.
+
+    Raises:
+        ClosedFormError: a ratio does not grow towards its end, or is not what the module states there.
+    """
+    prove_bound()
+    above, below = sp.Symbol("T - p", nonnegative=True), sp.Symbol("p_1", positive=True)
+    ends = {
+        # the ratio, a substitution that holds p within its range, its end, the value there
+        "one foreground pixel": (2 * n * p * T / (p + T) ** 2, {T: p + above}, 1, largest_ratio),
+        "whole object": (
+            2 * n * p / (T * (1 + p) ** 2),
+            {p: 1 / (1 + below)},
+            1,
+            ratio_once_found,
+        ),
+        "one background pixel": (
+            2 * n * (1 - p) * T / (p + 2 * T) ** 2,
+            {p: 1 / (1 + below)},
+            0,
+            ratio_once_found,
+        ),
+    }
+    for where, (ratio, within, end, value) in ends.items():
+        slope = sp.factor(sp.simplify(sp.diff(ratio, p).subs(within)))
+        grows = slope.is_nonnegative if end else slope.is_nonpositive
+        prove_equal(value, ratio.subs(p, end), where)
+        if not grows:
+            raise ClosedFormError(
+                f"{where}: expected the ratio to grow as p → {end}; its slope is {slope}."
+            )
+    return {where: ratio for where, (ratio, *_) in ends.items()}
 
 
 def largest_observed(objects: tuple[int, ...], pixels: int = 64, seed: int = 0) -> pd.DataFrame:
