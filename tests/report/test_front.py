@@ -90,6 +90,9 @@ def test_what_begins_at_the_rare_place_is_counted_behind_each_last_layer_alone()
     found = front.numbers(RECORDS)["rare_with_prior"]
     assert found["relu16"] == {"began": str(began.sum()), "trainings": str(len(began))}
     assert found["open"] == {"began": "32", "trainings": "32"}
+    lovasz = runs[(runs.dataset == front.RARE) & (runs.loss == "lovasz_softmax")].began
+    counted = {"began": str(int(lovasz.sum())), "trainings": str(len(lovasz))}
+    assert front.numbers(RECORDS)["rare_lovasz"] == counted
 
 
 def test_a_settled_difference_at_the_rare_place_stops_the_build(
