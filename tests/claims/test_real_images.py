@@ -310,8 +310,21 @@ def test_dice_better_calibrated_than_cross_entropy_stops_the_build(monkeypatch):
         real_images.calibration("nowhere")
 
 
+def test_the_calibration_error_at_most_is_that_of_the_worst_training(monkeypatch):
+    errors = {"ce": [0.01] * 7 + [0.06], "dice": [0.3] * 7 + [0.14]}
+    part = place("cracks", {"ce": CE, "dice": CE})
+    runs = part.runs.assign(ece_foreground=part.runs.groupby("loss").cumcount())
+    runs["ece_foreground"] = [
+        errors[loss][i] for loss, i in zip(runs.loss, runs.ece_foreground, strict=True)
+    ]
+    known = dataclasses.replace(records(part, missing_runs=0), runs=runs)
+    monkeypatch.setattr(frames, "load_if_run", lambda *_: known)
+    expected = {"tasks": "1", "ce": "0.06", "low": "0.14", "high": "0.30"}
+    assert real_images.calibration("nowhere") == expected
+
+
 def test_what_the_front_page_says_of_the_sums_is_checked(monkeypatch):
-    def known(half=0.65, tuned=0.6, pedestrians=0.65, vessels=0.6):
+    def known(half=0.65, tuned=0.6, pedestrians=0.65, vessels=0.6, lovasz=0.6):
         parts = []
         for task, at_half in {
             "cracks": half,
@@ -319,7 +332,7 @@ def test_what_the_front_page_says_of_the_sums_is_checked(monkeypatch):
             "vessels": vessels,
         }.items():
             sums = {"argmax": at_half, "tuned": tuned}
-            others = {"ce": 0.6, "tversky": 0.59, "jaccard": 0.61}
+            others = {"ce": 0.6, "tversky": 0.59, "jaccard": 0.61, "lovasz_softmax": lovasz}
             scores = {
                 loss: dict.fromkeys(("argmax", "tuned"), each) for loss, each in others.items()
             }
@@ -340,6 +353,9 @@ def test_what_the_front_page_says_of_the_sums_is_checked(monkeypatch):
         monkeypatch.setattr(frames, "load_if_run", lambda *_, wrong=wrong: known(**wrong))
         with pytest.raises(FrontError, match="the sums with Dice are shown ahead at ½"):
             real_images.other_losses("nowhere")
+    monkeypatch.setattr(frames, "load_if_run", lambda *_: known(lovasz=0.65))
+    with pytest.raises(FrontError, match="Lovász-softmax is not shown ahead"):
+        real_images.other_losses("nowhere")
 
 
 def test_what_a_loss_is_worth_is_given_once_its_runs_are_there_and_checked(monkeypatch):
