@@ -17,7 +17,7 @@ images, masks = scene()
 model = torch.nn.Conv2d(1, 2, 3, padding=1)
 criterion = losses.build("ce", reduction="none")  # a loss per pixel, (N, H, W)
 optimizer = torch.optim.AdamW(model.parameters(), lr=1e-1)
-weights = border_weights(masks)  # with void pixels: 0 there
+weights = border_weights(masks)  # with void pixels: 0 there, and their label as ignore_index
 
 history = []
 for _ in range(30):

@@ -467,11 +467,11 @@ class CompoundLoss(SegmentationLoss):
         self.scales: tuple[float, ...] = tuple(s for _, s in flat)
 
     def __setattr__(self, name: str, value: Any) -> None:
-        """Set an attribute, but none that the parts have and would not hear of."""
+        """Set an attribute, but none of those that every loss has: the parts would not hear of it."""
         if name in ("mode", "weight", "ignore_index", "reduction") and "scales" in vars(self):
             raise AttributeError(
-                f"{name} of a compound is that of its parts: build the compound with {name}={value!r}, or set it "
-                "in each of loss.parts."
+                f"{name} of a compound is that of its parts: build them, or a compound that has a name, with "
+                f"{name}=..., got {value!r}."
             )
         super().__setattr__(name, value)
 

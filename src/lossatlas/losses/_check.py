@@ -8,6 +8,7 @@ an asynchronous device assertion elsewhere and under ``torch.compile``.
 from __future__ import annotations
 
 import difflib
+import json
 import math
 import operator
 import re
@@ -95,7 +96,9 @@ def number(
 
 def _in_yaml(value: object) -> str:
     """Return the end of a message on a number that came as a word: YAML reads 1e-5 as one."""
-    number_like = isinstance(value, str) and re.fullmatch(r"[-+]?[\d.]+(e[-+]?\d+)?", value.lower())
+    number_like = isinstance(value, str) and re.fullmatch(
+        r"[-+]?\d+(\.\d*)?e[-+]?\d+", value.lower()
+    )
     return "; pass a number, which YAML writes with a point: 1.0e-5" if number_like else ""
 
 
@@ -179,7 +182,8 @@ def native(array: Any) -> Any:
 
 def _holding_values() -> str | None:
     """Return the device of class numbers: the default one, but not "meta", where they would be lost."""
-    return "cpu" if torch.get_default_device().type == "meta" else None
+    # Before torch 2.8 `get_default_device` does not see `with torch.device("meta")`.
+    return "cpu" if torch.empty(0).is_meta else None
 
 
 def can_look(vector: Tensor) -> bool:
@@ -295,14 +299,12 @@ def logits(logits: object, mode: str, target: object = None) -> None:
     if mode == "binary" and channels != 1:
         # In the error alone: a comparison of sizes would fix them in a trace.
         same = isinstance(target, Tensor) and target.shape == logits.shape
+        one = logits.ndim == 2  # an image (H, W)
+        moved = "logits[None, None] and target[None]" if one else "logits.unsqueeze(1)"
         raise ValueError(
             f'mode="binary" needs exactly 1 channel, got C={channels} from logits of shape '
             f"{tuple(logits.shape)}; "
-            + (
-                "if the channel axis was squeezed away, pass logits.unsqueeze(1); else "
-                if same
-                else ""
-            )
+            + (f"if the channel axis was squeezed away, pass {moved}; else " if same else "")
             + 'use mode="multiclass" (exclusive classes) or mode="multilabel" (a sigmoid per channel).'
         )
     if channels < 1:
@@ -338,7 +340,7 @@ def target(target: object, logits: Tensor, mode: str) -> bool:
                         f"pass target{fitting}."
                         if fitting
                         else f"for class indices use an integer target of shape {hard}: "
-                        + _as_indices(target, _reshape(shape, hard))
+                        + _as_indices(target, _reshape(shape, hard), full[1])
                     )
                 )
             return True
@@ -379,7 +381,7 @@ def _tensor_of(value: object, name: str) -> str:
         return "; pass its .logits"
     if isinstance(value, Mapping):
         names = [key for key, each in value.items() if isinstance(each, Tensor)]
-        first = f', e.g. {name}["{names[0]}"]' if names else ""
+        first = f", e.g. {name}[{json.dumps(names[0], default=repr)}]" if names else ""
         return f"; pass the tensor in it, one of {list(value)}{first}"
     if hasattr(value, "__array__"):
         return "; pass torch.from_numpy(array)"
@@ -397,10 +399,12 @@ def _as_target(shape: tuple[int, ...], full: tuple[int, ...], hard: tuple[int, .
     return ""
 
 
-def _as_indices(target: Tensor, moved: str) -> str:
+def _as_indices(target: Tensor, moved: str, channels: int) -> str:
     """Return the call that makes class indices of a floating target, with a word on those that ToTensor scaled."""
     fractions = can_look(target) and bool((target != target.round()).any())
-    if fractions and torch.allclose(target * 255, (target * 255).round(), rtol=0, atol=1e-3):
+    labels = (target * 255).round()
+    whole = fractions and torch.allclose(target * 255, labels, rtol=0, atol=1e-3)
+    if whole and bool(labels.max() < channels):
         return f"these look divided by 255 (ToTensor): (target * 255).round(){moved}.long()."
     return f"target{moved}.long()."
 
@@ -410,7 +414,7 @@ def _sizes_differ(shape: tuple[int, ...], full: tuple[int, ...], hard: tuple[int
     differ = "batch or image size differ: resize the target by the nearest pixel, or interpolate the logits"
     if shape == full[:-1]:
         return f"{differ}; if the logits' last axis is that of the classes, pass logits.movedim(-1, 1)."
-    if shape == full[1:]:
+    if shape == full[1:] and len(full) == 3:  # with more axes the first may be that of the images
         return "if this is one image, pass logits[None] and target[None]."
     if len(hard) == 1 and math.prod(shape) == hard[0]:
         return "for logits of flattened pixels pass target.flatten()."
@@ -488,12 +492,6 @@ def values(
             )
     if soft and mode == "multiclass":
         _check_shares(target.detach(), ignore_index)
-    faint = soft and mode != "multiclass" and low_seen == 0 and abs(255 * high_seen - 1) < 0.01
-    if faint and bool(((target == 0) | (target == high_seen)).all()):
-        raise ValueError(
-            "target must hold probabilities in [0, 1], got 0 and 1/255 alone: a mask of 0 and 1 that was divided "
-            "by 255 (ToTensor); pass (target * 255).round()."
-        )
 
 
 def _check_shares(target: Tensor, ignore_index: int | None) -> None:

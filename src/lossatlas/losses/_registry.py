@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -103,6 +104,7 @@ _ALIASES = {
     "bce": "ce", "crossentropy": "ce", "nll": "ce", "bcewithlogits": "ce", "iou": "jaccard", "softdice": "dice",
     "gdl": "generalized_dice", "ohem": "ohem_ce", "topk": "topk_ce", "lovasz": "lovasz_softmax", "dicebce": "dice_ce",
     "cldice": "soft_cldice", "surface": "boundary", "asl": "asymmetric",
+    "binarycrossentropy": "ce", "sigmoidfocal": "focal",
 }  # fmt: skip
 
 
@@ -132,7 +134,7 @@ def _builder(name: str) -> Callable[..., SegmentationLoss]:
         raise TypeError(f"the name of a loss must be a string, got {name!r}.")
     if name not in _BUILDERS:
         known = {ours.replace("_", ""): ours for ours in _BUILDERS} | _ALIASES
-        ours = known.get(name.lower().replace("_", "").removesuffix("loss"))
+        ours = known.get(re.sub(r"[\W_]", "", name.lower()).removesuffix("loss"))
         meant = f"did you mean {ours!r}?" if ours else _check.near(name, _BUILDERS)
         raise ValueError(f"unknown loss {name!r}; {meant}")
     return _BUILDERS[name]

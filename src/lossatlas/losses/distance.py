@@ -35,8 +35,8 @@ def signed_distance(mask: Tensor, *, spacing: float | Sequence[float] | None = N
     Cost: two exact distance transforms per mask on the CPU, each linear in the pixels and some ten
     times dearer than Dice itself; on an accelerator also a copy to the host and back. For a fixed
     target compute the map once, in the data pipeline: ``signed_distance(mask[None, None])[0]`` is
-    the (1, H, W) of one image's mask (H, W). The two leading axes are never part of the image: a
-    (K, H, W) of K masks would be read as K images of H masks, so there ``[None]`` comes first, too.
+    the (1, H, W) of one image's mask (H, W). The two leading axes are never part of the image:
+    K masks (K, H, W) of one image are given as (1, K, H, W), ``masks[None]``.
 
     Raises ImportError where SciPy is missing, ValueError for a mask of fewer than three dimensions
     or a spacing of the wrong length.

@@ -219,7 +219,8 @@ def surface_distances(
     Args:
         pred, target: one mask each, of the same shape, boolean or 0 and 1, in any number of dimensions. A
             batch (N, H, W) would be measured as a volume. An axis of length 1 beside two others is
-            refused: it is a channel that was kept, or a volume that is to be given as its slice.
+            refused: it is a channel that was kept, or a volume that is to be given as its slice. Of two axes
+            (1, W) is an image of one row.
         spacing: size of a pixel along the axes.
 
     Returns:
@@ -466,7 +467,7 @@ class BoundaryMetrics(_Summed):
             raise ValueError(
                 f"pred and target: expected images (N, H, W) or volumes (N, D, H, W), got {truth.shape}: a "
                 "volume that is one pixel thick is surface throughout; take the axis of one channel, or of "
-                f"depth 1, out of both with .squeeze({axis + 1})"
+                f"depth 1, out of both with .squeeze({axis + 1}), and its number out of a spacing of several"
             )
         spacing = _as_spacing(self.spacing, truth.ndim - 1)
         for one, other in zip(predicted, truth, strict=True):

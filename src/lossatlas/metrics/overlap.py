@@ -312,6 +312,8 @@ class _Summed:
     def merge(self, other: Self) -> None:
         """Add what another metric has seen of the set, in another process for example.
 
+        Each part once: begin with a new metric, and add all parts to that.
+
         Raises:
             TypeError: another kind of metric.
             ValueError: one that was built with other arguments. The sums then stay as they were.
@@ -322,9 +324,9 @@ class _Summed:
             )
         own, added = vars(self), vars(other)
         for name in own.keys() - set(self._SUMS):
-            if not np.array_equal(own[name], added[name]):
+            if not np.array_equal(own[name], added.get(name)):
                 raise ValueError(
-                    f"other: expected a metric built with the same arguments, got {name}={added[name]!r} "
+                    f"other: expected a metric built with the same arguments, got {name}={added.get(name)!r} "
                     f"beside {own[name]!r}"
                 )
         for name in self._SUMS:
