@@ -2,8 +2,9 @@
 
 Functions take one pair of masks; classes (:class:`ConfusionMatrix`, :class:`BoundaryMetrics`,
 :class:`ObjectRecall`, :class:`ClDice`, :class:`TolerantF1`, :class:`Calibration`,
-:class:`ThresholdSearch`, :class:`OffsetSearch`) take batch after batch, and their memory does
-not grow with the set. Those that keep sums alone, all but the last, have ``merge``: it adds the sums of another part of the set, in another process.
+:class:`ThresholdSearch`, :class:`OffsetSearch`) take batch after batch, and their memory does not
+grow with the set. Those that keep sums alone, all but the last, have ``merge``: it adds the sums of
+another part of the set, in another process.
 """
 
 from lossatlas.metrics.boundary import (

@@ -324,7 +324,7 @@ class _Summed:
             )
         own, added = vars(self), vars(other)
         for name in own.keys() - set(self._SUMS):
-            if not np.array_equal(own[name], added.get(name)):
+            if name not in added or not np.array_equal(own[name], added[name]):
                 raise ValueError(
                     f"other: expected a metric built with the same arguments, got {name}={added.get(name)!r} "
                     f"beside {own[name]!r}"
