@@ -38,12 +38,13 @@ CONTRAST = {"runOnly": ["color-contrast"]}
 #: `seen` numbers them; a key has the number of what the element is in. What no theme shows leaves, too.
 WITHOUT_REPEATS = """
 (seen) => {
+  let count = Object.keys(seen).length;
   const repeats = (node, above) => {
     if (!node.checkVisibility()) return !node.closest(".only-dark");
     const { color, backgroundColor } = getComputedStyle(node);
     const key = `${above} ${node.localName}.${node.className} ${color} ${backgroundColor}`;
     const known = key in seen;
-    if (!known) seen[key] = Object.keys(seen).length;
+    if (!known) seen[key] = count++;
     const spare = [...node.children].filter((child) => repeats(child, seen[key]));
     if (known && spare.length === node.children.length) return true;
     spare.forEach((child) => child.remove());

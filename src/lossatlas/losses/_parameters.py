@@ -89,7 +89,7 @@ _ELSEWHERE = {
     "sigmoid": 'mode="binary" or "multilabel"',
     "softmax": 'mode="multiclass"',
     "to_onehot_y": 'mode="multiclass", whose target holds class indices',
-    "eps": "smooth, where it is more than a guard against 0/0, which ours needs not",
+    "eps": "smooth, where it is more than a guard against 0/0; our losses need no guard",
     "batch": "per_image, the opposite",
     "lambda_dice": "scales, one number per part",
     "lambda_ce": "scales, one number per part",
