@@ -148,6 +148,20 @@ def test_long_curves_are_thinned_but_keep_every_measurement():
     assert len(_thin(curve.head(400))) == 400
 
 
+def test_what_differs_at_every_step_is_rounded_and_what_was_measured_is_not():
+    rng = np.random.default_rng(0)
+    steps = np.arange(1, 101)
+    curve = pd.DataFrame({"step": steps, "loss_value": rng.lognormal(0, 3, 100).astype("float32")})
+    curve["grad_norm"], curve["val_mean_dice"] = -curve.loss_value, rng.random(100)
+    curve.loc[:2, "loss_value"] = [np.inf, np.nan, 0.0]
+    kept = _thin(curve)
+    np.testing.assert_allclose(kept.loss_value, curve.loss_value, rtol=2.5e-4)
+    np.testing.assert_allclose(kept.grad_norm, curve.grad_norm, rtol=2.5e-4)
+    assert (kept.grad_norm.to_numpy().view("uint32") % 2**12 == 0).all()
+    assert kept.val_mean_dice.equals(curve.val_mean_dice)
+    assert _thin(kept).equals(kept)
+
+
 def test_a_tuned_study_shows_what_was_tried_and_what_was_chosen(copied, tmp_path):
     """The runs of the study above serve as tuning runs: their seeds are its seeds."""
     tuned = Study.model_validate(
