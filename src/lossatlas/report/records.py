@@ -331,7 +331,7 @@ def _check_tables(
             )
     ids = set(runs.run_id)
     for name in ("per_class", "per_image"):
-        others = set(tables[name].run_id) ^ ids
+        others = set(tables[name].run_id.unique()) ^ ids
         if others:
             raise RecordsError(
                 f"{folder}/{name}.parquet: expected the runs of runs.parquet, but run "
@@ -369,23 +369,23 @@ def _part(
     }
     labels = _ordered(names)
     classes = list(description["classes"].get(dataset, []))
-    per_image, of_classes = _both_classes(tables["per_image"]), tables["per_class"]
+    per_image, of_classes = tables["per_image"], tables["per_class"]
     first = per_image[per_image.run_id == runs.run_id.iloc[0]].drop_duplicates("image_id")
     image_ids = first.image_id.astype(str).tolist()
     of_loss = dict(iter(runs[["loss", "seed", "run_id"]].sort_values("seed").groupby("loss")))
     by_rule: dict[str, dict[str, np.ndarray]] = {}
-    rules = set(per_image.rule)
+    numbered = _numbered(per_image, image_ids)
     for rule in RULES:
-        if rule not in rules:
+        rows = numbered[(per_image.rule == rule).to_numpy()]
+        if rows.empty:
             continue
-        rows = per_image[per_image.rule == rule]
         # a loss may have fewer measures than the others: then it has no counts by their rules
-        counted = set(rows.run_id)
+        counted = set(rows.run_id.unique())
         having = [
             label for label in labels if rule == "argmax" or counted & set(of_loss[label].run_id)
         ]
         run_ids = [run_id for label in having for run_id in of_loss[label].run_id]
-        counts = _counts(rows[rows.run_id.isin(run_ids)], run_ids, image_ids, len(classes), folder)
+        counts = _counts(_both_classes(rows), run_ids, len(image_ids), len(classes), folder)
         ends = np.cumsum([len(of_loss[label]) for label in having])[:-1]
         by_rule[rule] = dict(zip(having, np.split(counts, ends), strict=True))
     prefix = f"{dataset}/{model}/"
@@ -453,23 +453,35 @@ def _without(part: Part, images: Collection[str]) -> Part:
     )
 
 
+def _numbered(per_image: pd.DataFrame, image_ids: list[str]) -> pd.DataFrame:
+    """The counts with each image by its place, -1 where it has none, and runs as a category: text compares slowly."""
+    return pd.DataFrame(
+        {
+            "run_id": per_image.run_id.astype("category"),
+            "image": pd.Index(image_ids).get_indexer(pd.Index(per_image.image_id.astype(str))),
+            **{name: per_image[name] for name in ("class_index", "pixels", "tp", "fp", "fn")},
+        }
+    )
+
+
 def _counts(
-    rows: pd.DataFrame, run_ids: list[str], image_ids: list[str], classes: int, folder: Path
+    rows: pd.DataFrame, run_ids: list[str], images: int, classes: int, folder: Path
 ) -> np.ndarray:
-    """(runs, images, classes, 3) counts by one rule, in the order of `run_ids` and `image_ids`."""
-    run = pd.Index(run_ids).get_indexer(pd.Index(rows.run_id))
-    image = pd.Index(image_ids).get_indexer(pd.Index(rows.image_id.astype(str)))
-    index = rows.class_index.to_numpy(np.int64)
+    """(runs, images, classes, 3) counts by one rule, in the order of `run_ids`; runs that it lacks are passed over."""
+    of_category = pd.Index(run_ids).get_indexer(rows.run_id.cat.categories)
+    run = of_category[rows.run_id.cat.codes]
+    rows, run = rows[run >= 0], run[run >= 0]
+    image, index = rows.image.to_numpy(), rows.class_index.to_numpy(np.int64)
     known = (image >= 0) & (index >= 0) & (index < classes)
-    place = (run * len(image_ids) + image) * classes + index
-    shape = (len(run_ids), len(image_ids), classes)
-    times = np.bincount(place[known & (run >= 0)], minlength=int(np.prod(shape)))
+    place = (run * images + image) * classes + index
+    shape = (len(run_ids), images, classes)
+    times = np.bincount(place[known], minlength=int(np.prod(shape)))
     whole = (times.reshape(len(run_ids), -1) == 1).all(1)
-    whole &= np.bincount(run[~known & (run >= 0)], minlength=len(run_ids)) == 0
+    whole &= np.bincount(run[~known], minlength=len(run_ids)) == 0
     if not whole.all():
         wrong = int(np.argmin(whole))
         raise RecordsError(
-            f"{folder}/per_image.parquet: expected a row for each of {len(image_ids)} images and "
+            f"{folder}/per_image.parquet: expected a row for each of {images} images and "
             f"{classes} classes in every run, got {int((run == wrong).sum())} in run "
             f"{run_ids[wrong]}; collect the records anew"
         )
@@ -483,7 +495,7 @@ def _both_classes(rows: pd.DataFrame) -> pd.DataFrame:
 
     What is neither found nor missed of the second is a true positive of the first, and the mistakes change sides.
     """
-    if set(rows.class_index) != {1}:
+    if set(rows.class_index.unique()) != {1}:
         return rows
     first = rows.assign(
         class_index=0, tp=rows.pixels - rows.tp - rows.fp - rows.fn, fp=rows.fn, fn=rows.fp
