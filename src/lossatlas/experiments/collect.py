@@ -71,7 +71,7 @@ _CALIBRATION = ("ece", "ece_foreground", "nll", "brier")
 #: Steps of a run that ``curves.parquet`` keeps beside those at which something was measured.
 _CURVE_ROWS = 400
 #: Rows of a study's ``curves.parquet``, about: so that a large study stays within what a repository can carry.
-_STUDY_CURVE_ROWS = 60_000
+_STUDY_CURVE_ROWS = 20_000
 #: What differs at every step is kept to so many bits, about 1 part in 4,000: noise fills a repository otherwise.
 _NOISY, _NOISY_BITS = ("loss_value", "grad_norm"), 11
 _INT32 = ("class_index", "tp", "fp", "fn", "pixels", "step", "epoch")
