@@ -450,3 +450,27 @@ def test_soft_targets_that_do_not_exclude_each_other_are_told_of_the_multilabel_
         loss(Z, target)
     void[0, 1, 1, 1] = 1.0
     assert "sums of" in message(lambda: loss(Z, void))
+
+
+def test_a_tensor_that_is_not_dense_is_told_how_to_become_so() -> None:
+    nested = torch.nested.as_nested_tensor
+    for name in ("ce", "dice", "lovasz_softmax"):
+        loss = losses.build(name)
+        for given in ((Z.to_sparse(), Y), (Z.to_mkldnn(), Y), (Z, Y.to_sparse())):
+            said = message(lambda given=given, loss=loss: loss(*given), TypeError)
+            assert ".to_dense()" in said
+        for given in ((nested([*Z]), Y), (Z, nested([*Y]))):
+            said = message(lambda given=given, loss=loss: loss(*given), TypeError)
+            assert "to_padded_tensor" in said
+    sparse = torch.tensor([0.0, 1, 2]).to_sparse()
+    said = message(lambda: losses.CrossEntropyLoss(weight=sparse), TypeError)
+    assert "weight.to_dense()" in said
+
+
+def test_class_weights_without_values_are_refused() -> None:
+    """Made on the meta device and moved by ``to_empty`` they would be whatever the memory held."""
+    with torch.device("meta"):
+        for name in ("ce", "dice"):
+            said = message(lambda name=name: losses.build(name, weight=torch.tensor([1.0, 2, 3])))
+            assert "weight must hold numbers" in said and 'device="cpu"' in said
+        assert losses.build("ce", weight=[1.0, 2, 3]).weight.tolist() == [1, 2, 3]

@@ -140,6 +140,12 @@ def class_vector(name: str, value: object) -> Tensor | None:
     if value is None:
         return None
     if isinstance(value, Tensor):
+        if value.is_meta:
+            raise ValueError(
+                f"{name} must hold numbers, got a tensor on the meta device, which has none; "
+                'give a list, or make the tensor with device="cpu".'
+            )
+        dense(name, value)
         vector = value.reshape(1) if value.ndim == 0 else value
     elif isinstance(plain(value), Real):
         vector = torch.tensor([number(name, value)], dtype=torch.float64, device=_holding_values())
@@ -274,12 +280,26 @@ def is_batched(tensor: Tensor) -> bool:
     return is_functorch(tensor) or bool(legacy)
 
 
+def dense(name: str, tensor: Tensor) -> None:
+    """Refuse a tensor that is not stored entry by entry: sparse, nested, or in a layout of MKL-DNN."""
+    if tensor.is_nested:
+        raise TypeError(
+            f"{name} must be a dense tensor, got a nested one; pad it with "
+            "torch.nested.to_padded_tensor, and the target with its ignore_index."
+        )
+    if tensor.layout is not torch.strided:
+        raise TypeError(
+            f"{name} must be a dense tensor, got one of layout {tensor.layout}; pass {name}.to_dense()."
+        )
+
+
 def logits(logits: object, mode: str, target: object = None) -> None:
     """Check the logits' type, dtype and shape for `mode`; a message looks at the target's shape, too."""
     if not isinstance(logits, Tensor):
         raise TypeError(
             f"logits must be a tensor, got {type(logits).__name__}{_tensor_of(logits, 'output')}."
         )
+    dense("logits", logits)
     if logits.dtype not in _FLOATS:
         raise TypeError(
             f"logits must be floating point, of dtype {_listed(_FLOATS)}, got {logits.dtype}; pass "
@@ -317,6 +337,7 @@ def target(target: object, logits: Tensor, mode: str) -> bool:
         raise TypeError(
             f"target must be a tensor, got {type(target).__name__}{_tensor_of(target, 'target')}."
         )
+    dense("target", target)
     if target.dtype not in (*_INTEGERS, *_FLOATS, torch.bool):
         raise TypeError(
             f"target must have dtype bool, {_listed((*_INTEGERS, *_FLOATS))}, got {target.dtype}; "
