@@ -285,6 +285,14 @@ def test_a_place_of_many_factors_is_counted_and_not_named():
     )
 
 
+def test_two_conditions_at_one_place_do_not_differ_by_place():
+    checks = {
+        "dice > 0": [judge.Check("rare", "fails", "")],
+        "dice_ce > 0": [judge.Check("rare", "open", "")],
+    }
+    assert judge.Judgement("10", "It.", checks).where == "fails"
+
+
 def test_a_prediction_with_one_check_twice_is_refused(folder):
     twice = {"claim": "7", "text": "Dice is ahead.", "holds": [AHEAD, dict(AHEAD)]}
     with pytest.raises(ValueError, match="expected different checks in the prediction 'Dice is"):

@@ -98,10 +98,13 @@ class Judgement:
 
     @property
     def where(self) -> str:
-        """The outcome with its places: ``fails at 3 %, open elsewhere``; plain where it is the same everywhere."""
-        if len(self.outcomes) <= 1:
-            return self.outcome
+        """The outcome with its places: ``fails at 3 %, open elsewhere``; plain where it is the same everywhere.
+
+        Plain at a single place, too: what differs there is the conditions.
+        """
         of_place = self._of_places()
+        if len(self.outcomes) <= 1 or len(of_place) == 1:
+            return self.outcome
         told: list[str] = []
         for outcome in ("holds", "fails"):
             at = [place for place, found in of_place.items() if found == outcome]
