@@ -60,12 +60,27 @@ def test_few_objects_are_compared_with_many_by_seed():
     assert found.estimate - found.low == pytest.approx(found.high - found.estimate)
 
 
+def eight_settings(**other):
+    """Records of `imbalance_rare_batch`: every training of a loss has the tuned Dice given here."""
+    scores = {"ce": 0.72, "focal": 0.72, "ohem_ce": 0.72, "weighted_ce": 0.6, "focal_inverse": 0.58}
+    scores |= {
+        "dice_low": 0.64,
+        "dice_ce_low": 0.63,
+        "dice_ce_high": 0.61,
+        "dice_high": 0.37,
+    } | other
+    return records(
+        place("b16", {loss: {"argmax": dice, "tuned": dice} for loss, dice in scores.items()})
+    )
+
+
 def numbers(
     monkeypatch,
     first=(0.57, 0.52),
     second=(0.58, 0.50),
     batch=(0.72, 0.66),
     began=False,
+    sixteen=None,
     **described,
 ):
     of = {
@@ -73,6 +88,7 @@ def numbers(
         "imbalance_draw": study({"d1": second, "d2": (0.56, 0.52)}),
         "imbalance_batch": study({"b16": batch}, **described),
         "imbalance_losses": study({"pi01": first}),
+        "imbalance_rare_batch": eight_settings(**(sixteen or {})),
     }
     runs = of["imbalance_losses"].runs.replace({"loss": {"dice": "lovasz_softmax_low"}})
     runs = runs.assign(began=began | (runs.loss == "ce"))
@@ -84,6 +100,7 @@ def numbers(
 def test_the_gain_by_more_images_and_the_draws_are_counted(monkeypatch):
     assert numbers(monkeypatch) == {
         "ce": "+15", "dice": "+14", "low": "−8", "high": "−4", "draws": "3", "lovasz": "8",
+        "weights": "12 to 14", "overlap": "8 to 11",
     }  # fmt: skip
 
 
@@ -98,6 +115,9 @@ def test_nothing_is_said_while_a_run_is_missing(monkeypatch):
         ({"batch": (0.72, 0.57)}, "by more than the losses differ"),
         ({"second": (0.58, 0.59)}, "in the mean of every draw"),
         ({"began": True}, "no training of Lovász-softmax begins"),
+        ({"sixteen": {"focal": 0.78}}, "all but OHEM and focal loss are shown behind"),
+        ({"sixteen": {"ohem_ce": 0.66}}, "all but OHEM and focal loss are shown behind"),
+        ({"sixteen": {"dice_low": 0.72}}, "all but OHEM and focal loss are shown behind"),
     ],
 )
 def test_records_that_contradict_the_pages_stop_the_build(monkeypatch, wrong, sentence):

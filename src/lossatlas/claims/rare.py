@@ -55,12 +55,12 @@ def numbers(results: str | Path) -> dict[str, str]:
 
     Returns:
         what sixteen images a step instead of four bring to ``ce`` and to ``dice`` in the mean; Dice less cross-entropy
-        over the ``draws`` of the data, from ``low`` to ``high``; and how many trainings of Lovász-softmax are recorded
-        in `imbalance_losses` (``lovasz``). Empty while a run of the first three studies is missing.
+        over the ``draws`` of the data, from ``low`` to ``high``; how many trainings of Lovász-softmax are recorded in
+        `imbalance_losses` (``lovasz``); and :func:`sixteen`. Empty while a run of the first three studies is missing.
 
     Raises:
-        FrontError: one of those began, a training loses by more images, a loss gains less than the losses differ, or
-            Dice is not behind in the mean of every draw.
+        FrontError: one of those began, a training loses by more images, a loss gains less than the losses differ,
+            Dice is not behind in the mean of every draw, or :func:`sixteen` raises it.
     """
     names = ("imbalance", "imbalance_draw", "imbalance_batch")
     sets = [frames.load_if_run(Path(results) / name, name) for name in names]
@@ -79,7 +79,49 @@ def numbers(results: str | Path) -> dict[str, str]:
     front.stands(results, sentence, (gaps < 0).all(), gaps.to_dict(), _PAGES)
     ends = {"ce": gain.ce.mean(), "dice": gain.dice.mean(), "low": gaps.min(), "high": gaps.max()}
     found = {name: f"{value:+.0f}".replace("-", "−") for name, value in ends.items()}
-    return found | {"draws": str(len(gaps))} | _lovasz(Path(results) / "imbalance_losses")
+    found |= {"draws": str(len(gaps))} | _lovasz(Path(results) / "imbalance_losses")
+    return found | sixteen(Path(results) / "imbalance_rare_batch")
+
+
+def sixteen(folder: Path) -> dict[str, str]:
+    """How far losses are behind cross-entropy at 0.1 % with sixteen images a step, in points of tuned Dice, as text.
+
+    Args:
+        folder: records of `imbalance_rare_batch`.
+
+    Returns:
+        ``weights``, the two losses with class weights, and ``overlap``, Dice and Dice + CE at the rates at which every
+        training begins: from the least to the most. Empty while a run is missing.
+
+    Raises:
+        FrontError: a loss is shown ahead, OHEM or focal loss is shown behind, or one of the others is not.
+    """
+    known = frames.load_if_run(folder, folder.name)
+    if known is None or known.study["missing_runs"]:
+        return {}
+    groups = {
+        "weights": ["weighted_ce", "focal_inverse"],
+        "overlap": ["dice_low", "dice_ce_low", "dice_ce_high"],
+        "open": ["focal", "ohem_ce"],
+        "failing": ["dice_high"],
+    }
+    less = {
+        loss: frames.differences(known, "dice", [loss, "ce"], "tuned").iloc[0]
+        for losses in groups.values()
+        for loss in losses
+    }
+    table = pd.DataFrame(less).T
+    behind = table.index[frames.shown(table.p) & (table.estimate < 0)]
+    ahead = table.index[frames.shown(table.p) & (table.estimate > 0)]
+    holds = ahead.empty and set(behind) == set(table.index) - set(groups["open"])
+    sentence = (
+        "with sixteen images at 0.1 % all but OHEM and focal loss are shown behind cross-entropy"
+    )
+    front.stands(folder, sentence, holds, table.estimate.to_dict(), _PAGES)
+    ends = {
+        name: -100 * table.estimate[groups[name]].astype(float) for name in ("weights", "overlap")
+    }
+    return {name: f"{gaps.min():.0f} to {gaps.max():.0f}" for name, gaps in ends.items()}
 
 
 def few_objects(known: Records) -> pd.Series:
