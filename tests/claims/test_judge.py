@@ -291,6 +291,9 @@ def test_two_conditions_at_one_place_do_not_differ_by_place():
         "dice_ce > 0": [judge.Check("rare", "open", "")],
     }
     assert judge.Judgement("10", "It.", checks).where == "fails"
+    checks["tversky > 0"] = [judge.Check("rare", "holds", "")]
+    (entry,) = judge.claims([judge.Judgement("10", "It.", checks)]).values()
+    assert entry["verdict"] == "conditional", "one condition holds, another fails"
 
 
 def test_a_prediction_with_one_check_twice_is_refused(folder):

@@ -97,13 +97,20 @@ class Judgement:
         return found
 
     @property
+    def is_divided(self) -> bool:
+        """Whether its outcomes differ, and a place decides the whole prediction: where none does, its parts do not."""
+        return (
+            len(self.outcomes) > 1 and {"holds", "fails"} & {*self._of_places().values()} != set()
+        )
+
+    @property
     def where(self) -> str:
         """The outcome with its places: ``fails at 3 %, open elsewhere``; plain where it is the same everywhere.
 
         Plain at a single place, too: what differs there is the conditions.
         """
         of_place = self._of_places()
-        if len(self.outcomes) <= 1 or len(of_place) == 1:
+        if not self.is_divided or len(of_place) == 1:
             return self.outcome
         told: list[str] = []
         for outcome in ("holds", "fails"):
@@ -113,8 +120,6 @@ class Judgement:
             if at:
                 named = f"{len(at)} of {len(of_place)} places" if long else _listed(at)
                 told.append(f"{outcome} at {named}")
-        if not told:
-            return self.outcome
         between = "; " if any(";" in each for each in told) else ", "
         return between.join([*told, "open elsewhere"] if "open" in self.outcomes else told)
 
@@ -327,12 +332,11 @@ def claims(judgements: Sequence[Judgement]) -> dict[str, dict[str, Any]]:
 
 def _entry(judgements: Sequence[Judgement]) -> dict[str, Any]:
     checks = [c for j in judgements for of_one in j.checks.values() for c in of_one]
-    # where no place decides a whole prediction, its parts decide nothing either
     outcomes = {
         _TURNED[outcome] if j.bearing == "against" else outcome
         for j in judgements
         if j.bearing != "beside"
-        for outcome in ([j.outcome] if j.where == j.outcome else j.outcomes)
+        for outcome in (j.outcomes if j.is_divided else [j.outcome])
     }
     if {"holds", "fails"} <= outcomes or outcomes == {"holds", "open"}:
         verdict = "conditional"
