@@ -70,7 +70,8 @@ _VALIDATION = ("foreground_dice", "foreground_dice_tuned", "constant_dice")
 _CALIBRATION = ("ece", "ece_foreground", "nll", "brier")
 #: Steps of a run that ``curves.parquet`` keeps beside those at which something was measured.
 _CURVE_ROWS = 400
-#: Rows of a study's ``curves.parquet``, about: so that a large study stays within what a repository can carry.
+#: Rows of a study's ``curves.parquet`` to aim at, so that a large study stays within what a repository can carry:
+#: beside them every step with a measurement, at least 50 a run, and runs of other records as those have them.
 _STUDY_CURVE_ROWS = 20_000
 #: What differs at every step is kept to so many bits, about 1 part in 4,000: noise fills a repository otherwise.
 _NOISY, _NOISY_BITS = ("loss_value", "grad_norm"), 11
@@ -696,6 +697,8 @@ def _thin(curve: pd.DataFrame, rows: int = _CURVE_ROWS) -> pd.DataFrame:
 
 def _rounded(values: pd.Series, bits: int) -> np.ndarray:
     """The nearest float32 with so many bits after the first; the others are 0, and a file packs them to nothing.
+
+    Numbers below 1e-38 lose more, and the largest become infinite.
 
     >>> _rounded(pd.Series([1.0, 1.3, float("inf")]), 2)
     array([1.  , 1.25,  inf], dtype=float32)

@@ -469,7 +469,8 @@ def _counts(
 ) -> np.ndarray:
     """(runs, images, classes, 3) counts by one rule, in the order of `run_ids`; runs that it lacks are passed over."""
     of_category = pd.Index(run_ids).get_indexer(rows.run_id.cat.categories)
-    run = of_category[rows.run_id.cat.codes]
+    codes = rows.run_id.cat.codes.to_numpy()
+    run = np.where(codes < 0, -1, of_category[codes])
     rows, run = rows[run >= 0], run[run >= 0]
     image, index = rows.image.to_numpy(), rows.class_index.to_numpy(np.int64)
     known = (image >= 0) & (index >= 0) & (index < classes)
