@@ -6,6 +6,7 @@ import dataclasses
 import os
 
 import golden
+import numpy as np
 import pytest
 
 from lossatlas.experiments import evaluate, training, versions
@@ -168,6 +169,21 @@ def test_the_first_loss_is_compared_closely_on_every_machine(a_case):
         losses = [factor * before.losses[0], *before.losses[1:]]
         other = dataclasses.replace(before, losses=losses, machine="another")
         assert before.is_near(other) is found
+
+
+def test_a_doubled_rate_is_found_where_the_loss_hardly_moves():
+    """Tversky from a bias of 0: a doubled rate changes its five losses by less than two percent."""
+    (config,) = [c for n, c in golden.cases("begin").items() if "pi3 · none4_zero · tversky" in n]
+    datasets = golden.datasets_of(golden.key(config))
+    before = golden.run(config, datasets)
+    doubled = golden.run(config.model_copy(update={"lr": 2 * config.lr}), datasets)
+    assert np.allclose(doubled.losses, before.losses, rtol=golden.TOLERANCE), "small as it is"
+    assert not before.is_near(doubled) and before.is_near(before)
+
+
+def test_runs_without_a_loss_are_near_each_other_alone():
+    none = golden.Golden({"loss": 1}, "a", "b", [])
+    assert none.is_near(none) and not none.is_near(dataclasses.replace(none, losses=[1.0]))
 
 
 def test_another_rounding_is_taken_only_after_its_number_was_raised(one_case, capsys):
