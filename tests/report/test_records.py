@@ -184,6 +184,16 @@ def test_an_image_missing_from_one_run_is_refused(spoilt):
         records.load(spoilt)
 
 
+def test_an_image_of_another_name_is_refused_and_its_run_named(spoilt):
+    def renamed(table):
+        own = (table.run_id == "unet-dice-0") & (table.image_id == "test-003")
+        return table.assign(image_id=table.image_id.mask(own, "another"))
+
+    edit_table(spoilt, "per_image", renamed)
+    with pytest.raises(RecordsError, match=r"in run unet-dice-0;"):
+        records.load(spoilt)
+
+
 def test_counts_that_contradict_a_runs_dice_are_refused(spoilt):
     edit_table(spoilt, "runs", lambda t: t.assign(foreground_dice=t.foreground_dice + 1e-3))
     with pytest.raises(RecordsError, match=r"the counts of run .* give a foreground Dice of"):
