@@ -22,6 +22,7 @@ from lossatlas.experiments.status import survey
 from lossatlas.experiments.tuning import select, tuning_runs
 from lossatlas.experiments.versions import component_versions
 from lossatlas.metrics import confusion_per_image
+from lossatlas.report import records
 
 STUDY = tiny(losses=["ce", {"name": "dice", "label": "dice_again"}], seeds=[0, 1])
 
@@ -72,6 +73,23 @@ def test_the_records_have_one_row_a_run_and_the_study_s_labels(runs_dir, tmp_pat
         assert shown["digits/unet/images"].shape[1:3] == shown["digits/unet/dice_again"].shape[1:3]
 
 
+def test_records_keep_every_count_of_every_run(runs_dir, tmp_path):
+    """The tables are sorted image by image, and false negatives follow from the labelled pixels."""
+    other = STUDY.model_copy(update={"study": "other"})  # from the records of the first alone
+    folders = [
+        collect(STUDY, runs_dir=runs_dir, results_dir=tmp_path),
+        collect(other, runs_dir=tmp_path / "none", results_dir=tmp_path),
+    ]
+    for [part] in (records.load(folder).parts for folder in folders):
+        for member, config in STUDY.reporting_runs():
+            of_run = pd.read_parquet(run_path(runs_dir, config) / "per_image.parquet")
+            seed = part.seeds[member.loss].index(member.seed)
+            for rule, rows in of_run.groupby("rule"):
+                image = [part.image_ids.index(name) for name in rows.image_id]
+                here = part.by_rule[str(rule)][member.loss][seed, image, rows.class_index]
+                assert (here == rows[["tp", "fp", "fn"]]).all(axis=None)
+
+
 def test_a_preview_counts_what_collecting_would_do_and_writes_nothing(copied, tmp_path):
     places = {"runs_dir": copied, "results_dir": tmp_path / "results"}
     nothing = {"kept": 0, "renewed": 0, "added": 0, "lost": 0, "missing": 0}
@@ -111,11 +129,11 @@ def test_a_run_s_row_holds_what_each_decision_rule_found_as_its_counts_do(runs_d
     runs = pd.read_parquet(folder / "runs.parquet").set_index("run_id")
     pooled = (
         pd.read_parquet(folder / "per_image.parquet")
-        .groupby(["run_id", "rule", "class_index"])[["tp", "fp", "fn"]]
+        .groupby(["run_id", "rule", "class_index"])[["tp", "fp", "target"]]
         .sum()
         .query("class_index > 0")
     )
-    scored = 2 * pooled.tp + pooled.fp + pooled.fn
+    scored = pooled.tp + pooled.fp + pooled.target
     dice = (2 * pooled.tp / scored.where(scored > 0)).groupby(["run_id", "rule"]).mean()
     for run_id, run in runs.iterrows():
         for rule, column in (("argmax", ""), ("tuned", "_tuned"), ("theory", "_theory")):

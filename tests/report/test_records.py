@@ -65,8 +65,9 @@ def test_of_two_classes_the_second_is_enough():
     row = table[(table.dataset == part.dataset) & (table.model == part.model)].iloc[0]
     seed, image = part.seeds[row.loss].index(row.seed), part.image_ids.index(row.image_id)
     background, foreground = part.by_rule[row.rule][row.loss][seed, image]
-    assert foreground.tolist() == [row.tp, row.fp, row.fn]
-    assert background.tolist() == [row.pixels - row.tp - row.fp - row.fn, row.fn, row.fp]
+    missed = row.target - row.tp
+    assert foreground.tolist() == [row.tp, row.fp, missed]
+    assert background.tolist() == [row.pixels - row.target - row.fp, missed, row.fp]
 
 
 def test_the_order_of_a_tables_rows_does_not_matter(spoilt, part):

@@ -6,8 +6,8 @@ several machines, one after the other.
 ``study.json``         what was asked, what was expected, and where the numbers come from
 ``runs.parquet``       a row a run that is reported, with its provenance
 ``per_class.parquet``  a row a run, decision rule and class, over the pooled test set
-``per_image.parquet``  a row a run, decision rule, test image and class: pixel counts, and the image's labelled pixels;
-                       of two classes the second alone, from which the first follows
+``per_image.parquet``  a row a run, decision rule, test image and class: true and false positives, the class's and the
+                       image's labelled pixels; of two classes the second alone, from which the first follows
 ``curves.parquet``     a row a run and step, not every one of a long run; losses and gradient norms to 1 part in 4,000
 ``tuning.parquet``     a row a tuning run, those that are missing included (where the study tunes)
 ``boundary.parquet``, ``size_recall.parquet``, ``thin.parquet``  where the runs measured them
@@ -75,7 +75,7 @@ _CURVE_ROWS = 400
 _STUDY_CURVE_ROWS = 20_000
 #: What differs at every step is kept to so many bits, about 1 part in 4,000: noise fills a repository otherwise.
 _NOISY, _NOISY_BITS = ("loss_value", "grad_norm"), 11
-_INT32 = ("class_index", "tp", "fp", "fn", "pixels", "step", "epoch")
+_INT32 = ("class_index", "tp", "fp", "fn", "target", "pixels", "step", "epoch")
 
 
 @dataclass(frozen=True)
@@ -169,7 +169,11 @@ def collect(
             _save(pixels, temporary / "pixels.parquet")
         if study.tuning:
             _save(tuning, temporary / "tuning.parquet")
-        _stack(runs_dir, runs, "per_image.parquet", temporary, lambda t: _small(_of_two(t)))
+        _stack(
+            *(runs_dir, runs, "per_image.parquet", temporary),
+            lambda counts: _small(_with_target(_of_two(counts))),
+            _image_by_image,
+        )
         rows_a_run = max(50, min(_CURVE_ROWS, _STUDY_CURVE_ROWS // len(study.members("report"))))
         _stack(
             *(runs_dir, runs, "curves.parquet", temporary),
@@ -584,7 +588,7 @@ def _recorded_rows(run: Found, name: str) -> pd.DataFrame:
     rows = _by_run(run.recorded.folder / f"{name}.parquet").get(run.config.run_id)
     if rows is None:
         return pd.DataFrame()
-    return _keyed(run, rows.drop(columns=list(run.key)))
+    return _keyed(run, _with_target(rows.drop(columns=list(run.key))))
 
 
 @lru_cache(maxsize=8)
@@ -649,12 +653,13 @@ def _stack(
     name: str,
     folder: Path,
     change: Callable[[pd.DataFrame], pd.DataFrame],
+    order: Callable[[pd.DataFrame], pd.DataFrame] = lambda rows: rows,
     runs_at_a_time: int = 64,
 ) -> None:
     """Write the runs' tables of one name below each other, each row with its run's key in front.
 
-    A few runs at a time, so that the memory does not grow with the study. A column that an older run lacks is empty
-    in its rows.
+    A few runs at a time, in an order of their own, so that the memory does not grow with the study. A column that an
+    older run lacks is empty in its rows.
     """
 
     def read(run: Found) -> pd.DataFrame:
@@ -675,6 +680,7 @@ def _stack(
             tables = [read(run) for run in runs[start : start + runs_at_a_time]]
             filled = [table for table in tables if len(table)] or tables[:1]
             together = _small(pd.concat(filled, ignore_index=True).reindex(columns=columns))
+            together = order(together)
             rows = pa.Table.from_pandas(together, preserve_index=False)
             writer = writer or pq.ParquetWriter(
                 folder / name, rows.schema, **_how_to_write(rows.schema)
@@ -720,6 +726,23 @@ def _of_two(counts: pd.DataFrame) -> pd.DataFrame:
     counts = counts.assign(pixels=labelled)
     two = set(counts.class_index) == {0, 1}
     return counts[counts.class_index == 1] if two else counts
+
+
+def _with_target(rows: pd.DataFrame) -> pd.DataFrame:
+    """Counts with the class's labelled pixels in the place of its false negatives; other tables as they are.
+
+    The labelled pixels of an image are the same in every run, which compresses to nothing.
+    """
+    if "fn" not in rows:
+        return rows
+    return rows.assign(fn=rows.tp + rows.fn).rename(columns={"fn": "target"})
+
+
+def _image_by_image(rows: pd.DataFrame) -> pd.DataFrame:
+    """Rows of the same image below each other: the runs' counts of one image are alike, and compress to two thirds."""
+    keys = ("dataset", "model", "rule", "class_index", "image_id")
+    places = [pd.factorize(rows[name])[0] for name in keys if name in rows]
+    return rows.iloc[np.lexsort(places[::-1])]
 
 
 def _small(table: pd.DataFrame) -> pd.DataFrame:

@@ -286,6 +286,8 @@ def _read_table(folder: Path, name: str, columns: list[str] | None = None) -> pd
     if not path.is_file():
         raise RecordsError(f"{path}: expected a table, found no file; collect the records anew")
     table = pd.read_parquet(path)
+    if "target" in table and "fn" not in table:  # what is labelled is found or missed
+        table = table.assign(fn=table.target - table.tp)
     absent = [column for column in columns if column not in table.columns]
     if absent:
         raise RecordsError(

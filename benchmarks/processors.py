@@ -1,0 +1,93 @@
+"""How far the same training ends from itself on another make of processor.
+
+    lossatlas run STUDY --fresh --runs-dir runs     # on another machine than the records'
+    python benchmarks/processors.py --runs runs
+
+pairs each run folder with the committed record of the same run (same data, weights, batches, steps; other processor)
+and writes ``results/processors/pairs.csv``: the test Dice at the threshold of validation on both, a row a run. Runs
+whose record names the same processor are left out. It trains nothing.
+
+Expected, written on 2026-12-01 before a second training was read: single trainings differ by points, as two seeds do,
+for rounding grows in training as a small change of the weights does. Means of eight do not: they differ by less
+than a point at 1 % of foreground and more, and by less than three points at 0.1 % with sixteen images a batch.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from lossatlas.experiments.record import read_run
+
+#: Test Dice of the foreground at the threshold of validation.
+SCORE = "foreground_dice_tuned"
+
+
+def main() -> None:
+    """Write the pairs."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("--runs", type=Path, default=Path("runs"), help="folder of the run folders")
+    parser.add_argument("--results", type=Path, default=Path("results"), help="of the records")
+    given = parser.parse_args()
+    found = pd.DataFrame(pairs(given.runs, given.results))
+    if found.empty:
+        parser.error(
+            f"expected runs in {given.runs} whose record in {given.results} is of another processor, got none: "
+            "train a study again with `lossatlas run STUDY --fresh` on another machine"
+        )
+    folder = given.results / "processors"
+    folder.mkdir(exist_ok=True)
+    found = found.sort_values(["foreground", "objects", "batch", "loss", "seed"])
+    found.to_csv(folder / "pairs.csv", index=False, float_format="%.5f")
+    print(f"{len(found)} pairs in {folder / 'pairs.csv'}")
+
+
+def pairs(runs: Path, results: Path) -> Iterator[dict[str, Any]]:
+    """A row for each run folder whose committed record is of another processor."""
+    there = recorded(results)
+    for path in sorted(runs.glob("*/run.json")):
+        run = read_run(path.parent)
+        row = there.get(run["run_id"])
+        here = run["hardware"]["cpu"]
+        if row is None or run["status"] != row["status"] or here == processor(row):
+            continue
+        factors = {name: row[name] for name in ("foreground", "objects", "batch")}
+        again = run["rules"]["tuned"]["metrics"]["foreground_dice"]
+        yield {
+            **factors,
+            "loss": row["loss_name"],
+            "lr": row["lr"],
+            "seed": row["seed"],
+            "run_id": row["run_id"],
+            "recorded_on": processor(row),
+            "recorded": row[SCORE],
+            "again_on": here,
+            "again": again,
+        }
+
+
+def recorded(results: Path) -> dict[str, dict[str, Any]]:
+    """Rows of the committed records by run id; the first where two studies hold a run."""
+    rows: dict[str, dict[str, Any]] = {}
+    for path in sorted(results.glob("*/runs.parquet")):
+        table = pd.read_parquet(path)
+        if {"foreground", "objects", "batch", SCORE} <= set(table):
+            for row in table.to_dict("records"):
+                rows.setdefault(row["run_id"], row)
+    return rows
+
+
+def processor(row: dict[str, Any]) -> str:
+    """The make of processor that a record names."""
+    return str(json.loads(row["hardware"])["cpu"])
+
+
+if __name__ == "__main__":
+    main()
