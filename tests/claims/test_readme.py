@@ -6,45 +6,59 @@ from pathlib import Path
 
 import pytest
 
-from lossatlas.claims import readme, real_images
-from lossatlas.report import front
+from lossatlas.claims import readme
 
-RESULTS = Path(__file__).resolve().parents[2] / "results"
-BEGIN, REAL = RESULTS / "begin", RESULTS / "thresholds"
+ROOT = Path(__file__).resolve().parents[2]
+FORMER = "before\n<!-- answer: made -->\nFORMER\n<!-- /answer -->\nafter\n"
 
 
-def test_writing_fills_the_block_draws_the_pictures_and_leaves_the_rest(tmp_path):
-    (tmp_path / "README.md").write_text(
-        "before\n<!-- answer: made -->\nFORMER\n<!-- /answer -->\nafter\n"
-    )
-    text = readme.write(BEGIN, REAL, tmp_path).read_text()
+@pytest.fixture(scope="module")
+def written(tmp_path_factory):
+    """A folder with a README whose block was written from the committed records."""
+    folder = tmp_path_factory.mktemp("readme")
+    (folder / "README.md").write_text(FORMER)
+    readme.write(ROOT / "results/begin", ROOT / "results/thresholds", folder)
+    return folder
+
+
+def test_writing_fills_the_block_draws_the_pictures_and_leaves_the_rest(written):
+    text = (written / "README.md").read_text()
     assert text.startswith("before\n<!-- answer: made -->\n<picture>")
     assert text.endswith("<!-- /answer -->\nafter\n") and "FORMER" not in text
     for shade in ("light", "dark"):
-        assert (tmp_path / f"results/readme/seeds_{shade}.svg").stat().st_size > 1000
+        assert (written / f"results/readme/seeds_{shade}.svg").stat().st_size > 1000
+
+
+def test_the_committed_answer_is_that_of_the_records(written):
+    text = (ROOT / "README.md").read_text()
+    block = (written / "README.md").read_text().split("made -->\n")[1].split("\n<!-- /answer")[0]
+    assert readme.block_replaced(text, block) == text, "run `lossatlas readme`"
+    for shade in ("light", "dark"):
+        assert (ROOT / readme.PICTURES / f"seeds_{shade}.svg").is_file(), "run `lossatlas readme`"
+
+
+def test_the_answer_is_short(written):
+    text = (written / "README.md").read_text()
+    prose = text.split("</picture>")[1].split("<!-- /answer")[0]
+    assert len([line for line in prose.splitlines() if line]) <= 10
+    assert len(prose.split()) <= 160
 
 
 def test_the_answer_names_every_number_that_it_is_given():
-    found = front.numbers(BEGIN)
-    real = real_images.numbers(REAL)
-    found["gated"]["ce"]["nothing_at_half"] = "LOST"
-    real["rates"]["low"] = "REAL"
-    real["prior"] = {
-        "tasks": "FIVE",
-        "behind": "ONE",
-        "open": "FOUR",
-        "low": "PRIOR",
-        "high": "HIGH",
+    found = {"gated": {"ce": {"nothing_at_half": "LOST", "trainings": "ALL"}}}
+    real = {
+        "prior": {name: name.upper() for name in ("tasks", "behind", "open", "low", "high")},
+        "rates": {"low": "FROM", "high": "TO"},
+        "pedestrians": {"ce_half": "HALF", "ce": "TUNED", "dice_half": "DICE"},
+        "calibration": {"ce": "MOST", "tasks": "SO MANY", "low": "LEAST", "high": "WORST"},
+        "seeds": "SEEDS",
     }
     text = readme.answer(found, real)
-    assert "in none of FIVE real tasks, behind in ONE, open in FOUR" in text and "LOST of" in text
-    assert "tasks: REAL to" in text and "PRIOR to HIGH from one start" in text
-
-
-def test_the_answer_is_short():
-    prose = readme.answer(front.numbers(BEGIN), real_images.numbers(REAL)).split("</picture>")[1]
-    assert len([line for line in prose.splitlines() if line]) <= 10
-    assert len(prose.split()) <= 160
+    assert "none of TASKS real tasks, behind in BEHIND, open in OPEN" in text
+    assert "LOST of ALL" in text and "FROM to TO with Dice from 0" in text
+    assert "LOW to HIGH from one start" in text and "cross-entropy from HALF at ½ to TUNED" in text
+    assert "Dice has DICE" in text and "n = SEEDS" in text
+    assert "at most MOST in SO MANY real tasks, Dice LEAST to WORST" in text
 
 
 def test_a_readme_without_the_block_is_an_error():

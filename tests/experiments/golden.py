@@ -107,6 +107,11 @@ def studies() -> list[str]:
     return study_names(ROOT / "studies")
 
 
+def recorded() -> list[str]:
+    """Those with records."""
+    return [name for name in studies() if list((ROOT / "results" / name).glob("*.parquet"))]
+
+
 def load(name: str) -> Study:
     """A committed study."""
     return load_study(name, ROOT / "studies")
@@ -127,28 +132,35 @@ def cases(name: str) -> dict[str, RunConfig]:
     return {case: config for case, config in _configs(name).items() if config.run_id not in seen}
 
 
-def covering(found: dict[str, RunConfig]) -> dict[str, RunConfig]:
-    """The cases that bring a data set, network or loss which no case before them had, with its options.
+@cache
+def compared() -> dict[str, dict[str, RunConfig]]:
+    """By study, the cases that `make test` compares: those with a level that no case before them had.
 
-    So every level of a design is trained at least once: what `make test` compares. All cases are compared with
-    LOSSATLAS_EXTENDED=1, which the weekly workflow sets, and by this file's command.
+    A level is a data set, network or loss with its options, or all other options together: so every level of every
+    design is trained at least once. Real images are counted apart, for not every machine has them. All cases are
+    compared with LOSSATLAS_EXTENDED=1, which the weekly workflow sets, and by this file's command.
     """
-    seen: set[str] = set()
-    kept = {}
-    for case, config in found.items():
-        values = config.model_dump(exclude={"seed", "steps", "evaluations", "share_every"})
-        of_part = {
-            part: json.dumps(
-                {k: v for k, v in values.items() if k.startswith(part)}, sort_keys=True
-            )
-            for part in ("dataset", "model", "loss")
-        }
-        rest = {k: v for k, v in values.items() if not k.startswith(tuple(of_part))}
-        levels = {*of_part.values(), json.dumps(rest, sort_keys=True)}
-        if levels - seen:
-            seen |= levels
-            kept[case] = config
+    seen: dict[bool, set[str]] = {True: set(), False: set()}
+    kept: dict[str, dict[str, RunConfig]] = {}
+    for name in studies():
+        kept[name] = {}
+        for case, config in cases(name).items():
+            before = seen[config.dataset == "digits"]
+            if levels(config) - before:
+                before |= levels(config)
+                kept[name][case] = config
     return kept
+
+
+def levels(config: RunConfig) -> set[str]:
+    """Data set, network and loss of a case, each with its options, and its other options together."""
+    values = config.model_dump(exclude={"seed", "steps", "evaluations", "share_every"})
+    of_part = {
+        part: {k: v for k, v in values.items() if k.startswith(part)}
+        for part in ("dataset", "model", "loss")
+    }
+    rest = {k: v for k, v in values.items() if not k.startswith(tuple(of_part))}
+    return {json.dumps(part, sort_keys=True) for part in (*of_part.values(), rest)}
 
 
 @cache

@@ -15,10 +15,9 @@ from lossatlas.experiments import evaluate, training, versions
 def found_for(name):
     """By case, what the committed table says of a run made now."""
     rounding, table = golden.read()
-    cases = golden.cases(name)
-    compared = cases if os.environ.get("LOSSATLAS_EXTENDED") else golden.covering(cases)
+    cases = golden.cases(name) if os.environ.get("LOSSATLAS_EXTENDED") else golden.compared()[name]
     found = {}
-    for case, config in compared.items():
+    for case, config in cases.items():
         datasets = golden.datasets_of(golden.key(config))
         if datasets is not None:
             same = golden.same_bits(table.get(case), rounding)
@@ -29,9 +28,7 @@ def found_for(name):
 
 
 #: Studies with records, which a change could make stale. The others are compared once a week.
-RECORDED = [
-    name for name in golden.studies() if list((golden.ROOT / "results" / name).glob("*.parquet"))
-]
+RECORDED = golden.recorded()
 
 
 @pytest.mark.timeout(900)
@@ -51,21 +48,20 @@ def test_the_studies_with_records_are_compared():
 
 def test_every_case_that_a_study_with_records_compares_is_in_the_table():
     _, table = golden.read()
-    assert {case for name in RECORDED for case in golden.covering(golden.cases(name))} <= set(table)
+    assert {case for name in RECORDED for case in golden.compared()[name]} <= set(table)
 
 
 def test_the_cases_that_are_always_compared_have_every_level_of_every_study():
-    for name in golden.studies():
-        every, some = golden.cases(name), golden.covering(golden.cases(name))
-        for part in ("dataset", "model", "loss", "optimizer", "bias_init", "batch_size"):
-            assert {str(getattr(c, part)) for c in every.values()} == {
-                str(getattr(c, part)) for c in some.values()
-            }
-            params = f"{part}_params"
-            if every and hasattr(next(iter(every.values())), params):
-                assert {str(getattr(c, params)) for c in every.values()} == {
-                    str(getattr(c, params)) for c in some.values()
-                }
+    def found(by_study):
+        configs = [config for cases in by_study.values() for config in cases.values()]
+        return {level for config in configs for level in golden.levels(config)}
+
+    every = {name: golden.cases(name) for name in golden.studies()}
+    assert found(golden.compared()) == found(every)
+    drawn = [
+        c for cases in golden.compared().values() for c in cases.values() if c.dataset == "digits"
+    ]
+    assert 30 < len(drawn) < 60, "without a mirror these alone are compared"
 
 
 def test_every_row_of_the_table_is_a_case_of_a_committed_study():

@@ -5,38 +5,50 @@ from __future__ import annotations
 import dataclasses
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 
 from lossatlas.report import front
-from lossatlas.report.records import load
+from lossatlas.report.records import Records, load
 
 ROOT = Path(__file__).resolve().parents[2]
 RECORDS = ROOT / "results" / "begin"
 PAGES = ("intro", "es", "fr", "zh", "decision_guide")
 
 
-def test_the_medians_and_counts_are_those_of_the_runs() -> None:
+@pytest.fixture(scope="module")
+def study() -> Records:
+    return load(RECORDS)
+
+
+@pytest.fixture(scope="module")
+def numbers() -> dict[str, Any]:
+    return front.numbers(RECORDS)
+
+
+def test_the_medians_and_counts_are_those_of_the_runs(numbers: dict[str, Any]) -> None:
     runs = pd.read_parquet(RECORDS / "runs.parquet")
     runs = runs[(runs.dataset == "pi3") & (runs.model == "relu4_zero") & (runs.loss == "ce")]
-    found = front.numbers(RECORDS)["gated"]["ce"]
+    found = numbers["gated"]["ce"]
     assert found["trainings"] == str(len(runs))
     assert float(found["tuned"]) == pytest.approx(np.median(runs.foreground_dice_tuned), abs=6e-4)
     assert found["nothing_at_half"] == str(sum(runs.foreground_dice == 0))
 
 
-def test_the_difference_between_the_losses_is_the_mean_over_the_seeds() -> None:
+def test_the_difference_between_the_losses_is_the_mean_over_the_seeds(
+    numbers: dict[str, Any],
+) -> None:
     runs = pd.read_parquet(RECORDS / "runs.parquet")
     answering = runs[(runs.dataset == "pi3") & (runs.model == "none4_prior")]
     means = answering.groupby("loss").foreground_dice_tuned.mean()
-    shown = front.numbers(RECORDS)["open"]["gap_tuned"].replace("\N{MINUS SIGN}", "-")
+    shown = numbers["open"]["gap_tuned"].replace("\N{MINUS SIGN}", "-")
     assert float(shown) == pytest.approx(means["dice"] - means["ce"], abs=6e-4)
 
 
-def test_records_that_contradict_a_sentence_of_the_page_stop_the_build() -> None:
-    study = load(RECORDS)
+def test_records_that_contradict_a_sentence_of_the_page_stop_the_build(study: Records) -> None:
     lost = (study.runs.model == "none4_prior") & (study.runs.loss == "ce")
     runs = study.runs.assign(foreground_dice=study.runs.foreground_dice.mask(lost, 0.0))
     with pytest.raises(front.FrontError, match="every training begins"):
@@ -73,9 +85,8 @@ def test_ten_classes_without_dice_ahead_stop_the_build(monkeypatch: pytest.Monke
     ],
 )
 def test_records_at_the_rare_place_can_stop_the_build(
-    head: str, value: bool, sentence: str
+    head: str, value: bool, sentence: str, study: Records
 ) -> None:
-    study = load(RECORDS)
     one = (study.runs.model == front.RARE_HEADS[head]) & (study.runs.loss == "dice")
     changed = (study.runs.dataset == front.RARE) & one
     runs = study.runs.assign(began=study.runs.began.astype(bool).mask(changed, value))
@@ -83,22 +94,23 @@ def test_records_at_the_rare_place_can_stop_the_build(
         front._require(dataclasses.replace(study, runs=runs))
 
 
-def test_what_begins_at_the_rare_place_is_counted_behind_each_last_layer_alone() -> None:
-    runs = load(RECORDS).runs
+def test_what_begins_at_the_rare_place_is_counted_behind_each_last_layer_alone(
+    numbers: dict[str, Any], study: Records
+) -> None:
+    runs = study.runs
     here = runs[(runs.dataset == front.RARE) & (runs.model == "relu16_prior")]
     began = here[here.loss.isin(["dice", "tversky"])].began.astype(bool)
-    found = front.numbers(RECORDS)["rare_with_prior"]
+    found = numbers["rare_with_prior"]
     assert found["relu16"] == {"began": str(began.sum()), "trainings": str(len(began))}
     assert found["open"] == {"began": "32", "trainings": "32"}
     lovasz = runs[(runs.dataset == front.RARE) & (runs.loss == "lovasz_softmax")].began
     counted = {"began": str(int(lovasz.sum())), "trainings": str(len(lovasz))}
-    assert front.numbers(RECORDS)["rare_lovasz"] == counted
+    assert numbers["rare_lovasz"] == counted
 
 
 def test_a_settled_difference_at_the_rare_place_stops_the_build(
-    monkeypatch: pytest.MonkeyPatch,
+    monkeypatch: pytest.MonkeyPatch, study: Records
 ) -> None:
-    study = load(RECORDS)
     moved = dataclasses.replace(front._rare(study), estimate=-1.0)
     monkeypatch.setattr(front, "_rare", lambda _: moved)
     with pytest.raises(front.FrontError, match="do not settle"):

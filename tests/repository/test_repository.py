@@ -106,18 +106,6 @@ def test_the_readme_s_example_runs():
         exec(compile(block, "README.md", "exec"), {})
 
 
-def test_the_readme_s_answer_is_that_of_the_records():
-    from lossatlas.claims import readme, real_images
-    from lossatlas.report import front
-
-    text = (ROOT / "README.md").read_text()
-    real = real_images.numbers(ROOT / "results/thresholds")
-    block = readme.answer(front.numbers(ROOT / "results/begin"), real)
-    assert readme.block_replaced(text, block) == text, "run `lossatlas readme`"
-    for shade in ("light", "dark"):
-        assert (ROOT / readme.PICTURES / f"seeds_{shade}.svg").is_file(), "run `lossatlas readme`"
-
-
 def test_the_verdicts_of_published_studies_are_those_of_their_records():
     """What the ledger reads: a study whose predictions say how they are checked has been judged, as it is now."""
     for name in (study.study for study in published_studies(ROOT / "studies")):

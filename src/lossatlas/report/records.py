@@ -439,12 +439,16 @@ def _without(part: Part, images: Collection[str]) -> Part:
         for rule, of in part.by_rule.items()
     }
     runs = part.runs.copy()
-    for rule, of in by_rule.items():
-        for (loss, counts), metric in itertools.product(of.items(), METRICS):
-            column = metric if rule == "argmax" else f"{metric}_{rule}"
-            if column in runs:
-                own = runs[runs.loss == loss].sort_values("seed").index
-                runs.loc[own, column] = metric_of_seeds(counts, metric, part.foreground)
+    rows = {loss: of.index for loss, of in runs.sort_values("seed").groupby("loss")}
+    for (rule, of), metric in itertools.product(by_rule.items(), METRICS):
+        column = metric if rule == "argmax" else f"{metric}_{rule}"
+        if column in runs:
+            scores = {
+                loss: metric_of_seeds(counts, metric, part.foreground)
+                for loss, counts in of.items()
+            }
+            places = np.concatenate([rows[loss] for loss in scores])
+            runs.loc[places, column] = np.concatenate([*scores.values()])
     return replace(
         part,
         image_ids=[part.image_ids[index] for index in kept],
