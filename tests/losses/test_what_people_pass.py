@@ -474,3 +474,22 @@ def test_class_weights_without_values_are_refused() -> None:
             said = message(lambda name=name: losses.build(name, weight=torch.tensor([1.0, 2, 3])))
             assert "weight must hold numbers" in said and 'device="cpu"' in said
         assert losses.build("ce", weight=[1.0, 2, 3]).weight.tolist() == [1, 2, 3]
+
+
+def test_parameters_and_counts_without_values_or_stored_sparsely_are_named() -> None:
+    one, counts = torch.tensor(0.3, device="meta"), torch.tensor([3.0, 2, 1])
+    for name, given in (
+        ("focal", {"alpha": one}),
+        ("focal", {"gamma": one}),
+        ("ce", {"label_smoothing": one}),
+        ("ce", {"ignore_index": torch.tensor(255, device="meta")}),
+    ):
+        said = message(lambda name=name, given=given: losses.build(name, **given))
+        assert f"{next(iter(given))} must hold numbers" in said and 'device="cpu"' in said
+    for make in (losses.weights.inverse_frequency, losses.weights.enet_log):
+        assert "counts must hold" in message(lambda make=make: make(counts.to("meta")))
+        said = message(lambda make=make: make(counts.to_sparse()), TypeError)
+        assert "counts.to_dense()" in said
+    per_image = counts[None].to_sparse()
+    said = message(lambda: losses.weights.median_frequency(per_image), TypeError)
+    assert "image_counts.to_dense()" in said

@@ -24,7 +24,7 @@ TRAINING: Final = 1
 EVALUATION: Final = 1
 #: Raised when golden runs end with other bits, but every measure stays within the tolerance that another processor is
 #: granted. The formulas are the same, so records stay valid; each record says which it was made with.
-ROUNDING: Final = 3
+ROUNDING: Final = 4
 #: The schemes of class weights.
 WEIGHTS: Final = 1
 #: By registry name; a component that is not listed has version 1.

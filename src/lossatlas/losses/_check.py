@@ -19,6 +19,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from . import _valid
+
 MODES = ("multiclass", "binary", "multilabel")
 REDUCTIONS = ("mean", "sum", "none")
 
@@ -67,6 +69,7 @@ def plain(value: object, name: str = "a parameter") -> object:
             f"{name} must be a plain number, got a tensor that requires grad, which would not be trained: multiply "
             "the value instead, tensor * loss(logits, target), or pass tensor.item()."
         )
+    numbers(name, value)
     return value.item() if getattr(value, "ndim", None) == 0 and hasattr(value, "item") else value
 
 
@@ -104,7 +107,7 @@ def _in_yaml(value: object) -> str:
 
 def integer(name: str, value: object, *, low: int | None = None, high: int | None = None) -> int:
     """Return `value` as an int if it is an integer of any type from `low` to `high`."""
-    value = plain(value)
+    value = plain(value, name)
     if isinstance(value, bool) or not hasattr(value, "__index__"):
         raise TypeError(f"{name} must be an integer, got {value!r} of type {type(value).__name__}.")
     value = operator.index(value)
@@ -140,18 +143,13 @@ def class_vector(name: str, value: object) -> Tensor | None:
     if value is None:
         return None
     if isinstance(value, Tensor):
-        if value.is_meta:
-            raise ValueError(
-                f"{name} must hold numbers, got a tensor on the meta device, which has none; "
-                'give a list, or make the tensor with device="cpu".'
-            )
-        dense(name, value)
+        numbers(name, value)
         vector = value.reshape(1) if value.ndim == 0 else value
     elif isinstance(plain(value), Real):
         vector = torch.tensor([number(name, value)], dtype=torch.float64, device=_holding_values())
     elif isinstance(value, Sequence) and not isinstance(value, str):
-        numbers = [number(f"{name}[{i}]", v) for i, v in enumerate(value)]
-        vector = torch.tensor(numbers, dtype=torch.float64, device=_holding_values())
+        entries = [number(f"{name}[{i}]", v) for i, v in enumerate(value)]
+        vector = torch.tensor(entries, dtype=torch.float64, device=_holding_values())
     elif getattr(getattr(value, "dtype", None), "kind", "") in ("i", "u", "f", "b", "c"):
         # a copy: what happens to the array is not our loss's
         vector = torch.from_numpy(native(value.__array__()).copy())  # type: ignore[attr-defined]
@@ -278,6 +276,18 @@ def is_batched(tensor: Tensor) -> bool:
     """Whether `tensor` stands for many: inside torch.func, or handed over by ``is_grads_batched``."""
     legacy = torch._C._functorch.is_legacy_batchedtensor(tensor)  # type: ignore[attr-defined,unused-ignore]
     return is_functorch(tensor) or bool(legacy)
+
+
+def numbers(name: str, value: object) -> None:
+    """Refuse a tensor without numbers to look at: on the meta device, or not stored entry by entry."""
+    if not isinstance(value, Tensor):
+        return
+    if value.is_meta:
+        raise ValueError(
+            f"{name} must hold numbers, got a tensor on the meta device, which has none; "
+            'give plain numbers, or make the tensor with device="cpu".'
+        )
+    dense(name, value)
 
 
 def dense(name: str, tensor: Tensor) -> None:
@@ -475,10 +485,17 @@ def void_label(target: Tensor, ignore_index: int | None) -> int | None:
 
 
 def values(
-    target: Tensor, *, soft: bool, mode: str, channels: int, ignore_index: int | None
+    target: Tensor,
+    *,
+    soft: bool,
+    mode: str,
+    channels: int,
+    ignore_index: int | None,
+    valid: Tensor | None = None,
 ) -> None:
     """Check that labels are classes, and probabilities within [0, 1], ignored ones apart.
 
+    `valid` is where the target is not ignored, as bools of its shape, where that is known already.
     A probability may pass an end by what rounding does: a mask resized bilinearly reaches 1.0000002.
     No host synchronisation on an accelerator: there, the check is an assertion on the device.
     """
@@ -498,8 +515,13 @@ def values(
         return
     if target.numel() == 0:
         return
-    low_seen, high_seen = (v.item() for v in torch.aminmax(target.detach()))
-    if not (low_seen >= -slack and high_seen <= high + slack):
+    seen = target.detach()
+    low_seen, high_seen = (v.item() for v in torch.aminmax(seen))
+    fine = low_seen >= -slack and high_seen <= high + slack
+    if not fine and valid is not None:
+        low_seen, high_seen = _valid.ends(seen, valid)
+        fine = low_seen >= -slack and high_seen <= high + slack
+    if not fine:
         stray = ~((target >= -slack) & (target <= end))
         if ignore_index is not None:
             stray &= ~_void(target, soft, mode, ignore_index)

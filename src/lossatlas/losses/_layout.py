@@ -8,7 +8,7 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
-from . import _check
+from . import _check, _valid
 from ._chunked import ChunkedSample
 from ._sample import Sample
 
@@ -44,7 +44,6 @@ def sample(
     soft = _check.target(target, logits, mode)
     channels, spatial = logits.shape[1], tuple(logits.shape[2:])
     ignore_index = _check.void_label(target, ignore_index)
-    _check.values(target, soft=soft, mode=mode, channels=channels, ignore_index=ignore_index)
     batch, pixels = logits.shape[0], math.prod(spatial)
     flat = logits.reshape(batch, channels, pixels)
     if logits.dtype in (torch.float16, torch.bfloat16):
@@ -53,15 +52,6 @@ def sample(
         labels = target.reshape(batch, pixels)
     else:
         labels = target.reshape(batch, channels, pixels)
-    valid = None
-    if ignore_index is not None:
-        valid = (
-            labels != ignore_index
-        )  # in the target's own dtype, in which it may have been rounded
-        if mode == "multiclass" and soft:
-            valid = valid.any(1)  # a pixel is void where every channel holds ignore_index
-    if soft and labels.dtype != flat.dtype:
-        labels = labels.to(flat.dtype)
     chunked = (
         (mode != "multiclass" or not soft)
         and eager_cpu(flat)
@@ -70,8 +60,29 @@ def sample(
         and not labels.requires_grad
         and not _forward_mode()
     )
+    if (
+        chunked
+    ):  # bits are looked at: the imaginary part of a conjugate is negated only when it is read
+        flat, labels = flat.resolve_neg(), labels.resolve_neg()
+    valid = None
+    if ignore_index is not None:  # in the target's own dtype, in which it may have been rounded
+        valid = _valid.differs(labels, ignore_index) if chunked else labels != ignore_index
+        if mode == "multiclass" and soft:
+            valid = valid.any(1)  # a pixel is void where every channel holds ignore_index
+    _check.values(
+        labels,
+        soft=soft,
+        mode=mode,
+        channels=channels,
+        ignore_index=ignore_index,
+        valid=valid if chunked else None,
+    )
+    if soft and labels.dtype != flat.dtype:
+        labels = labels.to(flat.dtype)
     if not chunked:
         return Sample(flat, labels, valid, mode, soft, spatial)
+    if valid is not None and int(_valid.count(valid).sum()) == valid.numel():
+        valid = None  # many images have no void pixel, and to leave none out costs half as much
     if not labels.is_floating_point() and channels <= 256:
         labels = labels.to(torch.uint8)  # read once: every pass over bytes costs an eighth
     elif labels.element_size() == 1:

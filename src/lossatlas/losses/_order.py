@@ -14,6 +14,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from . import _valid
+
 #: Elements of a map that are counted at a time: half a megabyte of float32.
 _PART = 1 << 17
 
@@ -59,14 +61,15 @@ def errors(
 
     Errors are -1 where void, and labels 0.
     """
-    t = (labels if labels.is_floating_point() else labels == label).reshape(-1).to(base.dtype)
-    if valid is not None:
-        t = torch.where(valid, t, 0.0)
+    if not labels.is_floating_point():  # vectorised: a comparison with bools is not
+        labels = torch.eq(labels, label, out=torch.empty_like(labels))
+    kept = None if valid is None else _valid.bits(valid, base)
+    t = _valid.masked(labels.reshape(-1).to(base.dtype), kept)
     sign = torch.rsub(t, 1, alpha=2)  # -1 on foreground: the error there falls as p rises
     errors = sign.mul_(base.reshape(-1)).add_(1 if hinge else t)
     if not hinge:
         errors.clamp_min_(0)  # p may round to a little more than 1
-    return (errors if valid is None else torch.where(valid, errors, -1.0)), t
+    return _valid.filled(errors, kept, -1.0), t
 
 
 def sorted_extension(

@@ -129,6 +129,7 @@ def median_frequency(
     tensor([0.5556, 5.0000], dtype=torch.float64)
     """
     _check.choice("definition", definition, ("present", "dataset"))
+    _check.numbers("image_counts", image_counts)
     counts = torch.as_tensor(image_counts, dtype=torch.float64)
     if counts.ndim != 2:
         raise ValueError(
@@ -188,6 +189,7 @@ def effective_number(
 
 def _class_counts(counts: Tensor | Sequence[float]) -> Tensor:
     """Counts as float64 (C,), summed over images where given per image."""
+    _check.numbers("counts", counts)
     # A list at once: not by way of the default dtype.
     n = torch.as_tensor(counts, dtype=torch.float64)
     if n.ndim not in (1, 2) or n.shape[-1] == 0:
