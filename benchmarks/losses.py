@@ -15,8 +15,8 @@ On a GPU the plain formulas run, and beside them the same compiled.
 
 Writes losses.csv (one row per shape, number of threads, loss and library), missed.csv (the targets
 that were missed, and the peers that are ahead), scaling.csv (time against pixels and classes),
-floor.csv (the operations that no form can leave out), losses.json (machine, versions, how it was
-measured) and losses.png.
+floor.csv (the operations that no form can leave out), void.csv (what void pixels cost), losses.json
+(machine, versions, how it was measured) and losses.png.
 """
 
 from __future__ import annotations
@@ -57,6 +57,8 @@ QUICK_SHAPES: dict[str, tuple[int, ...]] = {
     "S2": (2, 1, 32, 32),
     "S3": (1, 3, 8, 8, 8),
 }
+#: Share of void pixels where some are.
+VOID = 0.05
 PEERS = {"smp": "segmentation_models_pytorch", "monai": "monai", "kornia": "kornia"}
 #: What is also measured compiled, where asked: one loss of each kind.
 COMPILED = ("ce", "focal", "dice", "tversky", "dice_ce", "lovasz_softmax 4096 bins")
@@ -287,6 +289,49 @@ def floor(shape: str, size: tuple[int, ...], rounds: int) -> list[dict[str, Any]
     ]
 
 
+def void(shape: str, size: tuple[int, ...], rounds: int) -> list[dict[str, Any]]:
+    """Time with void pixels over the same loss's time without an ``ignore_index``, on the CPU; peers that have one."""
+    logits, target = inputs(size, "cpu")
+    logits.requires_grad_()
+    mode = "binary" if size[1] == 1 else "multiclass"
+    g = torch.Generator().manual_seed(1)
+    some = target.masked_fill(torch.rand(target.shape, generator=g) < VOID, 255)
+    pairs: dict[tuple[str, str], tuple[Loss, Loss]] = {
+        (name, "lossatlas"): (
+            losses.build(name, mode=mode),
+            losses.build(name, mode=mode, ignore_index=255),
+        )
+        for name in ("ce", "focal", "dice", "ohem_ce", "lovasz_softmax")
+    }
+    if mode == "multiclass":
+        pairs["ce", "torch"] = (F.cross_entropy, _ignoring(F.cross_entropy))
+    times: dict[tuple[str, str, str], list[float]] = {}
+    for i in range(rounds + 1):  # the first round is a warm-up
+        for (name, library), (plain, ignoring) in pairs.items():
+            spent = []
+            for loss, labels in ((plain, target), (ignoring, target), (ignoring, some)):
+                step(loss, logits, labels)
+                spent.append(seconds(loss, logits, labels))
+            for what, t in zip(
+                ("no pixel is void", f"{VOID:.0%} are void"), spent[1:], strict=True
+            ):
+                times.setdefault((name, library, what), []).extend([t / spent[0]] if i else [])
+    return [
+        {
+            "shape": shape,
+            "loss": name,
+            "library": library,
+            "data": what,
+            "ratio": statistics.median(t),
+        }
+        for (name, library, what), t in times.items()
+    ]
+
+
+def _ignoring(loss: Callable[..., Tensor]) -> Loss:
+    return lambda z, t: loss(z, t, ignore_index=255)
+
+
 def scaling(device: str, quick: bool, rounds: int) -> list[dict[str, Any]]:
     """Time of some losses against the number of pixels (C=4) and of classes (2^16 pixels)."""
     chosen = {
@@ -451,6 +496,9 @@ def main(arguments: Iterable[str] | None = None) -> None:
         write(found, options.out / "floor.csv")
         for row in found:
             print(f"{row['shape']} {row['loss']:14} {row['what']:40} {row['ratio']:6.2f}x")
+    if "cpu" in devices:
+        ignored = [row for s in options.shapes for row in void(s, sizes[s], rounds)]
+        write(ignored, options.out / "void.csv")
     rows: list[dict[str, Any]] = []
     scale_rows: list[dict[str, Any]] = []
     for device in devices:

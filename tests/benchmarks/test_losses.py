@@ -57,6 +57,11 @@ def test_a_run_writes_every_table_with_threads_compiled_formulas_and_the_version
     assert described["losses_version"] == losses.VERSION
     assert described["timed_after"] == "itself"
     assert described["losses_code"] == report.code(Path(losses.__file__).parent)
+    with (tmp_path / "void.csv").open() as file:
+        ignored = list(csv.DictReader(file))
+    assert {row["library"] for row in ignored} == {"lossatlas", "torch"}
+    assert {row["data"] for row in ignored} == {"no pixel is void", "5% are void"}
+    assert all(float(row["ratio"]) > 0 for row in ignored)
     with (tmp_path / "missed.csv").open() as file:
         missed = list(csv.DictReader(file))
     targets = [row for row in missed if row["what"] == "target"]
