@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -41,7 +42,7 @@ def _root(args: list[str]) -> int | None:
         for place, each in enumerate(args)
         if not each.startswith("-")
         and (place == 0 or args[place - 1] not in valued)
-        and Path(each).expanduser().is_dir()
+        and os.path.isdir(os.path.expanduser(each))
     ]
     names = args.index("--losses") if "--losses" in args else len(args)
     before = [place for place in folders if place < names]
@@ -153,9 +154,10 @@ def compare(
     ROOT is a folder with images/ and masks/. The same command goes on where it stopped.
     """
     from lossatlas.advise import compare as comparing
+    from lossatlas.data import checks
 
     request = comparing.Request(
-        root=str(Path(root).expanduser().resolve()),
+        root=str(checks.folder("root", root).resolve()),
         losses=comparing.parse_losses(losses or comparing.LOSSES),
         budget_s=comparing.budget_seconds(budget),
         side=side,

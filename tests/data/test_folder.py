@@ -12,6 +12,7 @@ import yaml
 from PIL import Image
 
 from lossatlas import data
+from lossatlas.advise.facts import read_masks
 from lossatlas.data import cli, paths
 from lossatlas.data.checking import check_folder
 from lossatlas.data.folder import split_of
@@ -264,8 +265,21 @@ def test_a_root_that_is_no_name_is_refused(root, said):
     for look in (lambda: data.load("folder", "train", root=root), lambda: check_folder(root)):
         with pytest.raises(data.DataError, match=f"root: expected .*{said}"):
             look()
-    with pytest.raises(data.DataError, match="root: expected"):
-        data.is_available("folder", root=root)
+
+
+@pytest.mark.parametrize("root", [5, 5.5, ["a"], {"a": 1}, b"/tmp", True, "", "x" * 5000])
+@pytest.mark.parametrize("name", [name for name in data.names() if name != "digits"])
+def test_a_root_that_is_no_name_is_one_clear_line_for_every_set(name, root):
+    for look in (data.is_available, lambda *_, **p: data.load(name, "train", **p)):
+        with pytest.raises(data.DataError, match=r"^root: expected") as caught:
+            look(name, root=root)
+        assert len(str(caught.value)) < 200
+
+
+def test_the_home_of_nobody_is_a_folder_that_is_not_there():
+    for look in (lambda root: data.load("folder", "train", root=root), check_folder, read_masks):
+        with pytest.raises(data.DataError, match="found none; correct root"):
+            look("~nobody of this name/set")
 
 
 def test_names_with_spaces_and_foreign_letters_work(tmp_path):

@@ -215,3 +215,11 @@ def test_numbers_inside_a_dictionary_are_numbers_however_yaml_spells_them():
     for root in ("1", "1e5", "2024.11"):
         named = {"dataset": "folder", "dataset_params": {"root": root}}
         assert TrainParameters.parse(named, build=False).dataset_params == {"root": root}
+
+
+def test_a_path_in_a_parameter_is_text_and_what_no_record_can_hold_is_refused(tmp_path):
+    run = parse(dataset="folder", dataset_params={"root": tmp_path}).runs()[0]
+    assert run.dataset_params == {"root": str(tmp_path)}
+    assert run.run_id == RunConfig(dataset="folder", dataset_params={"root": str(tmp_path)}).run_id
+    with pytest.raises(ConfigError, match=r"'loss_params': expected text, numbers, .*int64"):
+        parse(loss="focal", loss_params={"gamma": np.int64(2)})

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from lossatlas.data import checks
 from lossatlas.data.errors import DataError
 from lossatlas.data.folder import Layout, classes_of, read_labels, read_masks_layout
 
@@ -55,7 +56,7 @@ def read_masks(
     Raises:
         DataError: no masks, or values that can be classes in more than one way.
     """
-    path = Path(root).expanduser()
+    path = checks.folder("root", root)
     layout = read_masks_layout(path, None if like is None else like.layout.settings)
     if like is not None and layout.settings == like.layout.settings:
         return MaskSet(layout, like.classes, like.void)

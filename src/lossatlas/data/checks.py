@@ -12,6 +12,9 @@ from typing import Any
 from lossatlas.basics import near_matches
 from lossatlas.data.errors import DataError
 
+#: Characters of a folder's name that a message repeats: one that is too long fills the screen.
+_SHOWN = 80
+
 
 def known_parameters(
     name: str, given: Mapping[str, Any], known: Mapping[str, inspect.Parameter]
@@ -99,4 +102,12 @@ def folder(name: str, value: Any) -> Path:
         raise DataError(f"{name}: expected text, got {value!r}; quote it")
     if not str(value).strip():
         raise DataError(f"{name}: expected a folder, got {value!r}; name it, or write '.'")
-    return Path(value).expanduser()
+    path = Path(os.path.expanduser(value))  # as it is where nobody has that home
+    try:
+        path.exists()
+    except OSError as error:
+        shown = str(value)[:_SHOWN]
+        raise DataError(
+            f"{name}: expected a folder, got {shown!r} ({error.strerror}); correct it"
+        ) from None
+    return path

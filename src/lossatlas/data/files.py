@@ -144,7 +144,7 @@ class FileDataset(abc.ABC):
     def find(self, root: str | os.PathLike[str] | None = None) -> Path | None:
         """Folder that holds the data: of ``root``, else downloads, else the mirror; or None."""
         if root is not None:
-            return self.base_in(Path(root).expanduser())
+            return self.base_in(checks.folder("root", root))
         mirror = paths.mirror_dir()
         for folder in (paths.raw_dir() / self.name, mirror / self.name if mirror else None):
             if folder is not None and (base := self.base_in(folder)) is not None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import inspect
 import json
+import os
 import re
 import warnings
 from collections.abc import Iterable, Mapping
@@ -133,6 +134,16 @@ class _What(_Strict):
     model_params: dict[str, Any] = Field(default_factory=dict)
     loss: str = "ce"
     loss_params: dict[str, Any] = Field(default_factory=dict)
+
+    @field_validator("dataset_params", "model_params", "loss_params")
+    @classmethod
+    def _parameters_can_be_written_down(cls, params: dict[str, Any]) -> dict[str, Any]:
+        plain = {k: os.fspath(v) if isinstance(v, os.PathLike) else v for k, v in params.items()}
+        try:
+            json.dumps(plain)
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"text, numbers, booleans, lists and dictionaries ({error})") from None
+        return plain
 
 
 class RunConfig(Training, _What):
