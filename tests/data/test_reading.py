@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import tifffile
 import yaml
-from PIL import Image
+from PIL import Image, features
 
 from lossatlas import data
 from lossatlas.data import settings
@@ -352,6 +352,46 @@ def test_a_mask_of_lossy_compression_is_refused_unless_its_values_are_declared(
         (root / "classes.yaml").write_text("values: {0: background, 1: thing}")
         assert f"mask is {said}, whose compression can move edges" in notes(root)
     assert loads(root) == "" and passes(root)
+
+
+@pytest.mark.parametrize(
+    ("compression", "said"),
+    [("jpeg2000", "JPEG 2000"), ("jpegxl", "JPEG XL"), ("jpegxr", "JPEG XR"), ("lerc", "LERC")],
+)
+def test_a_tiff_of_lossy_compression_is_refused_where_pillow_does_not_know_it(
+    tmp_path, compression, said
+):
+    root = draw(tmp_path / "set", THREE)
+    mask = np.zeros((64, 64), np.uint8)
+    (root / "masks" / "n0.png").unlink()
+    tifffile.imwrite(root / "masks" / "n0.tif", mask, compression=compression)
+    wanted = f"expected a lossless mask, got a TIFF compressed as {said}, whose"
+    assert wanted in loads(root) and wanted in notes(root)
+    pages = np.zeros((2, 64, 64), np.uint8)
+    tifffile.imwrite(tmp_path / "p.tif", pages, compression=compression)
+    with pytest.raises(data.DataError, match="got 2 pages"):
+        read_mask(tmp_path / "p.tif")
+
+
+def test_a_tiff_compressed_as_webp_is_read_and_as_a_mask_it_is_lossy(tmp_path, capfd):
+    path = tmp_path / "w.tif"
+    tifffile.imwrite(
+        path, COLOURS, photometric="rgb", compression="webp", compressionargs={"lossless": True}
+    )
+    assert np.array_equal(read_image(path).array, COLOURS)
+    assert header(path).lossy == "a TIFF compressed as WebP"
+    assert capfd.readouterr().err == ""
+
+
+@pytest.mark.parametrize(
+    ("form", "feature", "said"),
+    [("JPEG2000", "jpg_2000", "a JPEG 2000"), ("AVIF", "avif", "an AVIF")],
+)
+def test_a_picture_of_a_lossy_format_under_another_name_is_named(tmp_path, form, feature, said):
+    if not features.check(feature):
+        pytest.skip(f"this Pillow writes no {form}")
+    Image.fromarray(COLOURS).save(tmp_path / "m.png", form)
+    assert header(tmp_path / "m.png").lossy == said
 
 
 def test_palette_and_one_bit_masks_are_read_by_declared_colours(tmp_path):

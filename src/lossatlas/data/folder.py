@@ -966,8 +966,8 @@ def read_labels(
 
 def _lossy_fault(path: Path, lossy: str, *names: str) -> DataError:
     return DataError(
-        f"{path}: expected a lossless mask, got {lossy}, whose compression changes values; save the mask as PNG from "
-        "its source",
+        f"{path}: expected a lossless mask, got {lossy}, whose compression can change values; save the mask as "
+        "PNG from its source",
         list(names),
     )
 

@@ -25,8 +25,17 @@ from lossatlas.data.errors import DataError
 Array = npt.NDArray[Any]
 
 _ORIENTATION = 0x0112
-_LOSSY = ("JPEG", "MPO", "JPEG2000")
-_COMPRESSION, _JPEG_IN_TIFF = 259, (6, 7)
+_LOSSY = {"JPEG": "a JPEG", "MPO": "a JPEG", "JPEG2000": "a JPEG 2000", "AVIF": "an AVIF"}
+_COMPRESSION, _WEBP_IN_TIFF = 259, 50001
+#: Compressions of a TIFF that can change values; whether they did, the file's header does not say.
+_LOSSY_IN_TIFF = {
+    **dict.fromkeys((6, 7, 34892), "JPEG"),
+    **dict.fromkeys((33003, 33004, 33005, 34712), "JPEG 2000"),
+    **dict.fromkeys((22610, 34934), "JPEG XR"),
+    **dict.fromkeys((50002, 52546), "JPEG XL"),
+    _WEBP_IN_TIFF: "WebP",
+    34887: "LERC",
+}
 _TIFF_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 TURNED = "turned by its EXIF orientation"
 SAME_SIDES = f"{TURNED}, its sides kept"
@@ -55,7 +64,7 @@ class Header:
     """What a file says before its pixels are decoded.
 
     Attributes:
-        lossy: as what its compression changes values, whatever its suffix says; "" where it does not.
+        lossy: as what its compression can change values, whatever its suffix says; "" where it does not.
         palette: its colours; None where it has no palette.
     """
 
@@ -139,6 +148,8 @@ def header(path: Path) -> Header:
     try:
         with Image.open(path) as image:
             return Header(_lossy(path, image), _palette(image))
+    except UnidentifiedImageError:
+        return Header(_lossy_tiff(path))
     # as _whole_file: decoders raise anything at damaged bytes, and reading the file says what
     except Exception:
         return Header()
@@ -146,10 +157,23 @@ def header(path: Path) -> Header:
 
 def _lossy(path: Path, image: Image.Image) -> str:
     if image.format in _LOSSY:
-        return "a JPEG"
-    if image.format == "TIFF" and image.tag_v2.get(_COMPRESSION) in _JPEG_IN_TIFF:  # type: ignore[attr-defined]
-        return "a TIFF compressed as JPEG"
+        return _LOSSY[image.format]
+    if image.format == "TIFF":
+        return _compressed_as(image.tag_v2.get(_COMPRESSION))  # type: ignore[attr-defined]
     return "a lossy WebP" if image.format == "WEBP" and _webp_chunk(path) == b"VP8 " else ""
+
+
+def _lossy_tiff(path: Path) -> str:
+    """As :func:`_lossy`, of a TIFF whose compression Pillow does not know."""
+    try:
+        with _codecs(path, "tifffile").TiffFile(path) as file:
+            return _compressed_as(int(file.pages[0].compression))
+    except Exception:  # as in header: reading the file says what is wrong
+        return ""
+
+
+def _compressed_as(code: int | None) -> str:
+    return f"a TIFF compressed as {_LOSSY_IN_TIFF[code]}" if code in _LOSSY_IN_TIFF else ""
 
 
 def _webp_chunk(path: Path) -> bytes:
@@ -414,7 +438,8 @@ def _tiff(path: Path, image: Image.Image, part: str, colours: bool) -> tuple[Arr
     turn = tags.get(274, 1)
     # Pillow maps a plain grey file into memory and forgets that orientations 5…8 swap its sides.
     swapped = turn in (5, 6, 7, 8) and photometric in (0, 1, 2, 3)
-    if not (bits <= {1, 8} and kept) or swapped:
+    webp = tags.get(_COMPRESSION) == _WEBP_IN_TIFF  # which Pillow's own libtiff does not have
+    if not (bits <= {1, 8} and kept) or swapped or webp:
         return _tiff_of_any_depth(path, part, colours)
     image.load()
     if isinstance(turn, int) and 2 <= turn <= 8:
