@@ -897,6 +897,60 @@ def test_a_table_that_names_images_is_never_passed_over(tmp_path, table, line, e
     assert not passes(root)
 
 
+@pytest.mark.parametrize(
+    "name", ["a, b", "a:b", "a;b", "a|b", 'a"b', '"a', " a", "a ", "-a-", "[a]", "ä, b"]
+)
+@pytest.mark.parametrize("table", ["train.csv", "train.json", "splits.csv"])
+def test_a_table_with_odd_names_is_a_table_of_names(tmp_path, name, table):
+    root = draw(tmp_path / "set", THREE)
+    for part in ("images", "masks"):
+        (root / part / "n0.png").rename(root / part / f"{name}.png")
+    for split in ("train", "val", "test"):
+        (root / f"{split}.txt").unlink()
+    names = [name, "n1", "n5"]
+    quoted = {each: '"' + each.replace('"', '""') + '.png"' for each in names}
+    lines = [f"{quoted[each]},{'test' if each == 'n5' else 'train'}" for each in names]
+    text = json.dumps([f"{each}.png" for each in names[:1]])
+    (root / table).write_text(text if "json" in table else "\r\n".join(lines), encoding="utf-8-sig")
+    assert f"got them in {table}" in loads(root) or f"one a line, got {table}" in loads(root)
+    assert not passes(root)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "refused"),
+    [
+        ("splits.csv", "file;split\nn0.png;train\nn1.png;Validation\n", True),
+        ("splits.txt", "n0 train\nn1 test", True),
+        ("metadata.tsv", "n0\tday 1\ttraining\nn1\tday 2\ttesting", True),
+        ("split.json", '{"train": ["n0.png"], "test": ["n1.png"]}', True),
+        ("split.yaml", "train: [n0.png]\nval:\n- n1.png", True),
+        ("vehicles.csv", "n0.png,train\nn1.png,bus", False),  # a class
+        ("log.csv", "epoch,phase\nn0,train\nn0,val\nn1,train\nn1,val", False),
+        ("data.yaml", "train: images/train\nval: images/val", False),
+        ("notes.txt", "n0 is odd; see train and test", False),
+    ],
+)
+def test_a_file_that_gives_images_their_splits_is_never_passed_over(tmp_path, name, text, refused):
+    root = draw(tmp_path / "set", THREE, count=30)
+    (root / name).write_text(text)
+    assert loads(root) == "" and passes(root)  # the lists say the splits
+    for split in ("train", "val", "test"):
+        (root / f"{split}.txt").unlink()
+    assert (f"a name a line, got them in {name}" in loads(root)) == refused != passes(root)
+
+
+def test_annotations_beside_folders_of_splits_are_no_lists(tmp_path):
+    root = draw(tmp_path / "set", THREE)
+    for split, names in (("train", ("n0", "n1", "n2", "n3")), ("val", ("n4",)), ("test", ("n5",))):
+        (root / f"{split}.txt").unlink()
+        (root / f"{split}.json").write_text(json.dumps([{"file_name": f"{n}.png"} for n in names]))
+        for part in ("images", "masks"):
+            (root / part / split).mkdir()
+            for each in names:
+                (root / part / f"{each}.png").rename(root / part / split / f"{each}.png")
+    assert loads(root) == "" and passes(root)
+
+
 def test_a_list_in_another_folder_is_said_to_be_passed_over(tmp_path):
     root = draw(tmp_path / "set", THREE)
     (root / "ImageSets" / "Segmentation").mkdir(parents=True)
@@ -925,6 +979,10 @@ def test_a_list_without_names_or_of_another_encoding_says_how_to_mend_it(tmp_pat
         ("copies/masks/day/n0.png", True),
         ("/scratch/copy/n0", True),
         (".nii.gz", False),
+        (r"images\n0.png", True),
+        (r"D:\copy\n0.png", True),
+        (r"otherset\n0.png", False),
+        ("  n0.png\t", True),
     ],
 )
 def test_a_path_in_a_list_names_no_file_of_another_folder(tmp_path, line, there):
@@ -932,6 +990,15 @@ def test_a_path_in_a_list_names_no_file_of_another_folder(tmp_path, line, there)
     (root / "train.txt").write_text(f"{line}\nn1\nn2\nn3")
     assert passes(root) == there
     assert load(root).ids[0] == "n0" if there else "1 are not there" in loads(root)
+
+
+def test_a_name_in_a_list_may_begin_or_end_with_a_blank(tmp_path):
+    root = draw(tmp_path / "set", THREE)
+    for part in ("images", "masks"):
+        for before, after in (("n0", " n0"), ("n1", "n1 "), ("n2", r"a\b")):
+            (root / part / f"{before}.png").rename(root / part / f"{after}.png")
+    (root / "train.txt").write_bytes(b" n0.png\r\nn1 \r\na\\b\r\nn3\r\n \r\n")
+    assert load(root).ids == [" n0", "n1 ", r"a\b", "n3"] and passes(root)
 
 
 @pytest.mark.parametrize("name", ["classes.yml", "Classes.YAML"])

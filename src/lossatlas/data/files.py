@@ -453,7 +453,7 @@ def read_lines(path: Path, name: str, *, own: bool = False) -> list[str]:
     """
     again = "fetch the set again"
     try:
-        lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines()]
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
     except FileNotFoundError:
         raise DataError(f"{name}: expected the split file {path}, found none; {again}") from None
     except (OSError, UnicodeDecodeError) as error:
@@ -463,7 +463,8 @@ def read_lines(path: Path, name: str, *, own: bool = False) -> list[str]:
         raise DataError(
             f"{name}: expected a readable split file {path}, got {error}; {remedy}"
         ) from None
-    lines = [line for line in lines if line]
+    # a name of one's own may begin or end with a blank
+    lines = [line if own else line.strip() for line in lines if line.strip()]
     if not lines:
         raise DataError(
             f"{name}: expected names in the split file {path}, got an empty file; "

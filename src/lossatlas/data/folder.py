@@ -40,7 +40,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache, cached_property
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 from typing import Any, ClassVar
 
 import numpy as np
@@ -69,6 +69,8 @@ _SPREADSHEETS = (".xlsx", ".xls", ".ods", ".parquet")
 _TABLES = (".csv", ".tsv", ".tab", ".lst", ".list", "")
 _CONFIGURATIONS = (".json", ".jsonl", ".yaml", ".yml")
 _LISTS = (*_TABLES, *_CONFIGURATIONS, *_SPREADSHEETS)
+#: What parts two cells of a table, and what may stand around one.
+_BETWEEN, _AROUND = r"[\r\n\t,;|:]+", " -'\"[]{}"
 #: Bytes of a table that are searched for names of images.
 _LOOKED_AT = 1 << 20
 _JUNK = ("thumbs.db", "desktop.ini", "ehthumbs.db", "icon\r", "__macosx", "@eadir")
@@ -362,6 +364,7 @@ def split_lists(root: Path, known: Iterable[str]) -> dict[str, Path]:
                     "one"
                 )
             found[split] = path
+    known = list(known)
     names = {Path(each).name for each in known}
     sorted_into_folders = any(each.split("/")[0].casefold() in _SPLIT_FOLDERS for each in known)
     for split, path in others:
@@ -372,7 +375,45 @@ def split_lists(root: Path, known: Iterable[str]) -> dict[str, Path]:
                 f"folder: expected the names of a split in {split}.txt, one a line, got {path.name}; save it so, or "
                 "move it out of the folder"
             )
+    if not found and not sorted_into_folders:
+        _refuse_table_of_splits(root, names)
     return {split: found[split] for split in SPLITS if split in found}
+
+
+def _refuse_table_of_splits(root: Path, names: set[str]) -> None:
+    """Raise where one file says the split of each image: to deal them out anew would part what it holds together."""
+    for path in sorted(root.iterdir()):
+        read = path.suffix.casefold() in (".txt", *_TABLES, *_CONFIGURATIONS) and path.is_file()
+        named = path.name.casefold() in SETTINGS or _is_junk(path.name) or _listing(path)[0]
+        if read and not named and len(_splits_named(path, names)) > 1:
+            raise DataError(
+                f"folder: expected the splits in train.txt, val.txt and test.txt, a name a line, got them in "
+                f"{path.name}; save them so, or move it out of the folder"
+            )
+
+
+def _splits_named(path: Path, names: set[str]) -> set[str]:
+    """Splits that a file gives to images: a table line by line, a configuration where it names files at all.
+
+    A log of a training has lines of train and of val for one epoch, whose number may be an image's name.
+    """
+    text, odd = _beginning(path), _odd(names)
+    if path.suffix.casefold() in _CONFIGURATIONS:
+        words, _, files = _words(text, names, odd)
+        return _splits_among(words) if files else set()
+    given: dict[str, set[str]] = {}
+    for line in text.splitlines():
+        words, named, _ = _words(line, names, odd)
+        splits = _splits_among(words - named)
+        if len(splits) == 1:
+            for name in named:
+                given.setdefault(name, set()).update(splits)
+    once = all(len(splits) == 1 for splits in given.values())
+    return set().union(*given.values()) if once else set()
+
+
+def _splits_among(words: Iterable[str]) -> set[str]:
+    return {_SPLIT_FOLDERS[w.casefold()] for w in words if w.casefold() in _SPLIT_FOLDERS}
 
 
 def _names_some(path: Path, names: set[str]) -> bool:
@@ -382,11 +423,19 @@ def _names_some(path: Path, names: set[str]) -> bool:
     """
     if path.suffix.casefold() in _SPREADSHEETS:
         return True
+    words, named, files = _words(_beginning(path), names, _odd(names))
+    if path.suffix.casefold() in _CONFIGURATIONS:
+        return bool(files) or 2 * len(named) > len(words)
+    return bool(named)
+
+
+def _beginning(path: Path) -> str:
+    """The text of a table, as far as it is looked at; "" where it cannot be read, which is listed elsewhere."""
     try:
         with path.open("rb") as file:
             content = file.read(_LOOKED_AT)
     except OSError:
-        return False  # listed among what is not read
+        return ""
     # What Excel saves: "Unicode text", CSV in UTF-8, or in the letters of Windows.
     utf_16 = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
     try:
@@ -395,14 +444,24 @@ def _names_some(path: Path, names: set[str]) -> bool:
     except UnicodeDecodeError:
         text = content.decode("cp1252", errors="replace")
     text = re.sub(r"\\u([0-9a-fA-F]{4})", lambda code: chr(int(code[1], 16)), text)  # JSON
-    cells = re.split(r"[\r\n\t,;|:]+", unicodedata.normalize("NFC", text))
-    words = {word.strip(" -'\"[]{}") for cell in cells for word in (cell, *cell.split())} - {""}
+    return unicodedata.normalize("NFC", text)
+
+
+def _odd(names: set[str]) -> set[str]:
+    """Names that no word of a table is equal to: they hold what parts two cells, or end in what stands around one."""
+    return {n for n in names if re.search(f'{_BETWEEN}|"', n) or n.strip(_AROUND) != n}
+
+
+def _words(text: str, names: set[str], odd: set[str]) -> tuple[set[str], set[str], set[str]]:
+    """The words of a table, those of them that name an image, and those of these that are names of files."""
+    cells = re.split(_BETWEEN, text)
+    words = {word.strip(_AROUND) for cell in cells for word in (cell, *cell.split())} - {""}
     last = {word: re.split(r"[/\\]", word)[-1] for word in words}
     named = {word for word in words if _SUFFIX.sub("", last[word]) in names}
-    if path.suffix.casefold() in _CONFIGURATIONS:
-        files = {word for word in named if _SUFFIX.search(last[word])}
-        return bool(files) or 2 * len(named) > len(words)
-    return bool(named)
+    files = {word for word in named if _SUFFIX.search(last[word])}
+    plain = text.replace('""', '"').replace('\\"', '"')  # as CSV and JSON write a quote in a cell
+    held = {name for name in odd if name in plain}
+    return words, named | held, files | {name for name in held if f"{name}." in plain}
 
 
 def read_masks_layout(root: Path, like: dict[str, Any] | None = None) -> Layout:
@@ -978,17 +1037,25 @@ def _listed(line: str, nameable: Mapping[str, list[str]]) -> list[str]:
     A path from the root of the disk, or through a folder ``images`` or ``masks``, may be that of a copy of the
     set: there the file's name suffices. Of any other path every folder counts.
     """
-    path = Path(unicodedata.normalize("NFC", line))
+    names = []
+    # as it stands, without the blanks at its ends, and as Windows writes a path
+    for text in (line, line.strip(), line.strip().replace("\\", "/")):
+        names = _names_of(unicodedata.normalize("NFC", text))
+        for name in names:
+            for each in (name, _SUFFIX.sub("", name)):
+                if each in nameable:
+                    return nameable[each]
+    return [_SUFFIX.sub("", names[0])]
+
+
+def _names_of(line: str) -> list[str]:
+    """What a line of a split file may mean below ``images``, the likeliest first."""
+    path = Path(line)
     after = [i + 1 for i, part in enumerate(path.parts) if part.casefold() in ("images", "masks")]
     starts = after if after[:1] == [1] else [0, *after]
-    if after or path.is_absolute():
+    if after or path.is_absolute() or PureWindowsPath(line).is_absolute():
         starts.append(len(path.parts) - 1)
-    names = [Path(*path.parts[start:]).as_posix() for start in starts]
-    for name in names:
-        for each in (name, _SUFFIX.sub("", name)):
-            if each in nameable:
-                return nameable[each]
-    return [_SUFFIX.sub("", names[0])]
+    return [Path(*path.parts[start:]).as_posix() for start in starts]
 
 
 def _index_of(name: str, classes: Sequence[str], void: int | None) -> int:
