@@ -524,6 +524,30 @@ def test_check_suspects_values_that_are_no_class_indices(tmp_path):
     assert any("got values from 0 to 200" in f.what for f in check_folder(wild))
 
 
+def test_masks_of_16_bits_are_told_how_to_say_what_their_values_mean_once(tmp_path):
+    root = draw(tmp_path / "set", values=(0, 1))
+    for number, path in enumerate(sorted((root / "masks").iterdir())):
+        objects = np.asarray(Image.open(path)).astype(np.uint16) * np.uint16(1000 + number)
+        Image.fromarray(objects).save(path)
+    assert "as 'values: {0: background, 1003: thing}' with void" in error(root)
+    assert [f.what for f in check_folder(root) if f.severity == "error"] == [
+        error(root).removeprefix("folder: ")
+    ]
+    (root / "classes.yaml").write_text("values: {0: background, 1: thing}")
+    [told] = [f for f in check_folder(root) if "got 1002" in f.what]
+    assert "got 1002 (" in told.what and told.names == ["masks/c.png"]
+
+
+def test_files_with_one_thing_wrong_are_one_finding_whatever_number_of_pixels_has_it(tmp_path):
+    root = draw(tmp_path / "set", settings={"classes": ["a", "b", "c"]})
+    for count, path in enumerate(sorted((root / "masks").iterdir()), start=1):
+        mask = np.zeros((8, 10), np.uint8)
+        mask[0, :count] = 9
+        Image.fromarray(mask).save(path)
+    [told] = [f for f in check_folder(root) if f.severity == "error"]
+    assert "got 9 (some px)" in told.what and len(told.names) == 4
+
+
 def test_the_readme_lists_every_key_of_classes_yaml_and_every_suffix():
     from pathlib import Path
 

@@ -8,6 +8,7 @@ whose three splits load.
 from __future__ import annotations
 
 import hashlib
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,9 @@ from lossatlas.data.folder import Bound, Layout, classes_of, read_layout
 
 _FEW_LEVELS = 64
 """Fewer of the 256 levels than this, for all but the extreme pixels of the median image, is noted."""
+
+_PIXELS = re.compile(r"\d+ px")
+"""In how many pixels, files differ that have one thing wrong."""
 
 _MOST_COLOURS = 4
 """Images of more channels than this are noted: a stack of slices may be meant."""
@@ -48,9 +52,12 @@ class _Findings:
         self.root = root
         # names in order, each once: slices of a volume say the same of it
         self.found: dict[tuple[str, str], dict[str, None]] = {}
+        self.said: dict[tuple[str, str], set[str]] = {}
 
     def add(self, severity: str, what: str, name: str) -> None:
-        self.found.setdefault((severity, what), {})[name] = None
+        key = severity, _PIXELS.sub("some px", what)
+        self.found.setdefault(key, {})[name] = None
+        self.said.setdefault(key, set()).add(what)
 
     def refused(self, error: DataError, name: str, severity: str = "error") -> None:
         """Record what a step of the loader raised; the file's path makes way for ``name``."""
@@ -64,7 +71,11 @@ class _Findings:
 
     def sorted(self) -> list[Finding]:
         order = {"error": 0, "warning": 1, "note": 2}
-        findings = [Finding(*key, list(names)) for key, names in self.found.items()]
+        findings = []
+        for (severity, what), names in self.found.items():
+            said = self.said[severity, what]
+            only = said.pop() if len(said) == 1 else what
+            findings.append(Finding(severity, only, list(names)))
         return sorted(findings, key=lambda f: (order[f.severity], f.what))
 
 
@@ -201,7 +212,9 @@ def _check_files(
                 found.add("note", f"mask {note.removeprefix('mask ')}", sample.label)
         except DataError as error:
             inferred = "classes" not in bound.layout.settings
-            found.refused(error, sample.label, "error" if inferred else severity)
+            # where the masks mean no classes, that is said, and not every value that is none
+            if len(bound.classes) < 256 or "expected mask values" not in str(error):
+                found.refused(error, sample.label, "error" if inferred else severity)
             unread.add(split)
         if mask is not None:
             _note_emptiness(mask, bound.void, sample.label, found)

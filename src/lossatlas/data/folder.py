@@ -729,7 +729,8 @@ def classes_of(
     if lowest < 0 or highest > 99:
         raise DataError(
             f"folder: expected class indices from 0 up in {layout.mask_folder}, got values from "
-            f"{lowest} to {highest}; list the classes in classes.yaml, or give ignore_index"
+            f"{lowest} to {highest}; say in classes.yaml what each means, as 'values: {{0: background, "
+            f"{highest if highest > 99 else lowest}: thing}}' with void for what has no label"
         )
     absent = sorted(set(range(1, highest + 1)) - values)
     # one that no mask holds may be meant
