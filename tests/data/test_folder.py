@@ -375,7 +375,10 @@ def test_pairs_that_do_not_match_are_named(tmp_path):
         ("mean: [123.7, 116.3, 103.5]", "mean on the scale 0…1"),
         ("mean: [-0.1, 0, 0]", "mean on the scale 0…1"),
         ("std: [58.4, 57.1, 57.4]", "divide by 255"),
-        ("values: {1: thing, 0: Background, 2: thing}", "write Background first"),
+        ("values: {1: thing, 0: Background, 2: thing}", "write background first"),
+        ("classes: [Background, background, b]", "different names"),
+        ("classes: [a, Void, b]", "expected classes without 'void'"),
+        ("palette: {a: [0, 0, 0], void: [1, 1, 1], Void: [2, 2, 2]}", "each name once"),
         ("palette: {thing: [255, 0, 0], background: [0, 0, 0]}", "write background first"),
         ("classes: [a, background, b]", "class 0 to be the background"),
         ("classes: [a, void, b]", "expected classes without 'void'"),
@@ -522,6 +525,34 @@ def test_check_suspects_values_that_are_no_class_indices(tmp_path):
     assert load(root, "val").labels.max() == load(root).labels.max() == 1
     wild = draw(tmp_path / "wild", values=(0, 130, 200))
     assert any("got values from 0 to 200" in f.what for f in check_folder(wild))
+
+
+def test_background_and_void_in_capitals_are_what_they_say(tmp_path):
+    values = {0: "BACKGROUND", 1: "thing", 2: "Void "}
+    train = load(draw(tmp_path / "values", settings={"values": values}))
+    assert train.classes == ("background", "thing") and train.ignore_index == 255
+    assert (train.labels == 255).any() and train.labels.min() == 0
+    palette = {"Background": [0, 0, 0], "thing": [1, 1, 1], "VOID": [2, 2, 2]}
+    coloured = load(draw(tmp_path / "palette", settings={"palette": palette}))
+    assert coloured.classes == ("background", "thing") and (coloured.labels == 255).any()
+    listed = draw(tmp_path / "listed", settings={"classes": ["Background", "a", "b"]})
+    assert load(listed).classes[0] == "background"
+
+
+@pytest.mark.parametrize("name", ["ignore", "Unlabeled", "unlabelled", "Don't care"])
+def test_a_class_whose_name_says_that_it_has_no_label_is_warned_of(tmp_path, name):
+    for number, names in enumerate(([name, "a", "b"], ["a", "b", name])):
+        root = draw(tmp_path / str(number), settings={"classes": names})
+        [told] = [f for f in check_folder(root) if "call it void" in f.what]
+        assert (told.severity, told.names) == ("warning", [name])
+        void = names.index(name)
+        assert not any("call it void" in f.what for f in check_folder(root, ignore_index=void))
+
+
+def test_a_background_of_another_name_is_noted_as_it_counts_in_means(tmp_path):
+    root = draw(tmp_path / "set", values=(0, 1), settings={"classes": ["bg", "thing"]})
+    [told] = [f for f in check_folder(root) if "not called background" in f.what]
+    assert (told.severity, told.names) == ("note", ["bg"])
 
 
 def test_masks_of_16_bits_are_told_how_to_say_what_their_values_mean_once(tmp_path):

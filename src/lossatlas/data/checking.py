@@ -24,6 +24,9 @@ from lossatlas.data.folder import Bound, Layout, classes_of, read_layout
 _FEW_LEVELS = 64
 """Fewer of the 256 levels than this, for all but the extreme pixels of the median image, is noted."""
 
+_NO_LABEL = {"ignore", "ignored", "unlabeled", "unlabelled", "unannotated", "dontcare", "nolabel"}
+"""What people call pixels without a label; here that is ``void``."""
+
 _PIXELS = re.compile(r"\d+ px")
 """In how many pixels, files differ that have one thing wrong."""
 
@@ -327,6 +330,20 @@ def _check_classes(
         if bound.void is not None:
             counts[bound.void] = 0
     names: tuple[str, ...] = tuple(bound.classes)
+    for index, name in enumerate(names):
+        if pixels[index] and re.sub("[^a-z]", "", name.casefold()) in _NO_LABEL:
+            found.add(
+                "warning",
+                "class that is learnt and measured like the others: if its pixels have no label, call it void in "
+                "values or palette",
+                name,
+            )
+    if len(names) == 2 and names[0] != "background":
+        found.add(
+            "note",
+            "first of two classes is not called background: means of the foreground are over both",
+            names[0],
+        )
     in_train = in_split.get("train")
     if in_train is not None and not in_train[1:].any():
         found.add(

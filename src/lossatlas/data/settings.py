@@ -50,7 +50,7 @@ def read_settings(root: Path) -> dict[str, Any]:
     names = settings.get("classes")
     if names is not None:
         usable = isinstance(names, list) and all(isinstance(n, str | int | float) for n in names)
-        names = [str(n) for n in names] if usable else names
+        names = [_spelt(n) for n in names] if usable else names
         if not usable or not 2 <= len(names) <= 255 or len(set(names)) != len(names):
             raise DataError(
                 f"{file}: expected classes to be a list of two or more different names, got "
@@ -68,6 +68,12 @@ def read_settings(root: Path) -> dict[str, Any]:
     _check_meaning(settings.get("classes", []), file)
     _check_numbers(settings, file)
     return settings
+
+
+def _spelt(name: object) -> str:
+    """A class name; ``background`` and ``void``, which decide what is measured, may be spelt in capitals."""
+    plain = str(name).strip().casefold()
+    return plain if plain in ("background", "void") else str(name)
 
 
 def _settings_file(root: Path) -> Path | None:
@@ -94,13 +100,17 @@ def _check_palette(settings: dict[str, Any], file: Path) -> None:
         return
     if not isinstance(palette, Mapping):
         raise DataError(f"{file}: expected palette to map names to [r, g, b], got {palette!r}")
-    names = settings.setdefault("classes", [str(name) for name in palette if name != "void"])
+    spelt = {_spelt(name): colour for name, colour in palette.items()}
+    if len(spelt) < len(palette):
+        raise DataError(f"{file}: expected each name once in palette, got {[*palette]!r}")
+    palette = settings["palette"] = spelt
+    names = settings.setdefault("classes", [name for name in palette if name != "void"])
     if not 2 <= len(names) <= 255:
         raise DataError(
             f"{file}: expected palette to name 2 to 255 classes, background first, got {names!r}"
         )
     for name, colour in palette.items():
-        if str(name) not in (*names, "void"):
+        if name not in (*names, "void"):
             raise DataError(
                 f"{file}: expected palette names among the classes and 'void', got {name!r}; "
                 f"{near_matches(name, [*names, 'void'])}"
@@ -113,7 +123,7 @@ def _check_palette(settings: dict[str, Any], file: Path) -> None:
     colours = [tuple(c) for c in palette.values()]
     if len(set(colours)) != len(colours):
         raise DataError(f"{file}: expected a colour of its own for each class, got one twice")
-    missing = [n for n in names if n not in {str(k) for k in palette}]
+    missing = [n for n in names if n not in palette]
     if missing:
         raise DataError(f"{file}: expected a colour for each class, got none for {missing[0]!r}")
 
@@ -125,10 +135,9 @@ def _check_meaning(names: list[str], file: Path) -> None:
             f"{file}: expected classes without 'void', which means pixels without a label, got {names!r}; take it off, "
             "and say what the masks store, as 'values: {0: background, 1: thing, 255: void}'"
         )
-    other = next((name for name in names[1:] if name.casefold() == "background"), None)
-    if other is not None:
+    if "background" in names[1:]:
         raise DataError(
-            f"{file}: expected class 0 to be the background, got {names!r}; write {other} first, in values or "
+            f"{file}: expected class 0 to be the background, got {names!r}; write background first, in values or "
             "palette with what the masks store for it, as 'values: {0: background, 255: thing}'"
         )
 
@@ -173,7 +182,7 @@ def _check_values(settings: dict[str, Any], file: Path) -> None:
             f"{file}: expected values to map integers to class names, as in "
             f"{{0: background, 255: thing}}, got {values!r}"
         )
-    values = settings["values"] = {k: str(v) for k, v in values.items()}
+    values = settings["values"] = {k: _spelt(v) for k, v in values.items()}
     named = list(dict.fromkeys(v for v in values.values() if v != "void"))
     names = settings.setdefault("classes", named)
     if len(names) < 2:
