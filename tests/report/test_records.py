@@ -195,6 +195,19 @@ def test_an_image_of_another_name_is_refused_and_its_run_named(spoilt):
         records.load(spoilt)
 
 
+@pytest.mark.parametrize("name", ["per_class", "per_image"])
+@pytest.mark.parametrize("runs", [["unet-dice-0"], None])
+def test_a_run_without_counts_by_the_largest_logit_is_named(spoilt, name, runs):
+    def ruled(table):
+        of = table.run_id.isin(runs or table.run_id)
+        return table.assign(rule=table.rule.astype(str).mask(of, "tuned"))
+
+    edit_table(spoilt, name, ruled)
+    wanted = r"rule argmax in every run, got none in run unet-.*; collect the records anew"
+    with pytest.raises(RecordsError, match=wanted):
+        records.load(spoilt)
+
+
 def test_counts_that_contradict_a_runs_dice_are_refused(spoilt):
     edit_table(spoilt, "runs", lambda t: t.assign(foreground_dice=t.foreground_dice + 1e-3))
     with pytest.raises(RecordsError, match=r"the counts of run .* give a foreground Dice of"):

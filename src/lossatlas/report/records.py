@@ -375,6 +375,13 @@ def _part(
     first = per_image[per_image.run_id == runs.run_id.iloc[0]].drop_duplicates("image_id")
     image_ids = first.image_id.astype(str).tolist()
     of_loss = dict(iter(runs[["loss", "seed", "run_id"]].sort_values("seed").groupby("loss")))
+    for name, table in (("per_class", of_classes), ("per_image", per_image)):
+        without = set(runs.run_id) - set(table.run_id[table.rule == "argmax"].unique())
+        if without:
+            raise RecordsError(
+                f"{folder}/{name}.parquet: expected rows of the rule argmax in every run, got none in run "
+                f"{min(without)}; collect the records anew"
+            )
     by_rule: dict[str, dict[str, np.ndarray]] = {}
     numbered = _numbered(per_image, image_ids)
     for rule in RULES:
