@@ -223,3 +223,11 @@ def test_a_path_in_a_parameter_is_text_and_what_no_record_can_hold_is_refused(tm
     assert run.run_id == RunConfig(dataset="folder", dataset_params={"root": str(tmp_path)}).run_id
     with pytest.raises(ConfigError, match=r"'loss_params': expected text, numbers, .*int64"):
         parse(loss="focal", loss_params={"gamma": np.int64(2)})
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("seeds", (0, 1)), ("seeds", range(3)), ("steps", np.int64(5))]
+)
+def test_a_parameter_of_a_type_that_no_parameter_has_is_not_passed_over(name, value):
+    with pytest.raises(ConfigError, match=f"parameter '{name}': expected a valid"):
+        TrainParameters.from_notebook({name: value, "np": np})

@@ -222,7 +222,8 @@ class TrainParameters(Training, _What):
         """Collect the parameters cell's names from a notebook's ``globals()`` and check them.
 
         Papermill only warns at a parameter that the notebook does not have; here it is an error: every text,
-        number, list or dictionary counts as a parameter, unless its name begins with an underscore.
+        number, list or dictionary counts as a parameter, unless its name begins with an underscore. A parameter's own
+        name counts whatever it holds: a tuple of seeds is no list, and is not passed over.
         """
         return cls.parse(
             {
@@ -230,7 +231,7 @@ class TrainParameters(Training, _What):
                 for name, value in namespace.items()
                 if not name.startswith("_")
                 and name not in _IPYTHON_NAMES
-                and isinstance(value, _PLAIN)
+                and (name in cls.model_fields or isinstance(value, _PLAIN))
             }
         )
 
