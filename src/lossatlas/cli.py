@@ -494,6 +494,7 @@ def _preview(
 def _collect(
     name: str, runs_dir: str, results_dir: str, *, mixed: bool = False, fewer: bool = False
 ) -> Path:
+    from lossatlas.data.errors import room_for
     from lossatlas.experiments import load_study
     from lossatlas.experiments.collect import collect
     from lossatlas.workflow import require_checkout
@@ -501,9 +502,11 @@ def _collect(
     require_checkout()
     study = load_study(name)
     judged = (Path(results_dir) / study.study / "verdicts.json").is_file()
-    folder = collect(
-        study, runs_dir=runs_dir, results_dir=results_dir, file=name, mixed=mixed, fewer=fewer
-    )
+    kept = "or name another place with --results-dir; the records that were there are kept"
+    with room_for("records", results_dir, kept):
+        folder = collect(
+            study, runs_dir=runs_dir, results_dir=results_dir, file=name, mixed=mixed, fewer=fewer
+        )
     print(folder)
     if judged and not (folder / "verdicts.json").is_file():
         print(

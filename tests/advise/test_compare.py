@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import json
+import os
 import re
 import shutil
 from pathlib import Path
@@ -146,6 +148,36 @@ def test_what_is_interrupted_goes_on_and_ends_with_records_and_a_page(
     assert "Too few trainings of the same seeds" in page  # two
     for loss in ("ce", "dice"):
         assert f"<th>{loss}</th>" in page
+
+
+def test_a_disk_that_fills_up_is_said_and_the_same_command_goes_on(
+    folder, tmp_path, tiny, monkeypatch
+):
+    from lossatlas.experiments import collect, heartbeat, training
+
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    def compared():
+        return compare.compare(request, tmp_path / "out", say=lambda _: None)
+
+    request = compare.Request(str(folder), ["ce", "dice"], 60.0)
+    monkeypatch.setattr(heartbeat, "_write", full)  # neither a beat nor a note ends a training
+    with monkeypatch.context() as patched:
+        patched.setattr(training, "write_run", full)
+        wanted = r"expected a run of the comparison to end, got none: .*No space left.*same command"
+        with pytest.raises(ConfigError, match=wanted):
+            compared()
+    with monkeypatch.context() as patched:
+        patched.setattr(collect, "_save", full)
+        wanted = "the disk is full; free some space, or name another --out; what is finished stays"
+        with pytest.raises(DataError, match=wanted):
+            compared()
+    runs = sorted((tmp_path / "out" / "runs").glob("*/run.json"))
+    before = [path.stat().st_mtime_ns for path in runs]
+    assert len(runs) == 4 and not compared().failed
+    assert [path.stat().st_mtime_ns for path in runs] == before
+    assert not list((tmp_path / "out" / "results").glob(".*-*"))
 
 
 def test_losses_are_compared_at_the_validation_threshold_from_three_seeds():

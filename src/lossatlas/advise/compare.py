@@ -15,7 +15,7 @@ from typing import Any
 import yaml
 
 from lossatlas.basics import replacing
-from lossatlas.data.errors import DataError
+from lossatlas.data.errors import DataError, room_for
 from lossatlas.experiments import ConfigError
 from lossatlas.experiments.study import Study, load_study
 
@@ -267,8 +267,8 @@ def compare(
         say: told what happens, a line at a time.
 
     Raises:
-        DataError: the folder does not load; names what is wrong.
-        ConfigError: an unknown loss, a budget that is too small, or ``out`` of another request.
+        DataError: the folder does not load, or ``out`` has no room; names what is wrong.
+        ConfigError: an unknown loss, a budget that is too small, ``out`` of another request, or every run failed.
     """
     from lossatlas import losses as registry
     from lossatlas.experiments.config import check_name
@@ -277,7 +277,14 @@ def compare(
         check_name("loss", name, registry.names())
     if len(request.losses) < 2 or len(set(request.losses)) < len(request.losses):
         raise ConfigError(f"losses: expected two or more, each once, got {request.losses}")
-    out = Path(out)
+    with room_for(
+        "comparison", out, "or name another --out; what is finished stays, the same command goes on"
+    ):
+        return _compare(request, Path(out), dry_run, say)
+
+
+def _compare(request: Request, out: Path, dry_run: bool, say: Callable[[str], None]) -> Comparison:
+    """As :func:`compare`, once the losses are known."""
     file, asked = out / "compare.yaml", out / "request.json"
     if file.is_file() and not _replaced(request, out, asked):
         planned = file.read_text(encoding="utf-8").splitlines()[0].split(": ", 1)[1]
@@ -296,8 +303,15 @@ def compare(
     _same_data(study.datasets[0].params, asked)
     failed = _train(study, out / "runs", say)
     from lossatlas.experiments.collect import collect
+    from lossatlas.experiments.record import NoRunsError
 
-    records = collect(study, runs_dir=out / "runs", results_dir=out / "results", file=str(file))
+    try:
+        records = collect(study, runs_dir=out / "runs", results_dir=out / "results", file=str(file))
+    except NoRunsError:
+        why = failed[0] if failed else "no reason is known"
+        raise ConfigError(
+            f"{out}: expected a run of the comparison to end, got none: {why}; mend that, and the same command goes on"
+        ) from None
     from lossatlas.advise.comparison_page import write_page
 
     page = write_page(out / "index.html", records)
@@ -387,7 +401,11 @@ def _train(study: Study, runs_dir: Path, say: Callable[[str], None]) -> list[str
 
     failed = []
     for job in _shown(jobs(study, "tuning"), "tuning"):
-        train_job(study, job.name, runs_dir=runs_dir)
+        failed += [  # one that diverged is a rate that is not chosen
+            f"{outcome.member}: {outcome.status} {outcome.reason}".strip()
+            for outcome in train_job(study, job.name, runs_dir=runs_dir)
+            if outcome.status == "failed"
+        ]
     if study.tuning is not None:
         selection = tuning.select(study, runs_dir)
         tuning.write_selection(study, selection, runs_dir)

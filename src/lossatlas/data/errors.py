@@ -96,3 +96,18 @@ def writing(part: str, folder: str | Path, elsewhere: str) -> Iterator[None]:
         yield
     except OSError as error:
         raise unwritable(part, Path(folder), error, elsewhere) from None
+
+
+@contextmanager
+def room_for(part: str, folder: str | Path, elsewhere: str) -> Iterator[None]:
+    """As :func:`writing`, around a block that also reads: only what a disk refuses is said so.
+
+    Raises:
+        DataError: the disk is full or has become read-only; other errors pass.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
+            raise
+        raise unwritable(part, Path(folder), error, elsewhere) from None

@@ -47,7 +47,8 @@ class Heartbeat:
         if now < self._due:
             return
         self._due = now + 0.5
-        _write(self._path, {**self._fixed, "step": step, "loss": loss})
+        with suppress(OSError):  # a word that is lost costs nothing, the training does
+            _write(self._path, {**self._fixed, "step": step, "loss": loss})
 
     def __enter__(self) -> Heartbeat:
         return self
@@ -92,20 +93,19 @@ def _alive(beat: dict[str, Any], path: Path) -> bool:
 
 
 def note_failure(runs_dir: str | Path, run_id: str, label: str, error: BaseException) -> None:
-    """Keep why a run's training raised, until the run succeeds."""
+    """Keep why a run's training raised, until the run succeeds; a full disk, which may be why, keeps nothing."""
     path = Path(runs_dir) / ".failed" / f"{run_id}.json"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    _write(
-        path,
-        {
-            "run_id": run_id,
-            "label": label,
-            "error": one_line(error),
-            "traceback": "".join(traceback.format_exception(error)),
-            "host": socket.gethostname(),
-            "failed_utc": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        },
-    )
+    content = {
+        "run_id": run_id,
+        "label": label,
+        "error": one_line(error),
+        "traceback": "".join(traceback.format_exception(error)),
+        "host": socket.gethostname(),
+        "failed_utc": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+    }
+    with suppress(OSError):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _write(path, content)
 
 
 def forget_failure(runs_dir: str | Path, run_id: str) -> None:
