@@ -57,9 +57,11 @@ shown = {name: found for name, found in studies.items() if Path(records(found[0]
 absent = {name: found for name, found in studies.items() if name not in shown}
 
 derivations = [path.stem for path in sorted(Path("notebooks/derivations").glob("*.ipynb"))]
-# what a report reads; without it the page names the command that measures it
+# what a report reads first; without it the page names the command that makes it
 measured = {
     "benchmark": ("results/bench/losses.csv", "make bench book"),
+    "calibrate": ("results/thresholds/pixels.parquet", "lossatlas run thresholds && make book"),
+    "symptoms": ("results/begin/curves.parquet", "lossatlas run begin && make book"),
     "statistics": (
         "results/statistics/coverage.csv",
         "python benchmarks/coverage.py --out results/statistics/coverage.csv && make book",
