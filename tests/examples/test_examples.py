@@ -32,6 +32,7 @@ LOOPS = (
     "accumulation",
     "pixel_weights",
     "log_terms",
+    "labels_that_overlap",
 )
 NEEDED = {
     "smp_unet": ["segmentation_models_pytorch"],
@@ -186,6 +187,16 @@ def test_the_code_of_the_page_on_reuse_runs_block_after_block():
     for block in blocks:
         exec(compile(block, "reuse.md", "exec"), names)
     assert len(blocks) >= 3 and set(names["one_void"].unique().tolist()) == {0, 1, 2, 3, 255}
+
+
+def test_a_label_that_nobody_marked_in_an_image_gets_no_gradient_there():
+    names = run("labels_that_overlap")
+    logits = names["logits"].detach().requires_grad_()
+    cost = names["dice"](logits, names["target"])
+    cost = cost + names["ce"](logits, names["target"]).mean((2, 3))
+    (cost * names["known"]).sum().backward()
+    pushed = logits.grad.abs().sum((2, 3)) > 0
+    assert torch.equal(pushed, names["known"] > 0)
 
 
 def test_the_compiled_loss_equals_the_plain_one():
