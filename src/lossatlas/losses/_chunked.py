@@ -883,7 +883,8 @@ def _kept_sums(
         kept = torch.ge(u, cut, out=torch.empty_like(z))
         if known is None:
             _valid.masked_(kept, v)
-        count += _sum(kept)
+        number = _sum(kept)
+        count += number
         if hard:
             w = kept if s.weight is None else kept * (s.weight[1] * t + s.weight[0] * (1 - t))
             value = torch.mul(u, w)
@@ -898,7 +899,7 @@ def _kept_sums(
             if buffer is not None:
                 torch.sub(w0 * torch.sigmoid(z), w1 * torch.sigmoid(-z), out=piece.out)
         total += _sum(value)
-        weights += _sum(w)
+        weights += number if w is kept else _sum(w)
     return total, weights, count
 
 
