@@ -61,6 +61,21 @@ def test_ignoring_equals_cropping(spec: Spec) -> None:
             assert (grad[..., 3:, :] == 0).all()
 
 
+def test_a_single_void_pixel_is_left_out_whatever_its_logit_holds() -> None:
+    for mode in ("multiclass", "binary"):
+        logits, target = example(mode, shape=(5, 3), seed=1)
+        target[0, ..., 0, 0] = VOID
+        for name in ("ce", "focal", "ohem_ce", "dice", "lovasz_softmax"):
+            loss = losses.build(name, mode=mode, ignore_index=VOID)
+            expected, _ = gradient(loss, logits, target)
+            for held in (torch.nan, torch.inf, 1e30):
+                spoilt = logits.clone()
+                spoilt[0, :, 0, 0] = held
+                value, grad = gradient(loss, spoilt, target)
+                assert torch.equal(value, expected), (mode, name, held)
+                assert (grad[0, :, 0, 0] == 0).all() and grad.isfinite().all()
+
+
 def test_any_integer_serves_as_ignore_index() -> None:
     for mode in ("multiclass", "binary"):
         logits, target = example(mode, void=0.3, seed=1)
