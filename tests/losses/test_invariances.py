@@ -76,6 +76,16 @@ def test_a_single_void_pixel_is_left_out_whatever_its_logit_holds() -> None:
                 assert (grad[0, :, 0, 0] == 0).all() and grad.isfinite().all()
 
 
+def test_a_void_pixel_in_a_target_laid_out_otherwise_is_left_out() -> None:
+    g = torch.Generator().manual_seed(0)
+    logits = torch.randn(4, 9, 6, 5, generator=g, dtype=torch.float64)
+    target = torch.randint(0, 9, (6, 5, 4), generator=g).permute(2, 0, 1)  # images last in memory
+    target[0, 0, 0] = VOID
+    for name in ("ce", "dice", "dice_ce", "lovasz_softmax"):
+        loss = losses.build(name, ignore_index=VOID)
+        close(loss(logits, target), loss(logits, target.contiguous()))
+
+
 def test_any_integer_serves_as_ignore_index() -> None:
     for mode in ("multiclass", "binary"):
         logits, target = example(mode, void=0.3, seed=1)

@@ -545,11 +545,11 @@ def _sums_many(p: Tensor, labels: _Labels, squared: bool) -> Tensor:
     k, c, _ = p.shape
     hit = labels.pick(p)
     missed = _valid.masked(torch.rsub(hit, 1), labels.valid)
-    ones = None if labels.valid is None else labels.valid.double().neg_().view(-1)
+    ones = None if labels.valid is None else labels.valid.double().neg_().reshape(-1)
     rows = labels.index if k == 1 else labels.index + c * torch.arange(k, device="cpu")[:, None]
     rows = rows.reshape(-1)
     truth = torch.bincount(rows, ones, minlength=k * c).view(k, c).double()
-    lost = torch.bincount(rows, missed.double().view(-1), minlength=k * c).view(k, c)
+    lost = torch.bincount(rows, missed.double().reshape(-1), minlength=k * c).view(k, c)
     # With p - 1 in the place of p at the label the sum over pixels is S - T.
     if squared:
         p = p * p

@@ -46,7 +46,7 @@ def ends(x: Tensor, valid: Tensor) -> tuple[float, float]:
 
 
 def masked(x: Tensor, valid: Tensor | None) -> Tensor:
-    """A map with 0 where void, whatever it holds there; `valid` are bits, of any width."""
+    """A map with 0 where void, whatever it holds there; `valid` are bits, signed where `x` is wider than a byte."""
     if valid is None:
         return x
     kind = _integers(x)
