@@ -939,6 +939,26 @@ def test_a_file_that_gives_images_their_splits_is_never_passed_over(tmp_path, na
     assert (f"a name a line, got them in {name}" in loads(root)) == refused != passes(root)
 
 
+@pytest.mark.parametrize(
+    ("name", "text", "refused"),
+    [
+        ("README.txt", "The training set holds 30 images.\nThe test set holds 10 images.", False),
+        ("results.csv", "split,count,dice\ntrain,28,.9\ntest,12,.8", False),
+        ("splits.csv", "\n".join(f"{i},{'test' if i > 30 else 'train'}" for i in range(40)), True),
+        ("splits.csv", "3.png,train\n4.png,test", True),
+    ],
+)
+def test_numbers_are_names_of_images_where_half_of_them_are_told(tmp_path, name, text, refused):
+    root = draw(tmp_path / "set", THREE, count=40)
+    for split in ("train", "val", "test"):
+        (root / f"{split}.txt").unlink()
+    for part in ("images", "masks"):
+        for path in list((root / part).iterdir()):
+            path.rename(path.with_name(path.name.removeprefix("n")))
+    (root / name).write_text(text)
+    assert (f"a name a line, got them in {name}" in loads(root)) == refused != passes(root)
+
+
 def test_annotations_beside_folders_of_splits_are_no_lists(tmp_path):
     root = draw(tmp_path / "set", THREE)
     for split, names in (("train", ("n0", "n1", "n2", "n3")), ("val", ("n4",)), ("test", ("n5",))):

@@ -71,8 +71,9 @@ _CONFIGURATIONS = (".json", ".jsonl", ".yaml", ".yml")
 _LISTS = (*_TABLES, *_CONFIGURATIONS, *_SPREADSHEETS)
 #: What parts two cells of a table, and what may stand around one.
 _BETWEEN, _AROUND = r"[\r\n\t,;|:]+", " -'\"[]{}"
-#: Bytes of a table that are searched for names of images.
+#: Bytes of a table that are searched for names of images, and lines where names are looked for one by one.
 _LOOKED_AT = 1 << 20
+_LINES = 2_000
 _JUNK = ("thumbs.db", "desktop.ini", "ehthumbs.db", "icon\r", "__macosx", "@eadir")
 """What operating systems leave in folders, beside every name that begins with a dot."""
 
@@ -395,21 +396,27 @@ def _refuse_table_of_splits(root: Path, names: set[str]) -> None:
 def _splits_named(path: Path, names: set[str]) -> set[str]:
     """Splits that a file gives to images: a table line by line, a configuration where it names files at all.
 
-    A log of a training has lines of train and of val for one epoch, whose number may be an image's name.
+    Bare numbers must be half of the images: one in a note or in a table of results may be an image's name by chance. A
+    log of a training has lines of train and of val for one epoch.
     """
-    text, odd = _beginning(path), _odd(names)
+    text = _beginning(path)
+    odd = {name for name in _odd(names) if name in text.replace('""', '"').replace('\\"', '"')}
     if path.suffix.casefold() in _CONFIGURATIONS:
         words, _, files = _words(text, names, odd)
         return _splits_among(words) if files else set()
+    lines = text.splitlines()
+    looked_at = lines[: max(_LINES, _LOOKED_AT // max(1, len(odd)))]
     given: dict[str, set[str]] = {}
-    for line in text.splitlines():
+    for line in looked_at:
         words, named, _ = _words(line, names, odd)
         splits = _splits_among(words - named)
         if len(splits) == 1:
             for name in named:
                 given.setdefault(name, set()).update(splits)
     once = all(len(splits) == 1 for splits in given.values())
-    return set().union(*given.values()) if once else set()
+    nameable = len(names) if len(looked_at) == len(lines) else min(len(names), len(looked_at))
+    certain = 2 * len(given) >= nameable or not all(name.isdecimal() for name in given)
+    return set().union(*given.values()) if once and certain else set()
 
 
 def _splits_among(words: Iterable[str]) -> set[str]:
