@@ -19,13 +19,15 @@ def recorded(run_id: str, cpu: str) -> dict[str, Any]:
     return {
         **{"run_id": run_id, "loss_name": "ce", "lr": 0.03, "seed": 0, "status": "completed"},
         **{"foreground": 0.01, "objects": 53, "batch": 4, "foreground_dice_tuned": 0.7},
+        **{"nll": 0.1, "commit": "0123456789"},
         "hardware": json.dumps({"cpu": cpu}),
     }
 
 
 def trained(folder: Path, run_id: str, cpu: str, status: str = "completed") -> None:
     rules = {"tuned": {"metrics": {"foreground_dice": 0.71}}}
-    run = {"schema": 2, "run_id": run_id, "status": status}
+    run = {"schema": 2, "run_id": run_id, "status": status, "commit": "abcdefghij"}
+    run["calibration"] = {"nll": 0.2}
     (folder / run_id).mkdir(parents=True)
     (folder / run_id / "run.json").write_text(
         json.dumps({**run, "hardware": {"cpu": cpu}, "rules": rules})
@@ -44,4 +46,5 @@ def test_runs_of_another_processor_are_paired_with_their_record(
     pd.DataFrame(rows).to_parquet(results / "study/runs.parquet")
     [pair] = processors.pairs(runs, results)
     assert (pair["run_id"], pair["recorded"], pair["again"]) == ("a", 0.7, 0.71)
+    assert (pair["nll_recorded"], pair["nll_again"]) == (0.1, 0.2)
     assert (pair["recorded_on"], pair["again_on"]) == ("old", "new")
