@@ -22,6 +22,9 @@ def test_the_paragraph_tells_the_largest_difference_and_that_of_the_means(tmp_pa
     text = processors.limits(tmp_path)
     assert "those with 16 images a batch agree in every digit" in text
     assert "up to 2.0 points" in text and "of eight by at most 0.5" in text
+    other = pd.read_csv(tmp_path / "pairs.csv").assign(nll_again=0.2)
+    other.to_csv(tmp_path / "pairs.csv", index=False)
+    assert "agree" not in processors.limits(tmp_path), "equal Dice alone is not enough"
 
 
 def test_means_of_eight_differ_by_less_than_a_point_as_was_expected_before() -> None:
