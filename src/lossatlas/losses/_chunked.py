@@ -177,7 +177,7 @@ class ChunkedSample(Sample):
 
     def regions(self, *, squared: bool = False, distance: bool = False) -> Regions:
         """Statistics per image and class, (N, C)."""
-        if distance and self.soft:
+        if distance and not self.labelled():
             return super().regions(squared=squared, distance=distance)
         if self.softmax:
             _, stats = self._softmax_statistics(
@@ -190,6 +190,12 @@ class ChunkedSample(Sample):
             target = self.class_totals(squared=True)[0]
         apart = predicted + target - 2 * intersection
         return Regions(intersection, predicted, target, self.valid_counts(), apart)
+
+    def labelled(self) -> bool:
+        """Whether every valid t is 0 or 1."""
+        return not self.soft or _all_hard(
+            _valid.masked(self.target, _bits(self.valid, self.target))
+        )
 
     def class_totals(self, *, squared: bool = False) -> tuple[Tensor, Tensor]:
         """T = Σ t (or Σ t²) and the number of valid pixels, per image and class, (N, C), float64."""
@@ -248,10 +254,7 @@ class ChunkedSample(Sample):
         bins: int | None,
     ) -> Tensor:
         """Σ over images and classes of a coefficient times the Lovász extension of the errors."""
-        hard = not self.soft or _all_hard(
-            _valid.masked(self.target, _bits(self.valid, self.target))
-        )
-        if self.logits.dtype != torch.float32 or not hard:
+        if self.logits.dtype != torch.float32 or not self.labelled():
             return super().lovasz(plain, coefficient, per_image=per_image, hinge=hinge, bins=bins)
         factors = coefficient(*self.class_totals())
         how, again = (self.target, self.valid), self.plainly()

@@ -13,7 +13,7 @@ from . import _check
 from ._base import PixelLoss, RegionLoss, balance_table, overlap, power, product, ratio
 from ._parameters import ClassNumbers, PixelParameters, RegionParameters
 from ._processes import sum_over_processes
-from ._sample import Regions, Sample, class_table, of_surprisal, possible
+from ._sample import Regions, Sample, class_table, itself, of_surprisal, possible
 from .cross_entropy import log_one_minus
 
 
@@ -84,13 +84,11 @@ class FocalLoss(PixelLoss):
 
     def phi(self, u: Tensor, q: Tensor) -> Tensor:
         """(1 - p_t)^γ (-log p_t)."""
-        # From γ = 2 on the power and its first two derivatives are finite at q = 0 as they are.
-        return (q if self.gamma >= 2 else _positive(q)) ** self.gamma * u
+        return _focus(q, self.gamma) * u
 
     def dphi(self, u: Tensor, q: Tensor) -> Tensor:
         """q^(γ-1) (q + γ (1-q) u)."""
-        q = q if self.gamma >= 2 else _positive(q)
-        return torch.addcmul(q, 1 - q, u, value=self.gamma).mul_(_power(q, self.gamma - 1))
+        return _focused_slope(u, q, self.gamma)
 
     def of(self, s: Sample) -> Tensor:
         """Mean over pixels, or over positives, of α (1 - p_t)^γ (-log p_t)."""
@@ -118,6 +116,12 @@ def _positive(q: Tensor) -> Tensor:
 def _focus(q: Tensor, gamma: float) -> Tensor:
     """Return q^γ, whose derivatives stay finite at q = 0: from γ = 2 on the first two are as it is."""
     return (q if gamma >= 2 else _positive(q)) ** gamma
+
+
+def _focused_slope(u: Tensor, q: Tensor, gamma: float) -> Tensor:
+    """Slope of q^γ u by u = -log(1 - q): q^(γ-1) (q + γ (1-q) u)."""
+    q = q if gamma >= 2 else _positive(q)
+    return torch.addcmul(q, 1 - q, u, value=gamma).mul_(_power(q, gamma - 1))
 
 
 def positive_table(s: Sample) -> Tensor:
@@ -345,20 +349,21 @@ class UnifiedFocalLoss(RegionLoss):
     def pixel_half(self, s: Sample) -> Tensor:
         """Mean over pixels of the modified focal loss."""
         weight, positive = class_table(self.weight, s), positive_table(s)
-        background = s.pixels(self.focal, product(weight, (1 - self.delta) * (1 - positive)))
-        foreground = s.pixels(
-            self.plain if self.asymmetric else self.focal, product(weight, self.delta * positive)
-        )
-        total = sum_over_processes((background + foreground).sum(), self.process_group)
+        background, foreground = (1 - self.delta) * (1 - positive), self.delta * positive
+        focused = background if self.asymmetric else background + foreground
+        total = s.pixel_sum(self.focal, self.dfocal, product(weight, focused))
+        if self.asymmetric:
+            total = total + s.pixel_sum(itself, None, product(weight, foreground))
+        total = sum_over_processes(total, self.process_group)
         return ratio(total, sum_over_processes(s.weight_sum(weight), self.process_group))
 
     def focal(self, u: Tensor, q: Tensor) -> Tensor:
         """(1 - p_t)^γ (-log p_t)."""
-        return _positive(q) ** self.gamma * u
+        return _focus(q, self.gamma) * u
 
-    def plain(self, u: Tensor, q: Tensor) -> Tensor:
-        """-log p_t."""
-        return u
+    def dfocal(self, u: Tensor, q: Tensor) -> Tensor:
+        """q^(γ-1) (q + γ (1-q) u)."""
+        return _focused_slope(u, q, self.gamma)
 
     def formula(self, r: Regions) -> Tensor:
         """(1 - mTI)^(1-γ), and 1 - mTI for the background of the asymmetric form."""
