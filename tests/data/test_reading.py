@@ -406,8 +406,8 @@ def test_palette_and_one_bit_masks_are_read_by_declared_colours(tmp_path):
         else:
             picture = Image.fromarray(1 - mask, "P")
             picture.putpalette([255, 255, 255, 0, 0, 0])
-            picture.save(path)
-    assert np.array_equal(load(root).labels, expected[:4])
+            picture.save(path, **({"transparency": 1} if i else {}))  # a viewer shows no background
+    assert np.array_equal(load(root).labels, expected[:4]) and passes(root)
 
 
 def test_a_hot_pixel_that_takes_the_grey_levels_is_noted(tmp_path):
@@ -924,6 +924,12 @@ def test_a_table_with_odd_names_is_a_table_of_names(tmp_path, name, table):
         ("metadata.tsv", "n0\tday 1\ttraining\nn1\tday 2\ttesting", True),
         ("split.json", '{"train": ["n0.png"], "test": ["n1.png"]}', True),
         ("split.yaml", "train: [n0.png]\nval:\n- n1.png", True),
+        ("splits.csv", "train,val,test\nn0.png,n1.png,n2.png\nn3.png,,", True),
+        ("splits.csv", ",train,test\n0,n0,n1\n1,n2,", True),
+        ("splits.xlsx", "a spreadsheet", True),
+        ("results.xlsx", "a spreadsheet", False),
+        ("history.csv", "epoch,train,val\n1,.5,.6\n2,.4,.5", False),
+        ("history.csv", "epoch,train,val\nn0,.5,.6\nn1,.4,.5", False),
         ("vehicles.csv", "n0.png,train\nn1.png,bus", False),  # a class
         ("log.csv", "epoch,phase\nn0,train\nn0,val\nn1,train\nn1,val", False),
         ("data.yaml", "train: images/train\nval: images/val", False),

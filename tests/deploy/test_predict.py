@@ -317,9 +317,13 @@ def test_the_slices_of_a_volume_are_predicted_once(run, tmp_path):
         assert deploy.predict_folder(deploy.load(run), volumes, out) == 0
 
 
-def test_an_image_that_cannot_be_read_is_named_and_those_before_are_kept(run, pictures, tmp_path):
-    (pictures / "day2" / "z.png").write_bytes(b"no image")
-    with pytest.raises(DataError, match=r"z\.png"):
+def test_images_that_cannot_be_read_are_named_and_all_others_get_their_masks(
+    run, pictures, tmp_path
+):
+    for name in ("a0.png", "day2/z.png"):  # before the others and after them
+        (pictures / name).write_bytes(b"no image")
+    words = r"2 of 4 images have no mask: The masks of the other 2 are in .*a0\.png.*z\.png"
+    with pytest.raises(DataError, match=words):
         deploy.predict_folder(deploy.load(run), pictures, tmp_path / "out")
     assert sorted(p.name for p in (tmp_path / "out").rglob("*.png")) == ["a.png", "b.png"]
 

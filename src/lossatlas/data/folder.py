@@ -37,7 +37,7 @@ import re
 import sys
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache, cached_property
 from pathlib import Path, PureWindowsPath
@@ -386,7 +386,10 @@ def _refuse_table_of_splits(root: Path, names: set[str]) -> None:
     for path in sorted(root.iterdir()):
         read = path.suffix.casefold() in (".txt", *_TABLES, *_CONFIGURATIONS) and path.is_file()
         named = path.name.casefold() in SETTINGS or _is_junk(path.name) or _listing(path)[0]
-        if read and not named and len(_splits_named(path, names)) > 1:
+        closed = path.suffix.casefold() in _SPREADSHEETS and re.search(
+            "split|fold", path.stem.casefold()
+        )
+        if closed or (read and not named and len(_splits_named(path, names)) > 1):
             raise DataError(
                 f"folder: expected the splits in train.txt, val.txt and test.txt, a name a line, got them in "
                 f"{path.name}; save them so, or move it out of the folder"
@@ -407,16 +410,29 @@ def _splits_named(path: Path, names: set[str]) -> set[str]:
     lines = text.splitlines()
     looked_at = lines[: max(_LINES, _LOOKED_AT // max(1, len(odd)))]
     given: dict[str, set[str]] = {}
+    columns: set[str] = (
+        set()
+    )  # or a column for each split, and names below, perhaps behind a number
+    listed: set[str] = set()
     for line in looked_at:
         words, named, _ = _words(line, names, odd)
         splits = _splits_among(words - named)
         if len(splits) == 1:
             for name in named:
                 given.setdefault(name, set()).update(splits)
-    once = all(len(splits) == 1 for splits in given.values())
+        elif len(splits) > 1 and not named and len(words) <= len(splits) + 1:
+            columns = splits
+        elif columns and all(word.isdecimal() for word in words - named):
+            listed |= named
     nameable = len(names) if len(looked_at) == len(lines) else min(len(names), len(looked_at))
-    certain = 2 * len(given) >= nameable or not all(name.isdecimal() for name in given)
-    return set().union(*given.values()) if once and certain else set()
+
+    def certain(found: Collection[str]) -> bool:
+        return 2 * len(found) >= nameable or not all(name.isdecimal() for name in found)
+
+    if listed and certain(listed):
+        return columns
+    once = all(len(splits) == 1 for splits in given.values())
+    return set().union(*given.values()) if once and certain(given) else set()
 
 
 def _splits_among(words: Iterable[str]) -> set[str]:

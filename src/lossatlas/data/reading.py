@@ -341,7 +341,10 @@ def _channels(path: Path, image: Image.Image, part: str, colours: bool, notes: _
             return _indices(np.asarray(image if mode == "P" else image.getchannel(0)), image, notes)
         if part == "image":
             notes.append("palette turned into colours")
-        if mode == "PA" or "transparency" in image.info:
+        transparent = "transparency" in image.info
+        if transparent and part == "mask":  # a label counts, also where a viewer shows nothing
+            notes.append("transparent colour of the file left out")
+        if mode == "PA" or (transparent and part == "image"):
             return _opaque(np.asarray(image.convert("RGBA")), path, notes)
         return np.asarray(image.convert("RGB"))
     if mode in ("LA", "RGBA"):

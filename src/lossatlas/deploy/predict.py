@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 from lossatlas.basics import replacing
-from lossatlas.data.errors import DataError, writing
+from lossatlas.data.errors import DataError, shorten, writing
 from lossatlas.data.integrity import sha256_of
 from lossatlas.deploy.network import Deployed, DeployError, weights_digest
 from lossatlas.metrics import ConfusionMatrix, DecisionRule
@@ -376,15 +376,15 @@ def predict_folder(
         number of masks written.
 
     Raises:
-        DataError: no images, or one that cannot be read or differs from training; those before are there. Or
-            ``out`` holds masks of another network or rule, or cannot be written to.
+        DataError: no images, or some that cannot be read or differ from training: the masks of all others are
+            there then. Or ``out`` holds masks of another network or rule, or cannot be written to.
     """
     from tqdm import tqdm
 
     from lossatlas.data.reading import read_image
 
     decision = deployed.rule(rule)[1]
-    written = 0
+    written, refused = 0, {}
     with _large_images():
         if masks is None:
             masks = masks_to_write(images, out, probabilities=probabilities)
@@ -397,19 +397,31 @@ def predict_folder(
                     whole.write_text(made_by, encoding="utf-8")
         for path, mask in tqdm(masks.items(), unit="image", disable=None, leave=False):
             digest = _digest(path)
-            labels, found = predict_image(
-                deployed,
-                read_image(path).array,
-                rule=decision,
-                probabilities=probabilities,
-                where=path,
-                **options,
-            )
+            try:
+                labels, found = predict_image(
+                    deployed,
+                    read_image(path).array,
+                    rule=decision,
+                    probabilities=probabilities,
+                    where=path,
+                    **options,
+                )
+            except DeployError:  # of the tiles or the device, so of every image
+                raise
+            except DataError as error:
+                refused[path] = str(error)
+                continue
             with _writing(out):
                 _write(mask, labels, found, digest)
             written += 1
             if say is not None:
                 say(f"{mask}: {(labels > 0).mean():.3%} foreground")
+    if refused:
+        others = f" The masks of the other {written} are in {out}." if written else ""
+        raise DataError(
+            f"{len(refused)} of {len(masks)} images have no mask:{others} {shorten(refused.values())}",
+            map(str, refused),
+        )
     return written
 
 
