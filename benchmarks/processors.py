@@ -5,7 +5,8 @@
 
 pairs each run folder with the committed record of the same run (same data, weights, batches, steps; other processor)
 and writes ``results/processors/pairs.csv``: test Dice at the threshold of validation and likelihood on both, a row a
-run. Runs whose record names the same processor are left out. It trains nothing.
+run. Runs whose record names the same processor are left out. Tuning runs are paired in ``tuning.csv``: the validation
+Dice that chooses a rate, on both. It trains nothing.
 
 Expected, written on 2026-12-01 before a second training was read: single trainings differ by points, as two seeds do,
 for rounding grows in training as a small change of the weights does. Means of eight do not: they differ by less
@@ -39,17 +40,20 @@ def main() -> None:
     parser.add_argument("--runs", type=Path, default=Path("runs"), help="folder of the run folders")
     parser.add_argument("--results", type=Path, default=Path("results"), help="of the records")
     given = parser.parse_args()
-    found = pd.DataFrame(pairs(given.runs, given.results))
-    if found.empty:
+    tables = {"pairs": pairs, "tuning": tuning_pairs}
+    found = {name: pd.DataFrame(make(given.runs, given.results)) for name, make in tables.items()}
+    if all(table.empty for table in found.values()):
         parser.error(
             f"expected runs in {given.runs} whose record in {given.results} is of another processor, got none: "
             "train a study again with `lossatlas run STUDY --fresh` on another machine"
         )
     folder = given.results / "processors"
     folder.mkdir(exist_ok=True)
-    found = found.sort_values(["foreground", "objects", "batch", "loss", "seed"])
-    found.to_csv(folder / "pairs.csv", index=False)
-    print(f"{len(found)} pairs in {folder / 'pairs.csv'}")
+    for name, table in found.items():
+        if not table.empty:
+            table = table.sort_values(["foreground", "objects", "batch", "loss", "lr", "seed"])
+            table.to_csv(folder / f"{name}.csv", index=False)
+            print(f"{len(table)} pairs in {folder / f'{name}.csv'}")
 
 
 def pairs(runs: Path, results: Path) -> Iterator[dict[str, Any]]:
@@ -80,12 +84,35 @@ def pairs(runs: Path, results: Path) -> Iterator[dict[str, Any]]:
         }
 
 
-def recorded(results: Path) -> dict[str, dict[str, Any]]:
-    """Rows of the committed records by run id; the first where two studies hold a run."""
+def tuning_pairs(runs: Path, results: Path) -> Iterator[dict[str, Any]]:
+    """A row for each run folder of a tuning run whose committed row is of another processor."""
+    there = recorded(results, "tuning", f"val_{SCORE}")
+    for path in sorted(runs.glob("*/run.json")):
+        run = read_run(path.parent)
+        row = there.get(run["run_id"])
+        here = run["hardware"]["cpu"]
+        if row is None or here == processor(row):
+            continue
+        yield {
+            **{
+                name: row[name]
+                for name in ("foreground", "objects", "batch", "loss", "lr", "seed", "run_id")
+            },
+            "recorded_on": processor(row),
+            "recorded": row[f"val_{SCORE}"],
+            "commit_recorded": row["commit"][:7],
+            "again_on": here,
+            "again": run["validation"][SCORE],
+            "commit_again": run["commit"][:7],
+        }
+
+
+def recorded(results: Path, name: str = "runs", score: str = SCORE) -> dict[str, dict[str, Any]]:
+    """Rows of a table of the committed records by run id; the first where two studies hold a run."""
     rows: dict[str, dict[str, Any]] = {}
-    for path in sorted(results.glob("*/runs.parquet")):
+    for path in sorted(results.glob(f"*/{name}.parquet")):
         table = pd.read_parquet(path)
-        if {"foreground", "objects", "batch", SCORE} <= set(table):
+        if {"foreground", "objects", "batch", score} <= set(table):
             for row in table.to_dict("records"):
                 rows.setdefault(row["run_id"], row)
     return rows
