@@ -114,7 +114,7 @@ def recorded(results: Path, name: str = "runs", score: str = SCORE) -> dict[str,
         table = pd.read_parquet(path)
         if {"foreground", "objects", "batch", score} <= set(table):
             for row in table.to_dict("records"):
-                rows.setdefault(row["run_id"], row)
+                rows.setdefault(str(row["run_id"]), {str(key): value for key, value in row.items()})
     return rows
 
 
