@@ -56,8 +56,8 @@ def test_the_answer_names_every_number_that_it_is_given():
     text = readme.answer(found, real)
     assert "none of TASKS real tasks, behind in BEHIND, open in OPEN" in text
     assert "LOST of ALL" in text and "FROM to TO with Dice from 0" in text
-    assert "LOW to HIGH from one start" in text and "cross-entropy from HALF at ½ to TUNED" in text
-    assert "Dice has DICE" in text and "n = SEEDS" in text
+    assert "LOW to HIGH from one start" in text and "median from HALF at ½ to TUNED" in text
+    assert "Dice from 0 has DICE" in text and "n = SEEDS" in text
     assert "at most MOST in SO MANY real tasks, Dice LEAST to WORST" in text
 
 

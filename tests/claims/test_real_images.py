@@ -294,9 +294,15 @@ def test_the_folds_of_a_cross_validation_are_one_more_task(monkeypatch):
     assert real_images.with_folds(known).study["datasets"] == ["cracks", "vessels", "folds"]
 
 
+#: Cross-entropy and Dice from the prior, as `thresholds_bias` calls them.
+BOTH = ("ce_low", "dice_prior_low")
+
+
 def test_dice_better_calibrated_than_cross_entropy_stops_the_build(monkeypatch):
-    def known(dice):
-        part = place("cracks", {"ce": CE, "dice": CE}, ece_foreground={"ce": 0.04, "dice": dice})
+    def known(dice, nll=0.2):
+        columns = {"ece_foreground": (0.04, dice), "nll": (0.1, nll)}
+        columns = {name: dict(zip(BOTH, of, strict=True)) for name, of in columns.items()}
+        part = place("cracks", dict.fromkeys(BOTH, CE), **columns)
         return dataclasses.replace(records(part, missing_runs=0), runs=part.runs)
 
     monkeypatch.setattr(frames, "load_if_run", lambda *_: known(0.2))
@@ -308,11 +314,14 @@ def test_dice_better_calibrated_than_cross_entropy_stops_the_build(monkeypatch):
     monkeypatch.setattr(frames, "load_if_run", lambda *_: known(0.03))
     with pytest.raises(FrontError, match="better calibrated"):
         real_images.calibration("nowhere")
+    monkeypatch.setattr(frames, "load_if_run", lambda *_: known(0.2, nll=0.05))
+    with pytest.raises(FrontError, match="likelihood"):
+        real_images.calibration("nowhere")
 
 
 def test_the_calibration_error_at_most_is_that_of_the_worst_training(monkeypatch):
-    errors = {"ce": [0.01] * 7 + [0.06], "dice": [0.3] * 7 + [0.14]}
-    part = place("cracks", {"ce": CE, "dice": CE})
+    errors = dict(zip(BOTH, ([0.01] * 7 + [0.06], [0.3] * 7 + [0.14]), strict=True))
+    part = place("cracks", dict.fromkeys(BOTH, CE), nll=dict(zip(BOTH, (0.1, 0.2), strict=True)))
     runs = part.runs.assign(ece_foreground=part.runs.groupby("loss").cumcount())
     runs["ece_foreground"] = [
         errors[loss][i] for loss, i in zip(runs.loss, runs.ece_foreground, strict=True)

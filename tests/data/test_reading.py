@@ -927,7 +927,8 @@ def test_a_table_with_odd_names_is_a_table_of_names(tmp_path, name, table):
         ("splits.csv", "train,val,test\nn0.png,n1.png,n2.png\nn3.png,,", True),
         ("splits.csv", ",train,test\n0,n0,n1\n1,n2,", True),
         ("splits.xlsx", "a spreadsheet", True),
-        ("results.xlsx", "a spreadsheet", False),
+        ("5-fold.ods", "a spreadsheet", True),
+        ("scaffold.xlsx", "a spreadsheet", False),
         ("history.csv", "epoch,train,val\n1,.5,.6\n2,.4,.5", False),
         ("history.csv", "epoch,train,val\nn0,.5,.6\nn1,.4,.5", False),
         ("vehicles.csv", "n0.png,train\nn1.png,bus", False),  # a class

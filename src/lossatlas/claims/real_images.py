@@ -299,24 +299,33 @@ def _untuned(sets: Sequence[Records], chosen: pd.DataFrame) -> dict[str, str]:
 def calibration(results: str | Path) -> dict[str, str]:
     """The calibration errors of cross-entropy and of Dice on real images, both from the prior, as text.
 
-    Over the pixels that the network gives more than 0.01; the ends over all trainings of all tasks.
+    Over the pixels that the network gives more than 0.01; the ends over all trainings of all tasks, at both rates.
 
     Returns:
-        of how many ``tasks``, ``ce`` (the largest), ``low`` and ``high`` of Dice; empty while `losses_everywhere` is
+        of how many ``tasks``, ``ce`` (the largest), ``low`` and ``high`` of Dice; empty while `thresholds_bias` is
         not whole.
 
     Raises:
-        FrontError: a training with Dice is better calibrated than one with cross-entropy elsewhere.
+        FrontError: a training with Dice is better calibrated than one with cross-entropy elsewhere, or the mean
+            likelihood of Dice is better in a task.
     """
-    sets = _whole(Path(results), "losses_everywhere")
+    sets = _whole(Path(results), "thresholds_bias")
     if not sets:
         return {}
     runs = sets[0].runs
-    errors = {loss: runs.ece_foreground[runs.loss == loss] for loss in ("ce", "dice")}
+    start = runs.loss.str.replace("_(low|high)$", "", regex=True).rename("start")
+    errors = {
+        loss: runs.ece_foreground[start == label]
+        for loss, label in (("ce", "ce"), ("dice", "dice_prior"))
+    }
     better = errors["ce"].max() <= errors["dice"].min()
     got = {loss: (each.min(), each.max()) for loss, each in errors.items()}
     sentence = "cross-entropy is better calibrated on real images"
     front.stands(results, sentence, better, got, _PAGES)
+    likelihood = runs.groupby(["dataset", start]).nll.mean().unstack()
+    sentence = "the likelihood of cross-entropy is better in every task"
+    holds = (likelihood.ce < likelihood.dice_prior).all()
+    front.stands(results, sentence, holds, likelihood.to_dict("index"), _PAGES)
     hundredths = {loss: (100 * each).round(9) for loss, each in errors.items()}
     return {
         "tasks": str(runs.dataset.nunique()),

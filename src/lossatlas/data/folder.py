@@ -66,6 +66,8 @@ _SPLIT_FOLDERS = {
 }  # fmt: skip
 #: Files that could list a split and are no ``.txt``; a spreadsheet's names take another package to read.
 _SPREADSHEETS = (".xlsx", ".xls", ".ods", ".parquet")
+#: Their name says that they do, since nobody looks into them: "data_splits", "folds", no "portfolio".
+_OF_SPLITS = re.compile(r"(?<![a-z])(split|fold)s?(?![a-z])", re.IGNORECASE)
 _TABLES = (".csv", ".tsv", ".tab", ".lst", ".list", "")
 _CONFIGURATIONS = (".json", ".jsonl", ".yaml", ".yml")
 _LISTS = (*_TABLES, *_CONFIGURATIONS, *_SPREADSHEETS)
@@ -386,9 +388,7 @@ def _refuse_table_of_splits(root: Path, names: set[str]) -> None:
     for path in sorted(root.iterdir()):
         read = path.suffix.casefold() in (".txt", *_TABLES, *_CONFIGURATIONS) and path.is_file()
         named = path.name.casefold() in SETTINGS or _is_junk(path.name) or _listing(path)[0]
-        closed = path.suffix.casefold() in _SPREADSHEETS and re.search(
-            "split|fold", path.stem.casefold()
-        )
+        closed = path.suffix.casefold() in _SPREADSHEETS and _OF_SPLITS.search(path.stem)
         if closed or (read and not named and len(_splits_named(path, names)) > 1):
             raise DataError(
                 f"folder: expected the splits in train.txt, val.txt and test.txt, a name a line, got them in "
@@ -410,9 +410,8 @@ def _splits_named(path: Path, names: set[str]) -> set[str]:
     lines = text.splitlines()
     looked_at = lines[: max(_LINES, _LOOKED_AT // max(1, len(odd)))]
     given: dict[str, set[str]] = {}
-    columns: set[str] = (
-        set()
-    )  # or a column for each split, and names below, perhaps behind a number
+    # Or a column for each split, and below them names, perhaps behind the number of the line.
+    columns: set[str] = set()
     listed: set[str] = set()
     for line in looked_at:
         words, named, _ = _words(line, names, odd)
