@@ -122,32 +122,30 @@ def soft_label_minimisers(label: float = 0.3) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def extremal_minimiser(steps: int = 150) -> pd.DataFrame:
-    """Descends soft Dice on expected labels: the minimiser is 0 or 1, with a threshold at D*/2.
+def best_answers(steps: int = 400) -> tuple[pd.DataFrame, dict[str, float]]:
+    """What plain and squared Dice make of many pixels whose class is uncertain, by descent.
 
-    The pixels' chances of being foreground are spread between 0 and 1; the loss sees the chances
-    as soft labels, which for linear Dice is the expectation for large images.
+    Pixels with one chance q of being foreground share a logit: of 50, the share q is foreground. Setting the
+    derivative of D by p to zero gives the answers: 1 where q > D/2 and 0 elsewhere for plain Dice, min(1, q/D) with
+    squares.
+
+    Returns:
+        A row for each chance: ``chance``, the answers of ``Dice`` and of ``Dice, squared``, and ``q / D`` (at most 1)
+        with the D that the squares reach; and by loss the Dice reached.
     """
-    chances = torch.linspace(0.02, 0.98, 49, dtype=torch.float64)[None, None]
-    # Starting at the answer's neutral point; Adam's scale-free steps avoid the vanishing slopes.
-    logits = torch.zeros_like(chances).requires_grad_()
-    loss = losses.build("dice", mode="binary")
-    search = Adam([logits], lr=0.5)
-    for _ in range(steps):
-        search.step(loss(logits, chances))
-    probs = logits.detach().sigmoid()
-    dice = 1 - loss(logits, chances).item()
-    chosen = chances[probs > 0.5].min().item()
-    return pd.DataFrame(
-        [
-            {
-                "Dice reached": dice,
-                "D*/2": dice / 2,
-                "least chance called foreground": chosen,
-                "farthest from 0 and 1": float(torch.minimum(probs, 1 - probs).max()),
-            }
-        ]
-    )
+    chances, copies = torch.arange(2, 99, 2, dtype=torch.float64) / 100, 50
+    target = (torch.arange(copies) + 0.5 < copies * chances[:, None]).double()[None, None]
+    answers, reached = {}, {}
+    for squared, name in ((False, "Dice"), (True, "Dice, squared")):
+        logits = torch.zeros(len(chances), 1, dtype=torch.float64, requires_grad=True)
+        loss = losses.build("dice", mode="binary", squared=squared)
+        search = Adam([logits], lr=0.2)  # steps without a scale: the slopes vanish near 0 and 1
+        for _ in range(steps):
+            search.step(loss(logits.expand(-1, copies)[None, None], target))
+        answers[name] = logits.detach().sigmoid().flatten().numpy()
+        reached[name] = 1 - loss(logits.expand(-1, copies)[None, None], target).item()
+    asked = (chances / reached["Dice, squared"]).clamp(max=1).numpy()
+    return pd.DataFrame({"chance": chances.numpy(), **answers, "q / D": asked}), reached
 
 
 def batch_noise(
