@@ -54,11 +54,12 @@ def test_the_answer_names_every_number_that_it_is_given():
         "seeds": "SEEDS",
     }
     text = readme.answer(found, real)
-    assert "none of TASKS real tasks, behind in BEHIND, open in OPEN" in text
-    assert "LOST of ALL" in text and "FROM to TO with Dice from 0" in text
-    assert "LOW to HIGH from one start" in text and "median from HALF at ½ to TUNED" in text
-    assert "Dice from 0 has DICE" in text and "n = SEEDS" in text
-    assert "at most MOST in SO MANY real tasks, Dice LEAST to WORST" in text
+    assert "none of TASKS real tasks and worse in BEHIND. OPEN are open" in text
+    assert "LOST of ALL" in text and "with Dice from 0 it was FROM to TO" in text
+    assert "is then LOW to HIGH" in text and "from HALF at ½ to TUNED" in text
+    assert "Dice has DICE at ½" in text and "SEEDS seeds" in text
+    assert "better in all SO MANY tasks" in text
+    assert "at most MOST, that of Dice LEAST to WORST" in text
 
 
 def test_a_readme_without_the_block_is_an_error():

@@ -134,6 +134,46 @@ def test_dice_from_the_prior_is_compared_once_its_study_is_whole(monkeypatch):
     assert (found["behind"], found["open"]) == ("1", "1")
 
 
+def test_the_figure_has_each_loss_from_the_prior_at_the_rate_of_validation(monkeypatch):
+    of = from_prior(monkeypatch, pedestrians=(0.60, 0.69), vessels=(0.66, 0.698))
+    runs = of["thresholds_bias"].runs
+    runs["val_foreground_dice_tuned"] = runs.loss.isin(["ce_high", "dice_prior_low"]).astype(float)
+    known = of["thresholds_bias"]
+    for part in known.parts:  # so that another label shows
+        for counts in part.by_rule["argmax"], part.by_rule["tuned"]:
+            counts["ce_low"] = counts["dice_prior_high"] = 0 * counts["ce_low"]
+    for name, part in zip(of, known.parts, strict=True):
+        here = runs[runs.dataset == part.dataset]
+        of[name] = dataclasses.replace(known, parts=[part], runs=here)
+    found = real_images.seeds_from_the_prior("nowhere")
+    assert found.columns.tolist() == ["head", "seed", "ce at ½", "ce tuned", "dice", "dice tuned"]
+    medians = found.groupby("head")[["ce tuned", "dice tuned"]].median()
+    assert medians.loc["vessels"].tolist() == pytest.approx([0.70, 0.698], abs=2e-3)
+    with pytest.raises(FrontError, match="on pedestrians the threshold lifts"):
+        real_images._medians(Path("nowhere"))  # at 1/2 as at the threshold
+    of["thresholds_bias_kolektor"] = None
+    assert real_images.seeds_from_the_prior("nowhere") is None
+
+
+def test_what_a_threshold_does_to_recall_is_counted_and_stops_the_build_where_it_stays():
+    def known(half, tuned):
+        """Two tasks; Dice marks so many pixels more than cross-entropy, half of them rightly."""
+        parts = []
+        for task in ("cracks", "vessels"):
+            part = place(task, {"ce": CE, "dice": CE}, volume_ratio={"ce": 0.5, "dice": 1.2})
+            for rule, more in (("argmax", half), ("tuned", tuned)):
+                part.by_rule[rule]["dice"][..., 1, :] += [more // 2, more, -(more // 2)]
+            parts.append(part)
+        return dataclasses.replace(records(*parts), runs=pd.concat(each.runs for each in parts))
+
+    found = real_images.at_thresholds(known(200, 0))
+    assert (found["tasks"], found["apart"]) == ("2", "2")
+    assert (found["dice_low"], found["ce_high"]) == ("1.2", "0.5")
+    assert real_images.at_thresholds(known(0, 0))["apart"] == "0"
+    with pytest.raises(FrontError, match="neither recall nor precision"):
+        real_images.at_thresholds(known(200, 200))
+
+
 def test_the_table_of_the_front_page_has_both_losses_from_the_prior(monkeypatch):
     of = from_prior(monkeypatch, cracks=(0.60, 0.69), vessels=(0.66, 0.698))
     found = real_images.shown_from_the_prior("nowhere")
@@ -217,7 +257,6 @@ def renamed(known, new):
 
 
 def test_hard_examples_are_counted_and_stop_the_build_where_they_are_ahead():
-    assert real_images.hard_examples(thresholds({"argmax": 0.6, "tuned": 0.7})) == {}
     behind = records(place("cracks", {"ce": CE, "ohem_ce": {"argmax": 0.5, "tuned": 0.6}}))
     found = real_images.hard_examples(behind)
     assert (found["tasks"], found["behind"]) == ("1", "1")
@@ -299,8 +338,8 @@ BOTH = ("ce_low", "dice_prior_low")
 
 
 def test_dice_better_calibrated_than_cross_entropy_stops_the_build(monkeypatch):
-    def known(dice, nll=0.2):
-        columns = {"ece_foreground": (0.04, dice), "nll": (0.1, nll)}
+    def known(dice, nll=0.2, brier=0.2):
+        columns = {"ece_foreground": (0.04, dice), "nll": (0.1, nll), "brier": (0.1, brier)}
         columns = {name: dict(zip(BOTH, of, strict=True)) for name, of in columns.items()}
         part = place("cracks", dict.fromkeys(BOTH, CE), **columns)
         return dataclasses.replace(records(part, missing_runs=0), runs=part.runs)
@@ -317,11 +356,15 @@ def test_dice_better_calibrated_than_cross_entropy_stops_the_build(monkeypatch):
     monkeypatch.setattr(frames, "load_if_run", lambda *_: known(0.2, nll=0.05))
     with pytest.raises(FrontError, match="likelihood"):
         real_images.calibration("nowhere")
+    monkeypatch.setattr(frames, "load_if_run", lambda *_: known(0.2, brier=0.05))
+    with pytest.raises(FrontError, match="Brier"):
+        real_images.calibration("nowhere")
 
 
 def test_the_calibration_error_at_most_is_that_of_the_worst_training(monkeypatch):
     errors = dict(zip(BOTH, ([0.01] * 7 + [0.06], [0.3] * 7 + [0.14]), strict=True))
-    part = place("cracks", dict.fromkeys(BOTH, CE), nll=dict(zip(BOTH, (0.1, 0.2), strict=True)))
+    scores = dict(zip(BOTH, (0.1, 0.2), strict=True))
+    part = place("cracks", dict.fromkeys(BOTH, CE), nll=scores, brier=scores)
     runs = part.runs.assign(ece_foreground=part.runs.groupby("loss").cumcount())
     runs["ece_foreground"] = [
         errors[loss][i] for loss, i in zip(runs.loss, runs.ece_foreground, strict=True)

@@ -116,8 +116,9 @@ def numbers(folder: str | Path, study_name: str = "thresholds") -> dict[str, Any
     Returns:
         how many ``tasks`` are complete; ``seeds``, ``runs``, ``planned_runs``; what a ``longer`` training gives, by
         task, what the better of two ``rates``, what the ``prior`` bias for both, and what OHEM (``hard``), the
-        ``others`` and ``lovasz``, the ``calibration`` errors, and what a loss is ``worth`` beside other changes; for
-        each task its share of foreground and its medians; ``range_tuned``, the ends of the tuned differences; and by
+        ``others`` and ``lovasz``, what a ``threshold`` does to recall and precision, the ``calibration`` errors, and
+        what a loss is ``worth`` beside other changes; for each task its share of foreground and its medians, both
+        losses from the prior where those runs are whole; ``range_tuned``, the ends of the tuned differences; and by
         rule (``half``, ``tuned``) in how many tasks Dice is shown ``ahead_…`` (p ≤ 0.05 after Holm's correction).
 
     Raises:
@@ -126,7 +127,7 @@ def numbers(folder: str | Path, study_name: str = "thresholds") -> dict[str, Any
     known = frames.load_if_run(folder, study_name)
     if known is None or not tasks(known):
         return {"tasks": "0"}
-    alone, runs, known = known, known.runs, with_folds(known)
+    runs, known = known.runs, with_folds(known)
     found = table(known)
     _never_ahead(folder, "Dice", found["tuned low"])
     moved = found["ce"] > found["ce at ½"]
@@ -145,13 +146,17 @@ def numbers(folder: str | Path, study_name: str = "thresholds") -> dict[str, Any
     results = Path(folder).parent
     made["rates"] = _of_better_rates(results)
     made["prior"] = from_the_prior(results)
-    made["hard"] = hard_examples(alone)
+    for everywhere in _whole(results, "losses_everywhere"):
+        if "dice_focal" in everywhere.losses:
+            made["hard"] = hard_examples(everywhere)
+            made["threshold"] = at_thresholds(everywhere)
     made["calibration"] = calibration(results)
     made["others"] = other_losses(results)
     made["lovasz"] = lovasz(results)
     made["worth"] = yardstick(results)
     made["longer"] = longer(results / "thresholds_long", found["tuned"])
-    for task, row in found.iterrows():
+    medians = _medians(results)
+    for task, row in (found if medians is None else found.assign(**medians)).iterrows():
         made[str(task)] = {
             "foreground": f"{100 * row['foreground']:.2g}",
             "ce_half": f"{row['ce at ½']:.3f}",
@@ -307,7 +312,7 @@ def calibration(results: str | Path) -> dict[str, str]:
 
     Raises:
         FrontError: a training with Dice is better calibrated than one with cross-entropy elsewhere, or the mean
-            likelihood of Dice is better in a task.
+            likelihood or Brier score of Dice is better in a task.
     """
     sets = _whole(Path(results), "thresholds_bias")
     if not sets:
@@ -322,10 +327,11 @@ def calibration(results: str | Path) -> dict[str, str]:
     got = {loss: (each.min(), each.max()) for loss, each in errors.items()}
     sentence = "cross-entropy is better calibrated on real images"
     front.stands(results, sentence, better, got, _PAGES)
-    likelihood = runs.groupby(["dataset", start]).nll.mean().unstack()
-    sentence = "the likelihood of cross-entropy is better in every task"
-    holds = (likelihood.ce < likelihood.dice_prior).all()
-    front.stands(results, sentence, holds, likelihood.to_dict("index"), _PAGES)
+    for score, words in (("nll", "likelihood"), ("brier", "Brier score")):
+        means = runs.groupby(["dataset", start])[score].mean().unstack()
+        sentence = f"the {words} of cross-entropy is better in every task"
+        holds = (means.ce < means.dice_prior).all()
+        front.stands(results, sentence, holds, means.to_dict("index"), _PAGES)
     hundredths = {loss: (100 * each).round(9) for loss, each in errors.items()}
     return {
         "tasks": str(runs.dataset.nunique()),
@@ -456,6 +462,8 @@ def lovasz(results: str | Path) -> dict[str, str]:
 def hard_examples(study: Records) -> dict[str, str]:
     """OHEM minus cross-entropy at the thresholds of validation, for other trainings on these test images, as text.
 
+    From `losses_everywhere`: both from the prior and at one rate.
+
     Returns:
         of how many ``tasks``, the ``low`` and ``high`` end of their means, and in how many it is ``behind`` (its
         interval below 0); empty while no task is complete.
@@ -463,8 +471,6 @@ def hard_examples(study: Records) -> dict[str, str]:
     Raises:
         FrontError: OHEM is ahead somewhere, so that what the decision guide and the chapter say of it is false.
     """
-    if "ohem_ce" not in study.losses:
-        return {}
     found = frames.differences(study, "dice", ["ohem_ce", "ce"], "tuned", over="seeds")
     found = found.dropna(subset="estimate")
     if found.empty:
@@ -473,6 +479,42 @@ def hard_examples(study: Records) -> dict[str, str]:
     _never_ahead(study.folder, "OHEM", found.low, correct=pages)
     behind = str(int((found.high < 0).sum()))
     return {"tasks": str(len(found)), "behind": behind} | _ends(found.estimate)
+
+
+def at_thresholds(study: Records) -> dict[str, str]:
+    """Recall and precision of Dice less those of cross-entropy, both from one start and at one rate, as text.
+
+    Returns:
+        of how many ``tasks``; in how many recall is shown higher and precision shown lower at ½ (``apart``, p ≤ 0.05
+        after Holm's correction for the tasks); the ``low`` and ``high`` end of the ratio of predicted to true
+        foreground at ½, of ``ce`` and of ``dice``: means by task. Empty where no task has pairs of seeds.
+
+    Raises:
+        FrontError: at thresholds of validation one of the two is shown to differ, against the decision guide.
+    """
+    shown = {}
+    for quantity, sign in (("recall", 1), ("precision", -1)):
+        for rule in ("half", "tuned"):
+            found = frames.differences(study, quantity, PAIR, rule, over="seeds")
+            found = found.dropna(subset="p")
+            larger = sign * found.estimate.astype(float) > 0
+            shown[quantity, rule] = frames.shown(found.p) & (larger | (rule == "tuned"))
+    if shown["recall", "half"].empty:
+        return {}
+    sentence = "at tuned thresholds neither recall nor precision is shown to differ"
+    tuned = shown["recall", "tuned"] | shown["precision", "tuned"]
+    front.stands(study.folder, sentence, not tuned.any(), correct="book/decision_guide.md")
+    apart = shown["recall", "half"] & shown["precision", "half"]
+    sizes = study.runs.pivot_table("volume_ratio", "dataset", "loss", aggfunc="mean")
+    return {
+        "tasks": str(len(apart)),
+        "apart": str(int(apart.sum())),
+        **{
+            f"{loss}_{end}": f"{of(sizes[loss]):.1f}"
+            for loss in PAIR
+            for end, of in (("low", min), ("high", max))
+        },
+    }
 
 
 def at_one_rate(results: str | Path, loss: str) -> pd.Series:
@@ -574,16 +616,55 @@ def seeds_table(study: Records) -> pd.DataFrame:
     return pd.concat(rows, ignore_index=True)
 
 
+def seeds_from_the_prior(results: str | Path) -> pd.DataFrame | None:
+    """As :func:`seeds_table`, both losses from the prior and each at the rate that validation prefers.
+
+    These are the runs that :func:`from_the_prior` compares; None while one of its two studies is not whole.
+    """
+    sets = _whole(Path(results), "thresholds_bias", "thresholds_bias_kolektor")
+    if not sets:
+        return None
+    chosen, rows = better_rates(sets, ("dice_prior", "ce")), []
+    runs = pd.concat(_pooled_runs(part) for known in sets for part in quantities.places(known))
+    for task, labels in chosen.iterrows():
+        names = {labels.ce: "ce", labels.dice_prior: "dice"}
+        here = runs[(runs.dataset == task) & runs.loss.isin(names)].sort_values("seed")
+        rows.append(front.of_seeds(str(task), here.assign(loss=here.loss.map(names))))
+    return pd.concat(rows, ignore_index=True)
+
+
+def _medians(results: Path) -> pd.DataFrame | None:
+    """The medians of :func:`seeds_from_the_prior` in the columns of :func:`table`, and of Dice at its threshold.
+
+    Raises:
+        FrontError: tuning does not lift cross-entropy, or does not lower Dice, on pedestrians, as the pages say.
+    """
+    seeds = seeds_from_the_prior(results)
+    if seeds is None:
+        return None
+    named = {"ce tuned": "ce", "dice": "dice at ½", "dice tuned": "dice"}
+    found = seeds.drop(columns="seed").groupby("head").median().rename(columns=named)
+    if "pedestrians" in found.index:
+        row = found.loc["pedestrians"]
+        moves = row["ce at ½"] < row["ce"] and row["dice"] < row["dice at ½"]
+        sentence = "on pedestrians the threshold lifts cross-entropy and lowers Dice"
+        front.stands(results, sentence, moves, row.to_dict(), "book/decision_guide.md, " + _PAGES)
+    return found
+
+
 def both(begin: str | Path, folder: str | Path, study_name: str = "thresholds") -> pd.DataFrame:
-    """The seeds behind the withdrawn last layer on drawn digits, then those of every complete task.
+    """The seeds behind the withdrawn last layer on drawn digits, then those of every complete task, from the prior.
 
     First comes the task on which the threshold brings cross-entropy most. Without a task: both last layers on digits.
+    While the studies of the prior are not whole, the tasks are those of `folder`.
     """
     known = frames.load_if_run(folder, study_name)
     drawn = front.seeds_table(begin)
     if known is None or not tasks(known):
         return drawn
-    real = seeds_table(with_folds(known))
+    real = seeds_from_the_prior(Path(folder).parent)
+    if real is None:
+        real = seeds_table(with_folds(known))
     gain = (real["ce tuned"] - real["ce at ½"]).groupby(real["head"]).transform("median")
     real = real.loc[gain.sort_values(ascending=False, kind="stable").index]
     return pd.concat([drawn[drawn["head"] == next(iter(front.HEADS))], real], ignore_index=True)

@@ -149,9 +149,10 @@ def difference(study: Records, model: str, place: str = PLACE) -> Difference:
 
 
 def seeds_table(records: str | Path) -> pd.DataFrame:
-    """A row for each last layer of `HEADS` and seed: Dice of cross-entropy at ½ and at its threshold, and of Dice at ½.
+    """A row for each last layer of `HEADS` and seed: Dice of cross-entropy and of Dice, at ½ and at their thresholds.
 
-    Columns: ``head``, ``seed``, ``ce at ½``, ``ce tuned``, ``dice``; test Dice at 3 % foreground.
+    Columns: ``head``, ``seed``, ``ce at ½``, ``ce tuned``, ``dice`` (at ½), ``dice tuned``; test Dice at 3 %
+    foreground.
     """
     runs = pd.read_parquet(Path(records) / "runs.parquet")
     runs = runs[runs.dataset == PLACE]
@@ -170,6 +171,7 @@ def of_seeds(head: str, runs: pd.DataFrame) -> pd.DataFrame:
             "ce at ½": of["ce"].loc[shared, "foreground_dice"].to_numpy(),
             "ce tuned": of["ce"].loc[shared, "foreground_dice_tuned"].to_numpy(),
             "dice": of["dice"].loc[shared, "foreground_dice"].to_numpy(),
+            "dice tuned": of["dice"].loc[shared, "foreground_dice_tuned"].to_numpy(),
         }
     )
 
