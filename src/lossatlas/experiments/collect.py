@@ -71,7 +71,7 @@ _CALIBRATION = ("ece", "ece_foreground", "nll", "brier")
 #: Steps of a run that ``curves.parquet`` keeps beside those at which something was measured.
 _CURVE_ROWS = 400
 #: Rows of a study's ``curves.parquet`` to aim at, so that a large study stays within what a repository can carry:
-#: beside them every step with a measurement, at least 50 a run, and runs of other records as those have them.
+#: beside them every step with a measurement, at least 25 a run, and runs of other records as those have them.
 _STUDY_CURVE_ROWS = 20_000
 #: What differs at every step is kept to so many bits, about 1 part in 4,000: noise fills a repository otherwise.
 _NOISY, _NOISY_BITS = ("loss_value", "grad_norm"), 11
@@ -174,7 +174,7 @@ def collect(
             lambda counts: _small(_with_target(_of_two(counts))),
             _image_by_image,
         )
-        rows_a_run = max(50, min(_CURVE_ROWS, _STUDY_CURVE_ROWS // len(study.members("report"))))
+        rows_a_run = max(25, min(_CURVE_ROWS, _STUDY_CURVE_ROWS // len(study.members("report"))))
         _stack(
             *(runs_dir, runs, "curves.parquet", temporary),
             lambda curve: _small(_thin(curve, rows_a_run)),
