@@ -37,8 +37,6 @@ class Spec:
     # or a sum of a pixel and a region part: "mixed" (a class of its own) or "compound"
     family: str
     variants: tuple[dict[str, Any], ...] = ({},)  # parameters of its own, default first
-    modes: tuple[str, ...] = MODES
-    soft: bool = True
     weighted: bool = False  # the name needs class weights
 
     def complete(self, mode: str, params: dict[str, Any]) -> dict[str, Any]:
@@ -159,6 +157,21 @@ def gradient(
     return value.detach(), torch.autograd.grad(value.sum(), z)[0]
 
 
+def assert_equal(got: Any, expected: Any) -> None:
+    """To the bit: tensors, or pairs of value and gradient."""
+    torch.testing.assert_close(got, expected, rtol=0, atol=0)
+
+
+@contextmanager
+def default_dtype(dtype: torch.dtype) -> Iterator[None]:
+    """What torch makes of Python's numbers inside, and float32 again after it."""
+    torch.set_default_dtype(dtype)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
 @contextmanager
 def named(*parts: Any) -> Iterator[None]:
     """Add the parts to whatever fails inside, so that a loop over scenes says which one it was."""
@@ -213,12 +226,11 @@ def scenes(
     kinds: tuple[str, ...] = ("hard", "soft"),
     modes: tuple[str, ...] = MODES,
 ) -> Iterator[Scene]:
-    """Every scene of a loss that is defined: its default parameters, or all of its variants."""
+    """Every scene of a loss: its default parameters, or all of its variants."""
     for params in spec.variants if variants else spec.variants[:1]:
         for mode in modes:
             for kind in kinds:
-                if mode in spec.modes and (spec.soft or kind == "hard"):
-                    yield Scene(spec, params, mode, kind)
+                yield Scene(spec, params, mode, kind)
 
 
 def each(*names: str, where: Callable[[Spec], bool] = lambda spec: True) -> pytest.MarkDecorator:

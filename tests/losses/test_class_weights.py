@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from cases import default_dtype
 
 from lossatlas.losses import weights
 
@@ -116,13 +117,10 @@ def test_image_counts_refuse_labels_that_are_no_class() -> None:
 
 def test_counts_in_a_list_are_taken_as_they_are_whatever_the_default_dtype() -> None:
     for default in (torch.float32, torch.float16):
-        torch.set_default_dtype(default)
-        try:
+        with default_dtype(default):
             got = weights.inverse_frequency([0.1, 0.9], normalize=False)
             large = weights.inverse_frequency([3e6, 1e6], normalize=False)
             median = weights.median_frequency([[0.1, 0.9]])
-        finally:
-            torch.set_default_dtype(torch.float32)
         assert got.tolist() == approx([10, 1 / 0.9])
         assert large.tolist() == approx([4 / 3, 4])
         assert median.tolist() == approx([5, 0.5 / 0.9])

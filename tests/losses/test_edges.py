@@ -6,6 +6,7 @@ import pytest
 import torch
 from cases import (
     CLASSES,
+    MODES,
     PRIMITIVES,
     SPECS,
     VOID,
@@ -89,10 +90,9 @@ def assert_oracle(
 def test_a_single_pixel_and_a_batch_of_one_class_cost_what_the_oracle_says(spec: Spec) -> None:
     for scene in scenes(spec):
         for seed in range(2):
+            pixel = example(scene.mode, scene.kind, images=1, shape=(1,), seed=seed)
             with named(scene, "a single pixel", f"seed {seed}"):
-                assert_oracle(
-                    scene, *example(scene.mode, scene.kind, images=1, shape=(1,), seed=seed)
-                )
+                assert_oracle(scene, *pixel)
     for scene in scenes(spec, kinds=("hard",)):
         for constant in (0, 1):
             logits, target = example(scene.mode, seed=3)
@@ -179,12 +179,11 @@ def test_an_absent_class_under_a_uniform_prediction_counts_0_6_or_0_9() -> None:
 def test_an_empty_mask_in_binary_mode_costs_as_documented() -> None:
     logits, target = torch.zeros(1, 1, 4), torch.zeros(1, 4, dtype=torch.long)
     # S = 2, T = 0: 1 without smoothing and without gradient, 1 - 1/(2 + 1) with smooth=1
-    value, grad = gradient(losses.build("dice", mode="binary"), logits, target)
+    value, grad = gradient(losses.DiceLoss(mode="binary"), logits, target)
     assert value == 1 and (grad == 0).all()
-    assert losses.build("dice", mode="binary", smooth=1.0)(logits, target).item() == pytest.approx(
-        2 / 3
-    )
-    assert losses.build("dice", mode="binary", classes="present")(logits, target).item() == 0
+    smooth = losses.DiceLoss(mode="binary", smooth=1.0)
+    assert smooth(logits, target).item() == pytest.approx(2 / 3)
+    assert losses.DiceLoss(mode="binary", classes="present")(logits, target).item() == 0
 
 
 def test_logits_without_gradient_and_inference_mode_are_fine() -> None:
@@ -202,7 +201,7 @@ def test_a_soft_target_that_is_met_costs_nothing_where_the_definition_promises_i
     spec: Spec,
 ) -> None:
     """V-Net Dice, Dice semimetric and the Lovasz losses vanish at p = t for any t in (0, 1)."""
-    for mode in spec.modes:
+    for mode in MODES:
         logits, _ = example(mode, seed=1)
         target = logits.softmax(1) if mode == "multiclass" else logits.sigmoid()
         with named(mode):
@@ -228,38 +227,29 @@ def test_where_a_met_soft_target_costs_something_the_docstring_says_so(spec: Spe
         ("multilabel", [1e-60, 0.5]),
     ],
 )
-def test_a_prior_that_float32_cannot_hold_has_its_logarithm(mode, prior) -> None:
+def test_a_prior_that_float32_cannot_hold_has_its_logarithm(mode: str, prior: list[float]) -> None:
     logits = torch.zeros(1, 1 if mode == "binary" else 2, 3)
     target = torch.zeros(1, 2, 3) if mode == "multilabel" else torch.zeros(1, 3).long()
+    loss = losses.LogitAdjustedCrossEntropyLoss(mode=mode, prior=prior)
     for label in (0, 1):
-        loss = losses.LogitAdjustedCrossEntropyLoss(mode=mode, prior=prior)
-        z = logits.clone().requires_grad_()
-        value = loss(z, target + label)
-        value.backward()
+        value, grad = gradient(loss, logits, target + label)
+        assert value.isfinite() and grad.isfinite().all()
         expected = loss(logits.double(), target + label)
-        assert value.isfinite() and z.grad.isfinite().all()
         assert value.item() == pytest.approx(expected.item(), rel=1e-5)
 
 
 def test_class_weights_that_float32_cannot_hold_are_refused() -> None:
     for wrong in ([1e39, 1.0], torch.tensor([1.0, 1e-60], dtype=torch.float64)):
-        for build in (
-            lambda w: losses.CrossEntropyLoss(weight=w),
-            lambda w: losses.DiceLoss(weight=w),
-            lambda w: losses.FocalLoss(alpha=w),
-        ):
-            with pytest.raises(
-                ValueError, match=r"(weight|alpha) must be numbers that float32 holds"
-            ):
-                build(wrong)
+        for name, key in (("ce", "weight"), ("dice", "weight"), ("focal", "alpha")):
+            with pytest.raises(ValueError, match=f"{key} must be numbers that float32 holds"):
+                losses.build(name, **{key: wrong})
 
 
 def test_one_alpha_in_a_list_is_refused_where_it_could_mean_two_things() -> None:
     for name in ("focal", "dice_focal", "sam2_focal_dice"):
         for one in ([0.25], torch.tensor([0.25])):
-            with pytest.raises(
-                ValueError, match=r"alpha must be a number or \(background, foreground\)"
-            ):
+            told = r"alpha must be a number or \(background, foreground\)"
+            with pytest.raises(ValueError, match=told):
                 losses.build(name, mode="binary", alpha=one)
         losses.build(name, mode="binary", alpha=[0.75, 0.25])
         losses.build(name, mode="binary", alpha=torch.tensor(0.25))

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 
 import pytest
 import torch
+from cases import MODES, Spec, each, example, gradient, named
 from torch import Tensor
 
 from lossatlas import losses
 
-MODES = ("multiclass", "binary", "multilabel")
 INF = math.inf
 #: With means over pixels of an unbounded loss: a pixel that is wrong with certainty costs inf.
 UNBOUNDED = (
@@ -19,47 +20,34 @@ UNBOUNDED = (
 )  # fmt: skip
 
 
-def built(name: str):
+def built(spec: Spec) -> Iterator[tuple[str, str, losses.SegmentationLoss]]:
     """The loss with every mode, reduction and (where it has them) bins that it takes."""
-    known = losses.parameters(name)
+    binned = [{"bins": 64}] if "bins" in losses.parameters(spec.name) else []
     for mode in MODES:
-        for reduction in ("mean", "sum", "none"):
-            for bins in (None, 64) if "bins" in known else (None,):
-                params = {"mode": mode, "reduction": reduction}
-                if bins:
-                    params["bins"] = bins
-                if name.startswith("weighted"):
-                    params["weight"] = [1.0, 2.0] if mode == "binary" else [1.0, 2.0, 3.0]
-                try:
-                    yield mode, reduction, losses.build(name, **params)
-                except (TypeError, ValueError):
-                    continue  # a mode or a reduction that this loss refuses
+        for reduction in spec.reductions:
+            for params in [{}, *binned]:
+                yield mode, reduction, spec.build(mode, reduction=reduction, **params)
 
 
 def drawn(mode: str) -> tuple[Tensor, Tensor]:
-    generator = torch.Generator().manual_seed(0)
-    channels = 1 if mode == "binary" else 3
-    logits = torch.randn(2, channels, 4, 5, generator=generator)
-    shape = (2, 4, 5) if mode == "multiclass" else (2, channels, 4, 5)
-    return logits, torch.randint(0, 3 if mode == "multiclass" else 2, shape, generator=generator)
+    """Logits and labels in float32, the binary labels with their channel."""
+    logits, target = example(mode, shape=(4, 5), dtype=torch.float32)
+    return logits, target if mode != "binary" else target.unsqueeze(1)
 
 
-@pytest.mark.parametrize("name", losses.names())
-def test_nan_in_nan_out(name):
-    tried = 0
-    for mode, reduction, loss in built(name):
-        for where in ("everywhere", "one channel", "one number"):
+@each()
+def test_nan_in_nan_out(spec: Spec) -> None:
+    places = {
+        "everywhere": ...,
+        "one channel": (slice(None), 0),
+        "one number": (0, -1, 1, 1),
+    }
+    for mode, reduction, loss in built(spec):
+        for where, place in places.items():
             logits, target = drawn(mode)
-            if where == "everywhere":
-                logits[:] = math.nan
-            elif where == "one channel":
-                logits[:, 0] = math.nan
-            else:
-                logits[0, -1, 1, 1] = math.nan
+            logits[place] = math.nan
             value = loss(logits, target)
             assert value.isnan().any(), (mode, reduction, where, value)
-            tried += 1
-    assert tried >= 3
 
 
 def certainties(mode: str):
@@ -81,36 +69,32 @@ def certainties(mode: str):
         yield what, sure, target
 
 
-@pytest.mark.parametrize("name", [name for name in losses.names() if name != "lovasz_hinge"])
-def test_what_is_right_with_certainty_costs_its_limit_and_has_its_gradient(name):
-    # The hinge is linear in the logit: its limit for the wrong classes is none.
-    for mode, reduction, loss in built(name):
+# The hinge is linear in the logit: its limit for the wrong classes is none.
+@each(where=lambda spec: spec.name != "lovasz_hinge")
+def test_what_is_right_with_certainty_costs_its_limit_and_has_its_gradient(spec: Spec) -> None:
+    for mode, reduction, loss in built(spec):
         for what, logits, target in certainties(mode):
-            limit = logits.clamp(-1e4, 1e4).requires_grad_()
-            logits.requires_grad_()
-            value, expected = loss(logits, target), loss(limit, target)
-            (gradient,) = torch.autograd.grad(value.sum(), logits)
-            (slope,) = torch.autograd.grad(expected.sum(), limit)
-            scene = f"{mode}, {reduction}, {what}"
-            torch.testing.assert_close(value, expected, atol=1e-5, rtol=1e-4, msg=scene)
-            torch.testing.assert_close(gradient, slope, atol=1e-5, rtol=1e-3, msg=scene)
+            value, slope = gradient(loss, logits, target)
+            limit, limit_slope = gradient(loss, logits.clamp(-1e4, 1e4), target)
+            with named(mode, reduction, what):
+                torch.testing.assert_close(value, limit, atol=1e-5, rtol=1e-4)
+                torch.testing.assert_close(slope, limit_slope, atol=1e-5, rtol=1e-3)
 
 
-@pytest.mark.parametrize("name", UNBOUNDED)
-def test_what_is_wrong_with_certainty_costs_inf(name):
-    for mode, reduction, loss in built(name):
+@each(*UNBOUNDED)
+def test_what_is_wrong_with_certainty_costs_inf(spec: Spec) -> None:
+    for mode, reduction, loss in built(spec):
         logits, target = drawn(mode)
         if mode == "multiclass":
             logits[0, int(target[0, 1, 1]), 1, 1] = -INF
         else:
             logits[0, 0, 1, 1] = -INF if target[0, 0, 1, 1] else INF
-        scene = (mode, reduction)
-        value = loss(logits.requires_grad_(), target)
-        assert value.isposinf().any() and not value.isnan().any(), scene
-        (gradient,) = torch.autograd.grad(value.sum(), logits)
-        assert gradient.isfinite().all(), scene
-        plain = torch.vmap(lambda z, t, loss=loss: loss(z, t))(logits[None], target[None])
-        assert plain.isposinf().any() and not plain.isnan().any(), scene
+        value, slope = gradient(loss, logits, target)
+        plain = torch.vmap(loss)(logits[None], target[None])
+        with named(mode, reduction):
+            assert value.isposinf().any() and not value.isnan().any()
+            assert slope.isfinite().all()
+            assert plain.isposinf().any() and not plain.isnan().any()
 
 
 def test_a_certain_error_of_a_class_without_weight_costs_nothing():
@@ -118,35 +102,35 @@ def test_a_certain_error_of_a_class_without_weight_costs_nothing():
         ("binary", [[[INF, 1.0]]], [[0, 1]]),
         ("multiclass", [[[-INF, 1.0], [0.0, 0.0]]], [[0, 1]]),
     ):
-        logits, target = torch.tensor(logits, requires_grad=True), torch.tensor(target)
+        logits, target = torch.tensor(logits), torch.tensor(target)
         for name in ("weighted_ce", "focal", "poly1"):
             loss = losses.build(name, mode=mode, weight=[0.0, 1.0])
-            value, slope_ = slope(loss, logits.detach(), target)
-            assert value == loss(logits.detach().nan_to_num(posinf=5, neginf=-5), target), name
-            assert slope_.isfinite().all()
+            value, slope = gradient(loss, logits, target)
+            assert value == loss(logits.nan_to_num(posinf=5, neginf=-5), target), name
+            assert slope.isfinite().all()
     soft = torch.tensor([[[1.0, 0.0], [0.0, 1.0]]])  # the multiclass labels, as probabilities
     for name in ("weighted_ce", "focal"):
         loss = losses.build(name, weight=[0.0, 1.0])
-        assert loss(logits.detach(), soft) == pytest.approx(loss(logits.detach(), target).item())
+        assert loss(logits, soft) == pytest.approx(loss(logits, target).item())
     one = losses.build("balanced_ce", mode="binary")
     assert one(torch.tensor([[[-INF, -INF]]]), torch.tensor([[1, 1]])) == 0
 
 
 @pytest.mark.parametrize("name", [*UNBOUNDED[:-1], "logit_adjusted_ce", "asymmetric", "dice_ce"])
-def test_the_slope_of_a_certain_error_is_the_same_in_every_form(name):
+def test_the_slope_of_a_certain_error_is_the_same_in_every_form(name: str) -> None:
     target = torch.tensor([[0, 1]])
+    params = {"weight": [1.0, 2.0, 3.0]} if name.startswith("weighted") else {}
+    loss = losses.build(name, **params)
     for first in ((0.0, INF, 0.5), (-INF, 1.0, 0.5), (-INF, INF, 0.5)):
-        logits = torch.tensor([[list(each) for each in zip(first, (0.0, 0.3, 0.2), strict=True)]])
-        params = {"weight": [1.0, 2.0, 3.0]} if name.startswith("weighted") else {}
-        loss = losses.build(name, **params)
-        _, eager = slope(loss, logits, target)
+        logits = torch.tensor([first, (0.0, 0.3, 0.2)]).mT[None]
+        _, eager = gradient(loss, logits, target)
         plain = torch.func.grad(loss)(logits, target)
         torch.testing.assert_close(plain, eager, atol=1e-5, rtol=1e-4)
         assert plain.isfinite().all()
         if name == "ce":  # p − t
             p = torch.softmax(logits.nan_to_num(posinf=1e4, neginf=-1e4), 1)
             torch.testing.assert_close(plain, (p - torch.eye(3)[target].mT) / 2)
-            _, summed = slope(losses.build("ce", reduction="sum"), logits, target)
+            _, summed = gradient(losses.build("ce", reduction="sum"), logits, target)
             torch.testing.assert_close(summed, 2 * plain)
 
 
@@ -156,7 +140,7 @@ def test_the_slope_of_a_certain_error_is_the_same_in_every_form(name):
     ["dice", "dice_squared", "inverse_dice", "generalized_dice", "log_cosh_dice", "jaccard", "tversky",
      "focal_tversky", "dice_semimetric", "unified_focal", "dice_ce"],
 )  # fmt: skip
-def test_a_region_of_hardly_any_probability_has_a_finite_slope(name, form):
+def test_a_region_of_hardly_any_probability_has_a_finite_slope(name: str, form: str) -> None:
     # Its sum of p or p² is a denormal number: one over it overflows.
     deep = {torch.float32: (-45, -48, -51, -91, -96, -101), torch.float64: (-365, -372, -731, -738)}
     for dtype, depths in deep.items():
@@ -167,12 +151,13 @@ def test_a_region_of_hardly_any_probability_has_a_finite_slope(name, form):
                 (losses.build(name, classes="all"), absent, torch.arange(8)[None] % 2),
                 (losses.build(name, mode="binary"), empty, torch.zeros(1, 8, dtype=torch.long)),
             ):
-                if form == "plain":
-                    gradient = torch.func.grad(loss)(logits, target)
-                else:
-                    value, gradient = slope(loss, logits, target)
-                    assert value.isfinite()
-                assert gradient.isfinite().all(), (dtype, depth, loss.mode)
+                with named(dtype, depth, loss.mode):
+                    if form == "plain":
+                        slope = torch.func.grad(loss)(logits, target)
+                    else:
+                        value, slope = gradient(loss, logits, target)
+                        assert value.isfinite()
+                    assert slope.isfinite().all()
 
 
 @pytest.mark.parametrize("params", [{"gamma_positive": 1.0}, {"margin": 0.0}])
@@ -180,42 +165,31 @@ def test_a_certain_error_has_a_finite_slope_under_the_asymmetric_loss(params):
     loss = losses.build("asymmetric", mode="binary", **params)
     wrong = -INF if "gamma_positive" in params else INF
     target = torch.tensor([[int(wrong < 0), 1]])
-    value, gradient = slope(loss, torch.tensor([[[wrong, 1.0]]]), target)
-    assert value == INF and gradient.isfinite().all() and gradient[0, 0, 0] != 0
+    value, slope = gradient(loss, torch.tensor([[[wrong, 1.0]]]), target)
+    assert value == INF and slope.isfinite().all() and slope[0, 0, 0] != 0
 
 
 def test_an_infinite_error_leaves_the_finite_ones_in_bins_of_their_own():
     hinge = losses.LovaszHingeLoss(bins=64)
     z, target = torch.tensor([[[INF, 0.5, -0.2, 0.3]]]), torch.tensor([[0, 1, 0, 1]])
-    _, gradient = slope(hinge, z, target)
-    torch.testing.assert_close(torch.func.grad(lambda z: hinge(z, target))(z), gradient)
+    _, slope = gradient(hinge, z, target)
+    torch.testing.assert_close(torch.func.grad(hinge)(z, target), slope)
 
 
 @pytest.mark.parametrize("bins", [None, 64])
 def test_the_hinge_of_infinite_logits_is_that_of_the_errors(bins):
     hinge = losses.LovaszHingeLoss(bins=bins)
-    for logits, cost in (
-        ([INF, -INF], 0),
-        ([INF, INF], INF),
-        ([-INF, INF], INF),
-        ([-INF, -INF], INF),
-    ):
+    right, *wrong = [INF, -INF], [INF, INF], [-INF, INF], [-INF, -INF]
+    for logits, cost in ((right, 0), *((logits, INF) for logits in wrong)):
         z, target = torch.tensor([[logits]]), torch.tensor([[1, 0]])
-        value, gradient = slope(hinge, z, target)
+        value, slope = gradient(hinge, z, target)
         assert value == cost == hinge(z.double(), target), logits
-        assert gradient.isfinite().all()
+        assert slope.isfinite().all()
         assert torch.vmap(hinge)(z[None], target[None]) == cost
     # among several classes a class's own logit counts alone: the error of class 1 here is 1
     several = losses.LovaszHingeLoss(mode="multiclass", bins=bins)
     z, target = torch.tensor([[[INF, 0.0], [0.0, 0.0], [0.0, 1.0]]]), torch.tensor([[1, 1]])
     assert several(z, target) == torch.vmap(several)(z[None], target[None]) == 1
-
-
-def slope(loss, logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-    """Value and gradient."""
-    z = logits.clone().requires_grad_()
-    value = loss(z, target)
-    return value.detach(), torch.autograd.grad(value, z)[0]
 
 
 @pytest.mark.slow
@@ -229,7 +203,8 @@ def test_compiled_agrees_where_logits_are_infinite_or_undefined(name):
         compiled = torch.compile(loss, fullgraph=True)
         if name == "dice":  # the backward takes seconds to compile, and losses share how they do it
             logits, target = drawn(mode)
-            torch.testing.assert_close(slope(compiled, logits, target), slope(loss, logits, target))
+            got, expected = (gradient(form, logits, target) for form in (compiled, loss))
+            torch.testing.assert_close(got, expected)
         for what, logits, target in certainties(mode):
             torch.testing.assert_close(
                 compiled(logits, target), loss(logits, target), atol=1e-5, rtol=1e-4, msg=what

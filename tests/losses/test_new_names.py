@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 
 import numpy as np
-import oracles
 import pytest
 import torch
 import torch.nn.functional as F
-from cases import CLASSES, VOID, example, gradient
+from cases import CLASSES, SPECS, VOID, Scene, example, gradient, named
 
 from lossatlas import losses, metrics
 
+close = torch.testing.assert_close
 PRIOR = [0.7, 0.2, 0.06, 0.04]
 PRIORS = [
     ("multiclass", PRIOR),
@@ -28,13 +29,10 @@ def test_with_a_prior_it_equals_the_oracle_in_every_mode_and_reduction() -> None
             logits, target = example(mode, kind, void=0.2)
             for reduction in ("mean", "sum", "none"):
                 params = {"prior": prior, "tau": 1.5, "ignore_index": VOID, "reduction": reduction}
-                loss = losses.LogitAdjustedCrossEntropyLoss(mode=mode, **params)
-                expected = oracles.logit_adjusted_ce(
-                    logits.numpy(), target.numpy(), mode=mode, **params
-                )
-                torch.testing.assert_close(
-                    loss(logits, target), torch.as_tensor(expected), rtol=1e-6, atol=1e-7
-                )
+                scene = Scene(SPECS["logit_adjusted_ce"], params, mode, kind)
+                got, expected = scene.build()(logits, target), scene.expect(logits, target)
+                with named(scene):
+                    close(got, torch.as_tensor(expected), rtol=1e-6, atol=1e-7)
 
 
 def test_the_gradient_is_the_adjusted_probability_minus_the_target() -> None:
@@ -43,7 +41,7 @@ def test_the_gradient_is_the_adjusted_probability_minus_the_target() -> None:
     _, found = gradient(loss, logits, target)
     shift = 0.5 * torch.tensor(PRIOR).double().log()[:, None, None]
     p, t = torch.softmax(logits + shift, 1), F.one_hot(target, CLASSES).movedim(-1, 1)
-    torch.testing.assert_close(found, (p - t) / target.numel())
+    close(found, (p - t) / target.numel())
     assert torch.autograd.gradcheck(lambda z: loss(z, target), logits.clone().requires_grad_())
 
 
@@ -51,27 +49,24 @@ def test_counts_and_shares_are_the_same_prior_and_equal_shares_are_no_prior() ->
     logits, target = example("multiclass")
     build = losses.LogitAdjustedCrossEntropyLoss
     shares = build(prior=[0.5, 0.25, 0.125, 0.125])(logits, target)
-    torch.testing.assert_close(build(prior=[400, 200, 100, 100])(logits, target), shares)
+    close(build(prior=[400, 200, 100, 100])(logits, target), shares)
     plain = losses.CrossEntropyLoss()(logits, target)
-    torch.testing.assert_close(build(prior=[1, 1, 1, 1])(logits, target), plain)
-    torch.testing.assert_close(build(prior=PRIOR, tau=0.0)(logits, target), plain)
+    close(build(prior=[1, 1, 1, 1])(logits, target), plain)
+    close(build(prior=PRIOR, tau=0.0)(logits, target), plain)
     compound = build(prior=PRIOR) + losses.CrossEntropyLoss()
-    torch.testing.assert_close(compound(logits, target), build(prior=PRIOR)(logits, target) + plain)
+    close(compound(logits, target), build(prior=PRIOR)(logits, target) + plain)
 
 
 def test_the_loss_and_the_rule_after_training_correct_by_the_same_shift() -> None:
     """A network z* that is optimal for cross-entropy is, minus tau ln pi, optimal for the loss."""
     for mode, prior in PRIORS[:3]:
         logits, target = example(mode)
-        rule = metrics.DecisionRule.logit_adjustment(
-            prior if mode == "multiclass" else prior[-1:], tau=1.0
-        )
+        shares = prior if mode == "multiclass" else prior[-1:]
+        rule = metrics.DecisionRule.logit_adjustment(shares, tau=1.0)
         moved = logits + torch.tensor(rule.offsets).reshape(1, -1, 1, 1)
         adjusted = losses.LogitAdjustedCrossEntropyLoss(mode=mode, prior=prior)
         plain = losses.CrossEntropyLoss(mode=mode)
-        torch.testing.assert_close(
-            adjusted(moved, target), plain(logits, target), rtol=1e-6, atol=0
-        )
+        close(adjusted(moved, target), plain(logits, target), rtol=1e-6, atol=0)
         decided = moved.argmax(1) if mode == "multiclass" else (moved[:, 0] > 0).long()
         assert torch.equal(rule(logits), decided)
 
@@ -113,26 +108,24 @@ def test_the_asymmetric_sum_is_that_of_its_published_code() -> None:
         exponent = np.where(y == 1, *gammas)
         expected = -(np.log(right) * (1 - right) ** exponent).sum()
         parameters = dict(zip(("gamma_positive", "gamma_negative"), gammas, strict=True))
-        loss = losses.build(
-            "asymmetric", mode="multilabel", reduction="sum", margin=margin, **parameters
-        )
+        common = {"mode": "multilabel", "reduction": "sum"}
+        loss = losses.build("asymmetric", margin=margin, **parameters, **common)
         assert loss(logits, target).item() == pytest.approx(expected, rel=1e-12)
 
 
 def test_without_a_margin_the_asymmetric_loss_is_focal_or_one_vs_all() -> None:
     for mode in ("binary", "multilabel"):
         for gamma in (0.0, 0.5, 2.0):
+            gammas = {"gamma_positive": gamma, "gamma_negative": gamma}
+            loss = losses.build("asymmetric", mode=mode, margin=0, **gammas)
+            focal = losses.build("focal", mode=mode, gamma=gamma)
             for kind in ("hard", "soft"):
                 inputs = example(mode, kind)
-                focal = losses.build("focal", mode=mode, gamma=gamma)
-                loss = losses.build(
-                    "asymmetric", mode=mode, gamma_positive=gamma, gamma_negative=gamma, margin=0
-                )
-                torch.testing.assert_close(gradient(loss, *inputs), gradient(focal, *inputs))
+                close(gradient(loss, *inputs), gradient(focal, *inputs))
     inputs, weight = example("multiclass"), [0.5, 1.0, 2.0, 3.5]
     loss = losses.build("asymmetric", weight=weight, gamma_negative=0, margin=0)
     plain = losses.build("one_vs_all_ce", weight=weight)
-    torch.testing.assert_close(gradient(loss, *inputs), gradient(plain, *inputs))
+    close(gradient(loss, *inputs), gradient(plain, *inputs))
 
 
 def test_a_negative_below_the_margin_costs_exactly_nothing() -> None:
@@ -197,8 +190,8 @@ def test_nnunet_has_the_gradient_of_its_published_code_and_a_value_one_higher(
     reference = published_nnunet(z, target, batch_dice=not per_image, do_bg=do_bg)
     (expected,) = torch.autograd.grad(reference, z)
     value, found = gradient(loss, logits, target)
-    torch.testing.assert_close(value, reference.detach() + 1)
-    torch.testing.assert_close(found, expected)
+    close(value, reference.detach() + 1)
+    close(found, expected)
 
 
 def test_sam2_is_its_published_code_and_its_dice_the_semimetric_of_soft_masks() -> None:
@@ -220,14 +213,11 @@ def test_sam2_is_its_published_code_and_its_dice_the_semimetric_of_soft_masks() 
 def test_nnunet_counts_exactly_the_classes_that_are_listed():
     logits = torch.randn(2, 3, 6, generator=torch.Generator().manual_seed(0))
     target = torch.randint(0, 3, (2, 6), generator=torch.Generator().manual_seed(1))
+    build = partial(losses.build, "nnunet_dice_ce")
     for classes in ([0], [0, 2], [1]):
-        found = [
-            losses.build("nnunet_dice_ce", classes=classes, do_bg=do_bg, scales=(1.0, 0.0))
-            for do_bg in (False, True)
-        ]
         dice = losses.DiceLoss(classes=classes, per_image=True, smooth=1e-5)(logits, target)
-        assert [loss(logits, target).item() for loss in found] == pytest.approx([dice.item()] * 2)
         assert dice > 0
-    assert losses.build("nnunet_dice_ce")(logits, target) != losses.build(
-        "nnunet_dice_ce", do_bg=True
-    )(logits, target)
+        for do_bg in (False, True):
+            loss = build(classes=classes, do_bg=do_bg, scales=(1.0, 0.0))
+            assert loss(logits, target).item() == pytest.approx(dice.item())
+    assert build()(logits, target) != build(do_bg=True)(logits, target)

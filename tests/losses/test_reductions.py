@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pytest
 import torch
 import torch.nn.functional as F
-from cases import MODES, VOID, WEIGHT, example, gradient, named
+from cases import MODES, VOID, WEIGHT, assert_equal, example, gradient, named
 
 from lossatlas import losses
 
@@ -17,8 +18,8 @@ def same(a: torch.nn.Module, b: torch.nn.Module, *inputs: torch.Tensor) -> None:
     """Equal value and equal gradient."""
     target = inputs[1]
     with named(f"{a!r} against {b!r}, target {target.dtype} {tuple(target.shape)}"):
-        for x, y in zip(gradient(a, *inputs), gradient(b, *inputs), strict=True):
-            torch.testing.assert_close(x, y, rtol=1e-11, atol=1e-15)
+        got, expected = gradient(a, *inputs), gradient(b, *inputs)
+        torch.testing.assert_close(got, expected, rtol=1e-11, atol=1e-15)
 
 
 HARD = {"kinds": ["hard"]}
@@ -60,11 +61,11 @@ def test_one_loss_is_another(
     name: str, params: dict, other: str, others: dict, which: dict
 ) -> None:
     for common, *inputs in calls(**which):
-        same(
+        one, another = (
             losses.build(name, **params, **common),
             losses.build(other, **others, **common),
-            *inputs,
         )
+        same(one, another, *inputs)
 
 
 def test_balanced_cross_entropy_at_a_half_is_half_of_cross_entropy() -> None:
@@ -75,33 +76,27 @@ def test_balanced_cross_entropy_at_a_half_is_half_of_cross_entropy() -> None:
 
 def test_hard_cross_entropy_is_that_of_torch() -> None:
     logits, target = example("multiclass", void=0.2)
-    for reduction in ("mean", "sum", "none"):
-        for smoothing in (0.0, 0.1):
-            for weight in (None, WEIGHT["multiclass"]):
-                options: dict[str, Any] = {
-                    "weight": weight,
-                    "ignore_index": VOID,
-                    "reduction": reduction,
-                    "label_smoothing": smoothing,
-                }
-                with named(options):
-                    torch.testing.assert_close(
-                        losses.build("ce", **options)(logits, target),
-                        F.cross_entropy(logits, target, **options),
-                        rtol=1e-12,
-                        atol=1e-14,
-                    )
+    for reduction, smoothing, weight in itertools.product(
+        ("mean", "sum", "none"), (0.0, 0.1), (None, WEIGHT["multiclass"])
+    ):
+        options: dict[str, Any] = {
+            "weight": weight,
+            "ignore_index": VOID,
+            "reduction": reduction,
+            "label_smoothing": smoothing,
+        }
+        got = losses.build("ce", **options)(logits, target)
+        expected = F.cross_entropy(logits, target, **options)
+        with named(options):
+            torch.testing.assert_close(got, expected, rtol=1e-12, atol=1e-14)
 
 
-def test_binary_cross_entropy_is_that_of_torch() -> None:
+def test_binary_and_unweighted_soft_cross_entropy_are_those_of_torch() -> None:
     for kind in ("hard", "soft"):
         logits, target = example("binary", kind)
         expected = F.binary_cross_entropy_with_logits(logits, target.reshape(logits.shape).double())
         with named(kind):
             torch.testing.assert_close(losses.build("ce", mode="binary")(logits, target), expected)
-
-
-def test_unweighted_soft_cross_entropy_is_that_of_torch() -> None:
     logits, target = example("multiclass", "soft")
     torch.testing.assert_close(losses.build("ce")(logits, target), F.cross_entropy(logits, target))
 
@@ -121,12 +116,10 @@ def test_lovasz_at_the_corners_is_one_minus_the_iou_of_the_prediction(name: str)
     logits = (2.0 * onehot - 1) * (1 if hinge else 400.0)
     for mode, labels in (("multiclass", target), ("multilabel", truth)):
         loss = losses.build(name, mode=mode, per_image=False, reduction="none")
+        expected = (1 - iou) * (2 if hinge else 1)
         with named(mode):
             torch.testing.assert_close(
-                loss(logits.double(), labels),
-                (1 - iou) * (2 if hinge else 1),
-                rtol=1e-12,
-                atol=1e-14,
+                loss(logits.double(), labels), expected, rtol=1e-12, atol=1e-14
             )
 
 
@@ -160,8 +153,7 @@ def test_a_part_of_scale_0_costs_nothing_and_changes_nothing() -> None:
     dice, ce = losses.DiceLoss(), losses.CrossEntropyLoss()
     boundary = losses.BoundaryLoss()
     for compound in (dice + 0 * ce, 0 * ce + dice, dice + 0 * boundary, 1 * (dice + 0 * ce)):
-        got, expected = gradient(compound, logits, target), gradient(dice, logits, target)
-        assert torch.equal(got[0], expected[0]) and torch.equal(got[1], expected[1])
+        assert_equal(gradient(compound, logits, target), gradient(dice, logits, target))
     value, grad = gradient(0 * ce + 0 * dice, logits, target)
     assert value == 0 and not grad.any()
     with pytest.raises(ValueError, match="integer labels from 0 to 1"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import os
 import re
@@ -59,10 +60,9 @@ def test_a_name_builds_its_class_and_takes_the_common_keywords(name: str) -> Non
 
 
 def test_an_unknown_name_lists_the_near_matches() -> None:
-    with pytest.raises(ValueError, match="tversky"):
-        losses.build("tverski")
-    with pytest.raises(ValueError, match="lovasz_softmax"):
-        losses.build("lovasz_sofmax")
+    for unknown, near in (("tverski", "tversky"), ("lovasz_sofmax", "lovasz_softmax")):
+        with pytest.raises(ValueError, match=near):
+            losses.build(unknown)
     with pytest.raises(TypeError):
         losses.build(3)
 
@@ -143,17 +143,12 @@ def test_the_wheel_installed_alone_trains_with_every_loss(tmp_path: Path) -> Non
     pytest.importorskip("hatchling")
     import hatchling.build
 
-    here = Path.cwd()
-    os.chdir(ROOT)
-    try:
+    with contextlib.chdir(ROOT):
         name = hatchling.build.build_wheel(str(tmp_path))
-    finally:
-        os.chdir(here)
     site = tmp_path / "site"
     with zipfile.ZipFile(tmp_path / name) as wheel:
-        assert not [
-            n for n in wheel.namelist() if n.startswith(("tests/", "notebooks/", "results/"))
-        ]
+        ours_alone = ("tests/", "notebooks/", "results/")
+        assert not [name for name in wheel.namelist() if name.startswith(ours_alone)]
         wheel.extractall(site)
     code = f"""
 import sys
