@@ -52,24 +52,6 @@ def test_valid_pixels_are_counted_and_the_ends_are_those_of_valid_pixels() -> No
     assert _valid.ends(x, valid)[0] != _valid.ends(x, valid)[0]
 
 
-@pytest.mark.parametrize("name", ["ce", "focal", "ohem_ce", "dice", "lovasz_softmax"])
-@pytest.mark.parametrize("mode", ["binary", "multiclass"])
-def test_a_target_without_void_pixels_costs_and_pushes_what_it_does_without_an_ignore_index(
-    name: str, mode: str
-) -> None:
-    g = torch.Generator().manual_seed(0)
-    z = torch.randn(2, 1 if mode == "binary" else 3, 40, 40, generator=g)
-    y = torch.randint(0, 2, (2, 1, 40, 40) if mode == "binary" else (2, 40, 40), generator=g)
-    found = []
-    for options in ({}, {"ignore_index": 255}):
-        logits = z.clone().requires_grad_()
-        value = losses.build(name, mode=mode, **options)(logits, y)
-        value.backward()
-        assert logits.grad is not None
-        found.append((value.detach(), logits.grad))
-    assert same(found[0][0], found[1][0]) and same(found[0][1], found[1][1])
-
-
 def test_logits_that_are_negated_only_when_read_are_read() -> None:
     z = torch.randn(2, 1, 4, 4, dtype=torch.complex64).conj().imag
     y = torch.randint(0, 2, (2, 1, 4, 4)).float()
