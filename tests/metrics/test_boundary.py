@@ -10,6 +10,7 @@ import sys
 import numpy as np
 import pytest
 import torch
+from counting import counted
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
@@ -25,8 +26,6 @@ from lossatlas.metrics import (
     surface_distances,
 )
 from lossatlas.metrics.boundary import _f_score, _surface
-
-torch.set_num_threads(1)
 
 SPACINGS: dict = {2: [None, 2.0, (0.5, 3.0)], 3: [None, (1.0, 1.0, 5.0)]}
 CASES = [(d, s) for d in SPACINGS for s in SPACINGS[d]]
@@ -181,8 +180,7 @@ def test_the_tolerance_of_segnet_is_four_and_a_half_pixels_of_its_images():
     target, near, far = np.zeros((3, 360, 480), dtype=bool)
     target[100], near[104], far[105] = True, True, True
     for pred, expected in ((near, 1), (far, 0)):
-        found = BoundaryMetrics(2)
-        found.update(pred[None].astype(int), target[None].astype(int))
+        found = counted(BoundaryMetrics(2), pred[None].astype(int), target[None].astype(int))
         assert found.rows()[1]["boundary_f"] == expected
 
 
@@ -237,14 +235,8 @@ def test_two_empty_masks_are_undefined():
 def test_one_empty_mask_scores_zero_at_an_infinite_distance(missed):
     full, empty = square(), np.zeros((12, 12), dtype=bool)
     found = ours(*((empty, full) if missed else (full, empty)), None, 1, 2)
-    assert found == {
-        "hd": math.inf,
-        "hd95": math.inf,
-        "assd": math.inf,
-        "nsd": 0,
-        "bf": 0,
-        "biou": 0,
-    }
+    inf = math.inf
+    assert found == {"hd": inf, "hd95": inf, "assd": inf, "nsd": 0, "bf": 0, "biou": 0}
 
 
 @pytest.mark.parametrize("dimensions", [1, 2, 3])
@@ -308,9 +300,7 @@ def test_the_tolerance_of_the_boundary_f_score_includes_itself():
     """0.75 % of the diagonal of 400×800 pixels is √45, the distance of 3 by 6 pixels."""
     pred, target = np.zeros((2, 1, 400, 800), dtype=int)
     pred[0, 100, 100] = target[0, 103, 106] = 1
-    measured = metrics.BoundaryMetrics(2)
-    measured.update(pred, target)
-    assert measured.rows()[1]["boundary_f"] == 1
+    assert counted(metrics.BoundaryMetrics(2), pred, target).rows()[1]["boundary_f"] == 1
 
 
 # --- wrong calls --------------------------------------------------------------------------------
@@ -357,9 +347,8 @@ def test_a_channel_that_was_kept_is_refused_by_every_function_and_makes_no_surfa
         ((1, 1, 12, 12), r"give images one by one"),
         ((1, 12, 12), r"a volume of depth 1 as its slice, volume\[0\]"),
     ):
-        with pytest.raises(
-            ValueError, match=rf"one image \(H, W\).*got {re.escape(str(shape))}.*{remedy}"
-        ):
+        told = rf"one image \(H, W\).*got {re.escape(str(shape))}.*{remedy}"
+        with pytest.raises(ValueError, match=told):
             FUNCTIONS[name](*(mask.reshape(shape) for mask in pair))
 
 
@@ -367,9 +356,8 @@ def test_a_channel_that_was_kept_is_refused_for_a_set_and_leaves_nothing_behind(
     pred, target = (mask.astype(int)[None] for mask in (square(shift=2), square()))
     found = BoundaryMetrics(2)
     for convert in (np.asarray, torch.from_numpy):
-        with pytest.raises(
-            ValueError, match=r"got \(1, 1, 12, 12\).*out of both with \.squeeze\(1\)"
-        ):
+        told = r"got \(1, 1, 12, 12\).*out of both with \.squeeze\(1\)"
+        with pytest.raises(ValueError, match=told):
             found.update(convert(pred[:, None]), convert(target[:, None]))
     with pytest.raises(ValueError, match=r"\.squeeze\(3\)"):
         found.update(pred[..., None], target[..., None])
@@ -381,8 +369,7 @@ def test_a_channel_that_was_kept_is_refused_for_a_set_and_leaves_nothing_behind(
 def test_an_image_of_one_row_is_measured():
     pred, target = np.zeros((2, 1, 1, 6), dtype=int)
     pred[0, 0, 1:3], target[0, 0, 2:5] = 1, 1
-    found = BoundaryMetrics(2)
-    found.update(pred, target)
+    found = counted(BoundaryMetrics(2), pred, target)
     assert found.rows()[1]["assd"] == average_surface_distance(pred[0], target[0]) == 0.8
 
 
@@ -413,9 +400,7 @@ def labelled(seed=0, images=5, classes=4, void=None):
 
 def test_the_rows_of_a_set_are_means_over_its_images():
     pred, target = labelled()
-    found = BoundaryMetrics(4)
-    found.update(pred, target)
-    for row in found.rows():
+    for row in counted(BoundaryMetrics(4), pred, target).rows():
         c = row["class_index"]
         # 20×20: a band of 2 % of the diagonal is one pixel; BF has a tolerance of its own
         values = [
@@ -468,9 +453,7 @@ def test_a_class_that_is_nowhere_has_rows_of_nan_and_a_void_pixel_has_no_class()
     target[0, 2:4, 2:4] = 1
     marked, pred = target.copy(), target.copy()
     marked[0, 5], pred[0, 5] = 255, 2  # class 2 is predicted in void alone
-    found = BoundaryMetrics(3, 255)
-    found.update(pred, marked)
-    rows = found.rows()
+    rows = counted(BoundaryMetrics(3, 255), pred, marked).rows()
     assert rows[1]["boundary_iou"] == rows[1]["nsd"] == 1 and rows[1]["assd"] == 0
     assert rows[2]["n"] == 0
     assert all(
@@ -537,20 +520,17 @@ def test_half_of_an_object_is_enough_and_less_is_not():
     target[0, 0, :4] = target[0, 3, :5] = 1  # objects of 4 and of 5 pixels
     pred = np.zeros_like(target)
     pred[0, 0, :2] = pred[0, 3, :2] = 1  # 2/4 and 2/5
-    recall = ObjectRecall(2, strata=(1, 5, 6))
-    recall.update(pred, target)
+    recall = counted(ObjectRecall(2, strata=(1, 5, 6)), pred, target)
     assert [(r["objects"], r["found"]) for r in recall.rows()] == [(1, 1), (1, 0), (0, 0)]
     assert recall.rows()[0]["recall"] == 1 and math.isnan(recall.rows()[2]["recall"])
 
 
 def test_an_object_covered_by_another_class_is_not_found_and_the_background_is_no_object():
     target = np.ones((1, 3, 3), dtype=int)
-    recall = ObjectRecall(3)
-    recall.update(np.full_like(target, 2), target)
+    recall = counted(ObjectRecall(3), np.full_like(target, 2), target)
     assert sum(r["objects"] for r in recall.rows()) == 1
     assert sum(r["found"] for r in recall.rows()) == 0
-    every = ObjectRecall(3, classes=range(3))
-    every.update(np.zeros_like(target), np.zeros_like(target))
+    every = counted(ObjectRecall(3, classes=range(3)), np.zeros_like(target), np.zeros_like(target))
     assert sum(r["found"] for r in every.rows()) == 1
 
 

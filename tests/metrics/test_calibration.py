@@ -8,12 +8,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from counting import counted
 from sklearn.metrics import brier_score_loss, log_loss
 
 from lossatlas.metrics import Calibration
 from lossatlas.metrics.calibration import _sum_bin_after_bin, _sum_by_bin
-
-torch.set_num_threads(1)
 
 
 def draw(seed: int, channels: int, images: int = 3, side: int = 16):
@@ -61,9 +60,7 @@ def oracle(logits: torch.Tensor, target: torch.Tensor, bins: int = 15) -> dict[s
 @pytest.mark.parametrize("channels", [1, 2, 3, 6])
 def test_every_number_equals_a_plain_oracle_and_scikit_learn(channels):
     logits, target = draw(channels, channels)
-    calibration = Calibration(channels)
-    calibration.update(logits, target)
-    found = calibration.compute()
+    found = counted(Calibration(channels), logits, target).compute()
     for name, value in oracle(logits, target).items():
         assert found[name] == pytest.approx(value, rel=1e-5), name
     flat = logits.double().movedim(1, 0).flatten(1)
@@ -99,13 +96,11 @@ def test_batches_give_what_the_whole_gives_and_void_is_left_out(channels):
     logits, target = draw(4, channels, images=6)
     void = torch.rand(target.shape, generator=torch.Generator().manual_seed(0)) < 0.3
     marked = torch.where(void, 255, target)
-    whole = Calibration(channels, ignore_index=255)
-    whole.update(logits, marked)
+    whole = counted(Calibration(channels, ignore_index=255), logits, marked)
     parts = Calibration(channels, ignore_index=255)
     for one, truth in zip(logits.split([1, 3, 2]), marked.split([1, 3, 2]), strict=True):
         parts.update(one, truth)
-    kept = Calibration(channels)
-    kept.update(logits.movedim(1, 0)[:, ~void][None], target[~void][None])
+    kept = counted(Calibration(channels), logits.movedim(1, 0)[:, ~void][None], target[~void][None])
     for name, value in whole.compute().items():
         assert parts.compute()[name] == pytest.approx(value, rel=1e-9)
         assert kept.compute()[name] == pytest.approx(value, rel=1e-9)
@@ -113,9 +108,7 @@ def test_batches_give_what_the_whole_gives_and_void_is_left_out(channels):
 
 def test_without_a_background_every_pixel_is_foreground():
     logits, target = draw(5, 3)
-    calibration = Calibration(3, background=None)
-    calibration.update(logits, target)
-    found = calibration.compute()
+    found = counted(Calibration(3, background=None), logits, target).compute()
     assert found["ece_foreground"] == found["ece"]
 
 
@@ -132,12 +125,9 @@ def test_an_infinite_logit_is_certainty(channels):
     sure = torch.zeros(1, channels, 2)
     sure[0, -1] = float("inf")
     right, wrong = torch.full((1, 2), max(channels - 1, 1)), torch.zeros(1, 2, dtype=torch.long)
-    calibration = Calibration(channels)
-    calibration.update(sure, right)
+    calibration = counted(Calibration(channels), sure, right)
     assert calibration.compute() == {"ece": 0, "ece_foreground": 0, "nll": 0, "brier": 0}
-    calibration = Calibration(channels)
-    calibration.update(sure, wrong)
-    found = calibration.compute()
+    found = counted(Calibration(channels), sure, wrong).compute()
     assert (found["ece"], found["nll"]) == (1, np.inf)
     assert found["brier"] == (2 if channels > 2 else 1)
 
@@ -145,18 +135,15 @@ def test_an_infinite_logit_is_certainty(channels):
 @pytest.mark.parametrize("infinite", [float("inf"), -float("inf")])
 def test_infinite_logits_of_one_pixel_share_it_equally(infinite):
     logits = torch.tensor([infinite, 0.0, infinite]) if infinite > 0 else torch.full((3,), infinite)
-    calibration = Calibration(3)
-    calibration.update(logits.reshape(1, 3, 1), torch.tensor([[0]]))
+    calibration = counted(Calibration(3), logits.reshape(1, 3, 1), torch.tensor([[0]]))
     share = 1 / logits.isinf().sum().item()
     assert calibration.compute()["nll"] == pytest.approx(-np.log(share))
 
 
 def test_an_infinite_logit_leaves_the_other_pixels_as_they_are():
     logits, target = draw(6, 3)
-    known = Calibration(3)
-    known.update(logits, target)
-    both = Calibration(3)
-    both.update(logits, target)
+    known = counted(Calibration(3), logits, target)
+    both = counted(Calibration(3), logits, target)
     both.update(torch.tensor([[[float("inf")], [0.0], [1.0]]]), np.array([[0]]))
     pixels = target.numel()
     for name in ("nll", "brier"):
@@ -183,8 +170,7 @@ def test_one_channel_has_the_background_of_two(background):
     logits, target = draw(6, 1)
     found = []
     for channels, values in ((1, logits), (2, torch.cat([torch.zeros_like(logits), logits], 1))):
-        calibration = Calibration(channels, background=background)
-        calibration.update(4 * values, target)
+        calibration = counted(Calibration(channels, background=background), 4 * values, target)
         found.append(calibration.compute())
     assert found[0] == pytest.approx(found[1], rel=1e-5)
 
@@ -193,6 +179,5 @@ def test_one_channel_has_the_background_of_two(background):
 def test_a_logit_that_is_nan_makes_every_number_nan(channels):
     logits, target = draw(7, channels)
     logits[0, :, 0, 0] = torch.nan
-    calibration = Calibration(channels)
-    calibration.update(logits, target)
+    calibration = counted(Calibration(channels), logits, target)
     assert all(np.isnan(value) for value in calibration.compute().values())

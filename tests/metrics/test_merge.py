@@ -7,6 +7,7 @@ import pickle
 import numpy as np
 import pytest
 import torch
+from counting import counted
 
 from lossatlas import metrics
 
@@ -60,8 +61,7 @@ def test_every_metric_of_sums_is_merged_here():
 
 
 def test_a_metric_of_another_kind_or_with_other_arguments_is_refused():
-    one = metrics.ConfusionMatrix(2, 255)
-    one.update(PREDICTED, LABELS)
+    one = counted(metrics.ConfusionMatrix(2, 255), PREDICTED, LABELS)
     before = one.matrix.copy()
     with pytest.raises(TypeError, match="expected a ConfusionMatrix to add, got ClDice"):
         one.merge(metrics.ClDice(2, 255))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from counting import counted
 from sklearn.metrics import (
     accuracy_score,
     confusion_matrix,
@@ -16,8 +17,6 @@ from sklearn.metrics import (
 
 from lossatlas import metrics
 from lossatlas.metrics import ConfusionMatrix, confusion_per_image
-
-torch.set_num_threads(1)
 
 # A 2×4 image, three classes and void (9):
 #   truth  0 0 1 1 / 2 2 9 0      prediction  0 1 1 1 / 2 0 2 0
@@ -56,8 +55,7 @@ def oracle(pred, target, classes, void):
 
 @pytest.mark.parametrize("convert", [np.asarray, torch.from_numpy])
 def test_a_case_computed_by_hand_with_a_void_pixel(convert):
-    matrix = ConfusionMatrix(3, ignore_index=9)
-    matrix.update(convert(PREDICTION), convert(TRUTH))
+    matrix = counted(ConfusionMatrix(3, ignore_index=9), convert(PREDICTION), convert(TRUTH))
     assert matrix.counts().tolist() == COUNTS
     assert matrix.matrix.tolist() == [[2, 1, 0], [0, 2, 0], [1, 0, 1]]
     np.testing.assert_allclose(matrix.iou(), [1 / 2, 2 / 3, 1 / 2], rtol=1e-15)
@@ -80,8 +78,7 @@ def test_counts_equal_a_pixel_by_pixel_oracle(seed):
     pred, target = random_labels(seed)
     expected = oracle(pred, target, 5, 255)
     assert np.array_equal(confusion_per_image(pred, target, 5, ignore_index=255), expected)
-    matrix = ConfusionMatrix(5, ignore_index=255)
-    matrix.update(pred, target)
+    matrix = counted(ConfusionMatrix(5, ignore_index=255), pred, target)
     assert np.array_equal(matrix.counts(), expected.sum(axis=0))
 
 
@@ -117,8 +114,7 @@ def test_an_absent_class_is_nan_and_a_hallucinated_class_is_zero():
 
 def test_a_class_that_is_never_predicted_has_precision_zero_as_in_scikit_learn():
     truth, pred = np.array([0, 1, 1]), np.array([0, 0, 0])
-    matrix = ConfusionMatrix(2)
-    matrix.update(pred, truth)
+    matrix = counted(ConfusionMatrix(2), pred, truth)
     expected = precision_score(truth, pred, labels=[0, 1], average=None, zero_division=0)
     np.testing.assert_allclose(matrix.precision(), expected)
     assert matrix.recall().tolist() == [1, 0]
@@ -126,8 +122,7 @@ def test_a_class_that_is_never_predicted_has_precision_zero_as_in_scikit_learn()
 
 def test_void_may_lie_inside_the_range_of_the_classes():
     # Void 1 among three classes: only the other pixels count.
-    matrix = ConfusionMatrix(3, ignore_index=1)
-    matrix.update(np.array([0, 2, 1]), np.array([1, 2, 0]))
+    matrix = counted(ConfusionMatrix(3, ignore_index=1), np.array([0, 2, 1]), np.array([1, 2, 0]))
     assert matrix.matrix.tolist() == [[0, 1, 0], [0, 0, 0], [0, 0, 1]]
 
 
@@ -190,8 +185,7 @@ def test_an_image_at_a_time_adds_up_to_the_matrix_of_the_set():
 
 
 def test_the_volume_ratio_by_hand():
-    matrix = ConfusionMatrix(3, ignore_index=9)
-    matrix.update(PREDICTION, TRUTH)
+    matrix = counted(ConfusionMatrix(3, ignore_index=9), PREDICTION, TRUTH)
     # predicted 3, 3, 1 pixels (void left out) of 3, 2, 2 true ones
     np.testing.assert_allclose(matrix.volume_ratio(), [1, 3 / 2, 1 / 2], rtol=1e-15)
     assert matrix.mean_volume_ratio(foreground_only=True) == pytest.approx(1)

@@ -5,13 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from counting import counted
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lossatlas.metrics import DecisionRule, OffsetSearch, ThresholdSearch
 from lossatlas.metrics.thresholds import BINARY_STEPS, OFFSET_STEPS
-
-torch.set_num_threads(1)
 
 
 def draw_binary(seed: int, images: int = 6, side: int = 24, fraction: float = 0.05):
@@ -35,6 +34,12 @@ def draw_classes(seed: int, images: int = 4, side: int = 20, classes: int = 4):
 def dice_of(prediction: torch.Tensor, target: torch.Tensor) -> float:
     tp = (prediction * target).sum().item()
     return 2 * tp / (prediction.sum().item() + target.sum().item())
+
+
+def best_cut(logits: torch.Tensor, target: torch.Tensor) -> float:
+    """The largest Dice between two distinct logits, by trying each."""
+    cuts = torch.unique(logits).tolist()[:-1]
+    return max(dice_of((logits[:, 0] > cut).long(), target) for cut in cuts)
 
 
 def mean_dice(prediction: torch.Tensor, target: torch.Tensor, classes) -> float:
@@ -68,8 +73,7 @@ def test_half_precision_is_decided_like_the_same_numbers_in_float32(dtype):
         rule = DecisionRule((offset,))
         assert torch.equal(rule(logits), rule(logits.float()))
         if offset * BINARY_STEPS == round(offset * BINARY_STEPS):
-            search = ThresholdSearch()
-            search.update(logits, torch.zeros(1, 999, dtype=torch.long))
+            search = counted(ThresholdSearch(), logits, torch.zeros(1, 999, dtype=torch.long))
             assert search.matrix(offset)[0, 1] == rule(logits).sum()
     assert DecisionRule((-0.3,))(torch.tensor([[[0.3 + 1e-12]]], dtype=torch.float64)).item() == 1
 
@@ -108,12 +112,9 @@ def test_the_threshold_equals_a_brute_force_search_over_every_distinct_logit(see
     logits, target = draw_binary(seed)
     # logits on the grid of the search: every threshold between two of them is one of its edges
     logits = (logits * BINARY_STEPS).round() / BINARY_STEPS
-    search = ThresholdSearch()
-    search.update(logits, target)
+    search = counted(ThresholdSearch(), logits, target)
     rule, dice = search.best()
-    brute = max(
-        dice_of((logits[:, 0] > cut).long(), target) for cut in torch.unique(logits).tolist()[:-1]
-    )
+    brute = best_cut(logits, target)
     assert dice == pytest.approx(brute, abs=1e-12)
     assert dice_of(rule(logits), target) == pytest.approx(brute, abs=1e-12)
     assert brute > search.dice(0.0)
@@ -125,21 +126,15 @@ def test_where_every_bin_is_full_the_threshold_is_the_very_edge():
     chance = (0.02 + 0.3 * (steps[:, 0] > 7)).float()
     target = (torch.rand(1, 40_000, generator=generator) < chance).long()
     logits = steps / BINARY_STEPS
-    search = ThresholdSearch()
-    search.update(logits, target)
-    rule, dice = search.best()
+    rule, dice = counted(ThresholdSearch(), logits, target).best()
     assert rule.offsets == (-7 / BINARY_STEPS,)
     assert dice == pytest.approx(dice_of((steps[:, 0] > 7).long(), target), abs=1e-12)
 
 
 def test_off_the_grid_the_loss_against_brute_force_is_below_a_tenth_of_a_point():
     logits, target = draw_binary(5)
-    search = ThresholdSearch()
-    search.update(logits, target)
-    rule, dice = search.best()
-    brute = max(
-        dice_of((logits[:, 0] > cut).long(), target) for cut in torch.unique(logits).tolist()[:-1]
-    )
+    rule, dice = counted(ThresholdSearch(), logits, target).best()
+    brute = best_cut(logits, target)
     assert brute - 1e-3 < dice <= brute + 1e-12
     assert dice == pytest.approx(dice_of(rule(logits), target), abs=1e-15)
 
@@ -151,8 +146,7 @@ def test_the_threshold_of_a_calibrated_classifier_is_half_of_the_best_dice():
     target = (
         torch.rand(len(logits), generator=torch.Generator().manual_seed(0)) < logits.sigmoid()
     ).long()
-    search = ThresholdSearch()
-    search.update(logits.reshape(1, 1, -1), target[None])
+    search = counted(ThresholdSearch(), logits.reshape(1, 1, -1), target[None])
     rule, dice = search.best()
     assert rule.probability == pytest.approx(dice / 2, abs=0.02)
     assert dice > search.dice(0.0) + 0.05
@@ -173,8 +167,7 @@ def test_batches_of_any_size_give_what_the_whole_gives(cuts, seed):
 
 def test_the_matrix_at_an_offset_is_that_of_the_rule():
     logits, target = draw_binary(2)
-    search = ThresholdSearch()
-    search.update(logits, target)
+    search = counted(ThresholdSearch(), logits, target)
     for offset in (-1.25, 0.0, 2.5):
         pred = DecisionRule((offset,))(logits)
         expected = [[((target == t) & (pred == p)).sum().item() for p in (0, 1)] for t in (0, 1)]
@@ -184,8 +177,7 @@ def test_the_matrix_at_an_offset_is_that_of_the_rule():
 def test_huge_infinite_and_undefined_logits_are_counted_as_the_rule_decides():
     logits = torch.tensor([[[1e30, -1e30, torch.inf, -torch.inf, torch.nan, 600.0]]])
     target = torch.tensor([[1, 0, 1, 0, 1, 0]])
-    search = ThresholdSearch()
-    search.update(logits, target)
+    search = counted(ThresholdSearch(), logits, target)
     # by sign: tp = 2 (1e30, ∞), fp = 1 (600), fn = 1 (NaN): 4/6
     assert search.dice(0.0) == pytest.approx(4 / 6)
     assert DecisionRule.argmax(1)(logits).tolist() == [[1, 0, 1, 0, 0, 1]]
@@ -195,8 +187,7 @@ def test_huge_infinite_and_undefined_logits_are_counted_as_the_rule_decides():
 def test_logits_beyond_a_hundred_still_rank():
     # as a probability each of them is 1 to the last bit
     logits = torch.tensor([[[40.0, 150.0, 160.0, 300.0]]])
-    search = ThresholdSearch()
-    search.update(logits, torch.tensor([[0, 0, 1, 1]]))
+    search = counted(ThresholdSearch(), logits, torch.tensor([[0, 0, 1, 1]]))
     rule, dice = search.best()
     assert dice == 1.0 and 150 < -rule.offsets[0] < 160
     assert search.average_precision() == 1.0
@@ -207,12 +198,10 @@ def test_the_average_precision_is_that_of_scikit_learn():
 
     logits, target = draw_binary(3)
     logits = (logits * 1024).round() / 1024  # so that a bin holds ties alone
-    search = ThresholdSearch()
-    search.update(logits, target)
+    search = counted(ThresholdSearch(), logits, target)
     expected = average_precision_score(target.flatten().numpy(), logits.flatten().numpy())
     assert search.average_precision() == pytest.approx(expected, abs=1e-12)
-    constant = ThresholdSearch()
-    constant.update(torch.zeros_like(logits), target)
+    constant = counted(ThresholdSearch(), torch.zeros_like(logits), target)
     assert constant.average_precision() == pytest.approx(float(target.float().mean()))
     assert np.isnan(ThresholdSearch().average_precision())
 
@@ -251,8 +240,7 @@ def test_memory_of_the_binary_search_does_not_grow():
 def test_for_two_classes_the_offsets_equal_a_brute_force_search(seed):
     one, target = draw_binary(seed)
     logits = torch.cat([torch.zeros_like(one), one], 1)
-    search = OffsetSearch(np.bincount(target.flatten()), scored=[1])
-    search.update(logits, target)
+    search = counted(OffsetSearch(np.bincount(target.flatten()), scored=[1]), logits, target)
     rule, dice = search.best()
     brute = max(
         dice_of((one[:, 0] + step / OFFSET_STEPS > 0).long(), target) for step in range(-512, 513)
@@ -341,8 +329,7 @@ def test_void_pixels_play_no_part_in_the_search():
     void[:, ::3] = True
     marked = torch.where(void, 255, target)
     pixels = np.bincount(target[~void], minlength=4)
-    with_void = OffsetSearch(pixels, scored=[1, 2, 3], ignore_index=255)
-    with_void.update(logits, marked)
+    with_void = counted(OffsetSearch(pixels, scored=[1, 2, 3], ignore_index=255), logits, marked)
     without = OffsetSearch(pixels, scored=[1, 2, 3])
     without.update(logits.movedim(1, 0)[:, ~void][None], target[~void][None])
     assert with_void.best() == without.best()
@@ -369,9 +356,7 @@ def test_a_batch_may_be_written_over_after_it_was_added(search, images):
 def test_a_tie_is_counted_as_the_rule_decides_it():
     logits = torch.tensor([0.0, 0, 0, 0, 1, 1, 0, 0, 1]).reshape(1, 3, 3)
     target = torch.tensor([[0, 1, 0]])
-    search = OffsetSearch([2, 1, 0])
-    search.update(logits, target)
-    rule, dice = search.best()
+    rule, dice = counted(OffsetSearch([2, 1, 0]), logits, target).best()
     assert dice == pytest.approx(mean_dice(rule(logits), target, [0, 1]))
 
 
@@ -381,8 +366,7 @@ def test_a_search_among_ties_ends_no_lower_than_it_began():
         [[[1, 0, 0, 0, 1, 1, 0, 1], [0, 0, 0, 1, 0, 0, 1, 1], [1, 1, 0, 0, 1, 0, 1, 0]]]
     ).float()
     target = torch.tensor([[1, 1, 1, 1, 1, 0, 1, 0]])
-    search = OffsetSearch([int((target == c).sum()) for c in range(3)])
-    search.update(logits, target)
+    search = counted(OffsetSearch([int((target == c).sum()) for c in range(3)]), logits, target)
     _, dice = search.best()
     assert dice >= mean_dice(logits.argmax(1), target, [0, 1]) - 1e-12
 
@@ -394,14 +378,12 @@ def test_the_dice_of_the_search_is_that_of_its_rule(seed, steps, classes):
     logits = torch.from_numpy(rng.normal(0, 1.5, (1, classes, 30))).float()
     logits = (logits * steps).round() / steps  # many ties
     target = torch.from_numpy(rng.integers(0, rng.integers(1, classes + 1), (1, 30)))
-    search = OffsetSearch(np.bincount(target.flatten(), minlength=classes))
-    search.update(logits, target)
+    search = counted(OffsetSearch(np.bincount(target.flatten(), minlength=classes)), logits, target)
     rule, dice = search.best()
     there = np.unique(target).tolist()
     assert dice == pytest.approx(mean_dice(rule(logits), target, there), abs=1e-12)
     assert dice > mean_dice(logits.argmax(1), target, there) - 1e-12  # never below where it began
-    sampled = OffsetSearch(search.class_pixels, max_pixels=20, seed=seed)
-    sampled.update(logits, target)
+    sampled = counted(OffsetSearch(search.class_pixels, max_pixels=20, seed=seed), logits, target)
     rule, dice = sampled.best()
     kept, labels = next(sampled.kept())
     if not sampled.is_exact and len(labels[0].unique()):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from counting import counted
 
 from lossatlas.metrics import TolerantF1, dice_from_counts
 
@@ -45,8 +46,7 @@ def test_precision_and_recall_equal_a_loop_over_the_pixels(tolerance):
 def test_without_a_tolerance_it_is_dice():
     generator = np.random.default_rng(1)
     pred, target = (generator.random((2, 2, 8, 8)) < 0.3).astype(int)
-    metric = TolerantF1(0)
-    metric.update(pred, target)
+    metric = counted(TolerantF1(0), pred, target)
     p, t = pred == 1, target == 1
     counts = np.array([(p & t).sum(), (p & ~t).sum(), (~p & t).sum()])
     assert metric.compute()["f1"] == pytest.approx(float(dice_from_counts(counts)))
@@ -54,14 +54,12 @@ def test_without_a_tolerance_it_is_dice():
 
 def test_void_pixels_count_on_neither_side():
     target = np.array([[[1, 0, 0, 0, 255]]])
-    metric = TolerantF1(1, ignore_index=255)
-    metric.update(np.array([[[1, 0, 0, 0, 1]]]), target)
+    metric = counted(TolerantF1(1, ignore_index=255), np.array([[[1, 0, 0, 0, 1]]]), target)
     assert metric.compute() == {"precision": 1.0, "recall": 1.0, "f1": 1.0}
 
 
 def test_an_empty_prediction_of_something_is_worth_nothing():
-    metric = TolerantF1(2)
-    metric.update(np.zeros((1, 4, 4), int), np.ones((1, 4, 4), int))
+    metric = counted(TolerantF1(2), np.zeros((1, 4, 4), int), np.ones((1, 4, 4), int))
     assert metric.compute() == {"precision": 0.0, "recall": 0.0, "f1": 0.0}
     assert np.isnan(TolerantF1(2).compute()["f1"])
 
@@ -97,6 +95,5 @@ def test_a_prediction_that_requires_its_gradient_is_read():
     ],
 )
 def test_where_nothing_is_right_the_f1_is_what_dice_is(predicted, true, expected):
-    metric = TolerantF1(0)
-    metric.update(np.array([[predicted]]), np.array([[true]]))
+    metric = counted(TolerantF1(0), np.array([[predicted]]), np.array([[true]]))
     assert list(metric.compute().values()) == pytest.approx(expected, nan_ok=True)

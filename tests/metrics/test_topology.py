@@ -7,6 +7,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from counting import counted
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
@@ -130,9 +131,7 @@ def test_void_pixels_belong_to_neither_mask() -> None:
     found = truth.copy()
     truth[:, :, 6:] = 255
     found[:, :, 2:6] = 0
-    metric = ClDice(2, 255)
-    metric.update(found, truth)
-    row = metric.rows()[0]
+    row = counted(ClDice(2, 255), found, truth).rows()[0]
     assert (row["precision"], row["sensitivity"]) == (1, pytest.approx(2 / 6))
 
 
