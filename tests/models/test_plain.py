@@ -32,8 +32,3 @@ def test_the_weights_number_as_the_docstring_says_and_each_is_reached():
     assert f"{models.count_parameters(model)}weights" in stated
     model(torch.randn(2, 1, 16, 16)).square().sum().backward()
     assert all(weight.grad.abs().sum() > 0 for weight in model.parameters())
-
-
-def test_an_even_kernel_is_refused():
-    with pytest.raises(ValueError, match="kernel_size: expected an odd number"):
-        models.build("plain", 1, 1, kernel_size=4)

@@ -52,13 +52,3 @@ def test_segnet_basic_normalises_its_input_and_has_no_relu_in_the_decoder():
     assert sum(isinstance(m, torch.nn.ReLU) for m in model.encoder.modules()) == 4
     kernels = {m.kernel_size for m in model.modules() if isinstance(m, torch.nn.Conv2d)}
     assert kernels == {(7, 7), (1, 1)}
-
-
-def test_an_even_kernel_is_refused():
-    with pytest.raises(ValueError, match=r"kernel_size: expected an odd number.*got 4"):
-        models.build("segnet_basic", 1, 2, kernel_size=4)
-
-
-def test_segnet_has_no_sixth_stage():
-    with pytest.raises(ValueError, match="depth: expected between 1 and 5, got 6"):
-        models.build("segnet", 1, 2, depth=6)

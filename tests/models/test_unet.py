@@ -47,34 +47,6 @@ def test_decoder_channels_set_the_decoders_width():
     assert model(torch.randn(1, 1, 16, 16)).shape == (1, 3, 16, 16)
 
 
-@pytest.mark.parametrize("channels", [[8], [8, 4, 2, 1], "864", 8])
-def test_decoder_channels_of_another_number_are_refused(channels):
-    with pytest.raises(ValueError, match="decoder_channels: expected 3 integers, one per halving"):
-        models.build("unet", 1, 2, decoder_channels=channels)
-
-
-def test_width_beside_an_smp_encoder_is_refused_because_nothing_reads_it():
-    with pytest.raises(ValueError, match="only encoder='plain' reads it"):
-        models.build("unet", 1, 2, encoder="resnet18", width=8)
-
-
-@pytest.mark.parametrize("depth", [2, 6])
-def test_an_smp_encoder_has_three_to_five_levels(depth):
-    with pytest.raises(ValueError, match="depth: expected between 3 and 5"):
-        models.build("unet", 1, 2, encoder="resnet18", depth=depth)
-
-
-@pytest.mark.parametrize("encoder", ["resnet81", 18])
-def test_an_unknown_encoder_is_refused(encoder):
-    with pytest.raises(ValueError, match="encoder: expected 'plain' or an encoder"):
-        models.build("unet", 1, 2, encoder=encoder)
-
-
-def test_a_misspelt_encoder_is_met_with_the_near_matches():
-    with pytest.raises(ValueError, match=r"did you mean .*'resnet18'"):
-        models.build("unet", 1, 2, encoder="resnet_18")
-
-
 def test_without_smp_the_unet_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "segmentation_models_pytorch", None)
     with pytest.raises(ImportError, match=r"lossatlas\[experiments\]"):
@@ -94,8 +66,3 @@ def test_without_skips_the_weights_are_the_same_and_the_answer_lacks_what_they_b
     assert not torch.equal(with_skips(image), without(image))
     hidden = without.decoder([*(0 * f for f in features[:-1]), features[-1]])
     assert torch.equal(without.head(hidden), without(image))
-
-
-def test_skips_are_true_or_false():
-    with pytest.raises(TypeError, match="skips: expected True or False"):
-        models.build("unet", 1, 1, skips=1)
