@@ -8,6 +8,7 @@ from html.parser import HTMLParser
 
 import numpy as np
 import pytest
+from pictures import save
 from PIL import Image
 
 from lossatlas import data
@@ -27,21 +28,17 @@ DIGITS = {
 def digits(tmp_path_factory):
     """A folder of masks as the study's are."""
     root = tmp_path_factory.mktemp("digits")
-    (root / "masks").mkdir()
     labels = data.load_labels("digits", "train", **DIGITS).labels
-    for index, label in enumerate(labels):
-        Image.fromarray(np.asarray(label)).save(root / "masks" / f"{index}.png")
+    save(root / "masks", {str(index): label for index, label in enumerate(labels)})
     return root
 
 
 @pytest.fixture
 def discs(tmp_path):
     """Large round objects, as no study has, and an empty mask."""
-    (tmp_path / "masks").mkdir()
     y, x = np.mgrid[:80, :80]
-    disc = ((y - 40) ** 2 + (x - 40) ** 2 < 900).astype(np.uint8)
-    for name, mask in (("a", disc), ("b", disc), ("empty", 0 * disc)):
-        Image.fromarray(mask).save(tmp_path / "masks" / f"{name}.png")
+    disc = (y - 40) ** 2 + (x - 40) ** 2 < 900
+    save(tmp_path / "masks", {"a": disc, "b": disc, "empty": 0 * disc})
     return tmp_path
 
 
@@ -85,10 +82,8 @@ def test_the_prior_bias_is_that_of_the_best_constant_prediction():
 
 
 def test_noisy_annotators_are_reported_and_lead_to_their_own_rows(discs):
-    second = discs / "second"
-    second.mkdir()
     mask = np.asarray(Image.open(discs / "masks" / "a.png"))
-    Image.fromarray(np.roll(mask, 25, axis=1)).save(second / "a.png")
+    second = save(discs / "second", {"a": np.roll(mask, 25, axis=1)})
     advice = advise(discs, also=[second])
     (agreed,) = advice["facts"]["annotators"]
     assert agreed["dice"]["class_1"] < 0.8
@@ -131,7 +126,6 @@ def test_the_command_prints_text_json_and_a_page(discs, tmp_path, capsys):
 
 
 def test_an_object_that_fills_its_mask_can_be_advised_on(tmp_path, capsys):
-    (tmp_path / "masks").mkdir()
-    Image.fromarray(np.ones((8, 8), np.uint8)).save(tmp_path / "masks" / "a.png")
+    save(tmp_path / "masks", {"a": np.ones((8, 8))})
     assert main(["advise", str(tmp_path), "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["nearest"]["factor"] is None

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from pictures import save
 from PIL import Image
 
 from lossatlas import data
@@ -30,16 +31,11 @@ ROOT = Path(__file__).resolve().parents[2]
 def folder(tmp_path_factory):
     """Digits as a user would have them: a folder of images, one of masks, and a name with markup in it."""
     root = tmp_path_factory.mktemp("data") / "crack <b>s"
-    for part in ("images", "masks"):
-        (root / part).mkdir(parents=True)
     digits = data.load(
         "digits", "train", task="binary", image_size=32, foreground=0.1, train_size=24, val_size=4, test_size=4
     )  # fmt: skip
-    for index in range(24):
-        Image.fromarray(np.asarray(digits.images[index])[..., 0]).save(
-            root / "images" / f"{index}.png"
-        )
-        Image.fromarray(np.asarray(digits.labels[index])).save(root / "masks" / f"{index}.png")
+    for part, pictures in (("images", digits.images), ("masks", digits.labels)):
+        save(root / part, {str(index): pictures[index] for index in range(24)})
     return root
 
 
@@ -203,9 +199,7 @@ def test_runs_of_other_masks_are_not_finished_with_todays(folder, tmp_path, tiny
 
 def test_images_of_several_shapes_are_squeezed_with_a_word(tmp_path):
     for part in ("images", "masks"):
-        (tmp_path / part).mkdir()
-        for name, size in (("a", (40, 30)), ("b", (30, 40))):
-            Image.fromarray(np.eye(*size, dtype=np.uint8)).save(tmp_path / part / f"{name}.png")
+        save(tmp_path / part, {"a": np.eye(40, 30), "b": np.eye(30, 40)})
     said = []
     request = compare.Request(str(tmp_path), ["ce", "dice"], 60.0, side=20)
     assert request.dataset_params(said.append)["height"] == 20
@@ -250,9 +244,8 @@ def test_a_dry_run_and_a_start_that_fails_write_nothing(folder, tmp_path, monkey
     monkeypatch.setattr(compare, "measure", lambda *_: ({"ce": 0.1, "dice": 0.1}, 0.1))
     losses, out = ["ce", "dice"], tmp_path / "out"
     said = []
-    compare.compare(
-        compare.Request(str(folder), losses, 3600.0), out, dry_run=True, say=said.append
-    )
+    request = compare.Request(str(folder), losses, 3600.0)
+    compare.compare(request, out, dry_run=True, say=said.append)
     assert said[-2].startswith("plan: ") and said[-1] == "dry run: nothing is trained or written"
     for root, budget, error in (
         (tmp_path / "none", 3600.0, DataError),
@@ -265,8 +258,7 @@ def test_a_dry_run_and_a_start_that_fails_write_nothing(folder, tmp_path, monkey
 
 def test_large_images_are_made_smaller_with_their_shape_kept(tmp_path):
     for part, depth in (("images", 200), ("masks", 1)):
-        (tmp_path / part).mkdir()
-        Image.fromarray(np.full((60, 120), depth, np.uint8)).save(tmp_path / part / "a.png")
+        save(tmp_path / part, {"a": np.full((60, 120), depth)})
     request = compare.Request(str(tmp_path), ["ce", "dice"], 60.0, side=40)
     params = request.dataset_params()
     assert (params["height"], params["width"]) == (20, 40)
@@ -275,15 +267,8 @@ def test_large_images_are_made_smaller_with_their_shape_kept(tmp_path):
 
 def test_a_split_without_foreground_is_said_before_anything_is_trained(tmp_path, tiny):
     root = tmp_path / "data"
-    for part in ("images", "masks"):
-        (root / part).mkdir(parents=True)
-        for index in range(6):
-            value = (
-                np.full((16, 16), index == 0, np.uint8)
-                if part == "masks"
-                else np.zeros((16, 16), np.uint8)
-            )
-            Image.fromarray(value).save(root / part / f"{index}.png")
+    save(root / "images", {str(index): np.zeros((16, 16)) for index in range(6)})
+    save(root / "masks", {str(index): np.full((16, 16), index == 0) for index in range(6)})
     for split, names in (("train", "0\n1"), ("val", "2\n3"), ("test", "4\n5")):
         (root / f"{split}.txt").write_text(names)
     request = compare.Request(str(root), ["ce", "dice"], 60.0)

@@ -6,19 +6,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from pictures import save
 from PIL import Image
 
 from lossatlas.advise import facts
 from lossatlas.data.dataset import SegmentationDataset
 from lossatlas.data.errors import DataError
 from lossatlas.data.statistics import shape_of_classes
-
-
-def save(folder: Path, **masks: np.ndarray) -> Path:
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, mask in masks.items():
-        Image.fromarray(mask.astype(np.uint8)).save(folder / f"{name}.png")
-    return folder
 
 
 def of(*labels: np.ndarray, classes=("background", "thing"), **options):
@@ -95,8 +89,8 @@ def test_only_some_masks_are_searched_for_objects_but_all_are_counted():
 
 def test_masks_alone_are_enough_in_a_folder_of_masks_or_in_the_folder_itself(tmp_path):
     mask = np.eye(8)
-    save(tmp_path / "a" / "masks", x=mask)
-    save(tmp_path / "b", x=mask)
+    save(tmp_path / "a" / "masks", {"x": mask})
+    save(tmp_path / "b", {"x": mask})
     for root in ("a", "b"):
         read = facts.read_masks(tmp_path / root)
         assert read.layout.pairs == ["x"]
@@ -104,7 +98,7 @@ def test_masks_alone_are_enough_in_a_folder_of_masks_or_in_the_folder_itself(tmp
 
 
 def test_what_masks_of_0_and_255_mean_is_asked_and_not_guessed(tmp_path):
-    save(tmp_path / "masks", x=np.eye(8) * 255)
+    save(tmp_path / "masks", {"x": np.eye(8) * 255})
     with pytest.raises(DataError, match=r"values: \{0: background, 255: thing\}"):
         facts.read_masks(tmp_path)
     (tmp_path / "classes.yaml").write_text("values: {0: background, 255: crack}")
@@ -112,10 +106,7 @@ def test_what_masks_of_0_and_255_mean_is_asked_and_not_guessed(tmp_path):
 
 
 def test_masks_named_by_their_folder_have_the_settings_beside_it(tmp_path, capsys):
-    masks = tmp_path / "set" / "masks"
-    masks.mkdir(parents=True)
-    for name in "abc":
-        Image.fromarray(np.uint8([[0, 255], [0, 255]])).save(masks / f"{name}.png")
+    masks = save(tmp_path / "set" / "masks", dict.fromkeys("abc", np.eye(2) * 255))
     with pytest.raises(DataError) as asked:
         facts.read_masks(masks)
     assert f"class indices in {masks}, got" in str(asked.value)
@@ -136,8 +127,8 @@ def test_a_folder_without_masks_says_what_to_put_where(tmp_path):
 def test_annotators_agree_as_much_as_dice_by_hand_says(tmp_path):
     first, second = np.zeros((4, 4)), np.zeros((4, 4))
     first[0], second[0:2] = 1, 1  # 4 and 8 pixels, 4 in common
-    save(tmp_path / "one", x=first, y=first)
-    save(tmp_path / "two", x=second)
+    save(tmp_path / "one", {"x": first, "y": first})
+    save(tmp_path / "two", {"x": second})
     mine = facts.read_masks(tmp_path / "one")
     other = facts.read_masks(tmp_path / "two", like=mine)
     found = facts.disagreement(mine, other)
@@ -151,7 +142,7 @@ def test_what_the_first_annotator_declares_holds_for_the_names_and_kinds_of_the_
 ):
     suffix = Path(other).suffix
     settings = f"masks: '{{stem}}_mask{suffix}'\nvalues: {{0: background, 255: crack}}"
-    save(tmp_path / "one", x=np.eye(16) * 255)
+    save(tmp_path / "one", {"x": np.eye(16) * 255})
     (tmp_path / "one" / "x.png").rename(tmp_path / "one" / f"x_mask{suffix}")
     (tmp_path / "one" / "classes.yaml").write_text(settings)
     (tmp_path / "two").mkdir()
@@ -163,9 +154,9 @@ def test_what_the_first_annotator_declares_holds_for_the_names_and_kinds_of_the_
 
 
 def test_annotators_without_a_common_name_or_size_are_refused(tmp_path):
-    save(tmp_path / "one", x=np.eye(4))
-    save(tmp_path / "two", y=np.eye(4))
-    save(tmp_path / "three", x=np.eye(5))
+    save(tmp_path / "one", {"x": np.eye(4)})
+    save(tmp_path / "two", {"y": np.eye(4)})
+    save(tmp_path / "three", {"x": np.eye(5)})
     mine = facts.read_masks(tmp_path / "one")
     with pytest.raises(DataError, match="none in common"):
         facts.disagreement(mine, facts.read_masks(tmp_path / "two", like=mine))
