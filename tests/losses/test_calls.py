@@ -83,68 +83,68 @@ def test_wrong_common_parameters_are_refused_when_the_loss_is_built(
                 assert word in str(caught.value)
 
 
-# (parameter, values that it cannot have) by loss
-OWN: dict[str, list[tuple[str, list]]] = {
-    "ce": [("label_smoothing", [-0.1, 1.1])],
-    "focal": [("gamma", [-1.0, float("nan")]), ("alpha", [1.5]), ("normalizer", ["pixel"])],
-    "one_vs_all_ce": [("negative_weight", [-1])],
-    "balanced_ce": [("alpha", [2, "image"])],
-    "ohem_ce": [("threshold", [0, 1.5]), ("min_kept", [-1, 1.5])],
-    "topk_ce": [("k", [0, 2])],
-    "dice": [("smooth", [-1]), ("classes", ["foreground", [], [1, 1], [-1]])],
-    "tversky": [("alpha", [-0.1]), ("beta", [float("inf")])],
-    "focal_tversky": [("gamma", [0])],
-    "lovasz_softmax": [("bins", [1])],
-    "unified_focal": [
-        ("delta", [1.2]),
-        ("gamma", [-0.5]),
-        ("weight_lambda", [2]),
-        ("reduction", ["sum"]),
-    ],
-    "hausdorff": [("alpha", [-1])],
-    "boundary": [("spacing", [[0.0]])],
-    "dice_ce": [("scales", [[1.0]]), ("reduction", ["none"])],
-}
-OWN_TYPES: dict[str, list[tuple[str, list]]] = {
-    "focal": [("gamma", ["2", True])],
-    "dice": [("squared", [1]), ("per_image", ["yes"]), ("smooth", [None]), ("classes", [[0.5]])],
-    "lovasz_softmax": [("bins", [2.5])],
-}
+# (loss, its parameter, values that it cannot have)
+OUT_OF_RANGE: list[tuple[str, str, list]] = [
+    ("ce", "label_smoothing", [-0.1, 1.1]),
+    ("focal", "gamma", [-1.0, float("nan")]),
+    ("focal", "alpha", [1.5]),
+    ("focal", "normalizer", ["pixel"]),
+    ("one_vs_all_ce", "negative_weight", [-1]),
+    ("balanced_ce", "alpha", [2, "image"]),
+    ("ohem_ce", "threshold", [0, 1.5]),
+    ("ohem_ce", "min_kept", [-1, 1.5]),
+    ("topk_ce", "k", [0, 2]),
+    ("dice", "smooth", [-1]),
+    ("dice", "classes", ["foreground", [1, 1], [-1]]),
+    ("tversky", "alpha", [-0.1]),
+    ("tversky", "beta", [float("inf")]),
+    ("focal_tversky", "gamma", [0]),
+    ("lovasz_softmax", "bins", [1]),
+    ("unified_focal", "delta", [1.2]),
+    ("unified_focal", "gamma", [-0.5]),
+    ("unified_focal", "weight_lambda", [2]),
+    ("unified_focal", "reduction", ["sum"]),
+    ("hausdorff", "alpha", [-1]),
+    ("boundary", "spacing", [[0.0]]),
+    ("dice_ce", "reduction", ["none"]),
+]
+OF_WRONG_TYPE: list[tuple[str, str, list]] = [
+    ("focal", "gamma", ["2", True]),
+    ("dice", "squared", [1]),
+    ("dice", "per_image", ["yes"]),
+    ("dice", "smooth", [None]),
+    ("dice", "classes", [[0.5]]),
+    ("lovasz_softmax", "bins", [2.5]),
+]
 
 
-def each(table: dict[str, list[tuple[str, list]]]) -> list[tuple[str, dict]]:
-    return [
-        (name, {key: value})
-        for name, rows in table.items()
-        for key, values in rows
-        for value in values
-    ]
-
-
-@pytest.mark.parametrize(
-    ("name", "params"), [*each(OWN), ("dice", {"mode": "binary", "classes": [0]})], ids=str
-)
+@pytest.mark.parametrize(("name", "key", "values"), OUT_OF_RANGE)
 def test_a_parameter_out_of_range_is_refused_when_the_loss_is_built(
-    name: str, params: dict
+    name: str, key: str, values: list
 ) -> None:
-    key, value = list(params.items())[-1]
-    with pytest.raises(ValueError, match=key.rstrip("s")) as caught:
-        losses.build(name, **params)
-    shown = str(
-        value[0]
-        if isinstance(value, list) and value and len(value) == 1 and key != "scales"
-        else value
-    )
-    assert key == "scales" or shown.strip("[]") in str(caught.value) or value == []
+    for value in values:
+        with named(value), pytest.raises(ValueError, match=key.rstrip("s")) as caught:
+            losses.build(name, **{key: value})
+        assert str(value).strip("[]") in str(caught.value)
 
 
-@pytest.mark.parametrize(("name", "params"), each(OWN_TYPES), ids=str)
+def test_classes_and_scales_that_fit_no_loss_are_refused_when_it_is_built() -> None:
+    for name, params, key in (
+        ("dice", {"classes": []}, "classe"),
+        ("dice", {"classes": [0], "mode": "binary"}, "classe.*0"),
+        ("dice_ce", {"scales": [1.0]}, "scale"),
+    ):
+        with named(name, params), pytest.raises(ValueError, match=key):
+            losses.build(name, **params)
+
+
+@pytest.mark.parametrize(("name", "key", "values"), OF_WRONG_TYPE)
 def test_a_parameter_of_the_wrong_type_is_refused_when_the_loss_is_built(
-    name: str, params: dict
+    name: str, key: str, values: list
 ) -> None:
-    with pytest.raises(TypeError) as caught:
-        losses.build(name, **params)
-    assert next(iter(params)) in str(caught.value)
+    for value in values:
+        with named(value), pytest.raises(TypeError, match=key):
+            losses.build(name, **{key: value})
 
 
 def test_classes_beyond_the_channels_are_refused_at_the_call() -> None:
