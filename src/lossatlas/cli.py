@@ -396,19 +396,32 @@ def retry(
 @_runs_dir
 @_results_dir
 @_accelerator
-def train(study: str, job: str, runs_dir: str, results_dir: str, accelerator: str) -> None:
+@click.option(
+    "--keep-going",
+    is_flag=True,
+    help="Exit 0 also where runs failed; their notes say which, and status --strict fails.",
+)
+def train(
+    study: str, job: str, runs_dir: str, results_dir: str, accelerator: str, keep_going: bool
+) -> int:
     """Train the runs of one job (what the workflow types)."""
     from lossatlas.experiments import load_study
     from lossatlas.experiments.jobs import train_job
 
     require_writable("runs", runs_dir, "--runs-dir")
-    train_job(
+    outcomes = train_job(
         load_study(study),
         job,
         runs_dir=runs_dir,
         results_dir=results_dir,
         accelerator=accelerator,
     )
+    failed = [each for each in outcomes if each.status in ("failed", "no rate chosen")]
+    if failed:
+        print(f"{len(failed)} of {len(outcomes)} runs of {job} failed:", file=sys.stderr)
+        for each in failed:
+            print(f"  {each.member}: {each.reason}", file=sys.stderr)
+    return 1 if failed and not keep_going else 0
 
 
 @cli.command()

@@ -10,6 +10,7 @@ from collections import Counter
 import pytest
 from small import tiny
 
+from lossatlas.cli import main
 from lossatlas.experiments import ConfigError, training
 from lossatlas.experiments.heartbeat import failures
 from lossatlas.experiments.jobs import all_jobs, jobs, train_job
@@ -73,6 +74,33 @@ def test_a_run_that_fails_is_noted_and_the_others_of_its_job_go_on(tmp_path, mon
     assert [outcome.status for outcome in again] == ["completed"] * 3
     assert failures(tmp_path) == {}
     assert all(path.stat().st_mtime_ns == time for path, time in trained.items())
+
+
+@pytest.mark.parametrize(("failing", "count"), [(("dice",), 1), (("ce", "dice", "focal"), 3)])
+def test_the_command_fails_and_names_the_runs_of_its_job_that_failed(
+    tmp_path, monkeypatch, capsys, failing, count
+):
+    right = training.train_run
+
+    def train(config, *arguments, **keywords):
+        if config.loss in failing:
+            raise RuntimeError("no luck")
+        return right(config, *arguments, **keywords)
+
+    monkeypatch.setattr(training, "train_run", train)
+    file = tmp_path / "tiny" / "study.yaml"
+    file.parent.mkdir()
+    file.write_text(study().model_dump_json(exclude_defaults=True))
+    command = ["train", str(file), "report-digits-unet-0", "--runs-dir", str(tmp_path / "runs")]
+    command += ["--results-dir", str(tmp_path), "--accelerator", "cpu"]
+    assert main(command) == 1
+    said = capsys.readouterr().err
+    assert f"{count} of 3 runs of report-digits-unet-0 failed:" in said
+    for loss in failing:
+        assert f"{loss} · seed 0: RuntimeError: no luck" in said
+    assert main([*command, "--keep-going"]) == 0  # the workflow goes on, and fails at its end
+    monkeypatch.setattr(training, "train_run", right)
+    assert main(command) == 0
 
 
 def test_runs_of_other_masks_than_those_that_are_there_are_not_trained(tmp_path):
