@@ -1,13 +1,17 @@
-"""What every room may use, with Python's own library alone: near names, and files that are whole or absent."""
+"""What every room may use, with Python's own library alone: near names, files that are whole or absent, threads."""
 
 from __future__ import annotations
 
 import difflib
 import os
 import secrets
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeVar
+
+Item = TypeVar("Item")
 
 
 def near_matches(name: object, known: Iterable[str]) -> str:
@@ -36,3 +40,19 @@ def replacing(path: Path) -> Iterator[Path]:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def in_threads(work: Callable[[Item], None], items: Sequence[Item], workers: int) -> None:
+    """Do ``work`` for each item; after one that raises, no further one is begun."""
+    workers = min(workers, len(items))
+    if workers <= 1:
+        for item in items:
+            work(item)
+        return
+    with ThreadPoolExecutor(workers) as pool:
+        try:
+            for _ in pool.map(work, items):
+                pass
+        except BaseException:
+            pool.shutdown(wait=True, cancel_futures=True)
+            raise

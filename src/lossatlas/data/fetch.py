@@ -25,12 +25,12 @@ import tempfile
 import time
 import zipfile
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import IO, TYPE_CHECKING
 from urllib.parse import quote
 
+from lossatlas.basics import in_threads
 from lossatlas.data import integrity, paths
 from lossatlas.data.errors import DataError, shorten, unwritable
 
@@ -404,15 +404,12 @@ def verify(target: FileDataset) -> list[str]:
     if base is None:
         raise DataError(f"{target.name}: expected a set at hand, found none; {target.how_to_get()}")
     files = sorted(p.relative_to(base).as_posix() for p in base.rglob("*") if p.is_file())
-    known = integrity.registered(target.name)
-    for file, found in integrity.manifest(base).items():
-        known.setdefault(target.registry_path(file), set()).update(found)
-    listed = [file for file in files if target.registry_path(file) in known]
-    digests = integrity.digests(target.name, base, listed, recheck=True)
+    expected = target.expected_digests(base, files)
+    digests = integrity.digests(target.name, base, list(expected), recheck=True)
     problems = [
         f"wrong checksum: {base / file}"
-        for file in listed
-        if digests[file] not in known[target.registry_path(file)]
+        for file, known in expected.items()
+        if digests[file] not in known
     ]
     for split in ("train", "val", "test"):
         try:
@@ -423,9 +420,7 @@ def verify(target: FileDataset) -> list[str]:
         wanted = {f for s in samples for f in (s.image, s.label)} | set(target.split_files(split))
         problems += [f"missing: {base / f}" for f in sorted(wanted - set(files))]
         problems += [
-            f"not in the registry: {base / f}"
-            for f in sorted(wanted - set(listed))
-            if f in set(files)
+            f"not in the registry: {base / f}" for f in sorted(wanted & set(files) - set(expected))
         ]
     return problems
 
@@ -449,13 +444,7 @@ def _from_mirror(target: FileDataset, address: str, temporary: Path) -> Path:
         destination.parent.mkdir(parents=True, exist_ok=True)
         os.replace(part, destination)
 
-    with ThreadPoolExecutor(8) as pool:
-        try:
-            for _ in pool.map(one, sorted(sums.items())):
-                pass
-        except BaseException:
-            pool.shutdown(wait=True, cancel_futures=True)
-            raise
+    in_threads(one, sorted(sums.items()), 8)
     if target.base_in(folder) is None:
         raise DataError(
             f"{target.name}: expected the data set in the mirror {root}, found other files; correct "

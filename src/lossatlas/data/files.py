@@ -10,8 +10,7 @@ import abc
 import inspect
 import json
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -19,7 +18,7 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from lossatlas.basics import near_matches
+from lossatlas.basics import in_threads, near_matches
 from lossatlas.data import cache as arrays
 from lossatlas.data import checks, fetch, imageio, integrity, paths
 from lossatlas.data.dataset import Mode, SegmentationDataset
@@ -258,7 +257,8 @@ class FileDataset(abc.ABC):
                     image = imageio.pad_image(image, *size) if padded else image
                     images[index] = imageio.resize_image(image, *size)
 
-            _in_threads(one, len(samples))
+            # Pillow decodes without the interpreter's lock
+            in_threads(one, range(len(samples)), min(4, os.cpu_count() or 1))
 
         checksum = None
         images: UInt8Array | None = None
@@ -409,22 +409,6 @@ class FileDataset(abc.ABC):
                 f"{base / sample.image} and {label_size[0]}×{label_size[1]} of "
                 f"{base / sample.label}; correct one of them"
             )
-
-
-def _in_threads(work: Callable[[int], None], count: int) -> None:
-    """Do ``work(0…count−1)``; Pillow decodes without the interpreter's lock."""
-    workers = min(4, os.cpu_count() or 1, count)
-    if workers <= 1:
-        for index in range(count):
-            work(index)
-        return
-    with ThreadPoolExecutor(workers) as pool:
-        try:
-            for _ in pool.map(work, range(count)):
-                pass
-        except BaseException:
-            pool.shutdown(wait=True, cancel_futures=True)
-            raise
 
 
 def listed_split(name: str) -> dict[str, list[str]]:

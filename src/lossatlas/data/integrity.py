@@ -119,8 +119,6 @@ def verify(
     root: Path,
     files: Sequence[str],
     expected: Mapping[str, Collection[str]],
-    *,
-    recheck: bool = False,
 ) -> dict[str, str]:
     """Check ``files`` (relative to ``root``) against ``expected`` and return their digests.
 
@@ -133,7 +131,7 @@ def verify(
             f"{name}: expected only files that the registry lists, got {shorten(unknown)} under "
             f"{root}; remove them, or pass verify=False to use a set of your own"
         )
-    found = digests(name, root, files, recheck=recheck)
+    found = digests(name, root, files)
     wrong = [key for key in files if found[key] not in expected[key]]
     if wrong:
         key = wrong[0]
