@@ -929,6 +929,11 @@ def test_a_table_with_odd_names_is_a_table_of_names(tmp_path, name, table):
         ("splits.xlsx", "a spreadsheet", True),
         ("5-fold.ods", "a spreadsheet", True),
         ("scaffold.xlsx", "a spreadsheet", False),
+        ("splits_final.pkl", "a pickle", True),  # of nnU-Net; the next one, too
+        ("splits_final.json", '[{"train": ["n0", "n2"], "val": ["n1"]}]', True),
+        ("folds.json", '{"fold0": ["n0.png", "n2.png"], "fold1": ["n1.png"]}', True),
+        ("folds.csv", "image,fold\nn0,0\nn1,1\nn2,0", True),
+        ("folds.yaml", "seed: 3\ncount: 5", False),
         ("history.csv", "epoch,train,val\n1,.5,.6\n2,.4,.5", False),
         ("history.csv", "epoch,train,val\nn0,.5,.6\nn1,.4,.5", False),
         ("vehicles.csv", "n0.png,train\nn1.png,bus", False),  # a class

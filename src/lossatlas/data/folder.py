@@ -66,6 +66,8 @@ _SPLIT_FOLDERS = {
 }  # fmt: skip
 #: Files that could list a split and are no ``.txt``; a spreadsheet's names take another package to read.
 _SPREADSHEETS = (".xlsx", ".xls", ".ods", ".parquet")
+#: Nor does anybody look into these; a split or a fold in their name is enough.
+_OTHER_CLOSED = (".pkl", ".pickle", ".npz", ".npy", ".mat")
 #: Their name says that they do, since nobody looks into them: "data_splits", "folds", no "portfolio".
 _OF_SPLITS = re.compile(r"(?<![a-z])(split|fold)s?(?![a-z])", re.IGNORECASE)
 _TABLES = (".csv", ".tsv", ".tab", ".lst", ".list", "")
@@ -388,8 +390,9 @@ def _refuse_table_of_splits(root: Path, names: set[str]) -> None:
     for path in sorted(root.iterdir()):
         read = path.suffix.casefold() in (".txt", *_TABLES, *_CONFIGURATIONS) and path.is_file()
         named = path.name.casefold() in SETTINGS or _is_junk(path.name) or _listing(path)[0]
-        closed = path.suffix.casefold() in _SPREADSHEETS and _OF_SPLITS.search(path.stem)
-        if closed or (read and not named and len(_splits_named(path, names)) > 1):
+        closed = path.suffix.casefold() in (*_SPREADSHEETS, *_OTHER_CLOSED)
+        called = _OF_SPLITS.search(path.stem) and (closed or (read and _names_some(path, names)))
+        if called or (read and not named and len(_splits_named(path, names)) > 1):
             raise DataError(
                 f"folder: expected the splits in train.txt, val.txt and test.txt, a name a line, got them in "
                 f"{path.name}; save them so, or move it out of the folder"
