@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import ast
 import hashlib
+import itertools
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,7 +27,7 @@ LIBRARIES = {
     "lossatlas compiled": ("o", "#56B4E9"),
     OURS: ("o", "#0072B2"),
 }
-_RAN = dict.fromkeys(("losses.csv", "scaling.csv", "floor.csv", "losses.json"), "make bench")
+_FILES = ("losses.csv", "scaling.csv", "floor.csv", "losses.json")
 
 _REGION = [
     "dice",
@@ -122,9 +124,9 @@ def load(folder: str | Path) -> Benchmark:
         FileNotFoundError: one is missing; says which command writes it.
     """
     folder = Path(folder)
-    for name, command in _RAN.items():
+    for name in _FILES:
         if not (folder / name).is_file():
-            raise FileNotFoundError(f"expected {folder / name}, got no such file: run `{command}`")
+            raise FileNotFoundError(f"expected {folder / name}, got no such file: run `make bench`")
     return Benchmark(
         by_threads(pd.read_csv(folder / "losses.csv")),
         pd.read_csv(folder / "scaling.csv"),
@@ -141,6 +143,13 @@ def by_threads(rows: pd.DataFrame) -> pd.DataFrame:
     )
 
 
+def _cells(benchmark: Benchmark) -> Iterator[tuple[Any, pd.Series, pd.DataFrame]]:
+    """Each device, shape and loss that we have, with our row and the rows of its peers."""
+    for key, rows in benchmark.rows.groupby(["device", "shape", "loss"], sort=False):
+        for _, mine in rows[rows.library == OURS].iterrows():
+            yield key, mine, rows[~rows.library.str.startswith(OURS)]
+
+
 def missed(rows: pd.DataFrame) -> pd.DataFrame:
     """What a run of the benchmark has missed: a target on one thread, or a peer that is faster or lighter.
 
@@ -151,22 +160,16 @@ def missed(rows: pd.DataFrame) -> pd.DataFrame:
         columns device, shape, loss, what ("target", "time" or "memory" of the best peer), ours and limit.
     """
     benchmark = Benchmark(by_threads(rows), pd.DataFrame(), pd.DataFrame(), {})
-    table = targets(benchmark)
-    found = [
-        {
-            "device": "cpu",
-            "shape": row["shape"],
-            "loss": row["loss"],
-            "what": "target",
-            "ours": f"{row['time']} time, {row['memory']} memory",
-            "limit": f"{row['target']} time, {row['memory target']} memory",
-        }
-        for _, row in table.iterrows()
-        if row[""] == "missed"
-    ]
-    columns = ["device", "shape", "loss", "what", "ours", "limit"]
+    found = targets(benchmark)
+    found = found[found[""] == "missed"]
+    below = found.assign(
+        device="cpu",
+        what="target",
+        ours=found.time + " time, " + found.memory + " memory",
+        limit=found.target + " time, " + found["memory target"] + " memory",
+    )
     ahead = behind(benchmark).rename(columns={"peer": "limit"})
-    return pd.concat([pd.DataFrame(found, columns=columns), ahead], ignore_index=True)
+    return pd.concat([below[ahead.columns], ahead], ignore_index=True)
 
 
 def table(benchmark: Benchmark, device: str, shape: str) -> pd.DataFrame:
@@ -174,93 +177,57 @@ def table(benchmark: Benchmark, device: str, shape: str) -> pd.DataFrame:
 
     Losses that only we have show no peer.
     """
-    here = benchmark.rows[(benchmark.rows.device == device) & (benchmark.rows["shape"] == shape)]
-    rows = []
-    for loss in dict.fromkeys(here.loss):
-        mine = here[(here.loss == loss) & (here.library == OURS)]
-        if mine.empty:
-            continue
-        peers = here[(here.loss == loss) & ~here.library.str.startswith(OURS)]
-        fastest = _least(peers, "time_ratio") if len(peers) else None
-        lightest = _least(peers, "memory_ratio") if len(peers) else None
-        rows.append(
-            {
-                "loss": loss,
-                "time": f"{mine.time_ratio.iloc[0]:.2f}×",
-                "fastest peer": _peer(fastest, "time_ratio"),
-                "memory": f"{mine.memory_ratio.iloc[0]:.2f}×",
-                "lightest peer": _peer(lightest, "memory_ratio"),
-            }
-        )
-    return pd.DataFrame(rows).set_index("loss")
+    rows = {
+        loss: {
+            "time": f"{mine.time_ratio:.2f}×",
+            "fastest peer": _peer(peers, "time_ratio"),
+            "memory": f"{mine.memory_ratio:.2f}×",
+            "lightest peer": _peer(peers, "memory_ratio"),
+        }
+        for (*here, loss), mine, peers in _cells(benchmark)
+        if here == [device, shape]
+    }
+    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("loss")
 
 
 def behind(benchmark: Benchmark) -> pd.DataFrame:
     """The cells in which a peer is faster or lighter than ours: what remains to be done."""
-    found = []
-    for (device, shape, loss), group in benchmark.rows.groupby(
-        ["device", "shape", "loss"], sort=False
-    ):
-        mine = group[group.library == OURS]
-        peers = group[~group.library.str.startswith(OURS)]
-        if mine.empty or peers.empty:
-            continue
-        for measure, column in (("time", "time_ratio"), ("memory", "memory_ratio")):
-            best = _least(peers, column)
-            if mine[column].iloc[0] > best[column]:
-                found.append(
-                    {
-                        "device": device,
-                        "shape": shape,
-                        "loss": loss,
-                        "what": measure,
-                        "ours": f"{mine[column].iloc[0]:.2f}×",
-                        "peer": _peer(best, column),
-                    }
-                )
+    found = [
+        (*key, measure, f"{mine[column]:.2f}×", _peer(peers, column))
+        for key, mine, peers in _cells(benchmark)
+        for measure, column in (("time", "time_ratio"), ("memory", "memory_ratio"))
+        if mine[column] > peers[column].min()
+    ]
     return pd.DataFrame(found, columns=["device", "shape", "loss", "what", "ours", "peer"])
 
 
 def targets(benchmark: Benchmark) -> pd.DataFrame:
     """Every target beside what was measured on the CPU; "missed" where either ratio is above its limit."""
+    ours = {key: mine for key, mine, _ in _cells(benchmark)}
     found = []
     for target in TARGETS:
-        for shape in target.shapes:
-            for loss in target.losses:
-                rows = _panel(benchmark, "cpu", shape)
-                mine = rows[(rows.loss == loss) & (rows.library == OURS)]
-                if mine.empty:
-                    continue
-                time, memory = mine.time_ratio.iloc[0], mine.memory_ratio.iloc[0]
-                met = time <= target.time and (target.memory is None or memory <= target.memory)
-                limit = "–" if target.memory is None else f"≤ {target.memory:g}×"
-                found.append(
-                    {
-                        "shape": shape,
-                        "loss": loss,
-                        "time": f"{time:.2f}×",
-                        "target": f"≤ {target.time:g}×",
-                        "memory": f"{memory:.2f}×",
-                        "memory target": limit,
-                        "": "met" if met else "missed",
-                    }
-                )
-    return pd.DataFrame(found)
+        for shape, loss in itertools.product(target.shapes, target.losses):
+            if (mine := ours.get(("cpu", shape, loss))) is None:
+                continue
+            time, memory = mine.time_ratio, mine.memory_ratio
+            met = time <= target.time and (target.memory is None or memory <= target.memory)
+            limit = "–" if target.memory is None else f"≤ {target.memory:g}×"
+            at_most = f"≤ {target.time:g}×"
+            judged = f"{memory:.2f}×", limit, "met" if met else "missed"
+            found.append((shape, loss, f"{time:.2f}×", at_most, *judged))
+    columns = ["shape", "loss", "time", "target", "memory", "memory target", ""]
+    return pd.DataFrame(found, columns=columns)
 
 
 def compared(benchmark: Benchmark) -> int:
     """Pairs of a shape and a loss that another library has too."""
-    pairs = benchmark.rows.groupby(["device", "shape", "loss"], sort=False).library
-    return sum(
-        OURS in set(names) and any(not name.startswith(OURS) for name in names)
-        for _, names in pairs
-    )
+    return sum(not peers.empty for *_, peers in _cells(benchmark))
 
 
 def plot(benchmark: Benchmark) -> Figure:
     """Time over cross-entropy's, a panel a shape and a row a loss; left of the line is faster than it."""
-    panels = benchmark.panels
-    counts = [len(set(_panel(benchmark, *panel).loss)) for panel in panels]
+    panels = list(benchmark.rows.groupby(["device", "shape"], sort=False))
+    counts = [here.loss.nunique() for _, here in panels]
     figure, axes = plt.subplots(
         len(panels),
         1,
@@ -270,8 +237,7 @@ def plot(benchmark: Benchmark) -> Figure:
         squeeze=False,
         constrained_layout=True,
     )
-    for axis, panel in zip(axes[:, 0], panels, strict=True):
-        here = _panel(benchmark, *panel)
+    for axis, ((device, shape), here) in zip(axes[:, 0], panels, strict=True):
         names = list(dict.fromkeys(here.loss))[::-1]
         for library, (marker, colour) in LIBRARIES.items():
             mine = here[here.library == library]
@@ -288,7 +254,7 @@ def plot(benchmark: Benchmark) -> Figure:
         axis.set_xscale("log")
         axis.set_yticks(range(len(names)), names, fontsize="small")
         axis.set_ylim(-0.7, len(names) - 0.3)
-        axis.set_title(f"{panel[1]}: {here['size'].iloc[0].replace('x', '×')}, {panel[0]}")
+        axis.set_title(f"{shape}: {here['size'].iloc[0].replace('x', '×')}, {device}")
     axes[-1, 0].set_xlabel("time ÷ torch's cross-entropy (logarithmic)")
     handles, labels = axes[0, 0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=3)
@@ -321,14 +287,9 @@ def machines(folder: str | Path) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def _panel(benchmark: Benchmark, device: str, shape: str) -> pd.DataFrame:
-    rows = benchmark.rows
-    return rows[(rows.device == device) & (rows["shape"] == shape)]
-
-
-def _least(rows: pd.DataFrame, column: str) -> pd.Series:
-    return rows.sort_values(column, kind="stable").iloc[0]
-
-
-def _peer(row: pd.Series | None, column: str) -> str:
-    return "–" if row is None else f"{row[column]:.2f}× ({row.library})"
+def _peer(peers: pd.DataFrame, column: str) -> str:
+    """The least of the peers, with its name; a dash where there are none."""
+    if peers.empty:
+        return "–"
+    best = peers.sort_values(column, kind="stable").iloc[0]
+    return f"{best[column]:.2f}× ({best.library})"
