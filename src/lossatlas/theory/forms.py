@@ -22,7 +22,6 @@ from numpy.typing import NDArray
 from lossatlas import losses
 from lossatlas.theory.calculus import ClosedFormError, by_logit, prove_equal
 from lossatlas.theory.check import Array, check
-from lossatlas.theory.printing import latex
 from lossatlas.theory.symbols import (
     TI,
     A,
@@ -158,10 +157,6 @@ class ClosedForm:
         result = function(*(arguments[name] for name in names))
         return np.broadcast_to(np.asarray(result, dtype=np.float64), probs.shape)
 
-    def latex(self) -> str:
-        """The stated gradient as TeX, from SymPy's own expression."""
-        return latex(self.gradient)
-
 
 @cache
 def _proof(stated: sp.Expr, derived: sp.Expr, hard_only: bool, title: str) -> str:
@@ -199,17 +194,6 @@ def binary_cases(
     return cases
 
 
-_PRINTED = {
-    "lambda": "λ",
-    "w": "w",
-    "delta": "δ",
-    "varepsilon": "ε",
-    "gamma": "γ",
-    "alpha": "α",
-    "beta": "β",
-}
-
-
 def check_form(form: ClosedForm, seed: int = 0, **parameters: float) -> pd.DataFrame:
     """Proves a closed form and compares it with autograd and finite differences.
 
@@ -226,7 +210,10 @@ def check_form(form: ClosedForm, seed: int = 0, **parameters: float) -> pd.DataF
             f"{form.title} has no parameter {sorted(unknown)}; it has {sorted(form.parameters)}."
         )
     proof = form.prove()
-    told = [f"{_PRINTED.get(name, name)} = {value:g}" for name, value in parameters.items()]
+    told = [
+        f"{sp.pretty(sp.Symbol(name.removeprefix('var')), use_unicode=True)} = {value:g}"
+        for name, value in parameters.items()
+    ]
     table = check(
         ", ".join([form.title, *told]),
         lambda logits, target: form.evaluate(logits, target, **values),
@@ -295,12 +282,22 @@ def _one_pixel(coefficient: sp.Expr, whole: Mapping[sp.Symbol, sp.Expr] = _ONE_P
     return coefficient.subs(dict(whole))
 
 
-def _region(name: str, *options: str) -> Callable[[Mapping[str, float]], torch.nn.Module]:
-    def build(values: Mapping[str, float]) -> torch.nn.Module:
-        chosen = {option: values[option] for option in options}
-        return losses.build(name, mode="binary", smooth=values["varepsilon"], **chosen)
+def _library(name: str, **options: str) -> Callable[[Mapping[str, float]], torch.nn.Module]:
+    """Builds a loss of one channel; its options have the values of the symbols named here."""
+    return lambda values: losses.build(
+        name, mode="binary", **{option: values[symbol] for option, symbol in options.items()}
+    )
 
-    return build
+
+def _overlap(name: str, parameters: Mapping[str, float] | None = None, **given: Any) -> ClosedForm:
+    """A form of whole sums with a smoothing constant, whose `parameters` the library calls by their symbols."""
+    own = parameters or {}
+    usual = {
+        "library": _library(name, smooth="varepsilon", **{symbol: symbol for symbol in own}),
+        "whole": _ONE_PIXEL,
+        "parameters": {**own, "varepsilon": 0.0},
+    }
+    return ClosedForm(name=name, **usual | given)
 
 
 _ALL = [
@@ -309,7 +306,7 @@ _ALL = [
         title="cross-entropy",
         loss=cross_entropy / n,
         gradient=(p - t) / n,
-        library=lambda v: losses.build("ce", mode="binary"),
+        library=_library("ce"),
     ),
     ClosedForm(
         name="weighted_ce",
@@ -327,7 +324,7 @@ _ALL = [
         title="one-vs-all cross-entropy",
         loss=-(t * sp.log(p) + lam * (1 - t) * sp.log(1 - p)) / n,
         gradient=(-t * (1 - p) + lam * (1 - t) * p) / n,
-        library=lambda v: losses.build("one_vs_all_ce", mode="binary", negative_weight=v["lambda"]),
+        library=_library("one_vs_all_ce", negative_weight="lambda"),
         parameters={"lambda": 0.1},
     ),
     ClosedForm(
@@ -337,7 +334,7 @@ _ALL = [
         gradient=(-beta * t * (1 - p) + (1 - beta) * (1 - t) * p) / n,
         definitions={beta: 1 - T / n},
         whole={beta: beta},
-        library=lambda v: losses.build("balanced_ce", mode="binary"),
+        library=_library("balanced_ce"),
         hard_only=True,
     ),
     ClosedForm(
@@ -346,7 +343,7 @@ _ALL = [
         loss=(1 - p_t) ** gamma * surprisal / n,
         gradient=y * (1 - p_t) ** gamma * (gamma * p_t * sp.log(p_t) + p_t - 1) / n,
         definitions=true_class,
-        library=lambda v: losses.build("focal", mode="binary", gamma=v["gamma"]),
+        library=_library("focal", gamma="gamma"),
         parameters={"gamma": 2.0},
         hard_only=True,
     ),
@@ -356,53 +353,43 @@ _ALL = [
         loss=(surprisal + eps * (1 - p_t)) / n,
         gradient=-y * (1 - p_t) * (1 + eps * p_t) / n,
         definitions=true_class,
-        library=lambda v: losses.build("poly1", mode="binary", epsilon=v["varepsilon"]),
+        library=_library("poly1", epsilon="varepsilon"),
         parameters={"varepsilon": 1.0},
         hard_only=True,
     ),
-    ClosedForm(
-        name="dice",
+    _overlap(
+        "dice",
         title="Dice",
         loss=1 - _one_pixel(dice_coefficient),
         gradient=dice_gradient,
         definitions={D: dice_coefficient},
-        whole=_ONE_PIXEL,
-        library=_region("dice"),
-        parameters={"varepsilon": 0.0},
     ),
-    ClosedForm(
-        name="dice_squared",
+    _overlap(
+        "dice_squared",
         title="Dice, squared denominator",
         loss=1 - _one_pixel(dice_coefficient, _ONE_PIXEL_SQUARED),
         gradient=-2 * p * (1 - p) * (t - p * D) / (S + T + eps),
         definitions={D: dice_coefficient},
         whole=_ONE_PIXEL_SQUARED,
         sums=squared_sums,
-        library=_region("dice_squared"),
-        parameters={"varepsilon": 0.0},
     ),
-    ClosedForm(
-        name="inverse_dice",
+    _overlap(
+        "inverse_dice",
         title="inverse Dice",
         loss=1 - _one_pixel(inverse_coefficient),
         gradient=inverse_gradient,
         definitions={D: inverse_coefficient},
-        whole=_ONE_PIXEL,
-        library=_region("inverse_dice"),
-        parameters={"varepsilon": 0.0},
     ),
-    ClosedForm(
-        name="mean_dice",
+    _overlap(
+        "mean_dice",
         title="Dice, mean of both classes",
         loss=1 - _one_pixel(dice_coefficient + inverse_coefficient) / 2,
         gradient=(dice_gradient + inverse_gradient.subs(D, G)) / 2,
         definitions={D: dice_coefficient, G: inverse_coefficient},
-        whole=_ONE_PIXEL,
         library=lambda v: TwoChannels(losses.build("dice", smooth=v["varepsilon"])),
-        parameters={"varepsilon": 0.0},
     ),
-    ClosedForm(
-        name="generalized_dice",
+    _overlap(
+        "generalized_dice",
         title="generalised Dice",
         loss=1 - _one_pixel(generalised_coefficient),
         gradient=-p
@@ -412,56 +399,43 @@ _ALL = [
         definitions={G: generalised_coefficient, w1: 1 / T**2, w0: 1 / (n - T) ** 2},
         whole={**_ONE_PIXEL, w1: w1, w0: w0},
         library=lambda v: TwoChannels(losses.build("generalized_dice", smooth=v["varepsilon"])),
-        parameters={"varepsilon": 0.0},
     ),
-    ClosedForm(
-        name="log_cosh_dice",
+    _overlap(
+        "log_cosh_dice",
         title="log-cosh Dice",
         loss=sp.log(sp.cosh(1 - _one_pixel(dice_coefficient))),
         gradient=sp.tanh(1 - D) * dice_gradient,
         definitions={D: dice_coefficient},
-        whole=_ONE_PIXEL,
-        library=_region("log_cosh_dice"),
-        parameters={"varepsilon": 0.0},
     ),
-    ClosedForm(
-        name="jaccard",
+    _overlap(
+        "jaccard",
         title="Jaccard",
         loss=1 - _one_pixel(jaccard_coefficient),
         gradient=-p * (1 - p) * (t - J * (1 - t)) / (S + T - I + eps),
         definitions={J: jaccard_coefficient},
-        whole=_ONE_PIXEL,
-        library=_region("jaccard"),
-        parameters={"varepsilon": 0.0},
     ),
-    ClosedForm(
-        name="tversky",
+    _overlap(
+        "tversky",
         title="Tversky",
         loss=1 - _one_pixel(tversky_index),
         gradient=tversky_gradient,
         definitions={TI: tversky_index},
-        whole=_ONE_PIXEL,
-        library=_region("tversky", "alpha", "beta"),
-        parameters={"alpha": 0.3, "beta": 0.7, "varepsilon": 0.0},
+        parameters={"alpha": 0.3, "beta": 0.7},
     ),
-    ClosedForm(
-        name="focal_tversky",
+    _overlap(
+        "focal_tversky",
         title="focal Tversky",
         loss=(1 - _one_pixel(tversky_index)) ** (1 / gamma),
         gradient=(1 - TI) ** (1 / gamma - 1) / gamma * tversky_gradient,
         definitions={TI: tversky_index},
-        whole=_ONE_PIXEL,
-        library=_region("focal_tversky", "alpha", "beta", "gamma"),
-        parameters={"alpha": 0.3, "beta": 0.7, "gamma": 4 / 3, "varepsilon": 0.0},
+        parameters={"alpha": 0.3, "beta": 0.7, "gamma": 4 / 3},
     ),
-    ClosedForm(
-        name="dice_semimetric",
+    _overlap(
+        "dice_semimetric",
         title="Dice semimetric",
         loss=((A_rest + sp.Abs(p - t)) / (S_rest + p + T + eps)),
         gradient=p * (1 - p) * (sp.sign(p - t) - A / (S + T + eps)) / (S + T + eps),
         whole={**_ONE_PIXEL, A: A_rest + sp.Abs(p - t)},
-        library=_region("dice_semimetric"),
-        parameters={"varepsilon": 0.0},
     ),
     ClosedForm(
         name="unified_focal",
@@ -477,13 +451,12 @@ _ALL = [
         + (1 - lam) * (1 - gamma) * (1 - TI) ** (-gamma) * tversky_gradient.subs(_DICE_TVERSKY),
         definitions={TI: tversky_index.subs(_DICE_TVERSKY)},
         whole=_ONE_PIXEL,
-        library=lambda v: losses.build(
+        library=_library(
             "unified_focal",
-            mode="binary",
-            weight_lambda=v["lambda"],
-            delta=v["delta"],
-            gamma=v["gamma"],
-            smooth=v["varepsilon"],
+            weight_lambda="lambda",
+            delta="delta",
+            gamma="gamma",
+            smooth="varepsilon",
         ),
         parameters={"lambda": 0.5, "delta": 0.6, "gamma": 0.5, "varepsilon": 0.0},
         hard_only=True,
@@ -494,7 +467,7 @@ _ALL = [
         loss=p * phi / n,
         gradient=p * (1 - p) * phi / n,
         sums=distance_sums,
-        library=lambda v: losses.build("boundary", mode="binary"),
+        library=_library("boundary"),
         hard_only=True,
     ),
     ClosedForm(
@@ -503,7 +476,7 @@ _ALL = [
         loss=(p - t) ** 2 * H / n,
         gradient=2 * p * (1 - p) * (p - t) * H / n,
         sums=distance_sums,
-        library=lambda v: losses.build("hausdorff", mode="binary"),
+        library=_library("hausdorff"),
         hard_only=True,
     ),
 ]
