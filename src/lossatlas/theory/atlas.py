@@ -14,9 +14,10 @@ import sympy as sp
 import torch
 
 from lossatlas import losses
-from lossatlas.theory import two_gradients
-from lossatlas.theory.check import Array, autograd
-from lossatlas.theory.forms import FORMS, TwoChannels
+from lossatlas.theory import image_shares, two_gradients
+from lossatlas.theory.calculus import ClosedFormError, prove_equal
+from lossatlas.theory.check import Array, at_constant
+from lossatlas.theory.forms import FORMS, TwoChannels, true_class
 from lossatlas.theory.symbols import A, I, S, T, alpha, beta, n, p, pi, q, t
 from lossatlas.theory.verdict import Verdict, decide, notes, settles
 
@@ -41,17 +42,13 @@ SHARE_FORMS = (
 )
 
 
-def constant_sums(name: str) -> dict[sp.Symbol, sp.Expr]:
-    """The sums of an image with foreground fraction π and the prediction q everywhere."""
-    predicted = n * q**2 if name == "dice_squared" else n * q
-    return {S: predicted, T: n * pi, I: n * pi * q, A: n * (pi * (1 - q) + (1 - pi) * q)}
-
-
 @cache
 def parts(name: str) -> tuple[sp.Expr, sp.Expr]:
     """ℓ1 norms of the gradient on foreground and on background, in π, q and N."""
     form = FORMS[name]
-    at = {p: q, **constant_sums(name)}
+    predicted = n * q**2 if name == "dice_squared" else n * q
+    wrong = n * (pi * (1 - q) + (1 - pi) * q)
+    at = {p: q, S: predicted, T: n * pi, I: n * pi * q, A: wrong}
     expanded = form.expanded()
     values = {
         symbol: sp.Rational(form.parameters[symbol.name]).limit_denominator(1000)
@@ -93,11 +90,8 @@ def library_loss(name: str, fraction: float) -> object:
 
 def share_by_autograd(loss: object, fraction: float, prob: float, pixels: int) -> float:
     """The share measured on an image, through automatic differentiation."""
-    target = np.zeros((1, 1, pixels))
     size = round(fraction * pixels)
-    target[..., :size] = 1.0
-    logits = np.full(target.shape, np.log(prob / (1 - prob)))
-    size_of = np.abs(autograd(loss, logits, target))[0, 0]
+    size_of = at_constant(loss, size, np.log(prob / (1 - prob)), pixels)
     total = size_of.sum()
     return float(size_of[:size].sum() / total) if total > 0 else np.nan
 
@@ -109,8 +103,6 @@ def published_forms() -> dict[str, sp.Expr]:
     Raises:
         ClosedFormError: a short form differs.
     """
-    from lossatlas.theory.calculus import prove_equal
-
     published = {alpha: sp.Rational(3, 10), beta: sp.Rational(7, 10)}
     stated = {
         "ce": pi * (1 - q) / (pi * (1 - q) + (1 - pi) * q),
@@ -150,8 +142,6 @@ def worst_disagreement(
     Raises:
         ClosedFormError: a difference exceeds 1e-9.
     """
-    from lossatlas.theory.calculus import ClosedFormError
-
     rows = []
     for name in SHARE_FORMS:
         worst = 0.0
@@ -164,16 +154,6 @@ def worst_disagreement(
             raise ClosedFormError(f"share of {name}: closed form and autograd differ by {worst:g}")
         rows.append({"loss": FORMS[name].title, "closed form − autograd": worst})
     return pd.DataFrame(rows)
-
-
-def sorted_losses() -> dict[str, object]:
-    """Losses whose share depends on a sort: measured by autograd only."""
-    return {
-        "ohem_ce": losses.build("ohem_ce", mode="binary"),
-        "topk_ce": losses.build("topk_ce", mode="binary", k=0.1),
-        "lovasz_softmax": losses.build("lovasz_softmax", mode="binary"),
-        "lovasz_hinge": losses.build("lovasz_hinge"),
-    }
 
 
 def profile(name: str, target: float, probs: Array, extent: int = 400) -> pd.DataFrame:
@@ -201,11 +181,13 @@ def profile(name: str, target: float, probs: Array, extent: int = 400) -> pd.Dat
         "H": 50.0,
         **form.parameters,
     }
+
+    def labelled(label: float) -> sp.Expr:
+        return form.loss.subs(true_class).subs(t, label)
+
     # a loss of pixels takes the label's mixture of both labels' losses
-    if form.hard_only and 0 < target < 1:
-        loss = target * _labelled(form.loss, 1) + (1 - target) * _labelled(form.loss, 0)
-    else:
-        loss = _labelled(form.loss, target)
+    mixed = form.hard_only and 0 < target < 1
+    loss = target * labelled(1) + (1 - target) * labelled(0) if mixed else labelled(target)
     by_p = sp.diff(loss, p)
     free = sorted((loss.free_symbols | by_p.free_symbols) - {p}, key=str)
     values = [rest.get(symbol.name, target) for symbol in free]
@@ -222,18 +204,6 @@ def profile(name: str, target: float, probs: Array, extent: int = 400) -> pd.Dat
             "by z": slope * probs * (1 - probs),
         }
     )
-
-
-def _labelled(loss: sp.Expr, target: float) -> sp.Expr:
-    """The formula at a pixel with this label."""
-    from lossatlas.theory.forms import true_class
-
-    return loss.subs(dict(true_class)).subs(t, target)
-
-
-def total_l1(name: str, fraction: float, prob: float, pixels: int = 2000) -> float:
-    """The ℓ1 norm of the whole gradient at a constant prediction."""
-    return float(sum(_numeric(name)(np.asarray(fraction), np.asarray(prob), pixels)))
 
 
 @settles("H2")
@@ -286,8 +256,6 @@ def easy_negatives_in_the_gradient() -> str:
     Raises:
         ClosedFormError: one of the two is not so.
     """
-    from lossatlas.theory.calculus import prove_equal
-
     expression = published_forms()["ce"]
     prove_equal(expression.subs(q, sp.Rational(1, 2)), pi, "share of ce at q = ½")
     prove_equal(expression.subs(q, pi), sp.Rational(1, 2), "share of ce at q = π")
@@ -332,9 +300,7 @@ def inverse_dice_helps() -> Verdict:
 @settles(36)
 def ratio_varies_between_images() -> Verdict:
     """The share of a class in the images of five real sets; and what its spread does to one weight."""
-    from lossatlas.theory.image_shares import measured
-
-    table = measured()
+    table = image_shares.measured()
     varies = table["ratio"] > 2
     most, least = (table.loc[getattr(table["ratio"], at)()] for at in ("idxmax", "idxmin"))
     steady = ", ".join(

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from lossatlas.theory.calculus import ClosedFormError
 
 Array = NDArray[np.float64]
+Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
 #: Largest relative difference between closed form and autograd, float64.
 AUTOGRAD_TOLERANCE = 1e-10
@@ -29,9 +30,7 @@ def relative_difference(a: Array, b: Array) -> float:
     return float((np.abs(a - b) / np.maximum(np.abs(b), RELATIVE_FLOOR * largest)).max())
 
 
-def autograd(
-    loss: Callable[[torch.Tensor, torch.Tensor], torch.Tensor], logits: Array, target: Array
-) -> Array:
+def autograd(loss: Loss, logits: Array, target: Array) -> Array:
     """The gradient at the logits by automatic differentiation, float64."""
     variable = torch.tensor(logits, dtype=torch.float64, requires_grad=True)
     value = loss(variable, torch.as_tensor(target))
@@ -39,12 +38,13 @@ def autograd(
     return gradient.numpy()
 
 
-def finite_differences(
-    loss: Callable[[torch.Tensor, torch.Tensor], torch.Tensor],
-    logits: Array,
-    target: Array,
-    step: float = 5e-3,
-) -> Array:
+def at_constant(loss: Loss, size: int, logit: float, pixels: int) -> Array:
+    """(N,) size of the gradient at each pixel of an image whose logits are all alike; `size` are foreground."""
+    target = (np.arange(pixels) < size).astype(float)[None, None]
+    return np.abs(autograd(loss, np.full(target.shape, float(logit)), target))[0, 0]
+
+
+def finite_differences(loss: Loss, logits: Array, target: Array, step: float = 5e-3) -> Array:
     """The gradient at the logits by central differences of fourth order, float64.
 
     (f(z−2h) − 8f(z−h) + 8f(z+h) − f(z+2h)) / 12h, one logit at a time.
@@ -56,19 +56,17 @@ def finite_differences(
     with torch.no_grad():
         for index in range(flat.numel()):
             kept = flat[index].item()
-            total = 0.0
             for offset, factor in ((-2, 1.0), (-1, -8.0), (1, 8.0), (2, -1.0)):
                 flat[index] = kept + offset * step
-                total += factor * loss(start, labels).item()
+                out[index] += factor * loss(start, labels).item()
             flat[index] = kept
-            out[index] = total / (12 * step)
-    return gradient.numpy()
+    return (gradient / (12 * step)).numpy()
 
 
 def check(
     name: str,
     closed: Callable[[Array, Array], Array],
-    loss: Callable[[torch.Tensor, torch.Tensor], torch.Tensor],
+    loss: Loss,
     cases: Iterable[tuple[str, Array, Array]],
 ) -> pd.DataFrame:
     """Closed form = autograd = finite differences, on every case, or an error.
@@ -90,26 +88,20 @@ def check(
     for label, logits, target in cases:
         stated = closed(logits, target)
         exact = autograd(loss, logits, target)
-        rows.append(
-            {
-                "gradient of": name,
-                "case": label,
-                "largest": float(np.abs(exact).max(initial=0.0)),
-                "vs autograd": relative_difference(stated, exact),
-                "vs differences": relative_difference(
-                    stated, finite_differences(loss, logits, target)
-                ),
-            }
-        )
-        row = rows[-1]
-        for column, limit in (
-            ("vs autograd", AUTOGRAD_TOLERANCE),
-            ("vs differences", DIFFERENCE_TOLERANCE),
-        ):
+        limits = {"vs autograd": AUTOGRAD_TOLERANCE, "vs differences": DIFFERENCE_TOLERANCE}
+        found = {
+            column: relative_difference(stated, other)
+            for column, other in zip(
+                limits, (exact, finite_differences(loss, logits, target)), strict=True
+            )
+        }
+        largest = float(np.abs(exact).max(initial=0.0))
+        rows.append({"gradient of": name, "case": label, "largest": largest} | found)
+        for column, limit in limits.items():
             # `not <=` also catches NaN.
-            if not row[column] <= limit:
+            if not found[column] <= limit:
                 raise ClosedFormError(
-                    f"{name}, {label}: {column} is {row[column]:.3g} relative, "
+                    f"{name}, {label}: {column} is {found[column]:.3g} relative, "
                     f"expected at most {limit:g}. The formula, or the loss, is wrong."
                 )
     return pd.DataFrame(rows)

@@ -9,7 +9,7 @@ import pandas as pd
 
 from lossatlas import losses
 from lossatlas.theory.atlas import share_by_autograd
-from lossatlas.theory.check import Array, autograd
+from lossatlas.theory.check import Loss, at_constant
 
 #: The names of the tables' columns, and the losses.
 PARTS = {
@@ -19,12 +19,10 @@ PARTS = {
 }
 
 
-def _push(loss: object, fraction: float, prob: float, pixels: int) -> float:
+def _push(loss: Loss, fraction: float, prob: float, pixels: int) -> float:
     """Size of the gradient at the logit of one foreground pixel."""
-    target = np.zeros((1, 1, pixels))
-    target[..., : max(1, round(fraction * pixels))] = 1.0
-    logits: Array = np.full(target.shape, np.log(prob / (1 - prob)))
-    return float(abs(autograd(loss, logits, target)[0, 0, 0]))  # type: ignore[arg-type]
+    size = max(1, round(fraction * pixels))
+    return float(at_constant(loss, size, np.log(prob / (1 - prob)), pixels)[0])
 
 
 def push(fraction: float, pixels: int, probs: Sequence[float] | None = None) -> pd.DataFrame:

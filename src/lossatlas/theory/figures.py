@@ -8,14 +8,15 @@ from typing import Any
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from lossatlas import losses
 from lossatlas.theory.atlas import (
     library_loss,
     profile,
     share_by_autograd,
     share_values,
-    sorted_losses,
 )
 
 Colour = Callable[[str], str]
@@ -46,14 +47,13 @@ def two_coordinates(curves: pd.DataFrame, colour: Colour) -> Figure:
         panel.set_ylim(1e-5, 3e4)
         panel.grid(True, which="major", alpha=0.3)
     panels[0].set_ylabel("size of the gradient")
-    handles, labels = panels[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=2)
+    _legend_below(figure, panels[0], 2)
     return figure
 
 
-def _line(style: Style, name: str) -> dict[str, Any]:
-    chosen = style(name)
-    return {"color": chosen["color"], "linestyle": chosen["linestyle"], "lw": 1.8}
+def _legend_below(figure: Figure, panel: Axes, ncols: int) -> None:
+    handles, labels = panel.get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=ncols)
 
 
 def family(
@@ -67,12 +67,15 @@ def family(
     probs = np.linspace(0.004, 0.996, 249)
     titles = ("loss against p", "∂/∂p against p", "∂/∂z against z")
     figure, panels = plt.subplots(
-        len(targets), 3, figsize=(6.6, 1.75 * len(targets) + 0.9), layout="constrained"
+        *(len(targets), 3),
+        figsize=(6.6, 1.75 * len(targets) + 0.9),
+        layout="constrained",
+        squeeze=False,
     )
-    for row, target in zip(np.atleast_2d(panels), targets, strict=True):
+    for row, target in zip(panels, targets, strict=True):
         for name in names:
             curve = profile(name, target, probs)
-            line = _line(style, name)
+            line = {**style(name), "marker": "", "lw": 1.8}
             for panel, across, up in zip(row, "ppz", ("value", "by p", "by z"), strict=True):
                 values = curve[up] - (curve[up].min() if up == "value" else 0.0)
                 panel.plot(curve[across], 400 * values, label=name, **line)
@@ -80,10 +83,9 @@ def family(
             panel.axhline(0, color="#999999", lw=0.6)
         row[0].set_ylabel(f"t = {target:g}")
         row[1].set_ylim(-12, 12)
-    for panel, title in zip(np.atleast_2d(panels)[0], titles, strict=True):
+    for panel, title in zip(panels[0], titles, strict=True):
         panel.set_title(title)
-    handles, labels = np.atleast_2d(panels)[0][0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=min(4, len(names)))
+    _legend_below(figure, panels[0][0], min(4, len(names)))
     return figure
 
 
@@ -96,41 +98,26 @@ def share_curves(
     dots_pixels: int = 500,
 ) -> Figure:
     """The foreground's share against π: lines from the closed forms, dots from autograd."""
-    figure, panels = plt.subplots(
-        1, len(probs), figsize=(6.6, 3.6), sharey=True, layout="constrained"
+    figure, (panels,) = plt.subplots(
+        1, len(probs), figsize=(6.6, 3.6), sharey=True, layout="constrained", squeeze=False
     )
     line = np.logspace(np.log10(0.5), -4, 120)
-    for panel, prob in zip(np.atleast_1d(panels), probs, strict=True):
+    for panel, prob in zip(panels, probs, strict=True):
         for name in names:
             chosen = style(name if name != "mean_dice" else "mean of both classes")
             values = share_values(name, line, prob, pixels)
-            panel.semilogx(
-                line,
-                values,
-                label=name,
-                color=chosen["color"],
-                linestyle=chosen["linestyle"],
-                lw=1.6,
-            )
+            panel.semilogx(line, values, label=name, lw=1.6, **{**chosen, "marker": ""})
             dots = [
                 share_by_autograd(library_loss(name, part), part, prob, dots_pixels)
                 for part in fractions
             ]
-            panel.plot(
-                fractions,
-                dots,
-                marker=chosen["marker"],
-                color=chosen["color"],
-                linestyle="none",
-                markersize=4,
-            )
+            panel.plot(fractions, dots, markersize=4, **{**chosen, "linestyle": "none"})
         panel.set_title(f"q = {prob:g}")
         panel.set_xlabel("foreground fraction π")
         panel.invert_xaxis()
         panel.set_ylim(-0.02, 1.02)
-    np.atleast_1d(panels)[0].set_ylabel("foreground's share")
-    handles, labels = np.atleast_1d(panels)[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=4)
+    panels[0].set_ylabel("foreground's share")
+    _legend_below(figure, panels[0], 4)
     return figure
 
 
@@ -139,15 +126,24 @@ def sorted_shares(fraction: float, probs: Sequence[float], pixels: int = 1000) -
 
     At q = ½ both classes have the same error and the order is arbitrary: it is taken just below.
     """
-    rows = []
-    for name, loss in sorted_losses().items():
-        values = {
-            f"q = {prob:g}" if prob != 0.5 else "q just below 0.5": share_by_autograd(
-                loss, fraction, prob if prob != 0.5 else 0.499, pixels
-            )
-            for prob in probs
+    sorting = {
+        "ohem_ce": losses.build("ohem_ce", mode="binary"),
+        "topk_ce": losses.build("topk_ce", mode="binary", k=0.1),
+        "lovasz_softmax": losses.build("lovasz_softmax", mode="binary"),
+        "lovasz_hinge": losses.build("lovasz_hinge"),
+    }
+    columns = {
+        f"q = {prob:g}" if prob != 0.5 else "q just below 0.5": prob if prob != 0.5 else 0.499
+        for prob in probs
+    }
+    rows = [
+        {"loss": name}
+        | {
+            title: share_by_autograd(loss, fraction, prob, pixels)
+            for title, prob in columns.items()
         }
-        rows.append({"loss": name, **values})
+        for name, loss in sorting.items()
+    ]
     return pd.DataFrame(rows)
 
 
@@ -164,22 +160,10 @@ def lines(
     """Columns of a table against one of them; ``labels`` maps a column to the loss whose style it has."""
     figure, panel = plt.subplots(layout="constrained")
     for column, name in labels.items():
-        chosen = style(name)
-        panel.plot(
-            table[across],
-            table[column],
-            label=column,
-            marker=chosen["marker"],
-            markersize=4,
-            color=chosen["color"],
-            linestyle=chosen["linestyle"],
-        )
-    panel.set_xlabel(across)
-    panel.set_ylabel(up)
-    if logx:
-        panel.set_xscale("log")
-    if logy:
-        panel.set_yscale("log")
+        panel.plot(table[across], table[column], label=column, markersize=4, **style(name))
+    scales = {"xscale": "log"} if logx else {}
+    scales |= {"yscale": "log"} if logy else {}
+    panel.set(xlabel=across, ylabel=up, **scales)
     panel.legend()
     return figure
 

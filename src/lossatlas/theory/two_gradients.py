@@ -14,7 +14,7 @@ import torch
 
 from lossatlas import losses
 from lossatlas.theory.calculus import ClosedFormError, by_logit, by_probability, prove_equal
-from lossatlas.theory.check import Array, autograd
+from lossatlas.theory.check import Array, at_constant
 from lossatlas.theory.descent import Adam
 from lossatlas.theory.forms import FORMS, check_form, check_softmax
 from lossatlas.theory.symbols import I, S, T, n, p, t
@@ -215,19 +215,11 @@ def vanishing(logit: float, fraction: float, pixels: int) -> pd.DataFrame:
         pixels: number of pixels N; losses are means or sets over them.
     """
     size = round(fraction * pixels)
-    target = np.zeros((1, 1, pixels))
-    target[..., :size] = 1.0
-    logits = np.full((1, 1, pixels), float(logit))
     rows = []
     for name in ("ce", "dice"):
-        gradient = autograd(losses.build(name, mode="binary"), logits, target)
-        rows.append(
-            {
-                "loss": name,
-                "on a foreground pixel": abs(gradient[0, 0, 0]),
-                "on a background pixel": abs(gradient[0, 0, -1]),
-            }
-        )
+        sizes = at_constant(losses.build(name, mode="binary"), size, logit, pixels)
+        on = {"on a foreground pixel": sizes[0], "on a background pixel": sizes[-1]}
+        rows.append({"loss": name} | on)
     return pd.DataFrame(rows)
 
 
@@ -242,31 +234,20 @@ def curves(probs: Array, soft_target: float, object_size: float) -> pd.DataFrame
         Columns ``loss``, ``label``, ``p``, ``by p``, ``by z``.
     """
     set_level = 1 - 2 * p / (p + T)
+    squared = 1 - one_pixel_squared.subs(t, soft_target)
     wanted = [
         ("ce", "cross-entropy, t = 1", cross_entropy.subs(t, 1)),
         ("dice", "Dice of one pixel, t = 1", 1 - one_pixel_squared.subs(t, 1)),
-        (
-            "dice",
-            f"Dice of one pixel, t = {soft_target:g}",
-            1 - one_pixel_squared.subs(t, soft_target),
-        ),
+        ("dice", f"Dice of one pixel, t = {soft_target:g}", squared),
         ("dice", f"Dice of {object_size:g} pixels", set_level.subs(T, object_size)),
     ]
     parts = []
     for name, label, loss in wanted:
-        in_p = sp.lambdify(p, by_probability(loss), "numpy")(probs)
-        in_z = sp.lambdify(p, by_logit(loss), "numpy")(probs)
-        parts.append(
-            pd.DataFrame(
-                {
-                    "loss": name,
-                    "label": label,
-                    "p": probs,
-                    "by p": np.abs(in_p) + 0 * probs,
-                    "by z": np.abs(in_z) + 0 * probs,
-                }
-            )
-        )
+        sizes = {
+            column: np.abs(sp.lambdify(p, slope(loss), "numpy")(probs)) + 0 * probs
+            for column, slope in (("by p", by_probability), ("by z", by_logit))
+        }
+        parts.append(pd.DataFrame({"loss": name, "label": label, "p": probs} | sizes))
     return pd.concat(parts, ignore_index=True)
 
 

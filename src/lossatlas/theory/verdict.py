@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
+from typing import TypeVar
+
+V = TypeVar("V")
 
 #: The verdicts a claim can have. "awaiting" stands until a study's records settle it, "open" where all its runs are
 #: there and decide nothing, "withdrawn" where a study settled it and its findings are withdrawn.
@@ -40,23 +43,12 @@ class Verdict:
 
 
 _SETTLED_BY: dict[str, Callable[[], Verdict]] = {}
+_NOTED_BY: dict[str, Callable[[], str]] = {}
 
 
 def settles(*claims: int | str) -> Callable[[Callable[[], Verdict]], Callable[[], Verdict]]:
     """Registers a function as what settles one or more claims, by their ids."""
-
-    def register(function: Callable[[], Verdict]) -> Callable[[], Verdict]:
-        once = cache(function)
-        for claim in claims:
-            if str(claim) in _SETTLED_BY:
-                raise ValueError(f"claim {claim} is settled twice: {function.__name__}")
-            _SETTLED_BY[str(claim)] = once
-        return once
-
-    return register
-
-
-_NOTED_BY: dict[str, Callable[[], str]] = {}
+    return _registers(_SETTLED_BY, claims, "is settled twice")
 
 
 def notes(*claims: int | str) -> Callable[[Callable[[], str]], Callable[[], str]]:
@@ -64,13 +56,18 @@ def notes(*claims: int | str) -> Callable[[Callable[[], str]], Callable[[], str]
 
     The function returns Markdown. It is no verdict, and it changes none.
     """
+    return _registers(_NOTED_BY, claims, "has two notes")
 
-    def register(function: Callable[[], str]) -> Callable[[], str]:
+
+def _registers(
+    table: dict[str, Callable[[], V]], claims: tuple[int | str, ...], again: str
+) -> Callable[[Callable[[], V]], Callable[[], V]]:
+    def register(function: Callable[[], V]) -> Callable[[], V]:
         once = cache(function)
         for claim in claims:
-            if str(claim) in _NOTED_BY:
-                raise ValueError(f"claim {claim} has two notes: {function.__name__}")
-            _NOTED_BY[str(claim)] = once
+            if str(claim) in table:
+                raise ValueError(f"claim {claim} {again}: {function.__name__}")
+            table[str(claim)] = once
         return once
 
     return register
