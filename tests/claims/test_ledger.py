@@ -244,7 +244,8 @@ def test_the_thousand_classes_by_hand() -> None:
 
 
 def test_two_channels_move_twice_as_far() -> None:
-    assert categorical.same_start_ratio() == pytest.approx(2.0, rel=1e-9)
+    (ratio,) = categorical.two_channels(steps=1)["margin's step, softmax / sigmoid"]
+    assert ratio == pytest.approx(2.0, rel=1e-9)
 
 
 def test_the_weighted_minimiser_is_a_shift_by_ln_w() -> None:

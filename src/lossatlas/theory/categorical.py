@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 import pandas as pd
 import sympy as sp
@@ -34,11 +36,10 @@ def five_class_example() -> pd.DataFrame:
         "ce": -np.log(FIVE[0]),
         "one_vs_all_ce": -np.log(FIVE[0]) - np.log(1 - FIVE[1:]).sum(),
     }
-    rows = [
-        {"loss": name, "by hand": hand, "lossatlas": losses.build(name)(scores, label).item()}
-        for name, hand in by_hand.items()
-    ]
-    return pd.DataFrame(rows)
+    by_library = [losses.build(name)(scores, label).item() for name in by_hand]
+    return pd.DataFrame(
+        {"loss": list(by_hand), "by hand": list(by_hand.values()), "lossatlas": by_library}
+    )
 
 
 def multilabel_example() -> pd.DataFrame:
@@ -109,33 +110,43 @@ def two_channels(
     features = torch.randn(64, 3, generator=draw, dtype=torch.float64)
     labels = (features @ torch.tensor([1.0, -1.0, 0.5], dtype=torch.float64) > 0).long()
     start = torch.randn(3, generator=draw, dtype=torch.float64)
-    one = start.clone().requires_grad_()
-    two = torch.stack([-start / 2, start / 2]).requires_grad_()
-    binary, categorical = losses.build("ce", mode="binary"), losses.build("ce")
-    rows = []
-    for step in range(steps):
-        first = binary((features @ one)[:, None], labels) + decay / 2 * (one**2).sum()
-        second = categorical(features @ two.T, labels) + decay / 2 * (two**2).sum()
-        (g1,) = torch.autograd.grad(first, one)
-        (g2,) = torch.autograd.grad(second, two)
-        margin_step = (g2[1] - g2[0]).norm() / g1.norm()
-        rows.append(
-            {
-                "step": step,
-                "sigmoid loss": first.item(),
-                "softmax loss": second.item(),
-                "margin's step, softmax / sigmoid": margin_step.item(),
-            }
+    one, two = start.clone(), torch.stack([-start / 2, start / 2])
+    rows = [
+        {
+            "step": step,
+            "sigmoid loss": first,
+            "softmax loss": second,
+            "margin's step, softmax / sigmoid": ((g2[1] - g2[0]).norm() / g1.norm()).item(),
+        }
+        for step, (first, second, g1, g2) in enumerate(
+            _side_by_side(features, labels, one, two, steps, (lr, lr), (decay, decay))
         )
-        with torch.no_grad():
-            one -= lr * g1
-            two -= lr * g2
+    ]
     return pd.DataFrame(rows)
 
 
-def same_start_ratio() -> float:
-    """The first step's ratio of margins, where both hold the same function."""
-    return float(two_channels(steps=1)["margin's step, softmax / sigmoid"].iloc[0])
+def _side_by_side(
+    features: torch.Tensor,
+    labels: torch.Tensor,
+    one: torch.Tensor,
+    two: torch.Tensor,
+    steps: int,
+    rates: tuple[float, float],
+    decays: tuple[float, float],
+) -> Iterator[tuple[float, float, torch.Tensor, torch.Tensor]]:
+    """Descends binary and categorical cross-entropy in place; after each step the losses and gradients before it."""
+    binary, categorical = losses.build("ce", mode="binary"), losses.build("ce")
+    one.requires_grad_()
+    two.requires_grad_()
+    for _ in range(steps):
+        first = binary((features @ one)[:, None], labels) + decays[0] / 2 * (one**2).sum()
+        second = categorical(features @ two.T, labels) + decays[1] / 2 * (two**2).sum()
+        (g1,) = torch.autograd.grad(first, one)
+        (g2,) = torch.autograd.grad(second, two)
+        with torch.no_grad():
+            one -= rates[0] * g1
+            two -= rates[1] * g2
+        yield first.item(), second.item(), g1, g2
 
 
 def matched_training(decay: float = 0.02, steps: int = 80, seed: int = 1) -> float:
@@ -146,20 +157,9 @@ def matched_training(decay: float = 0.02, steps: int = 80, seed: int = 1) -> flo
     draw = torch.Generator().manual_seed(seed)
     features = torch.randn(64, 3, generator=draw, dtype=torch.float64)
     labels = (torch.rand(64, generator=draw) < 0.5).long()
-    one = torch.zeros(3, dtype=torch.float64, requires_grad=True)
-    two = torch.zeros(2, 3, dtype=torch.float64, requires_grad=True)
-    binary, categorical = losses.build("ce", mode="binary"), losses.build("ce")
-    worst = 0.0
-    for _ in range(steps):
-        first = binary((features @ one)[:, None], labels) + decay / 2 * (one**2).sum()
-        second = categorical(features @ two.T, labels) + decay * (two**2).sum()
-        (g1,) = torch.autograd.grad(first, one)
-        (g2,) = torch.autograd.grad(second, two)
-        with torch.no_grad():
-            one -= 0.5 * g1
-            two -= 0.25 * g2
-            worst = max(worst, (two[1] - two[0] - one).abs().max().item())
-    return worst
+    one, two = torch.zeros(3, dtype=torch.float64), torch.zeros(2, 3, dtype=torch.float64)
+    training = _side_by_side(features, labels, one, two, steps, (0.5, 0.25), (decay, 2 * decay))
+    return max((two[1] - two[0] - one).abs().max().item() for _ in training)
 
 
 @settles(28)
@@ -167,7 +167,8 @@ def softmax_for_two_classes() -> Verdict:
     """The same functions, other dynamics."""
     a, b = sp.symbols("z_0 z_1", real=True)
     same = sp.simplify(sp.exp(b) / (sp.exp(a) + sp.exp(b)) - 1 / (1 + sp.exp(-(b - a)))) == 0
-    ratio, apart = same_start_ratio(), matched_training()
+    ratio = float(two_channels(steps=1)["margin's step, softmax / sigmoid"].iloc[0])
+    apart = matched_training()
     holds = same and np.isclose(ratio, 2.0, rtol=1e-9) and apart < 1e-12
     return Verdict(
         "true" if holds else "false",

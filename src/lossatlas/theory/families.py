@@ -9,7 +9,6 @@ from __future__ import annotations
 import ast
 import inspect
 import json
-import math
 import textwrap
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -217,7 +216,7 @@ def _medians(runs: pd.DataFrame) -> pd.DataFrame:
             "foreground": f"{100 * foreground:g} %",
             "Dice at ½": f"{part.foreground_dice.median():.3f}",
             "Dice, tuned": f"{part.foreground_dice_tuned.median():.3f}",
-            "calibration error": _rounded(part.ece_foreground.median()),
+            "calibration error": f"{part.ece_foreground.median():.2f}".replace("nan", "–"),
             "begun": f"{int(part.began.sum())} of {len(part)}",
         }
         for (loss, foreground), part in runs.groupby(["loss", "foreground"], sort=False)
@@ -234,11 +233,6 @@ def _studies_of(names: Sequence[str], results: Path) -> dict[str, list[str]]:
             if name in known:
                 found.setdefault(name, []).append(f"`{path.parent.name}`")
     return found
-
-
-def _rounded(value: float) -> str:
-    """Two digits, or a dash for a measure that the runs do not have."""
-    return "–" if math.isnan(value) else f"{value:.2f}"
 
 
 def elsewhere(

@@ -43,18 +43,10 @@ def measure(names: Sequence[str] = tuple(FOREGROUND)) -> pd.DataFrame:
         for wanted in FOREGROUND[name]:
             share = shares[:, list(dataset.classes).index(wanted)]
             present = share[share > 0]
-            low, middle, high = np.percentile(present, (5, 50, 95)).round(4).tolist()
-            rows.append(
-                {
-                    "data set": name,
-                    "class": wanted,
-                    "images": len(present),
-                    "5 %": low,
-                    "median": middle,
-                    "95 %": high,
-                }
-            )
-    return pd.DataFrame(rows)
+            spread = np.percentile(present, (5, 50, 95)).round(4).tolist()
+            rows.append((name, wanted, len(present), *spread))
+    columns = ["data set", "class", "images", "5 %", "median", "95 %"]
+    return pd.DataFrame(rows, columns=columns)
 
 
 def measured() -> pd.DataFrame:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import sympy as sp
+import torch
 from numpy.typing import ArrayLike
 
 from lossatlas import losses
@@ -81,8 +82,6 @@ def soft_label_floor(labels: tuple[float, ...] = (0.0, 0.1, 0.3, 0.5)) -> pd.Dat
     for label in labels:
         target = np.full((1, 1, 1), label)
         logits = np.full((1, 1, 1), np.log(label / (1 - label)) if label > 0 else -40.0)
-        import torch
-
         value = loss(torch.tensor(logits), torch.tensor(target)).item()
         rows.append(
             {

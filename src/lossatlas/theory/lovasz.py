@@ -92,18 +92,12 @@ def check_lovasz(seed: int = 0) -> pd.DataFrame:
         target = (np.arange(12) < round(12 * fraction)).astype(float)[None, None]
         margins = draw.permutation(np.linspace(-3.1, 3.1, 12))[None, None]
         cases.append((f"hard labels, {fraction:.0%}", (2 * target - 1) * margins, target))
-    return pd.concat(
-        [
-            check(
-                "Lovász-softmax, sigmoid",
-                softmax_form,
-                losses.build("lovasz_softmax", mode="binary"),
-                cases,
-            ),
-            check("Lovász hinge", hinge_form, losses.build("lovasz_hinge"), cases),
-        ],
-        ignore_index=True,
-    )
+    loss = losses.build("lovasz_softmax", mode="binary")
+    both = [
+        check("Lovász-softmax, sigmoid", softmax_form, loss, cases),
+        check("Lovász hinge", hinge_form, losses.build("lovasz_hinge"), cases),
+    ]
+    return pd.concat(both, ignore_index=True)
 
 
 def equals_jaccard_at_vertices(seed: int = 0, draws: int = 30) -> float:
@@ -210,19 +204,16 @@ def float32_differences(
     curve = (1 - left.astype(np.float32) / union.astype(np.float32)).astype(np.float32)
     differenced = np.diff(curve, prepend=np.float32(0)).astype(np.float64)
     closed = exact.astype(np.float32).astype(np.float64)
-    rows = []
-    for name, values in (
-        ("differences in float32", differenced),
-        ("closed form in float32", closed),
-    ):
-        error = np.abs(values - exact) / np.maximum(exact, 1e-300)
-        rows.append(
-            {
-                "increments": name,
-                "median relative error": float(np.median(error)),
-                "exactly zero": float((values == 0).mean()),
-            }
-        )
+    found = {"differences in float32": differenced, "closed form in float32": closed}
+    scale = np.maximum(exact, 1e-300)
+    rows = [
+        {
+            "increments": name,
+            "median relative error": float(np.median(np.abs(values - exact) / scale)),
+            "exactly zero": float((values == 0).mean()),
+        }
+        for name, values in found.items()
+    ]
     return pd.DataFrame(rows)
 
 
@@ -231,9 +222,9 @@ def histogram_error(bins: tuple[int, ...] = (16, 256, 4096), seed: int = 0) -> p
     draw = torch.Generator().manual_seed(seed)
     logits = torch.randn(1, 1, 4000, generator=draw, dtype=torch.float64) * 2
     target = (torch.rand(1, 1, 4000, generator=draw) < 0.1).double()
-    exact = losses.build("lovasz_softmax", mode="binary")(logits, target).item()
-    rows = []
-    for count in bins:
-        value = losses.build("lovasz_softmax", mode="binary", bins=count)(logits, target).item()
-        rows.append({"bins": count, "exact − histogram": exact - value, "bound": 1 / count})
-    return pd.DataFrame(rows)
+    exact, *values = (
+        losses.build("lovasz_softmax", mode="binary", bins=count)(logits, target).item()
+        for count in (None, *bins)
+    )
+    errors, bounds = exact - np.array(values), 1 / np.array(bins)
+    return pd.DataFrame({"bins": bins, "exact − histogram": errors, "bound": bounds})

@@ -9,9 +9,8 @@ import numpy as np
 import pandas as pd
 import torch
 from matplotlib.figure import Figure
-from scipy.stats import kendalltau
 
-from lossatlas import metrics
+from lossatlas import metrics, models
 from lossatlas.report.published import LOSS_ODYSSEY, ODYSSEY_TASKS
 from lossatlas.theory.check import Array
 from lossatlas.theory.descent import Adam
@@ -103,15 +102,8 @@ def shift_figure(thickest: int = 32, size: int = 64) -> Figure:
         panel.spines[:].set_visible(True)
     table, axes = scores_by_width(range(1, thickest + 1)), below.subplots()
     for name, (colour, line) in _LINES.items():
-        axes.plot(
-            table["thickness"],
-            table[name],
-            color=colour,
-            linestyle=line,
-            lw=2,
-            label=name,
-            marker=".",
-        )
+        look = {"color": colour, "linestyle": line, "lw": 2, "marker": "."}
+        axes.plot(table["thickness"], table[name], label=name, **look)
     axes.set_xscale("log", base=2, subs=[])
     axes.set_xticks(ticks, [str(tick) for tick in ticks])
     axes.set(xlabel="thickness of a bar shifted by one pixel", ylabel="score", ylim=(-0.03, 1.05))
@@ -184,12 +176,9 @@ def calibration_gap(fraction: float = 0.01, pixels: int = 200_000, seed: int = 0
         "inverse-frequency weights": lambda z: z + np.log((1 - share) / share),
     }
     names = {"ece": "ECE", "ece_foreground": "ECE, foreground", "nll": "NLL", "brier": "Brier"}
-    return pd.DataFrame(
-        [
-            {"network": network, **{names[k]: v for k, v in _calibration(f(odds), labels).items()}}
-            for network, f in networks.items()
-        ]
-    )
+    rows = {network: _calibration(f(odds), labels) for network, f in networks.items()}
+    table = pd.DataFrame.from_dict(rows, orient="index")[[*names]].rename(columns=names)
+    return table.rename_axis("network").reset_index()
 
 
 def choice_of_pixels(fraction: float = 0.01, pixels: int = 200_000, seed: int = 0) -> pd.DataFrame:
@@ -197,16 +186,12 @@ def choice_of_pixels(fraction: float = 0.01, pixels: int = 200_000, seed: int = 
     odds, labels = _drawn_pixels(fraction, pixels, seed)
     union = (labels == 1) | (odds > 0)
     whole = _calibration(odds, labels)
-    return pd.DataFrame(
-        [
-            {"pixels": "all", "ECE of true odds": whole["ece"]},
-            {"pixels": "p > 0.01", "ECE of true odds": whole["ece_foreground"]},
-            {
-                "pixels": "truth or prediction is foreground",
-                "ECE of true odds": _calibration(odds[union], labels[union])["ece"],
-            },
-        ]
-    )
+    found = {
+        "all": whole["ece"],
+        "p > 0.01": whole["ece_foreground"],
+        "truth or prediction is foreground": _calibration(odds[union], labels[union])["ece"],
+    }
+    return pd.DataFrame({"pixels": list(found), "ECE of true odds": list(found.values())})
 
 
 def receptive_field(layers: int, kernel: int = 3) -> int:
@@ -216,16 +201,10 @@ def receptive_field(layers: int, kernel: int = 3) -> int:
 
 def task_correlations() -> pd.DataFrame:
     """Kendall's τ between the tasks' rankings of 14 losses, and each task's best loss."""
-    tasks = ODYSSEY_TASKS
-    table = pd.DataFrame.from_dict(LOSS_ODYSSEY, orient="index", columns=list(tasks))
-    rows = []
-    for first, task in enumerate(tasks):
-        row: dict[str, object] = {"task": task, "best loss": str(table[task].idxmax())}
-        for second, other in enumerate(tasks):
-            tau = kendalltau(table[task], table[other]).statistic
-            row[other] = 1.0 if first == second else float(tau)
-        rows.append(row)
-    return pd.DataFrame(rows)
+    table = pd.DataFrame.from_dict(LOSS_ODYSSEY, orient="index", columns=list(ODYSSEY_TASKS))
+    taus = table.corr("kendall").rename_axis("task").reset_index()
+    taus.insert(1, "best loss", table.idxmax().to_list())
+    return taus
 
 
 @notes(10)
@@ -233,13 +212,13 @@ def winners_of_a_published_table() -> str:
     """Which losses are best on the tasks of a published comparison, and what that would say."""
     table = task_correlations()
     tasks = list(table["task"])
-    taus = [table[b][i] for i, _ in enumerate(tasks) for j, b in enumerate(tasks) if j > i]
+    taus = table[tasks].to_numpy()[np.triu_indices(len(tasks), 1)]
     winners = sorted(set(table["best loss"]))
     alone = "conditional" if len(winners) > 1 else "false"
     return (
         f"Published scores of {len(LOSS_ODYSSEY)} losses on {len(tasks)} tasks: the best are "
-        f"{', '.join(winners)}. Kendall's τ between the tasks' rankings lies between {min(taus):.2f} and "
-        f"{max(taus):.2f}. That table alone would make the claim **{alone}**: it comes from one group, with "
+        f"{', '.join(winners)}. Kendall's τ between the tasks' rankings lies between {taus.min():.2f} and "
+        f"{taus.max():.2f}. That table alone would make the claim **{alone}**: it comes from one group, with "
         "one run for each score and no interval."
     )
 
@@ -264,8 +243,6 @@ def overlap_covers_some_aspects() -> Verdict:
 @settles(37)
 def encoder_decoder_is_an_autoencoder() -> Verdict:
     """An autoencoder returns its input; a segmenter returns class scores, learned by another loss."""
-    from lossatlas import models
-
     model = models.build("segnet_basic", in_channels=3, out_channels=11, width=4)
     scores = model(torch.zeros(1, 3, 32, 32))
     same = tuple(scores.shape) == (1, 3, 32, 32)
@@ -282,8 +259,6 @@ def encoder_decoder_is_an_autoencoder() -> Verdict:
 @settles(38)
 def a_cnn_as_autoencoder() -> Verdict:
     """A convolutional network trained to return its input is one."""
-    from lossatlas import models
-
     torch.manual_seed(0)
     model = models.build("segnet_basic", in_channels=1, out_channels=1, width=4)
     images = torch.rand(4, 1, 16, 16).round()

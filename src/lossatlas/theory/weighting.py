@@ -59,23 +59,18 @@ def shift_by_batches(
         divisor = pixels - truth + weight * truth
         odds = weight * (truth / divisor).sum() / ((pixels - truth) / divisor).sum()
         plain = np.log(mean / (1 - mean))
+        weighted = losses.build("weighted_ce", mode="binary", weight=[1.0, weight])
         found = {
-            "weighted_ce": _best_constant(
-                losses.build("weighted_ce", mode="binary", weight=[1.0, weight]), truth, pixels
-            ),
+            "weighted_ce": _best_constant(weighted, truth, pixels),
             "balanced_ce": _best_constant(
                 losses.build("balanced_ce", mode="binary"), truth, pixels
             ),
         }
         if abs(found["weighted_ce"] - np.log(odds)) > 1e-6:
             raise ClosedFormError(f"batches {shares}: {found}, expected {np.log(odds)}")
+        told = " and ".join(f"{100 * share:g}\N{NO-BREAK SPACE}%" for share in shares)
         rows.append(
-            {
-                "shares in the batches": " and ".join(
-                    f"{100 * share:g}\N{NO-BREAK SPACE}%" for share in shares
-                ),
-                "ln w": np.log(weight),
-            }
+            {"shares in the batches": told, "ln w": np.log(weight)}
             | {f"shift: {name}": value - plain for name, value in found.items()}
         )
     return pd.DataFrame(rows)
@@ -161,11 +156,8 @@ def weight_spread(
 def schemes(counts: tuple[int, ...] = (900_000, 90_000, 9_000, 1_000)) -> pd.DataFrame:
     """The weights of one data set by every scheme of the library, relative to the first class."""
     # Two images, so that the two definitions of median frequency differ: the rare classes occur in one.
-    half = (counts[0] // 2, counts[1] // 2)
-    first = (*half, counts[2], 0)
-    second = (counts[0] - half[0], counts[1] - half[1], 0, counts[3])
-    images = np.array([first, second])
-    table = torch.tensor(images)
+    half = [counts[0] // 2, counts[1] // 2, counts[2], 0]
+    table = torch.tensor([half, [each - own for each, own in zip(counts, half, strict=True)]])
     total = table.sum(0)
     made = {
         "inverse frequency": library_weights.inverse_frequency(total),
@@ -176,11 +168,9 @@ def schemes(counts: tuple[int, ...] = (900_000, 90_000, 9_000, 1_000)) -> pd.Dat
         "ENet": library_weights.enet_log(total),
         "effective number, β = 0.9999": library_weights.effective_number(total, beta=0.9999),
     }
-    rows = []
-    for name, values in made.items():
-        relative = (values / values[0]).tolist()
-        rows.append({"scheme": name} | {f"class {i}": value for i, value in enumerate(relative)})
-    return pd.DataFrame(rows)
+    relative = [(values / values[0]).tolist() for values in made.values()]
+    columns = [f"class {i}" for i in range(len(counts))]
+    return pd.DataFrame(relative, columns=columns).assign(scheme=list(made))[["scheme", *columns]]
 
 
 def check_hard_examples(seed: int = 0) -> pd.DataFrame:
@@ -209,18 +199,12 @@ def check_hard_examples(seed: int = 0) -> pd.DataFrame:
         return mean_over(kept.astype(float), scores, labels)
 
     case = [("hard labels", logits, target)]
-    return pd.concat(
-        [
-            check("top-k cross-entropy", top, losses.build("topk_ce", mode="binary", k=0.2), case),
-            check(
-                "OHEM",
-                hard,
-                losses.build("ohem_ce", mode="binary", threshold=0.7, min_kept=0.05),
-                case,
-            ),
-        ],
-        ignore_index=True,
-    )
+    loss = losses.build("ohem_ce", mode="binary", threshold=0.7, min_kept=0.05)
+    both = [
+        check("top-k cross-entropy", top, losses.build("topk_ce", mode="binary", k=0.2), case),
+        check("OHEM", hard, loss, case),
+    ]
+    return pd.concat(both, ignore_index=True)
 
 
 def noise_among_kept(
