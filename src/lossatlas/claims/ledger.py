@@ -151,27 +151,23 @@ def _check_quote(claim: Claim, sources: dict[str, dict[str, str]]) -> None:
 
 def _document(claim: Claim, sources: dict[str, dict[str, str]]) -> str:
     """The file of the source in whose language the wording is, or of the first; empty without one."""
-    language = LANGUAGES[claim.quote["language"]]
-    keys = [key for key in claim.source if sources[key]["language"] == language]
-    return sources[(keys or list(claim.source))[0]].get("file", "")
+    own = _in_its_language(claim, sources) or [sources[claim.source[0]]]
+    return own[0].get("file", "")
 
 
 def _seen_at(claim: Claim, sources: dict[str, dict[str, str]]) -> str:
     """Where the wording of a claim was seen: its own address, its source's copy, or `SEED`."""
+    first, own = sources[claim.source[0]], _in_its_language(claim, sources)
     if "at" in claim.quote:
         return claim.quote["at"]
-    language = claim.quote["language"]
-    if language == "en":
-        source = sources[claim.source[0]]
-        return source.get("english", source.get("original", ""))
-    return next(
-        (
-            sources[key].get("address", "")
-            for key in claim.source
-            if sources[key]["language"] == LANGUAGES[language]
-        ),
-        "",
-    )
+    if claim.quote["language"] == "en":
+        return first.get("english", first.get("original", ""))
+    return own[0].get("address", "") if own else ""
+
+
+def _in_its_language(claim: Claim, sources: dict[str, dict[str, str]]) -> list[dict[str, str]]:
+    language = LANGUAGES[claim.quote["language"]]
+    return [sources[key] for key in claim.source if sources[key]["language"] == language]
 
 
 def verdict_of(claim: Claim, results_dir: str | Path = "results") -> Verdict:
@@ -303,11 +299,11 @@ def counts(verdicts: dict[str, Verdict]) -> pd.DataFrame:
     """How many of the claims and of the headline findings have each verdict."""
     rows = []
     for title, headline in (("claims", False), ("headline findings", True)):
-        chosen = [v.verdict for name, v in verdicts.items() if name.startswith("H") == headline]
-        found = Counter(chosen)
-        rows.append(
-            {"": title, **{label: found[label] for label in _LABELS}, "in all": len(chosen)}
+        found = Counter(
+            v.verdict for name, v in verdicts.items() if name.startswith("H") == headline
         )
+        every = {label: found[label] for label in _LABELS}
+        rows.append({"": title} | every | {"in all": found.total()})
     return pd.DataFrame(rows)
 
 
@@ -368,37 +364,27 @@ def entry(claim: Claim, verdict: Verdict, added: Sequence[str] = ()) -> str:
     classes = ["claim", f"verdict-{verdict.verdict}", f"kind-{claim.kind}"]
     classes += [f"source-{source}" for source in claim.source]
     classes += [f"loss-{loss.replace('_', '-')}" for loss in claim.losses]
-    lines = [
-        f"(claim-{name})=",
-        f"::::{{container}} {' '.join(classes)}",
-        f"**{claim.id}** [{verdict.text}]{{.verdict}} {claim.claim}",
-        "",
-    ]
     told = f"{', '.join(claim.source)} · {claim.kind} · {', '.join(f'`{x}`' for x in claim.losses)}"
-    lines += [f"[{told}]{{.claim-facts}}", ""]
-    if claim.quote:
-        lines += [_quote(claim), ""]
-    lines += [verdict.because, ""]
-    if verdict.condition:
-        lines += [f"*{verdict.condition}*", ""]
-    if claim.remark:
-        lines += [f"**How to read this.** {claim.remark}", ""]
-    if verdict.details:
-        lines += [_numbers(verdict), ""]
-    if claim.prediction:
-        lines += [f"Prediction, written down beforehand: {claim.prediction}", ""]
-    if claim.recorded and claim.recorded != verdict.verdict:
-        lines += [f"**An earlier verification noted “{claim.recorded}”.**", ""]
+    changed = claim.recorded and claim.recorded != verdict.verdict
     note = note_of(claim)
-    if note:
-        lines += [f"What can be computed without training: {note}", ""]
-    for line in added:
-        lines += [line, ""]
-    if claim.chapter:
-        lines += [f"[The cell that shows it](#shown-{name})", ""]
-    if claim.kind == "experiment" and verdict.verdict not in ("awaiting", "withdrawn"):
-        lines += [f"{{doc}}`The study that settles it <studies/{claim.study}>`", ""]
-    return "\n".join([*lines, "::::"])
+    settled_by = claim.kind == "experiment" and verdict.verdict not in ("awaiting", "withdrawn")
+    paragraphs = [
+        f"(claim-{name})=\n::::{{container}} {' '.join(classes)}\n"
+        f"**{claim.id}** [{verdict.text}]{{.verdict}} {claim.claim}",
+        f"[{told}]{{.claim-facts}}",
+        _quote(claim),
+        verdict.because,
+        verdict.condition and f"*{verdict.condition}*",
+        claim.remark and f"**How to read this.** {claim.remark}",
+        _numbers(verdict) if verdict.details else "",
+        claim.prediction and f"Prediction, written down beforehand: {claim.prediction}",
+        f"**An earlier verification noted “{claim.recorded}”.**" if changed else "",
+        note and f"What can be computed without training: {note}",
+        *added,
+        claim.chapter and f"[The cell that shows it](#shown-{name})",
+        f"{{doc}}`The study that settles it <studies/{claim.study}>`" if settled_by else "",
+    ]
+    return "\n\n".join([*filter(None, paragraphs), "::::"])
 
 
 def _numbers(verdict: Verdict) -> str:
