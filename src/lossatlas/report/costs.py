@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 #: Sizes that the page adds up: a thorough comparison, and one of every loss on every data set with many seeds.
@@ -93,33 +94,33 @@ class Measured:
             stage: ``plan``, ``graph``, ``jobs`` or ``collect``.
             size: runs; for ``graph`` its jobs.
         """
-        rows = self.workflow[self.workflow.stage == stage].sort_values("runs")
-        start, largest = float(rows.core_s.iloc[0]), rows.iloc[-1]
-        grown = (size / float(largest.runs)) ** self._at_least_in_proportion(stage)
-        return start + float(largest.beyond_start_s) * grown
+        rows = self._stage(stage)
+        return self._grown(rows, rows.core_s.iloc[0], rows.beyond_start_s.iloc[-1], size)
 
     def engine_s(self, runs: float) -> float:
         """Seconds on a core of Snakemake's own process while it runs the jobs of so many runs.
 
         Its children, the jobs, run beside each other and are counted with the starts.
         """
-        rows = self.workflow[self.workflow.stage == "jobs"].sort_values("runs")
-        first, largest = rows.iloc[0], rows.iloc[-1]
-        beyond = float(largest.own_s - first.own_s)
-        grown = (runs / float(largest.runs)) ** self._at_least_in_proportion("jobs")
-        return float(first.own_s) + beyond * grown
+        rows = self._stage("jobs")
+        first, largest = rows.own_s.iloc[[0, -1]]
+        return self._grown(rows, first, largest - first, runs)
 
     def exponent(self, stage: str) -> float:
         """How a stage's cost beyond its start grows between the two largest sizes: 1 is in proportion.
 
         NaN where the smaller of the two costs no more than a start.
         """
-        rows = self.workflow[self.workflow.stage == stage].sort_values("runs")
-        return float(rows.exponent.iloc[-1])
+        return float(self._stage(stage).exponent.iloc[-1])
 
-    def _at_least_in_proportion(self, stage: str) -> float:
-        exponent = self.exponent(stage)
-        return 1.0 if math.isnan(exponent) else max(1.0, exponent)
+    def _stage(self, stage: str) -> pd.DataFrame:
+        return self.workflow[self.workflow.stage == stage].sort_values("runs")
+
+    @staticmethod
+    def _grown(rows: pd.DataFrame, start: float, beyond: float, size: float) -> float:
+        """A start and what lies beyond it at the largest size, grown to another size; in proportion at least."""
+        exponent = np.fmax(1.0, rows.exponent.iloc[-1])
+        return float(start + beyond * (size / rows.runs.iloc[-1]) ** exponent)
 
 
 def require_measured(bench: str | Path, names: Sequence[str]) -> Path:
@@ -190,14 +191,10 @@ def page(measured: Measured, sizes: Sequence[int] = SIZES, cores: int = CORES) -
     """The arithmetic as Markdown: every number of it is measured, or follows from measured ones."""
     bills = {runs: bill(measured, runs) for runs in sizes}
     lines = [*_what_was_measured(measured), "", *_growth(measured), ""]
-    lines += [
-        "| seconds on a core, one after the other | " + " | ".join(map(_count, sizes)) + " |",
-        "| --- |" + " ---: |" * len(sizes),
-    ]
-    for name in bills[sizes[0]]:
-        lines.append(f"| {name} | " + " | ".join(_time(bills[runs][name]) for runs in sizes) + " |")
-    files = " | ".join(_count(round(runs * measured.files_per_run)) for runs in sizes)
-    lines += [f"| files | {files} |", ""]
+    lines += head("seconds on a core, one after the other", *map(_count, sizes))
+    lines += [row(name, *(_time(bills[runs][name]) for runs in sizes)) for name in bills[sizes[0]]]
+    files = (_count(round(runs * measured.files_per_run)) for runs in sizes)
+    lines += [row("files", *files), ""]
     for runs in sizes:
         shared, alone = _parts(bills[runs])
         longest, share = bottleneck(bills[runs], cores)
@@ -208,10 +205,10 @@ def page(measured: Measured, sizes: Sequence[int] = SIZES, cores: int = CORES) -
         )
     each = sizes[-1]
     notebooks = each * measured.start_s("notebook")
-    lines += [
+    lines.append(
         f"- The same {_count(each)} runs with a notebook for each instead of jobs of {measured.runs_per_job}: "
-        f"{_time(notebooks)} on a core for starts alone, and a graph of {_time(measured.stage_s('graph', each))}.",
-    ]
+        f"{_time(notebooks)} on a core for starts alone, and a graph of {_time(measured.stage_s('graph', each))}."
+    )
     return "\n".join(lines) + "\n"
 
 
@@ -251,14 +248,8 @@ def _what_was_measured(measured: Measured) -> list[str]:
 
 
 def _growth(measured: Measured) -> list[str]:
-    rows = measured.workflow
-    sizes = sorted(set(rows.runs))
-    lines = [
-        "| stage, runs that are there already | "
-        + " | ".join(f"{_count(size)}" for size in sizes)
-        + " | each | exponent |",
-        "| --- |" + " ---: |" * (len(sizes) + 2),
-    ]
+    sizes = sorted(set(measured.workflow.runs))
+    lines = head("stage, runs that are there already", *map(_count, sizes), "each", "exponent")
     words = {
         "plan": "`lossatlas plan`",
         "graph": "Snakemake's graph, a job a run",
@@ -266,19 +257,26 @@ def _growth(measured: Measured) -> list[str]:
         "collect": "`lossatlas collect`",
     }
     for stage, text in words.items():
-        of_stage = rows[rows.stage == stage].sort_values("runs")
-        times = " | ".join(f"{seconds:.1f}\N{NO-BREAK SPACE}s" for seconds in of_stage.core_s)
+        of_stage = measured._stage(stage)
+        times = (f"{seconds:.1f}\N{NO-BREAK SPACE}s" for seconds in of_stage.core_s)
         each = f"{of_stage.ms_per_run.iloc[-1]:.1f}\N{NO-BREAK SPACE}ms"
-        exponent = measured.exponent(stage)
-        grows = "–" if math.isnan(exponent) else f"{exponent:.2f}"
-        lines.append(f"| {text} | {times} | {each} | {grows} |")
+        grows = f"{measured.exponent(stage):.2f}".replace("nan", "–")
+        lines.append(row(text, *times, each, grows))
     if any(math.isnan(measured.exponent(stage)) for stage in words):
         small = _count(sizes[-2])
-        lines += [
-            "",
-            f"–: up to {small} runs the stage costs no more than its start; it grows later.",
-        ]
+        told = f"–: up to {small} runs the stage costs no more than its start; it grows later."
+        lines += ["", told]
     return lines
+
+
+def head(first: str, *numbers: str) -> list[str]:
+    """The head of a Markdown table with words in its first column and numbers in the others."""
+    return [row(first, *numbers), "| --- |" + " ---: |" * len(numbers)]
+
+
+def row(*cells: object) -> str:
+    """A row of a Markdown table."""
+    return f"| {' | '.join(map(str, cells))} |"
 
 
 def _count(number: int) -> str:

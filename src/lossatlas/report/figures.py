@@ -92,13 +92,10 @@ def intervals(several: Sequence[Scores]) -> Drawing:
         for row, loss in enumerate(part.losses):
             interval = scores.interval(loss)
             colour = part.styles[loss]["color"]
+            seeds, marker = scores.per_seed(loss), part.styles[loss]["marker"]
             axis.plot([interval.low, interval.high], [row, row], color=colour, lw=2.5, alpha=0.6)
-            axis.plot(
-                scores.per_seed(loss), [row] * interval.seeds, "|", color=colour, ms=8, mew=1.2
-            )
-            axis.plot(
-                interval.estimate, row, color=colour, marker=part.styles[loss]["marker"], ms=6
-            )
+            axis.plot(seeds, [row] * len(seeds), "|", color=colour, ms=8, mew=1.2)
+            axis.plot(interval.estimate, row, color=colour, marker=marker, ms=6)
         axis.axvline(part.constant_dice, color="0.35", lw=1, ls=":")
         axis.set_yticks(range(len(part.losses)), part.losses)
         axis.set_ylim(len(part.losses) - 0.4, -0.6)

@@ -129,14 +129,12 @@ def precision_recall(scores: Scores) -> str:
         return ""
     recall = {loss: scores.mean(loss, "mean_recall") for loss in part.losses}
     precision = {loss: scores.mean(loss, "mean_precision") for loss in part.losses}
-    lean = {loss: recall[loss] - precision[loss] for loss in part.losses}
-    lean = {loss: value for loss, value in lean.items() if np.isfinite(value)}
+    lean = (pd.Series(recall) - pd.Series(precision)).dropna()
     if len(lean) < 2:
         return ""
-    ends = [max(lean, key=lambda loss: lean[loss]), min(lean, key=lambda loss: lean[loss])]
     words = [
         f"`{loss}` (recall {number(recall[loss])}, precision {number(precision[loss])})"
-        for loss in ends
+        for loss in map(str, (lean.idxmax(), lean.idxmin()))
     ]
     return f"Of recall and precision, recall counts most for {words[0]} and least for {words[1]}."
 
@@ -247,10 +245,8 @@ def standing(scores: Scores) -> dict[str, list[str]]:
     for loss in part.losses:
         if loss == baseline(part):
             continue
-        difference = scores.difference(loss, baseline(part))
-        how = "open"
-        if difference is not None and (difference.low > 0 or difference.high < 0):
-            how = "ahead" if difference.low > 0 else "behind"
+        gap = scores.difference(loss, baseline(part))
+        how = "ahead" if gap and gap.low > 0 else "behind" if gap and gap.high < 0 else "open"
         found[how].append(loss)
     return found
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from lossatlas.report.costs import require_measured
+from lossatlas.report.costs import head, require_measured, row
 
 #: What `benchmarks/training.py` leaves.
 FILES = ("training.csv", "instrumentation.csv", "share.csv", "training.json")
@@ -39,14 +39,13 @@ def _throughput(table: pd.DataFrame, machine: dict[str, Any]) -> str:
         f"The same network, loss (cross-entropy), optimiser and pixels ({first['pixels'].replace('x', '×')}, "
         f"batches of {first['batch']}) in three loops, on {where}. Ours measures as it does in a study.",
         "",
-        "| network | arithmetic | loop | images/s | time of a step, bare loop = 1 |",
+        row("network", "arithmetic", "loop", "images/s", "time of a step, bare loop = 1"),
         "| --- | --- | --- | ---: | ---: |",
     ]
-    for row in _rows(table):
-        network = f"{_MODELS[row['model']]}, {row['parameters'] / 1e6:.2g} M parameters"
-        lines.append(
-            f"| {network} | {row['variant']} | {row['loop']} | {row['images_per_s']:.3g} | {row['time_to_bare']:.2f} |"
-        )
+    for each in _rows(table):
+        network = f"{_MODELS[each['model']]}, {each['parameters'] / 1e6:.2g} M parameters"
+        speed = f"{each['images_per_s']:.3g}", f"{each['time_to_bare']:.2f}"
+        lines.append(row(network, each["variant"], each["loop"], *speed))
     if "Lightning Trainer" not in set(table.loop):
         lines += ["", "Lightning's Trainer was not installed where this was measured."]
     return "\n".join(lines)
@@ -67,13 +66,11 @@ def _measuring(table: pd.DataFrame) -> str:
 
 
 def _share(table: pd.DataFrame) -> str:
-    lines = [
-        "| all that was done | runs | training, s | all, s | share |",
-        "| --- | ---: | ---: | ---: | ---: |",
-    ]
+    columns = ["what", "runs", "train_s", "wall_s", "share"]
+    lines = head("all that was done", "runs", "training, s", "all, s", "share")
     lines += [
-        f"| {row['what']} | {row['runs']} | {row['train_s']:,.0f} | {row['wall_s']:,.0f} | {row['share']:.1%} |"
-        for row in _rows(table)
+        row(what, runs, f"{train_s:,.0f}", f"{wall_s:,.0f}", f"{share:.1%}")
+        for what, runs, train_s, wall_s, share in table[columns].to_numpy()
     ]
     reached = int((table.share >= SHARE).sum())
     said = "all" if reached == len(table) else f"{reached} of the {len(table)}"

@@ -75,11 +75,9 @@ def finish(path: str | Path) -> None:
 
 
 def _title(notebook: NotebookNode) -> str | None:
-    for cell in notebook.cells:
-        for output in cell.get("outputs", []):
-            if output.get("metadata", {}).get(TITLE_KEY):
-                return str(output.metadata[TITLE_KEY])
-    return None
+    outputs = (output for cell in notebook.cells for output in cell.get("outputs", []))
+    titles = (output.get("metadata", {}).get(TITLE_KEY) for output in outputs)
+    return next(filter(None, titles), None)
 
 
 def _split(cell: NotebookNode) -> list[NotebookNode]:

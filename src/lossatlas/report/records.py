@@ -223,7 +223,8 @@ def load(folder: str | Path, study: str | None = None) -> Records:
     tables = {name: _read_table(folder, name) for name in _COLUMNS}
     _check_tables(folder, description, tables)
     predictions = _read_predictions(folder)
-    tuning = _read_tuning(folder)
+    tuned = (folder / "tuning.parquet").is_file()  # not where the study tuned nothing
+    tuning = _read_table(folder, "tuning", _TUNING_COLUMNS) if tuned else None
     # Each table is split once: to look for a part's rows in the whole table takes as long as all parts have rows.
     rows = {name: table.groupby(_PART, sort=False).indices for name, table in tables.items()}
     needed = tables | {"per_image": tables["per_image"][_COLUMNS["per_image"]]}
@@ -298,13 +299,6 @@ def _read_table(folder: Path, name: str, columns: list[str] | None = None) -> pd
     if table.empty and name != "curves":
         raise RecordsError(f"{path}: expected at least one row, got none; run the study first")
     return table
-
-
-def _read_tuning(folder: Path) -> pd.DataFrame | None:
-    """The tuning runs; None where the study tuned nothing."""
-    if not (folder / "tuning.parquet").is_file():
-        return None
-    return _read_table(folder, "tuning", _TUNING_COLUMNS)
 
 
 def _check_tables(

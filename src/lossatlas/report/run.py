@@ -100,21 +100,13 @@ def plot_curves(runs: Sequence[Run]) -> Figure:
     figure, axes = plt.subplots(
         3, 1, figsize=(FIGURE_WIDTH, 5.5), sharex=True, constrained_layout=True
     )
-    colour = loss_style(runs[0].loss)["color"]
+    look = {"color": loss_style(runs[0].loss)["color"], "lw": 1.2, "alpha": 0.8}
     for run in runs:
         smooth = run.curves.rolling(max(1, len(run.curves) // 20), min_periods=1).mean()
-        axes[0].plot(run.curves.step, smooth.loss_value, color=colour, lw=1.2, alpha=0.8)
-        axes[1].plot(run.curves.step, smooth.grad_norm, color=colour, lw=1.2, alpha=0.8)
         validated = run.curves.dropna(subset="val_mean_dice")
-        axes[2].plot(
-            validated.step,
-            validated.val_mean_dice,
-            color=colour,
-            lw=1.2,
-            marker="o",
-            ms=3,
-            alpha=0.8,
-        )
+        axes[0].plot(run.curves.step, smooth.loss_value, **look)
+        axes[1].plot(run.curves.step, smooth.grad_norm, **look)
+        axes[2].plot(validated.step, validated.val_mean_dice, marker="o", ms=3, **look)
     axes[1].set_yscale("log")
     axes[2].set_ylim(0, None)
     titles = ("training loss", "norm of the gradient", "validation Dice (mean over classes)")
@@ -131,11 +123,9 @@ def plot_classes(runs: Sequence[Run]) -> Figure:
     dice = pd.concat([table.dice.rename(i) for i, table in enumerate(tables)], axis=1).loc[order]
     figure, axis = plt.subplots(figsize=(FIGURE_WIDTH, 3.0), constrained_layout=True)
     places = np.arange(len(order))
-    axis.bar(
-        places, dice.mean(axis=1), color=loss_style(runs[0].loss)["color"], alpha=0.6, width=0.7
-    )
-    for column in dice:
-        axis.plot(places, dice[column], "o", ms=3, color="black", alpha=0.7)
+    colour = loss_style(runs[0].loss)["color"]
+    axis.bar(places, dice.mean(axis=1), color=colour, alpha=0.6, width=0.7)
+    axis.plot(places, dice, "o", ms=3, color="black", alpha=0.7)
     fractions = tables[0].target_fraction.loc[order]
     names = [
         f"{name}\n{100 * fraction:.2g} %" for name, fraction in zip(order, fractions, strict=True)
