@@ -97,61 +97,45 @@ def write_records(
                 predicted = _predict(rng, labels, len(classes), loss, background)
                 if seed == seeds[0]:
                     saved[f"{dataset}/{model}/{loss}"] = predicted[:6]
+                run_id = f"{model}-{loss}-{seed}"
                 key = {
-                    "run_id": f"{model}-{loss}-{seed}",
+                    "run_id": run_id,
                     "dataset": dataset,
                     "model": model,
                     "loss": loss,
                     "seed": seed,
                 }
-                counts = np.stack(
-                    [
-                        [
-                            ((p == c) & (t == c)).sum(),
-                            ((p == c) & (t != c)).sum(),
-                            ((p != c) & (t == c)).sum(),
-                        ]
-                        for p, t in zip(predicted, labels, strict=True)
-                        for c in range(len(classes))
-                    ]
-                ).reshape(images, len(classes), 3)
-                per_image += [
-                    key
-                    | {
-                        "rule": "argmax",
-                        "image_id": ids[i],
-                        "group": group[i],
-                        "class_index": c,
-                        "tp": counts[i, c, 0],
-                        "fp": counts[i, c, 1],
-                        "fn": counts[i, c, 2],
-                        "pixels": side * side,
-                    }
-                    for i in range(images)
-                    for c in range(len(classes))
-                ]
+                of_class = np.arange(len(classes))[:, None, None]
+                found, truth = predicted[:, None] == of_class, labels[:, None] == of_class
+                kinds = found & truth, found & ~truth, ~found & truth
+                counts = np.stack([kind.sum((2, 3)) for kind in kinds], axis=-1)
+                rows = pd.MultiIndex.from_product(
+                    [ids, range(len(classes))], names=["image_id", "class_index"]
+                )
+                table = pd.DataFrame(counts.reshape(-1, 3), rows, ["tp", "fp", "fn"]).reset_index()
+                table["group"] = np.repeat(group, len(classes))
+                per_image.append(table.assign(**key, rule="argmax", pixels=side * side))
                 tp, fp, fn = counts.sum(0).T.astype(float)
+                one = counts[:, start:].astype(float)
                 with np.errstate(all="ignore"):
-                    table = {
+                    recorded = {
                         "iou": tp / (tp + fp + fn),
                         "dice": 2 * tp / (2 * tp + fp + fn),
                         "precision": np.where((tp + fp == 0) & (fn > 0), 0.0, tp / (tp + fp)),
                         "recall": tp / (tp + fn),
+                        "target_fraction": fractions,
                     }
-                    one = counts[:, start:].astype(float)
                     image_dice = 2 * one[..., 0] / (2 * one[..., 0] + one[..., 1] + one[..., 2])
-                per_class += [
-                    key
-                    | {"rule": "argmax", "class_index": c, "class_name": classes[c]}
-                    | {"target_fraction": fractions[c]}
-                    | {metric: values[c] for metric, values in table.items()}
-                    for c in range(len(classes))
-                ]
+                of_run = pd.DataFrame(recorded).assign(class_name=classes, **key, rule="argmax")
+                per_class.append(of_run.rename_axis("class_index").reset_index())
+                means = {
+                    name: float(np.nanmean(values[start:])) for name, values in recorded.items()
+                }
                 known = [row[~np.isnan(row)] for row in image_dice]
                 step = np.arange(1, steps + 1)
                 level = {"ce": 2.4, "focal": 2.0}.get(loss, 1.0)
                 value = level * (0.3 + 0.7 * np.exp(-step / 20)) + rng.normal(0, 0.05, steps)
-                dice = float(np.nanmean(table["dice"][start:]))
+                dice = means["dice"]
                 at = np.isin(step, [round(steps * (k + 1) / 5) for k in range(5)])
                 curves.append(
                     pd.DataFrame(
@@ -172,13 +156,9 @@ def write_records(
                     "dataset_params": {},
                     "model": model,
                     "model_params": {},
-                    "loss": loss,
-                    "loss_params": {},
-                    "seed": seed,
-                    "steps": steps,
-                    "batch_size": 16,
-                    "lr": 0.003,
                 }
+                config |= {"loss": loss, "loss_params": {}, "seed": seed}
+                config |= {"steps": steps, "batch_size": 16, "lr": 0.003}
                 runs.append(
                     key
                     | {
@@ -189,13 +169,13 @@ def write_records(
                         "train_s": 8.0 + rng.random(),
                         "peak_memory_mb": 400.0,
                         "parameters": 122411,
-                        "mean_iou": float(np.nanmean(table["iou"])),
-                        "mean_dice": float(np.nanmean(table["dice"])),
-                        "foreground_iou": float(np.nanmean(table["iou"][start:])),
+                        "mean_iou": float(np.nanmean(recorded["iou"])),
+                        "mean_dice": float(np.nanmean(recorded["dice"])),
+                        "foreground_iou": means["iou"],
                         "foreground_dice": dice,
                         "pixel_accuracy": float(tp.sum() / (tp + fn).sum()),
-                        "mean_precision": float(np.nanmean(table["precision"][start:])),
-                        "mean_recall": float(np.nanmean(table["recall"][start:])),
+                        "mean_precision": means["precision"],
+                        "mean_recall": means["recall"],
                         "mean_dice_per_image": float(np.mean([k.mean() for k in known if len(k)])),
                         "constant_dice": constant,
                         "final_loss": float(value[-1]),
@@ -203,9 +183,8 @@ def write_records(
                     }
                 )
     pd.DataFrame(runs).to_parquet(folder / "runs.parquet", index=False)
-    pd.DataFrame(per_class).to_parquet(folder / "per_class.parquet", index=False)
-    pd.DataFrame(per_image).to_parquet(folder / "per_image.parquet", index=False)
-    pd.concat(curves, ignore_index=True).to_parquet(folder / "curves.parquet", index=False)
+    for name, rows in {"per_class": per_class, "per_image": per_image, "curves": curves}.items():
+        pd.concat(rows, ignore_index=True).to_parquet(folder / f"{name}.parquet", index=False)
     np.savez_compressed(folder / "predictions.npz", **saved)
     description = {
         "schema": 3,
