@@ -107,92 +107,85 @@ def test_a_folder_without_records_names_the_command_that_makes_them(tmp_path):
         records.load(tmp_path / "nowhere", "quick")
 
 
-def test_another_schema_is_refused(spoilt):
-    edit_study(spoilt, schema=4)
-    with pytest.raises(RecordsError, match="expected records of schema 3, got 4"):
-        records.load(spoilt)
+def without(folder, key):
+    path = folder / "study.json"
+    path.write_text(json.dumps({k: v for k, v in json.loads(path.read_text()).items() if k != key}))
 
 
-def test_a_missing_key_of_the_study_is_named(spoilt):
-    path = spoilt / "study.json"
-    described = json.loads(path.read_text())
-    del described["classes"]
-    path.write_text(json.dumps(described))
-    with pytest.raises(RecordsError, match=r"missing: classes"):
-        records.load(spoilt)
+def renamed(table):
+    own = (table.run_id == "unet-dice-0") & (table.image_id == "test-003")
+    return table.assign(image_id=table.image_id.mask(own, "another"))
 
 
-def test_another_studys_records_are_refused(spoilt):
-    with pytest.raises(RecordsError, match="expected the study 'quick_camvid', got 'quick'"):
-        records.load(spoilt, "quick_camvid")
+def change(name, made):
+    return lambda folder: edit_table(folder, name, made)
 
 
-def test_a_study_file_that_is_no_json_is_refused(spoilt):
-    (spoilt / "study.json").write_text("{")
-    with pytest.raises(RecordsError, match="expected JSON"):
-        records.load(spoilt)
+def dropped(name, column):
+    return change(name, lambda t: t.drop(columns=column)), rf"{name}\.parquet.*missing: {column}"
 
 
-@pytest.mark.parametrize(
-    ("table", "column"),
-    [("runs", "foreground_dice"), ("per_class", "dice"), ("per_image", "fn"), ("curves", "step")],
-)
-def test_a_missing_column_is_named(spoilt, table, column):
-    edit_table(spoilt, table, lambda t: t.drop(columns=column))
-    with pytest.raises(RecordsError, match=rf"{table}\.parquet.*missing: {column}"):
-        records.load(spoilt)
+#: What is wrong with the records, how they come to it, and what the error says.
+WRONG = {
+    "another schema": (
+        lambda folder: edit_study(folder, schema=4),
+        "expected records of schema 3, got 4",
+    ),
+    "a missing key of the study": (lambda folder: without(folder, "classes"), "missing: classes"),
+    "another study": (
+        lambda folder: edit_study(folder, study="quick_camvid"),
+        "expected the study 'quick', got 'quick_camvid'",
+    ),
+    "a study file that is no JSON": (
+        lambda folder: (folder / "study.json").write_text("{"),
+        "expected JSON",
+    ),
+    "runs without a column": dropped("runs", "foreground_dice"),
+    "classes without a column": dropped("per_class", "dice"),
+    "images without a column": dropped("per_image", "fn"),
+    "curves without a column": dropped("curves", "step"),
+    "no curves": (
+        lambda folder: (folder / "curves.parquet").unlink(),
+        r"curves.parquet.*found no file",
+    ),
+    "no predictions": (
+        lambda folder: (folder / "predictions.npz").unlink(),
+        r"predictions.npz.*found no file",
+    ),
+    "an empty table": (change("per_class", lambda t: t.iloc[:0]), "expected at least one row"),
+    "the same run twice": (
+        change("runs", lambda t: pd.concat([t, t.iloc[:1]])),
+        "expected one run for each",
+    ),
+    "a loss that the study does not announce": (
+        lambda folder: edit_study(folder, losses=[{"label": "dice", "name": "dice"}]),
+        r"loss 'ce' is not in study\.json",
+    ),
+    "tables that speak of different runs": (
+        change("per_class", lambda t: t[t.run_id != "unet-ce-0"]),
+        "unet-ce-0 is in one of them only",
+    ),
+    "an image missing from one run": (
+        change("per_image", lambda t: t[(t.run_id != "unet-dice-0") | (t.image_id != "test-003")]),
+        "expected a row for each of 24 images and 11 classes",
+    ),
+    "an image of another name": (change("per_image", renamed), r"in run unet-dice-0;"),
+    "counts that contradict a run's Dice": (
+        change("runs", lambda t: t.assign(foreground_dice=t.foreground_dice + 1e-3)),
+        "the counts of run .* give a foreground Dice of",
+    ),
+    "an image to leave out that is not there": (
+        lambda folder: edit_study(folder, left_out={"digits": ["test-999"]}),
+        "test images of digits, got 'test-999'",
+    ),
+}
 
 
-@pytest.mark.parametrize("name", ["curves.parquet", "predictions.npz"])
-def test_a_missing_file_is_named(spoilt, name):
-    (spoilt / name).unlink()
-    with pytest.raises(RecordsError, match=rf"{name}.*found no file"):
-        records.load(spoilt)
-
-
-def test_an_empty_table_is_refused(spoilt):
-    edit_table(spoilt, "per_class", lambda t: t.iloc[:0])
-    with pytest.raises(RecordsError, match="expected at least one row"):
-        records.load(spoilt)
-
-
-def test_the_same_run_twice_is_refused(spoilt):
-    edit_table(spoilt, "runs", lambda t: pd.concat([t, t.iloc[:1]]))
-    with pytest.raises(RecordsError, match="expected one run for each"):
-        records.load(spoilt)
-
-
-def test_a_loss_that_the_study_does_not_announce_is_refused(spoilt):
-    described = json.loads((spoilt / "study.json").read_text())
-    edit_study(spoilt, losses=described["losses"][1:])
-    with pytest.raises(RecordsError, match=r"loss 'ce' is not in study\.json"):
-        records.load(spoilt)
-
-
-def test_tables_that_speak_of_different_runs_are_refused(spoilt):
-    edit_table(spoilt, "per_class", lambda t: t[t.run_id != "unet-ce-0"])
-    with pytest.raises(RecordsError, match="unet-ce-0 is in one of them only"):
-        records.load(spoilt)
-
-
-def test_an_image_missing_from_one_run_is_refused(spoilt):
-    edit_table(
-        spoilt,
-        "per_image",
-        lambda t: t[~((t.run_id == "unet-dice-0") & (t.image_id == "test-003"))],
-    )
-    with pytest.raises(RecordsError, match="expected a row for each of 24 images and 11 classes"):
-        records.load(spoilt)
-
-
-def test_an_image_of_another_name_is_refused_and_its_run_named(spoilt):
-    def renamed(table):
-        own = (table.run_id == "unet-dice-0") & (table.image_id == "test-003")
-        return table.assign(image_id=table.image_id.mask(own, "another"))
-
-    edit_table(spoilt, "per_image", renamed)
-    with pytest.raises(RecordsError, match=r"in run unet-dice-0;"):
-        records.load(spoilt)
+@pytest.mark.parametrize(("spoil", "message"), WRONG.values(), ids=WRONG)
+def test_wrong_records_are_refused_and_what_is_wrong_is_named(spoilt, spoil, message):
+    spoil(spoilt)
+    with pytest.raises(RecordsError, match=message):
+        records.load(spoilt, "quick")
 
 
 @pytest.mark.parametrize("name", ["per_class", "per_image"])
@@ -205,12 +198,6 @@ def test_a_run_without_counts_by_the_largest_logit_is_named(spoilt, name, runs):
     edit_table(spoilt, name, ruled)
     wanted = r"rule argmax in every run, got none in run unet-.*; collect the records anew"
     with pytest.raises(RecordsError, match=wanted):
-        records.load(spoilt)
-
-
-def test_counts_that_contradict_a_runs_dice_are_refused(spoilt):
-    edit_table(spoilt, "runs", lambda t: t.assign(foreground_dice=t.foreground_dice + 1e-3))
-    with pytest.raises(RecordsError, match=r"the counts of run .* give a foreground Dice of"):
         records.load(spoilt)
 
 
@@ -266,12 +253,6 @@ def test_a_test_image_that_is_left_out_counts_in_no_result(spoilt, study):
     both = loaded.runs.foreground_dice, pd.concat(part.runs for part in loaded.parts)
     assert both[0].tolist() == both[1].sort_index().foreground_dice.tolist()
     assert not set(gone) & set(loaded.per_image.image_id)
-
-
-def test_an_image_to_leave_out_that_is_not_there_is_named(spoilt):
-    edit_study(spoilt, left_out={"digits": ["test-999"]})
-    with pytest.raises(RecordsError, match="test images of digits, got 'test-999'"):
-        records.load(spoilt, "quick")
 
 
 def test_the_records_of_defects_leave_out_the_twins_by_every_rule():
