@@ -68,12 +68,17 @@ def records(*parts, folder=Path("nowhere"), **study):
         "losses": losses,
         "seeds": list(range(SEEDS)),
         "missing_runs": 0,
-        "datasets": list({part.dataset for part in parts}),
-        "models": list({part.model for part in parts}),
+        "datasets": list(dict.fromkeys(part.dataset for part in parts)),
+        "models": list(dict.fromkeys(part.model for part in parts)),
         **study,
     }
-    nothing = pd.DataFrame()
-    return Records(folder, described, nothing, nothing, nothing, nothing, list(parts))
+    runs, nothing = pd.concat([part.runs for part in parts], ignore_index=True), pd.DataFrame()
+    return Records(folder, described, runs, nothing, nothing, nothing, list(parts))
+
+
+def level(**scores):
+    """Scores of losses that have the same Dice by ½ and tuned, for `place`."""
+    return {loss: {"argmax": dice, "tuned": dice} for loss, dice in scores.items()}
 
 
 CE = {"argmax": 0.60, "tuned": 0.70, "oracle": 0.71, "plug_in": 0.72}

@@ -6,11 +6,10 @@ import dataclasses
 import sys
 from pathlib import Path
 
-import pandas as pd
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
-from hand_made import place, records
+from hand_made import level, place, records
 
 from lossatlas.claims import frames, rare
 from lossatlas.report.front import FrontError
@@ -20,23 +19,18 @@ def study(draws, **described):
     """Records of a place at 0.1 % for each draw, whose tuned Dice are those of `draws` (cross-entropy, Dice)."""
     parts = []
     for name, (ce, dice) in draws.items():
-        scores = {"ce": {"argmax": ce, "tuned": ce}, "dice": {"argmax": dice, "tuned": dice}}
         of = {"ce": ce, "dice": dice}
-        parts.append(place(name, scores, foreground=0.001, foreground_dice_tuned=of))
-    known = records(*parts, **described)
-    return dataclasses.replace(known, runs=pd.concat(part.runs for part in parts))
+        parts.append(place(name, level(**of), foreground=0.001, foreground_dice_tuned=of))
+    return records(*parts, **described)
 
 
 def test_the_losses_are_compared_between_the_two_fractions_of_a_draw():
     def at(foreground, draw, ce, dice):
-        scores = {"ce": {"argmax": ce, "tuned": ce}, "dice": {"argmax": dice, "tuned": dice}}
         name, factors = f"{foreground} {draw}", {"foreground": foreground, "objects": 533}
-        return place(name, scores, draw=draw, **factors)
+        return place(name, level(ce=ce, dice=dice), draw=draw, **factors)
 
     first = at(0.01, 1, 0.8, 0.79), at(0.001, 1, 0.58, 0.5)
-    known = records(*first, at(0.01, 2, 0.8, 0.7), at(0.001, 2, 0.6, 0.55))
-    known = dataclasses.replace(known, runs=pd.concat(part.runs for part in known.parts))
-    found = rare.apart([known])
+    found = rare.apart([records(*first, at(0.01, 2, 0.8, 0.7), at(0.001, 2, 0.6, 0.55))])
     assert found.estimate.round(1).tolist() == [-7.0, 5.0]
     assert (found.low <= found.estimate).all() and found.p.between(0, 1).all()
 
@@ -44,16 +38,14 @@ def test_the_losses_are_compared_between_the_two_fractions_of_a_draw():
 def test_few_objects_are_compared_with_many_by_seed():
     def at(name, objects, ce, dice):
         of = {"ce": ce, "dice": dice}
-        scores = {loss: {"argmax": 0.5, "tuned": 0.5} for loss in of}
+        scores = level(ce=0.5, dice=0.5)
         return place(name, scores, foreground=0.01, objects=objects, foreground_dice_tuned=of)
 
-    parts = at("n53", 53, 0.76, 0.76), at("n5333", 5333, 0.8, 0.78)
-    runs = pd.concat(part.runs for part in parts)
-    few = (runs.dataset == "n53") & (runs.loss == "dice")
-    runs["foreground_dice_tuned"] += (
-        few * 0.01 * (-1) ** runs.seed
-    )  # every other seed up, the others down
-    found = rare.few_objects(dataclasses.replace(records(*parts), runs=runs))
+    known = records(at("n53", 53, 0.76, 0.76), at("n5333", 5333, 0.8, 0.78))
+    few = (known.runs.dataset == "n53") & (known.runs.loss == "dice")
+    # every other seed up, the others down
+    known.runs["foreground_dice_tuned"] += few * 0.01 * (-1) ** known.runs.seed
+    found = rare.few_objects(known)
     assert found.estimate == pytest.approx(2.0)
     # eight values one point from their mean: a deviation of √(8/7), over √8, by Student's 2.365 of seven degrees
     assert found.high - found.estimate == pytest.approx(2.3646 / 7**0.5, rel=1e-4)
@@ -69,9 +61,7 @@ def eight_settings(**other):
         "dice_ce_high": 0.61,
         "dice_high": 0.37,
     } | other
-    return records(
-        place("b16", {loss: {"argmax": dice, "tuned": dice} for loss, dice in scores.items()})
-    )
+    return records(place("b16", level(**scores)))
 
 
 def numbers(

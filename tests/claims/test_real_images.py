@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
-from hand_made import place, records
+from hand_made import level, place, records
 
 from lossatlas.claims import frames, real_images
 from lossatlas.report.front import FrontError
@@ -29,9 +29,7 @@ def thresholds(dice, *, of_vessels=("ce", "dice")):
     vessels = place("vessels", scores, **columns)
     there = vessels.runs[vessels.runs.loss.isin(of_vessels)]
     vessels = dataclasses.replace(vessels, runs=there, losses=list(of_vessels))
-    made = records(cracks, vessels, smallest_effect=0.01, missing_runs=0)
-    made.study["datasets"] = ["cracks", "vessels"]
-    return dataclasses.replace(made, runs=pd.concat([cracks.runs, there]))
+    return records(cracks, vessels, smallest_effect=0.01)
 
 
 def numbers(known, monkeypatch, longer=None):
@@ -82,10 +80,9 @@ def test_what_a_longer_training_gives_stands_beside_and_dice_is_not_ahead(monkey
 def rates(ce, dice, name="cracks"):
     """Records of one task; `ce` and `dice` are (validation, test) of the low and the high rate."""
     of = {"ce_low": ce[0], "ce_high": ce[1], "dice_low": dice[0], "dice_high": dice[1]}
-    scores = {label: {"argmax": test, "tuned": test} for label, (_, test) in of.items()}
-    made = place(name, scores)
+    made = place(name, level(**{label: test for label, (_, test) in of.items()}))
     made.runs["val_foreground_dice_tuned"] = made.runs.loss.map({k: v[0] for k, v in of.items()})
-    return dataclasses.replace(records(made), runs=made.runs)
+    return records(made)
 
 
 def test_each_loss_takes_the_rate_that_validation_prefers_and_not_the_one_that_tests_best():
@@ -116,7 +113,7 @@ def from_prior(monkeypatch, **dice):
         scores = {f"{loss}_{rate}": {"argmax": test, "tuned": test}
                   for loss, test in of.items() for rate in ("low", "high")}  # fmt: skip
         parts.append(place(task, scores))
-    known = dataclasses.replace(records(*parts), runs=pd.concat(part.runs for part in parts))
+    known = records(*parts)
     of = {"thresholds_bias": known, "thresholds_bias_kolektor": known}
     monkeypatch.setattr(frames, "load_if_run", lambda _, study: of[study])
     return of
@@ -205,7 +202,7 @@ def test_dice_at_one_half_is_ahead_of_a_tuned_cross_entropy_on_pedestrians_alone
                          for loss, tuned in of.items() for rate in ("low", "high")})
             for task, half in at_half.items()
         ]  # fmt: skip
-        known = dataclasses.replace(records(*parts), runs=pd.concat(part.runs for part in parts))
+        known = records(*parts)
         monkeypatch.setattr(frames, "load_if_run", lambda *_: known)
 
     study(pedestrians=0.75, cracks=0.69)
@@ -273,10 +270,7 @@ def test_hard_examples_are_compared_at_one_rate_alone(monkeypatch):
     ce = place(
         "cracks", {"ce_low": {"argmax": 0.6, "tuned": 0.7}}, foreground_dice_tuned=0.7, lr=0.003
     )
-    of = {
-        name: dataclasses.replace(records(part), runs=part.runs)
-        for name, part in (("thresholds", ohem), ("thresholds_rate", ce))
-    }
+    of = {"thresholds": records(ohem), "thresholds_rate": records(ce)}
     monkeypatch.setattr(frames, "load_if_run", lambda _, study: of.get(study))
     assert real_images.at_one_rate("nowhere", "ohem_ce")["cracks"] == pytest.approx(-0.1)
     of["thresholds_rate"].runs["lr"] = 0.01
@@ -342,7 +336,7 @@ def test_dice_better_calibrated_than_cross_entropy_stops_the_build(monkeypatch):
         columns = {"ece_foreground": (0.04, dice), "nll": (0.1, nll), "brier": (0.1, brier)}
         columns = {name: dict(zip(BOTH, of, strict=True)) for name, of in columns.items()}
         part = place("cracks", dict.fromkeys(BOTH, CE), **columns)
-        return dataclasses.replace(records(part, missing_runs=0), runs=part.runs)
+        return records(part)
 
     monkeypatch.setattr(frames, "load_if_run", lambda *_: known(0.2))
     expected = {"tasks": "1", "ce": "0.04", "low": "0.20", "high": "0.20"}
@@ -369,7 +363,7 @@ def test_the_calibration_error_at_most_is_that_of_the_worst_training(monkeypatch
     runs["ece_foreground"] = [
         errors[loss][i] for loss, i in zip(runs.loss, runs.ece_foreground, strict=True)
     ]
-    known = dataclasses.replace(records(part, missing_runs=0), runs=runs)
+    known = dataclasses.replace(records(part), runs=runs)
     monkeypatch.setattr(frames, "load_if_run", lambda *_: known)
     expected = {"tasks": "1", "ce": "0.06", "low": "0.14", "high": "0.30"}
     assert real_images.calibration("nowhere") == expected
@@ -384,12 +378,9 @@ def test_what_the_front_page_says_of_the_sums_is_checked(monkeypatch):
             "vessels": vessels,
         }.items():
             sums = {"argmax": at_half, "tuned": tuned}
-            others = {"ce": 0.6, "tversky": 0.59, "jaccard": 0.61, "lovasz_softmax": lovasz}
-            scores = {
-                loss: dict.fromkeys(("argmax", "tuned"), each) for loss, each in others.items()
-            }
+            scores = level(ce=0.6, tversky=0.59, jaccard=0.61, lovasz_softmax=lovasz)
             parts.append(place(task, {"dice_ce": sums, "dice_focal": sums} | scores))
-        return records(*parts, missing_runs=0)
+        return records(*parts)
 
     monkeypatch.setattr(frames, "load_if_run", lambda *_: known())
     found = real_images.other_losses("nowhere")
@@ -415,9 +406,8 @@ def test_what_a_loss_is_worth_is_given_once_its_runs_are_there_and_checked(monke
         reached = {"plain8": (0.6, dice), "long": long, "rate": (0.6, rate)}
         parts = []
         for model in models:
-            scores = dict(zip(("ce", "dice"), reached[model], strict=True))
-            scores = {loss: {"argmax": each, "tuned": each} for loss, each in scores.items()}
-            parts.append(place("cracks", scores, model=model))
+            ce, of_dice = reached[model]
+            parts.append(place("cracks", level(ce=ce, dice=of_dice), model=model))
         made = records(*parts)
         made.study["places"] = [{"dataset": "cracks", "model": model} for model in reached]
         return made
@@ -439,10 +429,9 @@ def test_what_the_guide_says_of_lovasz_softmax_is_checked(monkeypatch):
         tasks = {"vessels": beside, "mitochondria": 0.6, "synapses": 0.6, "pedestrians": rare}
         parts = []
         for task, of_sum in tasks.items():
-            dice = {"ce": 0.6, "one_sigmoid": alone, "two_channels": 0.5, "ce_lovasz": of_sum}
-            scores = {loss: {"argmax": each, "tuned": each} for loss, each in dice.items()}
+            scores = level(ce=0.6, one_sigmoid=alone, two_channels=0.5, ce_lovasz=of_sum)
             parts.append(place(task, scores))
-        return records(*parts, missing_runs=0)
+        return records(*parts)
 
     monkeypatch.setattr(frames, "load_if_run", lambda *_: known())
     expected = {"least": "20", "most": "20", "with_ce": "8", "two_channels": "10"}
