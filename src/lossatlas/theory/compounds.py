@@ -59,16 +59,13 @@ def balance(fractions: Sequence[float], pixels: int, prob: float | None = 0.5) -
         answer = fraction if prob is None else prob
         dice = _push(PARTS["Dice"], fraction, answer, pixels)
         entropy = _push(PARTS["cross-entropy"], fraction, answer, pixels)
-        shares = {}
+        told = {
+            "π": f"{100 * fraction:g} %",
+            "answer": "π" if prob is None else f"{prob:g}",
+            "Dice's part": f"{100 * dice / (dice + entropy):.0f} %",
+        }
         for name, loss in PARTS.items():
             share = share_by_autograd(loss, fraction, answer, pixels)
-            shares[f"share, {name.replace('cross-entropy', 'CE')}"] = f"{100 * share:.1f} %"
-        rows.append(
-            {
-                "π": f"{100 * fraction:g} %",
-                "answer": "π" if prob is None else f"{prob:g}",
-                "Dice's part": f"{100 * dice / (dice + entropy):.0f} %",
-                **shares,
-            }
-        )
+            told[f"share, {name.replace('cross-entropy', 'CE')}"] = f"{100 * share:.1f} %"
+        rows.append(told)
     return pd.DataFrame(rows)

@@ -41,10 +41,8 @@ def minimisers(
     etas: tuple[float, ...] = (0.1, 0.3, 0.5, 0.7, 0.9), gamma: float = 2.0
 ) -> pd.DataFrame:
     """Where focal loss puts the prediction: order kept, probabilities not."""
-    rows = [
-        {"true chance η": eta, "cross-entropy": eta, "focal": minimiser(eta, gamma)} for eta in etas
-    ]
-    return pd.DataFrame(rows)
+    found = [minimiser(eta, gamma) for eta in etas]
+    return pd.DataFrame({"true chance η": etas, "cross-entropy": etas, "focal": found})
 
 
 def modulation_table(
@@ -70,15 +68,10 @@ def first_loss(prior: float = 0.01, fraction: float = 0.01) -> pd.DataFrame:
     rows = []
     for label, prob in (("q = ½", 0.5), (f"q = π = {prior:g}", prior)):
         foreground, background = -fraction * np.log(prob), -(1 - fraction) * np.log(1 - prob)
-        rows.append(
-            {
-                "start": label,
-                "bias": float(np.log(prob / (1 - prob))),
-                "mean CE": foreground + background,
-                "foreground's part of the loss": foreground / (foreground + background),
-            }
-        )
-    return pd.DataFrame(rows)
+        mean = foreground + background
+        rows.append((label, float(np.log(prob / (1 - prob))), mean, foreground / mean))
+    columns = ["start", "bias", "mean CE", "foreground's part of the loss"]
+    return pd.DataFrame(rows, columns=columns)
 
 
 @settles(20)

@@ -83,15 +83,10 @@ def soft_label_floor(labels: tuple[float, ...] = (0.0, 0.1, 0.3, 0.5)) -> pd.Dat
         target = np.full((1, 1, 1), label)
         logits = np.full((1, 1, 1), np.log(label / (1 - label)) if label > 0 else -40.0)
         value = loss(torch.tensor(logits), torch.tensor(target)).item()
-        rows.append(
-            {
-                "soft label t": label,
-                "CE at p = t": value,
-                "H(t)": entropy(binary(label)),
-                "gradient there": float(np.abs(autograd(loss, logits, target)).max()),
-            }
-        )
-    return pd.DataFrame(rows)
+        largest = float(np.abs(autograd(loss, logits, target)).max())
+        rows.append((label, value, entropy(binary(label)), largest))
+    columns = ["soft label t", "CE at p = t", "H(t)", "gradient there"]
+    return pd.DataFrame(rows, columns=columns)
 
 
 @settles(14)

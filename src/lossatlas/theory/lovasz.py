@@ -32,17 +32,15 @@ def is_submodular(truth: Array) -> pd.DataFrame:
         for bits in itertools.product((False, True), repeat=size)
     }
     pairs, worst = 0, np.inf
-    for small in value:
-        for large in value:
-            if any(a and not b for a, b in zip(small, large, strict=True)):
-                continue
-            for place in range(size):
-                if large[place]:
-                    continue
-                with_small = (*small[:place], True, *small[place + 1 :])
-                with_large = (*large[:place], True, *large[place + 1 :])
-                gain = (value[with_small] - value[small]) - (value[with_large] - value[large])
-                pairs, worst = pairs + 1, min(worst, gain)
+    for small, large in itertools.product(value, repeat=2):
+        if any(a > b for a, b in zip(small, large, strict=True)):
+            continue
+        for place in (k for k in range(size) if not large[k]):
+            grown = ((*bits[:place], True, *bits[place + 1 :]) for bits in (small, large))
+            gains = [
+                value[more] - value[bits] for more, bits in zip(grown, (small, large), strict=True)
+            ]
+            pairs, worst = pairs + 1, min(worst, gains[0] - gains[1])
     if worst < -1e-12:
         raise ClosedFormError(f"the Jaccard loss is not submodular: a gain grows by {-worst:g}")
     return pd.DataFrame([{"pixels": size, "inequalities": pairs, "least difference": worst}])

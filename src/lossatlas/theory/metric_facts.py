@@ -59,12 +59,8 @@ def drawn_cases(size: int = 64) -> dict[str, tuple[Array, Array]]:
 
 def blind_spots(size: int = 64) -> pd.DataFrame:
     """Every score of the drawn cases, one row a case."""
-    return pd.DataFrame(
-        [
-            {"case": name, **overlap_and_distance(pred, truth)}
-            for name, (pred, truth) in drawn_cases(size).items()
-        ]
-    )
+    cases = drawn_cases(size)
+    return pd.DataFrame([{"case": name, **overlap_and_distance(*cases[name])} for name in cases])
 
 
 def scores_by_width(widths: Sequence[int], shift: int = 1) -> pd.DataFrame:
@@ -137,16 +133,10 @@ def rank_reversal() -> pd.DataFrame:
         pred = np.stack([np.arange(100) < number for number in numbers]).astype(int)
         counts = metrics.confusion_per_image(pred, truth, 2)[:, 1]
         iou, dice = metrics.iou_from_counts(counts), metrics.dice_from_counts(counts)
-        rows.append(
-            {
-                "network": network,
-                "IoU": f"{iou[0]:.2f}, {iou[1]:.2f}",
-                "Dice": f"{dice[0]:.3f}, {dice[1]:.3f}",
-                "mean IoU": float(iou.mean()),
-                "mean Dice": float(dice.mean()),
-            }
-        )
-    return pd.DataFrame(rows)
+        shown = f"{iou[0]:.2f}, {iou[1]:.2f}", f"{dice[0]:.3f}, {dice[1]:.3f}"
+        rows.append((network, *shown, float(iou.mean()), float(dice.mean())))
+    columns = ["network", "IoU", "Dice", "mean IoU", "mean Dice"]
+    return pd.DataFrame(rows, columns=columns)
 
 
 def _drawn_pixels(fraction: float, pixels: int, seed: int) -> tuple[Array, Array]:

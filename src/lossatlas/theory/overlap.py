@@ -97,14 +97,8 @@ def soft_label_minimisers(label: float = 0.3) -> pd.DataFrame:
     for name in ("ce", "dice", "dice_squared", "dice_semimetric", "jaccard"):
         options = {} if name == "ce" else {"per_image": True}
         loss = losses.build(name, mode="binary", reduction="none", **options)
-        values = loss(logits, target).reshape(probs.size)
-        rows.append(
-            {
-                "loss": FORMS[name].title,
-                "label t": label,
-                "least at p": float(probs[int(values.argmin())]),
-            }
-        )
+        least = float(probs[int(loss(logits, target).reshape(probs.size).argmin())])
+        rows.append({"loss": FORMS[name].title, "label t": label, "least at p": least})
     return pd.DataFrame(rows)
 
 
@@ -143,20 +137,19 @@ def batch_noise(
     around 1 on foreground and −3 elsewhere. Nothing is trained: all variation is sampling.
     """
     draw = np.random.default_rng(seed)
+    entropy = losses.build("ce", mode="binary")
+    dice = losses.build("dice", mode="binary", per_image=True)
     rows = []
     for log_sd in log_sds:
-        values: dict[str, list[float]] = {"ce": [], "dice": []}
+        values = []
         for _ in range(batches):
             sizes = np.clip(40 * np.exp(draw.normal(0, log_sd, batch)), 1, 900).astype(int)
             target = (np.arange(1024)[None] < sizes[:, None]).astype(float)[:, None]
             logits = draw.normal(np.where(target > 0, 1.0, -3.0), 1.0)
             scores, labels = torch.tensor(logits), torch.tensor(target)
-            values["ce"].append(losses.build("ce", mode="binary")(scores, labels).item())
-            values["dice"].append(
-                losses.build("dice", mode="binary", per_image=True)(scores, labels).item()
-            )
-        spread = {name: float(np.std(found) / np.mean(found)) for name, found in values.items()}
-        rows.append({"log-sd of sizes": log_sd, "CE": spread["ce"], "Dice": spread["dice"]})
+            values.append([loss(scores, labels).item() for loss in (entropy, dice)])
+        spread = np.std(values, axis=0) / np.mean(values, axis=0)
+        rows.append({"log-sd of sizes": log_sd, "CE": float(spread[0]), "Dice": float(spread[1])})
     return pd.DataFrame(rows)
 
 

@@ -200,10 +200,8 @@ def largest_observed(objects: tuple[int, ...], pixels: int = 64, seed: int = 0) 
             highest = max(highest, largest.item())
             search.step(-largest)
         limit = float(bound.subs(T, size))
-        rows.append(
-            {"T": size, "largest found": highest, "bound": limit, "found / bound": highest / limit}
-        )
-    return pd.DataFrame(rows)
+        rows.append((size, highest, limit, highest / limit))
+    return pd.DataFrame(rows, columns=["T", "largest found", "bound", "found / bound"])
 
 
 def vanishing(logit: float, fraction: float, pixels: int) -> pd.DataFrame:

@@ -142,15 +142,9 @@ def weight_spread(
         for count in images:
             sizes = np.exp(draw.normal(-(log_sd**2) / 2, log_sd, (draws, count)))
             weight = 1 / sizes.mean(axis=1)
-            rows.append(
-                {
-                    "log-sd of sizes": log_sd,
-                    "images": count,
-                    "spread": float(weight.std() / weight.mean()),
-                    "bias": float(weight.mean() - 1),
-                }
-            )
-    return pd.DataFrame(rows)
+            spread, bias = float(weight.std() / weight.mean()), float(weight.mean() - 1)
+            rows.append((log_sd, count, spread, bias))
+    return pd.DataFrame(rows, columns=["log-sd of sizes", "images", "spread", "bias"])
 
 
 def schemes(counts: tuple[int, ...] = (900_000, 90_000, 9_000, 1_000)) -> pd.DataFrame:
