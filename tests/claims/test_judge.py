@@ -37,6 +37,20 @@ def with_columns(folder, **columns):
     runs.to_parquet(path, index=False)
 
 
+def rewrite(folder, change):
+    """Change every table of the records that has a row or more for each run."""
+    for name in ("runs", "per_image", "per_class", "curves"):
+        path = folder / f"{name}.parquet"
+        change(pd.read_parquet(path)).to_parquet(path, index=False)
+
+
+def decided(folder, *checks):
+    """What the judge says of one prediction with these checks."""
+    made = predict(folder, {"claim": "7", "text": "Ahead.", "holds": list(checks)})
+    (found,) = judge.judge(made)
+    return found
+
+
 @pytest.fixture
 def folder(tmp_path):
     """Records of two models, which stand for two places: 1 % and 30 % of foreground."""
@@ -84,13 +98,14 @@ def test_a_place_is_named_by_its_level_a_list_or_a_condition(folder):
 
 def test_what_differs_by_place_says_where(folder):
     """Dice is ahead at 30 %; at 1 % its runs and those of cross-entropy are swapped."""
-    for name in ("runs", "per_image", "per_class", "curves"):
-        path = folder / f"{name}.parquet"
-        table = pd.read_parquet(path)
-        swapped = table.loss.map({"ce": "dice", "dice": "ce"}).fillna(table.loss)
-        table["loss"] = swapped.where(table.model == "unet", table.loss)
-        table.sort_values(["model", "loss", "seed"], kind="stable").to_parquet(path, index=False)
-    (found,) = judge.judge(predict(folder, {"claim": "7", "text": "Ahead.", "holds": [AHEAD]}))
+
+    def swapped(table):
+        other = table.loss.map({"ce": "dice", "dice": "ce"}).fillna(table.loss)
+        table = table.assign(loss=other.where(table.model == "unet", table.loss))
+        return table.sort_values(["model", "loss", "seed"], kind="stable")
+
+    rewrite(folder, swapped)
+    found = decided(folder, AHEAD)
     assert (found.outcome, found.where) == ("fails", "holds at 30 %, fails at 1 %")
     entry = judge.claims([found])["7"]
     assert entry["verdict"] == "conditional"
@@ -115,20 +130,14 @@ def test_a_quantity_of_runs_is_paired_by_seed_with_student_s_interval(folder):
 
 
 def test_missing_runs_leave_a_prediction_open(folder):
-    for name in ("runs", "per_image", "per_class", "curves"):
-        path = folder / f"{name}.parquet"
-        table = pd.read_parquet(path)
-        gone = (table.model == "unet") & (table.loss == "ce") & (table.seed == 0)
-        table[~gone].to_parquet(path, index=False)
-    (found,) = judge.judge(predict(folder, {"claim": "7", "text": "Ahead.", "holds": [AHEAD]}))
+    gone = "model == 'unet' and loss == 'ce' and seed == 0"
+    rewrite(folder, lambda table: table.query(f"not ({gone})"))
+    found = decided(folder, AHEAD)
     assert found.where == "holds at 30 %, open elsewhere"
     (checks,) = found.checks.values()
     assert checks[0].found == "1 of the 8 runs that it needs are missing"
-    open_ = predict(
-        folder,
-        {"claim": "7", "text": "By 0.2.", "holds": [AHEAD | {"where": {"foreground": 0.01}}]},
-    )
-    assert judge.claims(judge.judge(open_))["7"]["verdict"] == "awaiting"
+    at_one = decided(folder, AHEAD | {"where": {"foreground": 0.01}})
+    assert judge.claims([at_one])["7"]["verdict"] == "awaiting"
 
 
 def test_a_place_without_any_run_leaves_a_prediction_open(folder):
@@ -152,19 +161,13 @@ def test_a_place_without_any_run_leaves_a_prediction_open(folder):
 def test_all_runs_without_a_decision_are_open_and_missing_ones_awaited(tmp_path):
     made = write_records(tmp_path / "tiny", seeds=(0, 1, 2), losses=("ce", "dice"))
     with_columns(made, began=lambda runs: True)
-    same = {
-        "claim": "7",
-        "text": "Equal.",
-        "holds": [{"quantity": "share that began", "losses": ["ce"], "is": "> 0.9"}],
-    }
-    entry = judge.claims(judge.judge(predict(made, same)))["7"]
-    assert entry["verdict"] == "open"
+    share = {"quantity": "share that began", "losses": ["ce"], "is": "> 0.9"}
+    assert judge.claims([decided(made, share)])["7"]["verdict"] == "open"
 
 
 def test_two_seeds_decide_nothing(tmp_path):
     made = write_records(tmp_path / "tiny", seeds=(0, 1), losses=("ce", "dice"))
-    (found,) = judge.judge(predict(made, {"claim": "7", "text": "Ahead.", "holds": [AHEAD]}))
-    assert found.outcome == "open"
+    assert decided(made, AHEAD).outcome == "open"
 
 
 @pytest.mark.parametrize(
@@ -178,9 +181,8 @@ def test_two_seeds_decide_nothing(tmp_path):
     ],
 )
 def test_a_check_that_cannot_be_made_says_what_was_expected(folder, change, words):
-    records = predict(folder, {"claim": "7", "text": "Ahead.", "holds": [AHEAD | change]})
     with pytest.raises(ValueError, match=words):
-        judge.judge(records)
+        decided(folder, AHEAD | change)
 
 
 def test_the_verdicts_are_written_for_the_ledger(folder):
@@ -201,12 +203,9 @@ def test_every_quantity_is_named_once():
 def test_a_place_holds_only_where_all_conditions_of_the_prediction_do(folder):
     near = AHEAD | {"is": "within 0.01", "at_least": 1}  # at no place
     far = AHEAD | {"is": "within 0.9"}  # at both
-    records = predict(folder, {"claim": "7", "text": "Equal.", "holds": [near, far]})
-    (found,) = judge.judge(records)
+    found = decided(folder, near, far)
     assert (found.outcome, found.where) == ("fails", "fails")
-    both = {"claim": "7", "text": "Ahead.", "holds": [AHEAD, far]}
-    (found,) = judge.judge(predict(folder, both))
-    assert found.where == "holds"
+    assert decided(folder, AHEAD, far).where == "holds"
 
 
 def test_equality_fails_where_the_interval_lies_wholly_beyond_the_margin():
@@ -297,6 +296,5 @@ def test_two_conditions_at_one_place_do_not_differ_by_place():
 
 
 def test_a_prediction_with_one_check_twice_is_refused(folder):
-    twice = {"claim": "7", "text": "Dice is ahead.", "holds": [AHEAD, dict(AHEAD)]}
-    with pytest.raises(ValueError, match="expected different checks in the prediction 'Dice is"):
-        judge.judge(predict(folder, twice))
+    with pytest.raises(ValueError, match="expected different checks in the prediction 'Ahead"):
+        decided(folder, AHEAD, dict(AHEAD))

@@ -52,7 +52,6 @@ def shown_by(name, known, monkeypatch):
 def whole(name):
     """Made-up records of a study, with a curve for every run."""
     known = made_up(load_study(name, FOLDER))
-    known.study["missing_runs"] = 0
     steps = np.arange(1, 61)
     curve = {"step": steps, "loss_value": 1 / steps + 0.01 * (-1.0) ** steps}
     curve |= {"easy_negative_share": 0.1}

@@ -6,15 +6,13 @@ import itertools
 import sys
 from pathlib import Path
 
-import pandas as pd
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
-from hand_made import CE, SEEDS, place
+from hand_made import CE, place, records
 
 from lossatlas.claims import judge, quantities
 from lossatlas.experiments.study import labels, load_study, study_names
-from lossatlas.report.records import Records
 from lossatlas.statistics.paired import paired_differences
 
 FOLDER = Path(__file__).resolve().parents[2] / "studies"
@@ -35,18 +33,14 @@ def made_up(study):
             for rank, loss in enumerate(losses)
         }
         parts.append(place(dataset.label, scores, model.label, **columns))
-    described = {
-        "study": study.study,
-        "losses": [{"label": each.label, "name": each.name} for each in study.losses],
-        "seeds": list(range(SEEDS)),
-        "datasets": labels(study.datasets),
-        "models": labels(study.models),
-        "pool": study.pool,
-        "smallest_effect": study.smallest_effect,
-        "predictions": [each.model_dump(by_alias=True) for each in study.predictions],
-    }
-    nothing = pd.DataFrame()
-    return Records(Path("nowhere"), described, nothing, nothing, nothing, nothing, parts)
+    return records(
+        *parts,
+        study=study.study,
+        losses=[{"label": each.label, "name": each.name} for each in study.losses],
+        pool=study.pool,
+        smallest_effect=study.smallest_effect,
+        predictions=[each.model_dump(by_alias=True) for each in study.predictions],
+    )
 
 
 @pytest.mark.parametrize("name", STUDIES)

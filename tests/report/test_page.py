@@ -168,8 +168,15 @@ def test_bad_parameters_stop_the_report_in_the_cell_after_them(small, injected, 
 # page.finish alone
 
 
-def notebook_of(*cells):
-    return nbformat.v4.new_notebook(cells=list(cells))
+TITLE = nbformat.v4.new_markdown_cell("# T")
+
+
+def finished_cells(folder, *cells):
+    """The cells of a notebook after `page.finish`."""
+    path = folder / "n.ipynb"
+    nbformat.write(nbformat.v4.new_notebook(cells=list(cells)), path)
+    page.finish(path)
+    return nbformat.read(path, as_version=4).cells
 
 
 def output(text=None, html=None, **metadata):
@@ -182,10 +189,7 @@ def test_outputs_stay_in_order_around_a_heading(tmp_path):
         "f()",
         outputs=[output(html="a"), output("## B"), output(html="c"), output("d"), output("## E")],
     )
-    path = tmp_path / "n.ipynb"
-    nbformat.write(notebook_of(nbformat.v4.new_markdown_cell("# T"), code), path)
-    page.finish(path)
-    cells = nbformat.read(path, as_version=4).cells
+    cells = finished_cells(tmp_path, TITLE, code)
     kinds = [(cell.cell_type, len(cell.get("outputs", []))) for cell in cells]
     assert kinds == [("markdown", 0), ("code", 1), ("markdown", 0), ("code", 2), ("markdown", 0)]
     assert [cells[2].source, cells[4].source] == ["## B", "## E"]
@@ -193,20 +197,15 @@ def test_outputs_stay_in_order_around_a_heading(tmp_path):
 
 
 def test_a_notebook_without_a_title_is_refused(tmp_path):
-    path = tmp_path / "n.ipynb"
-    nbformat.write(notebook_of(nbformat.v4.new_markdown_cell("words")), path)
     with pytest.raises(ValueError, match="expected a first cell that begins with a heading"):
-        page.finish(path)
+        finished_cells(tmp_path, nbformat.v4.new_markdown_cell("words"))
 
 
 def test_the_title_replaces_the_first_heading_and_leaves_the_text(tmp_path):
     code = nbformat.v4.new_code_cell(
         "f()", outputs=[output("**Why?**", **page.title({"study": r"a\1b"}))]
     )
-    path = tmp_path / "n.ipynb"
-    nbformat.write(notebook_of(nbformat.v4.new_markdown_cell("# T\n\nwords"), code), path)
-    page.finish(path)
-    first = nbformat.read(path, as_version=4).cells[0]
+    first, *_ = finished_cells(tmp_path, nbformat.v4.new_markdown_cell("# T\n\nwords"), code)
     assert first.source == "# The losses compared: the study a\\1b\n\nwords"
     assert list(page.title({"study": "x", "title": "Its own"}).values()) == ["Its own"]
 
@@ -219,8 +218,7 @@ def test_a_figure_of_a_notebook_has_twice_the_pixels_and_keeps_its_width(tmp_pat
         "style.set_theme()\n"
         "_ = plt.plot([1, 2])"
     )
-    cells = [nbformat.v4.new_markdown_cell("# T"), folded(code)]
-    nbformat.write(notebook_of(*cells), path)
+    nbformat.write(nbformat.v4.new_notebook(cells=[TITLE, folded(code)]), path)
     papermill.execute_notebook(path, path, kernel_name="python3", progress_bar=False)
     page.finish(path)
     (shown,) = nbformat.read(path, as_version=4).cells[1].outputs
@@ -237,9 +235,8 @@ def folded(source, *outputs, tags=("hide-input",)):
 
 
 def test_folded_code_without_an_output_joins_the_next_code_that_shows_something(tmp_path):
-    path = tmp_path / "n.ipynb"
     cells = [
-        nbformat.v4.new_markdown_cell("# T"),
+        TITLE,
         folded("a = 1", tags=("parameters", "hide-input")),
         folded("import b", output(html="a warning"), tags=("hide-input", "remove-output")),
         nbformat.v4.new_markdown_cell("words"),
@@ -247,9 +244,7 @@ def test_folded_code_without_an_output_joins_the_next_code_that_shows_something(
         folded("headed()", output("## B"), output(html="c")),
         folded("nothing_follows()"),
     ]
-    nbformat.write(notebook_of(*cells), path)
-    page.finish(path)
-    found = nbformat.read(path, as_version=4).cells
+    found = finished_cells(tmp_path, *cells)
     assert [cell.source for cell in found] == [
         "# T",
         "words",
@@ -275,10 +270,7 @@ def test_a_picture_is_kept_with_a_palette_and_looks_the_same(tmp_path):
     code = nbformat.v4.new_code_cell(
         "plot()", outputs=[nbformat.v4.new_output("display_data", data=data)]
     )
-    path = tmp_path / "n.ipynb"
-    nbformat.write(notebook_of(nbformat.v4.new_markdown_cell("# T"), code), path)
-    page.finish(path)
-    shown = nbformat.read(path, as_version=4).cells[1].outputs[0].data["image/png"]
+    shown = finished_cells(tmp_path, TITLE, code)[1].outputs[0].data["image/png"]
     raw = base64.b64decode(shown)
     after = np.asarray(Image.open(io.BytesIO(raw)).convert("RGB")).astype(int)
     assert len(raw) < 0.5 * len(saved.getvalue())
