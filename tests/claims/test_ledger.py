@@ -25,6 +25,9 @@ from lossatlas.theory import (
 )
 from lossatlas.theory.verdict import Verdict, noted, notes, settled, settles
 
+SOURCES = ledger.load()[0]
+CLAIMS = {claim.id: claim for claim in ledger.load()[1]}
+
 
 @pytest.fixture(scope="module")
 def verdicts() -> dict[str, Verdict]:
@@ -32,21 +35,20 @@ def verdicts() -> dict[str, Verdict]:
 
 
 def test_claims_and_headlines_are_numbered_without_a_gap() -> None:
-    ids = [claim.id for claim in ledger.load()[1]]
+    ids = list(CLAIMS)
     headlines = [name for name in ids if name.startswith("H")]
     assert headlines == [f"H{i}" for i in range(1, len(headlines) + 1)]
     assert ids == headlines + [str(i) for i in range(1, len(ids) - len(headlines) + 1)]
 
 
 def test_the_sources_that_the_claims_come_from_all_make_some() -> None:
-    sources, claims = ledger.load()
-    assert set(sources) == {source for claim in claims for source in claim.source}
+    assert set(SOURCES) == {source for claim in CLAIMS.values() for source in claim.source}
 
 
 def test_every_computed_claim_has_a_verdict_and_every_experiment_awaits_a_study(
     verdicts: dict[str, Verdict],
 ) -> None:
-    for claim in ledger.load()[1]:
+    for claim in CLAIMS.values():
         awaiting = verdicts[claim.id].verdict == "awaiting"
         assert awaiting == (claim.kind == "experiment"), claim.id
 
@@ -54,12 +56,12 @@ def test_every_computed_claim_has_a_verdict_and_every_experiment_awaits_a_study(
 def test_no_function_settles_a_claim_that_is_not_in_the_ledger(
     verdicts: dict[str, Verdict],
 ) -> None:
-    known = {c.id for c in ledger.load()[1] if c.kind != "experiment"}
+    known = {c.id for c in CLAIMS.values() if c.kind != "experiment"}
     assert set(settled()) == known
 
 
 def test_the_verdicts_found_equal_those_noted_before(verdicts: dict[str, Verdict]) -> None:
-    noted = {c.id: c.recorded for c in ledger.load()[1] if c.recorded}
+    noted = {c.id: c.recorded for c in CLAIMS.values() if c.recorded}
     differing = {i: (v, verdicts[i].verdict) for i, v in noted.items() if verdicts[i].verdict != v}
     assert differing == {}
 
@@ -84,7 +86,7 @@ def test_a_claim_cannot_be_settled_twice() -> None:
 
 
 def test_a_note_on_an_experiment_stands_beside_its_verdict_and_changes_none() -> None:
-    claim = next(claim for claim in ledger.load()[1] if claim.id == "19")
+    claim = CLAIMS["19"]
     verdict = ledger.verdict_of(claim, "no such folder")
     assert verdict.verdict == "awaiting" and "dynamics" in verdict.because
     note = ledger.note_of(claim)
@@ -96,14 +98,14 @@ def test_a_note_on_an_experiment_stands_beside_its_verdict_and_changes_none() ->
 
 
 def test_every_note_belongs_to_an_experiment_with_a_chapter(verdicts: dict[str, Verdict]) -> None:
-    known = {c.id for c in ledger.load()[1] if c.kind == "experiment" and c.chapter}
+    known = {c.id for c in CLAIMS.values() if c.kind == "experiment" and c.chapter}
     assert set(noted()) == known
     with pytest.raises(ValueError, match="two notes"):
         notes(19)(lambda: "")
 
 
 def test_a_chapter_without_its_note_is_refused() -> None:
-    claim = next(claim for claim in ledger.load()[1] if claim.id == "7")
+    claim = CLAIMS["7"]
     with pytest.raises(LedgerError, match="no function notes"):
         ledger.note_of(dataclasses.replace(claim, chapter="atlas"))
 
@@ -114,7 +116,7 @@ def test_an_unknown_verdict_is_refused() -> None:
 
 
 def test_an_experiment_is_filled_from_a_studys_records(tmp_path: Path) -> None:
-    claim = next(claim for claim in ledger.load()[1] if claim.id == "7")
+    claim = CLAIMS["7"]
     folder = tmp_path / claim.study
     folder.mkdir()
     record = {"verdict": "conditional", "because": "Δ = 0.10 (n = 8).", "condition": "At ½."}
@@ -127,15 +129,14 @@ def test_an_experiment_is_filled_from_a_studys_records(tmp_path: Path) -> None:
 
 
 def test_another_study_adds_to_a_claim_and_leaves_its_verdict(tmp_path: Path) -> None:
-    claims = {claim.id: claim for claim in ledger.load()[1]}
     for study, verdict in (("thresholds", "conditional"), ("again", "awaiting")):
         (tmp_path / study).mkdir()
         record = {"verdict": verdict, "because": f"{study}: Δ.", "condition": ""}
         content = {"schema": 1, "verdicts": {"7": record, "24": record}}
         (tmp_path / study / "verdicts.json").write_text(json.dumps(content), encoding="utf-8")
-    assert ledger.further(claims["7"], tmp_path) == ["The study `again` says: **open**. again: Δ."]
-    assert len(ledger.further(claims["24"], tmp_path)) == 2  # a computation settles it
-    assert ledger.verdict_of(claims["7"], tmp_path).verdict == "conditional"
+    assert ledger.further(CLAIMS["7"], tmp_path) == ["The study `again` says: **open**. again: Δ."]
+    assert len(ledger.further(CLAIMS["24"], tmp_path)) == 2  # a computation settles it
+    assert ledger.verdict_of(CLAIMS["7"], tmp_path).verdict == "conditional"
     text = ledger.page(ledger.all_verdicts(tmp_path), results_dir=tmp_path).data
     assert (
         "The study `again` says" in text
@@ -145,7 +146,6 @@ def test_another_study_adds_to_a_claim_and_leaves_its_verdict(tmp_path: Path) ->
 
 
 def test_what_a_withdrawn_study_said_settles_nothing(tmp_path: Path) -> None:
-    claims = {claim.id: claim for claim in ledger.load()[1]}
     (tmp_path / "withdrawn/imbalance").mkdir(parents=True)
     record = {"verdict": "false", "because": "Δ.", "condition": ""}
     content = {"schema": 1, "verdicts": {"23": record, "5": record, "27": record}}
@@ -156,19 +156,19 @@ def test_what_a_withdrawn_study_said_settles_nothing(tmp_path: Path) -> None:
     }  # fmt: skip
     file = tmp_path / "withdrawn/withdrawn.json"
     file.write_text(json.dumps(withdrawn), encoding="utf-8")
-    verdict = ledger.verdict_of(claims["23"], tmp_path)
+    verdict = ledger.verdict_of(CLAIMS["23"], tmp_path)
     assert verdict.verdict == "withdrawn" and "2026-11-27" in verdict.because
-    assert ledger.verdict_of(claims["27"], tmp_path).verdict == "awaiting"  # it is not named
-    (line,) = ledger.further(claims["5"], tmp_path)
+    assert ledger.verdict_of(CLAIMS["27"], tmp_path).verdict == "awaiting"  # it is not named
+    (line,) = ledger.further(CLAIMS["5"], tmp_path)
     assert "is withdrawn since 2026-11-27" in line and "Δ" not in line
-    entry = ledger.entry(claims["23"], verdict)
+    entry = ledger.entry(CLAIMS["23"], verdict)
     assert "verdict-withdrawn" in entry and "The study that settles it" not in entry
     assert "/retractions" in entry
     # the study has been run since, and its records say something of the claim
     (tmp_path / "imbalance").mkdir()
     (tmp_path / "imbalance/verdicts.json").write_text(json.dumps(content), encoding="utf-8")
-    assert ledger.verdict_of(claims["23"], tmp_path).verdict == "false"
-    assert ledger.further(claims["5"], tmp_path) == ["The study `imbalance` says: **false**. Δ."]
+    assert ledger.verdict_of(CLAIMS["23"], tmp_path).verdict == "false"
+    assert ledger.further(CLAIMS["5"], tmp_path) == ["The study `imbalance` says: **false**. Δ."]
 
 
 def test_every_verdict_of_the_retracted_studies_is_withdrawn() -> None:
@@ -177,10 +177,9 @@ def test_every_verdict_of_the_retracted_studies_is_withdrawn() -> None:
     names = {path.name for path in Path("results/withdrawn").iterdir() if path.is_dir()}
     assert {"imbalance_long", "imbalance_steady", "imbalance_wide", "optimizers"} < names
     assert verdicts["23"].verdict in ("withdrawn", "true", "false", "conditional", "open")
-    claims = {claim.id: claim for claim in ledger.load()[1]}
     withdrawn = []
     for name in ("4", "5", "7", "8", "18", "24", "27", "H4"):
-        said = ledger.further(claims[name], "results")
+        said = ledger.further(CLAIMS[name], "results")
         former = [
             line for line in said if any(f"`{each}`" in line for each in names - {"imbalance"})
         ]
@@ -192,7 +191,7 @@ def test_every_verdict_of_the_retracted_studies_is_withdrawn() -> None:
 
 def test_each_claim_has_its_anchor_and_a_link_to_the_cell(verdicts: dict[str, Verdict]) -> None:
     text = ledger.page(verdicts, results_dir="no such folder").data
-    ids = [claim.id for claim in ledger.load()[1] if not claim.id.startswith("H")]
+    ids = [claim.id for claim in CLAIMS.values() if not claim.id.startswith("H")]
     anchors = re.findall(r"^\(([\w-]+)\)=$", text, flags=re.M)
     assert anchors == [f"claim-{name}" for name in ids]
     assert "(#shown-21)" in text and "(#shown-7)" not in text
@@ -206,7 +205,7 @@ def test_every_chapter_shows_the_claims_that_the_ledger_links_to() -> None:
     import nbformat
 
     folder = Path(__file__).resolve().parents[2] / "notebooks" / "derivations"
-    for claim in ledger.load()[1]:
+    for claim in CLAIMS.values():
         if not claim.chapter:
             continue
         notebook = nbformat.read(folder / f"{claim.chapter}.ipynb", as_version=4)
@@ -216,14 +215,14 @@ def test_every_chapter_shows_the_claims_that_the_ledger_links_to() -> None:
 
 
 def test_the_books_pages_link_to_claims_that_there_are() -> None:
-    known = {f"claim-{claim.id.lower()}" for claim in ledger.load()[1]}
+    known = {f"claim-{claim.id.lower()}" for claim in CLAIMS.values()}
     pages = (Path(__file__).resolve().parents[2] / "book").glob("*.md")
     linked = {link for page in pages for link in re.findall(r"\(#(claim-\w+)\)", page.read_text())}
     assert linked and linked <= known
 
 
 def test_a_changed_verdict_is_said_on_the_page() -> None:
-    claim = next(claim for claim in ledger.load()[1] if claim.id == "21")
+    claim = CLAIMS["21"]
     assert "earlier verification" in ledger.entry(claim, Verdict("true", "…"))
     assert "earlier verification" not in ledger.entry(claim, Verdict("false", "…"))
 
@@ -340,21 +339,19 @@ def test_float32_differences_lose_digits_where_the_closed_form_does_not() -> Non
 
 def test_a_quote_is_counted_for_the_source_in_whose_language_it_is() -> None:
     table = ledger.sources_table().set_index("key")
-    sources, claims = ledger.load()
-    for key, source in sources.items():
-        spoken = [c.quote.get("language") for c in claims if key in c.source]
+    for key, source in SOURCES.items():
+        spoken = [c.quote.get("language") for c in CLAIMS.values() if key in c.source]
         own = [word for word in spoken if word and ledger.LANGUAGES[word] == source["language"]]
         assert table.loc[key, "quoted"] == len(own)
         assert table.loc[key, "quoted in English"] == spoken.count("en")
     # Claim 1 is quoted in Spanish alone, claim 14 in Chinese, claim 31 in its source's English thread.
-    made = {c.id: c for c in claims}
-    assert [made[i].quote["language"] for i in ("1", "14", "31")] == ["es", "zh", "en"]
+    assert [CLAIMS[i].quote["language"] for i in ("1", "14", "31")] == ["es", "zh", "en"]
 
 
 def test_every_claim_shows_a_wording_with_its_place_or_says_that_none_is_at_hand(
     verdicts: dict[str, Verdict],
 ) -> None:
-    claims = [claim for claim in ledger.load()[1] if not claim.id.startswith("H")]
+    claims = [claim for claim in CLAIMS.values() if not claim.id.startswith("H")]
     for claim in claims:
         text = ledger.entry(claim, verdicts[claim.id])
         shown = f"“{claim.quote.get('text')}” (" in text
@@ -374,39 +371,35 @@ def test_every_claim_shows_a_wording_with_its_place_or_says_that_none_is_at_hand
     ],
 )
 def test_a_quote_without_its_due_is_refused(quote: dict[str, str], complaint: str) -> None:
-    sources, claims = ledger.load()
-    claim = dataclasses.replace(next(c for c in claims if c.id == "43"), quote=quote)
+    claim = dataclasses.replace(CLAIMS["43"], quote=quote)
     with pytest.raises(LedgerError, match=complaint):
-        ledger._check_quote(claim, sources)
+        ledger._check_quote(claim, SOURCES)
 
 
 def test_a_wording_seen_in_the_document_alone_claims_no_address(
     verdicts: dict[str, Verdict],
 ) -> None:
-    claims = {claim.id: claim for claim in ledger.load()[1]}
-    file = ledger.load()[0]["fr"]["file"]
-    text = ledger.entry(claims["55"], verdicts["55"])
+    file = SOURCES["fr"]["file"]
+    text = ledger.entry(CLAIMS["55"], verdicts["55"])
     assert f"(the document's file `{file}`): Go with small kernel sizes." in text
     assert "http" not in text
-    assert "http" in ledger.entry(claims["26"], verdicts["26"])  # seen in the public copy
+    assert "http" in ledger.entry(CLAIMS["26"], verdicts["26"])  # seen in the public copy
 
 
 def test_a_document_that_no_source_names_is_no_place() -> None:
-    sources, claims = ledger.load()
-    claim = next(claim for claim in claims if claim.id == "55")
-    without = {**sources, "fr": {k: v for k, v in sources["fr"].items() if k != "file"}}
+    claim = CLAIMS["55"]
+    without = {**SOURCES, "fr": {k: v for k, v in SOURCES["fr"].items() if k != "file"}}
     with pytest.raises(LedgerError, match="`file`"):
         ledger._check_quote(claim, without)
 
 
 def test_a_wording_in_two_parts_shows_and_checks_both(verdicts: dict[str, Verdict]) -> None:
-    sources, claims = ledger.load()
-    claim = next(claim for claim in claims if claim.id == "37")
+    claim = CLAIMS["37"]
     text = ledger.entry(claim, verdicts["37"])
     assert claim.quote["text"] in text and claim.continued["text"] in text
     long = dataclasses.replace(claim, continued={**claim.continued, "text": "w " * 16})
     with pytest.raises(LedgerError, match="16 words"):
-        ledger._check_quote(long, sources)
+        ledger._check_quote(long, SOURCES)
 
 
 def test_emphasis_on_the_page_is_never_broken_by_a_stray_asterisk(
@@ -417,7 +410,7 @@ def test_emphasis_on_the_page_is_never_broken_by_a_stray_asterisk(
 
 
 def test_a_remark_tells_how_to_read_a_verdict() -> None:
-    claim = next(each for each in ledger.load()[1] if each.id == "51")
+    claim = CLAIMS["51"]
     assert f"**How to read this.** {claim.remark}" in ledger.entry(claim, ledger.verdict_of(claim))
 
 
