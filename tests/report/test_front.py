@@ -7,7 +7,6 @@ import re
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import pytest
 
@@ -29,12 +28,11 @@ def numbers() -> dict[str, Any]:
     return front.numbers(RECORDS)
 
 
-def test_the_medians_and_counts_are_those_of_the_runs(numbers: dict[str, Any]) -> None:
+def test_the_counts_are_those_of_the_runs(numbers: dict[str, Any]) -> None:
     runs = pd.read_parquet(RECORDS / "runs.parquet")
     runs = runs[(runs.dataset == "pi3") & (runs.model == "relu4_zero") & (runs.loss == "ce")]
     found = numbers["gated"]["ce"]
     assert found["trainings"] == str(len(runs))
-    assert float(found["tuned"]) == pytest.approx(np.median(runs.foreground_dice_tuned), abs=6e-4)
     assert found["nothing_at_half"] == str(sum(runs.foreground_dice == 0))
 
 

@@ -23,6 +23,13 @@ def load_if_run(folder: str | Path, study: str) -> Records | None:
     return load(folder, study) if there else None
 
 
+def whole(results: str | Path, *names: str) -> list[Records]:
+    """The records of these studies, each in the folder of its name; none while one of them lacks runs."""
+    sets = [load_if_run(Path(results) / name, name) for name in names]
+    known = [each for each in sets if each is not None and not each.study["missing_runs"]]
+    return known if len(known) == len(names) else []
+
+
 def state(study: str, records: Records | None) -> str:
     """How much of a study has run, in a sentence, with the command that goes on.
 

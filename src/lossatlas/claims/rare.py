@@ -23,13 +23,13 @@ def more_images(few: Records, many: Records) -> pd.DataFrame:
         few: records of `imbalance`.
         many: records of `imbalance_batch`.
     """
-    scores = [
-        each.runs[each.runs.foreground == _PLACE["foreground"]].pivot_table(
+    before, after = (
+        known.runs[known.runs.foreground == _PLACE["foreground"]].pivot_table(
             "foreground_dice_tuned", "seed", "loss"
         )
-        for each in (few, many)
-    ]
-    return 100 * (scores[1] - scores[0])[["ce", "dice"]]
+        for known in (few, many)
+    )
+    return 100 * (after - before)[["ce", "dice"]]
 
 
 def apart(sets: Sequence[Records]) -> pd.DataFrame:
@@ -62,10 +62,8 @@ def numbers(results: str | Path) -> dict[str, str]:
         FrontError: one of those began, a training loses by more images, a loss gains less than the losses differ,
             Dice is not behind in the mean of every draw, or :func:`sixteen` raises it.
     """
-    names = ("imbalance", "imbalance_draw", "imbalance_batch")
-    sets = [frames.load_if_run(Path(results) / name, name) for name in names]
-    known = [each for each in sets if each is not None and not each.study["missing_runs"]]
-    if len(known) < len(names):
+    known = frames.whole(results, "imbalance", "imbalance_draw", "imbalance_batch")
+    if not known:
         return {}
     gain = more_images(known[0], known[2])
     gaps = 100 * pd.concat(
@@ -96,8 +94,8 @@ def sixteen(folder: Path) -> dict[str, str]:
     Raises:
         FrontError: a loss is shown ahead, OHEM or focal loss is shown behind, or one of the others is not.
     """
-    known = frames.load_if_run(folder, folder.name)
-    if known is None or known.study["missing_runs"]:
+    sets = frames.whole(folder.parent, folder.name)
+    if not sets:
         return {}
     groups = {
         "weights": ["weighted_ce", "focal_inverse"],
@@ -106,14 +104,13 @@ def sixteen(folder: Path) -> dict[str, str]:
         "failing": ["dice_high"],
     }
     less = {
-        loss: frames.differences(known, "dice", [loss, "ce"], "tuned").iloc[0]
+        loss: frames.differences(sets[0], "dice", [loss, "ce"], "tuned").iloc[0]
         for losses in groups.values()
         for loss in losses
     }
     table = pd.DataFrame(less).T
-    behind = table.index[frames.shown(table.p) & (table.estimate < 0)]
-    ahead = table.index[frames.shown(table.p) & (table.estimate > 0)]
-    holds = ahead.empty and set(behind) == set(table.index) - set(groups["open"])
+    shown = table.estimate[frames.shown(table.p)]
+    holds = (shown < 0).all() and set(shown.index) == set(table.index) - set(groups["open"])
     sentence = (
         "with sixteen images at 0.1 % all but OHEM and focal loss are shown behind cross-entropy"
     )

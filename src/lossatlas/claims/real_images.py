@@ -144,17 +144,19 @@ def numbers(folder: str | Path, study_name: str = "thresholds") -> dict[str, Any
         ahead = frames.shown(found[f"{rule} p"]) & (found[rule] > 0)
         made[f"ahead_{rule}"] = str(int(ahead.sum()))
     results = Path(folder).parent
-    made["rates"] = _of_better_rates(results)
-    made["prior"] = from_the_prior(results)
-    for everywhere in _whole(results, "losses_everywhere"):
+    made |= {
+        "rates": _of_better_rates(results),
+        "prior": from_the_prior(results),
+        "calibration": calibration(results),
+        "others": other_losses(results),
+        "lovasz": lovasz(results),
+        "worth": yardstick(results),
+        "longer": longer(results / "thresholds_long", found["tuned"]),
+    }
+    for everywhere in frames.whole(results, "losses_everywhere"):
         if "dice_focal" in everywhere.losses:
             made["hard"] = hard_examples(everywhere)
             made["threshold"] = at_thresholds(everywhere)
-    made["calibration"] = calibration(results)
-    made["others"] = other_losses(results)
-    made["lovasz"] = lovasz(results)
-    made["worth"] = yardstick(results)
-    made["longer"] = longer(results / "thresholds_long", found["tuned"])
     medians = _medians(results)
     for task, row in (found if medians is None else found.assign(**medians)).iterrows():
         made[str(task)] = {
@@ -205,20 +207,13 @@ def better_rates(sets: Sequence[Records], pair: Sequence[str] = PAIR) -> pd.Data
     return pd.DataFrame.from_dict(rows, orient="index")
 
 
-def _whole(results: Path, *names: str) -> list[Records]:
-    """The records of these studies; none while one of them lacks runs."""
-    sets = [frames.load_if_run(results / name, name) for name in names]
-    whole = [known for known in sets if known is not None and not known.study["missing_runs"]]
-    return whole if len(whole) == len(names) else []
-
-
 def _of_better_rates(results: Path) -> dict[str, str]:
     """The range of `better_rates` and how many ``tasks`` it spans, as text; empty while a study of it is not whole.
 
     Raises:
         FrontError: Dice is ahead in the mean of a task, so that the front page's sentence is false.
     """
-    whole = _whole(results, "thresholds_rate", "thresholds_rate_kolektor")
+    whole = frames.whole(results, "thresholds_rate", "thresholds_rate_kolektor")
     if not whole:
         return {}
     found = better_rates(whole)
@@ -242,7 +237,7 @@ def from_the_prior(results: str | Path) -> dict[str, str]:
         FrontError: Dice is ahead somewhere, or the bias does not bring the losses nearer, so that the front page's
             headline is false; or Dice loses by the prior in the mean of a task, against the decision guide.
     """
-    sets = _whole(Path(results), "thresholds_bias", "thresholds_bias_kolektor")
+    sets = frames.whole(results, "thresholds_bias", "thresholds_bias_kolektor")
     if not sets:
         return {}
     found, from_zero = better_rates(sets, ("dice_prior", "ce")), better_rates(sets)
@@ -278,8 +273,7 @@ def at_one_half(sets: Sequence[Records], chosen: pd.DataFrame) -> pd.DataFrame:
     """
     rows = {}
     for known in sets:
-        here = set(known.runs.dataset.map(quantities.unfolded))
-        for task in (each for each in chosen.index if each in here):
+        for task in chosen.index[chosen.index.isin(known.runs.dataset.map(quantities.unfolded))]:
             pair = [chosen.dice_prior[task], chosen.ce[task]]
             gaps = frames.differences(known, "dice", pair, ["half", "tuned"], over="seeds")
             rows[task] = gaps.loc[task, ["estimate", "low", "high"]].astype(float)
@@ -314,14 +308,14 @@ def calibration(results: str | Path) -> dict[str, str]:
         FrontError: a training with Dice is better calibrated than one with cross-entropy elsewhere, or the mean
             likelihood or Brier score of Dice is better in a task.
     """
-    sets = _whole(Path(results), "thresholds_bias")
+    sets = frames.whole(results, "thresholds_bias")
     if not sets:
         return {}
     runs = sets[0].runs
     start = runs.loss.str.replace("_(low|high)$", "", regex=True).rename("start")
     errors = {
-        loss: runs.ece_foreground[start == label]
-        for loss, label in (("ce", "ce"), ("dice", "dice_prior"))
+        "ce": runs.ece_foreground[start == "ce"],
+        "dice": runs.ece_foreground[start == "dice_prior"],
     }
     better = errors["ce"].max() <= errors["dice"].min()
     got = {loss: (each.min(), each.max()) for loss, each in errors.items()}
@@ -362,31 +356,28 @@ def other_losses(results: str | Path) -> dict[str, dict[str, str]]:
             Lovász-softmax is shown ahead at tuned thresholds.
     """
     sums, ratios = ["dice_ce", "dice_focal"], ["tversky", "jaccard"]
-    sets = _whole(Path(results), "losses_everywhere")
+    sets = frames.whole(results, "losses_everywhere")
     if not sets or not {*sums, *ratios} <= {*sets[0].losses}:
         return {}
     tuned, half = (frames.against(sets[0], "dice", "ce", rule) for rule in ("tuned", "half"))
-    of_sums = {}
-    for rule, found in (("tuned", tuned), ("half", half)):
-        shown = found.groupby("place").p.transform(frames.shown)
-        of_sums[rule] = found.estimate[shown].reindex(sums, level="loss")
+
+    def shown(found: pd.DataFrame, *losses: str) -> pd.Series:
+        kept = found.groupby("place").p.transform(frames.shown)
+        return found.estimate[kept & found.index.isin(losses, level="loss")]
+
     ahead = {(loss, place) for loss in sums for place in ("cracks", "pedestrians")}
-    at_half = of_sums["half"]
-    named = tuned.estimate.reindex(["lovasz_softmax"], level="loss")
-    lovasz_ahead = (named > 0) & tuned.groupby("place").p.transform(frames.shown).reindex(
-        named.index
-    )
+    at_half = shown(half, *sums)
     front.stands(
         results,
         "Lovász-softmax is not shown ahead at tuned thresholds",
-        not lovasz_ahead.any(),
+        not (shown(tuned, "lovasz_softmax") > 0).any(),
         correct="book/intro.md",
     )
     front.stands(
         results,
         "the sums with Dice are shown ahead at ½ on cracks and pedestrians, behind in no task, and neither at tuned "
         "thresholds",
-        {*at_half.index} == ahead and (at_half > 0).all() and not len(of_sums["tuned"]),
+        {*at_half.index} == ahead and (at_half > 0).all() and shown(tuned, *sums).empty,
         correct="book/intro.md, book/decision_guide.md",
     )
     means = 100 * tuned.estimate.astype(float)
@@ -437,7 +428,7 @@ def lovasz(results: str | Path) -> dict[str, str]:
         FrontError: what the decision guide says of it does not follow: behind by one sigmoid in every mean; with
             cross-entropy beside it shown within two points on three tasks, and behind on pedestrians.
     """
-    sets = _whole(Path(results), "lovasz_half")
+    sets = frames.whole(results, "lovasz_half")
     if not sets or "one_sigmoid" not in sets[0].losses:
         return {}
     found = frames.against(sets[0], "dice", "ce", "tuned")[["estimate", "low", "high"]]
@@ -526,15 +517,16 @@ def at_one_rate(results: str | Path, loss: str) -> pd.Series:
         results: folder of the records of all studies.
         loss: its label.
     """
-    sets = [
-        frames.load_if_run(Path(results) / name, name) for name in ("thresholds", "thresholds_rate")
+    labels = {"thresholds": loss, "thresholds_rate": "ce_low"}
+    sets = {name: frames.load_if_run(Path(results) / name, name) for name in labels}
+    tables = [
+        known.runs[known.runs.loss == labels[name]].set_index(["dataset", "seed"])
+        for name, known in sets.items()
+        if known is not None
     ]
-    other, ce = (
-        known.runs[known.runs.loss == name].set_index(["dataset", "seed"]) if known else None
-        for known, name in zip(sets, (loss, "ce_low"), strict=True)
-    )
-    if other is None or ce is None:
+    if len(tables) < 2:
         return pd.Series(dtype=float)
+    other, ce = tables
     same = other.lr.eq(ce.lr.reindex(other.index))
     gaps = (other.foreground_dice_tuned - ce.foreground_dice_tuned)[same[same].index]
     found: pd.Series = gaps.groupby(level="dataset", sort=False).mean()
@@ -558,18 +550,11 @@ def longer(folder: str | Path, short: pd.Series) -> dict[str, str]:
         return {}
     found = frames.differences(known, "dice", PAIR, "tuned", over="seeds").dropna(subset="estimate")
     _never_ahead(folder, "Dice", found.low, "after the longer training")
-    wider = [
-        task
-        for task in found.index.intersection(short.index)
-        if abs(found.estimate[task]) >= abs(short[task])
-    ]
-    sentence, pages = (
-        "a longer training narrows the gap at mitochondria",
-        "the page of thresholds_long",
-    )
+    sentence = "a longer training narrows the gap at mitochondria"
     before, now = (each.get("mitochondria", math.nan) for each in (short, found.estimate))
     change = f"{before:+.3f} before, {now:+.3f} now"
-    front.stands(folder, sentence, "mitochondria" not in wider, change, pages)
+    wider = abs(now) >= abs(before)  # not so where one of the two is missing
+    front.stands(folder, sentence, not wider, change, "the page of thresholds_long")
     return {str(task): _told(row) for task, row in found.iterrows()}
 
 
@@ -580,20 +565,12 @@ def _told(row: Any) -> str:
 
 def shown(found: pd.DataFrame) -> pd.DataFrame:
     """The table of tasks as the front page shows it: one number a cell."""
-    columns = {
-        "ce": "cross-entropy",
-        "dice": "Dice",
-        "tuned": "Dice − cross-entropy",
-        "tuned low": "from",
-        "tuned high": "to",
-    }
-    cells = found[list(columns)].rename(columns=columns)
-    for name in ("cross-entropy", "Dice"):
-        cells[name] = cells[name].map("{:.3f}".format)
-    for name in ("Dice − cross-entropy", "from", "to"):
-        cells[name] = cells[name].map(lambda value: number(value, sign=True))
-    cells.insert(0, "foreground", (100 * found["foreground"]).map("{:.2g} %".format))
-    return cells.rename_axis("task").reset_index()
+    cells = {"foreground": (100 * found["foreground"]).map("{:.2g} %".format)}
+    for column, name in (("ce", "cross-entropy"), ("dice", "Dice")):
+        cells[name] = found[column].map("{:.3f}".format)
+    for column, name in (("", "Dice − cross-entropy"), (" low", "from"), (" high", "to")):
+        cells[name] = found[f"tuned{column}"].map(lambda value: number(value, sign=True))
+    return pd.DataFrame(cells).rename_axis("task").reset_index()
 
 
 def shown_from_the_prior(results: str | Path) -> pd.DataFrame | None:
@@ -601,7 +578,7 @@ def shown_from_the_prior(results: str | Path) -> pd.DataFrame | None:
 
     None while one of its two studies is not whole.
     """
-    sets = _whole(Path(results), "thresholds_bias", "thresholds_bias_kolektor")
+    sets = frames.whole(results, "thresholds_bias", "thresholds_bias_kolektor")
     if not sets:
         return None
     columns = {"estimate": "Dice − CE", "low": "from", "high": "to"}
@@ -621,7 +598,7 @@ def seeds_from_the_prior(results: str | Path) -> pd.DataFrame | None:
 
     These are the runs that :func:`from_the_prior` compares; None while one of its two studies is not whole.
     """
-    sets = _whole(Path(results), "thresholds_bias", "thresholds_bias_kolektor")
+    sets = frames.whole(results, "thresholds_bias", "thresholds_bias_kolektor")
     if not sets:
         return None
     chosen, rows = better_rates(sets, ("dice_prior", "ce")), []

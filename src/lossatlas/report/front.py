@@ -69,8 +69,8 @@ def numbers(records: str | Path) -> dict[str, Any]:
         records: folder of the records of the study `begin`.
 
     Returns:
-        how many ``runs``, ``planned`` and ``seeds``; for each last layer of `HEADS` the losses' tuned medians and
-        their counts, and Dice minus cross-entropy; how many trainings find something without the activation; and how
+        how many ``runs``, ``planned`` and ``seeds``; for each last layer of `HEADS` the losses' counts, and Dice
+        minus cross-entropy; how many trainings find something without the activation; and how
         many of Lovász-softmax began at 0.1 %, behind all last layers together.
 
     Raises:
@@ -88,11 +88,8 @@ def numbers(records: str | Path) -> dict[str, Any]:
         here = runs[runs.model == model]
         dice = here[(here.dataset == PLACE) & (here.loss == "dice")].foreground_dice.median()
         found[name] = {
-            loss: _medians(part, dice - margin)
+            loss: _counts(part, dice - margin)
             for loss, part in here[here.dataset == PLACE].groupby("loss")
-        }
-        found[name]["rare"] = {
-            loss: _medians(part) for loss, part in here[here.dataset == RARE].groupby("loss")
         }
     cured = runs[(runs.model == CURES[0]) & (runs.dataset == PLACE) & (runs.loss == "ce")]
     found["no_activation"] = {
@@ -101,15 +98,10 @@ def numbers(records: str | Path) -> dict[str, Any]:
     }
     found["seeds"] = found["open"]["ce"]["trainings"]
     found["open"]["gap_tuned"] = number(difference(study, HEADS["open"]).estimate, sign=True)
-    found["open"]["rare"]["dice_minus_ce_tuned"] = _told(_rare(study))
+    found["open"]["rare"] = {"dice_minus_ce_tuned": _rare(study).text(n=False)}
     for name in RARE_HEADS:
-        began = _rare_began(study, name)
-        found["rare_with_prior"][name] = {
-            "began": str(int(began.sum())),
-            "trainings": str(len(began)),
-        }
-    lovasz = runs[(runs.dataset == RARE) & (runs.loss == "lovasz_softmax")].began.astype(bool)
-    found["rare_lovasz"] = {"began": str(int(lovasz.sum())), "trainings": str(len(lovasz))}
+        found["rare_with_prior"][name] = _begun(_rare_began(study, name))
+    found["rare_lovasz"] = _begun(_rare_lovasz(study))
     _require(study)
     return found
 
@@ -126,7 +118,7 @@ def ten_classes(records: str | Path) -> dict[str, str]:
     got = [each.text() for each in found.values()]
     pages = "book/intro.md, book/decision_guide.md"
     stands(study.folder, "Dice is ahead with ten classes", holds, got, pages)
-    return {model: _told(each) for model, each in found.items()}
+    return {model: each.text(n=False) for model, each in found.items()}
 
 
 def _rare(study: Records) -> Difference:
@@ -138,6 +130,16 @@ def _rare_began(study: Records, name: str) -> pd.Series:
     runs = study.runs
     here = (runs.dataset == RARE) & (runs.model == RARE_HEADS[name])
     return runs[here & runs.loss.isin(RARE_LOSSES[name])].began.astype(bool)
+
+
+def _rare_lovasz(study: Records) -> pd.Series:
+    """Which trainings of Lovász-softmax at 0.1 % began, behind all last layers together."""
+    here = (study.runs.dataset == RARE) & (study.runs.loss == "lovasz_softmax")
+    return study.runs[here].began.astype(bool)
+
+
+def _begun(began: pd.Series) -> dict[str, str]:
+    return {"began": str(int(began.sum())), "trainings": str(len(began))}
 
 
 def difference(study: Records, model: str, place: str = PLACE) -> Difference:
@@ -329,23 +331,15 @@ def figures(
     return made
 
 
-def _medians(runs: pd.DataFrame, level: float = 0.0) -> dict[str, str]:
+def _counts(runs: pd.DataFrame, level: float) -> dict[str, str]:
     """Of the trainings that find nothing at ½, `rescued` are those whose threshold brings them to `level`."""
     dead = runs[runs.foreground_dice == 0]
     return {
-        "tuned": f"{runs.foreground_dice_tuned.median():.3f}",
         "trainings": str(len(runs)),
         "began": str(int(runs.began.sum())),
         "nothing_at_half": str(len(dead)),
         "rescued": str(int((dead.foreground_dice_tuned >= level).sum())),
     }
-
-
-def _told(found: Difference) -> str:
-    low, high = found.interval(found.level)
-    return (
-        f"{number(found.estimate, sign=True)} [{number(low, sign=True)}, {number(high, sign=True)}]"
-    )
 
 
 def stands(
@@ -397,9 +391,7 @@ def _require(study: Records) -> None:
         "cross-entropy's probabilities on the foreground are better calibrated": (
             answering[0].ece_foreground.median() < answering[1].ece_foreground.median()
         ),
-        "at 0.1 % eight seeds do not settle cross-entropy or Dice": (
-            rare.interval(rare.level)[0] < 0 < rare.interval(rare.level)[1]
-        ),
+        "at 0.1 % eight seeds do not settle cross-entropy or Dice": (rare.low < 0 < rare.high),
         "at 0.1 % with the prior bias and no activation every training of four losses begins": (
             _rare_began(study, "open").all()
         ),
@@ -409,12 +401,7 @@ def _require(study: Records) -> None:
         "behind the ReLU more than one training of Lovász-softmax does not begin": (
             (~of[HEADS["gated"], "lovasz_softmax"].began.astype(bool)).sum() > 1
         ),
-        "at 0.1 % Lovász-softmax hardly ever begins": (
-            study.runs[
-                (study.runs.dataset == RARE) & (study.runs.loss == "lovasz_softmax")
-            ].began.mean()
-            < 0.05
-        ),
+        "at 0.1 % Lovász-softmax hardly ever begins": _rare_lovasz(study).mean() < 0.05,
         "behind a leaky ReLU with bias 0 one training of cross-entropy finds nothing": (
             (of["leaky_relu4_zero", "ce"].foreground_dice == 0).sum() == 1
         ),
