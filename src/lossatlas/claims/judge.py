@@ -338,20 +338,17 @@ def _entry(judgements: Sequence[Judgement]) -> dict[str, Any]:
         if j.bearing != "beside"
         for outcome in (j.outcomes if j.is_divided else [j.outcome])
     }
-    if {"holds", "fails"} <= outcomes or outcomes == {"holds", "open"}:
+    decided = outcomes - {"open"}
+    if len(decided) == 2 or outcomes == {"holds", "open"}:
         verdict = "conditional"
     else:
-        verdict = _VERDICTS[
-            "fails" if "fails" in outcomes else "holds" if outcomes == {"holds"} else "open"
-        ]
+        verdict = _VERDICTS[decided.pop() if decided else "open"]
     if verdict == "open" and any(check.awaits for check in checks):
         verdict = "awaiting"
     alone = judgements[0].where if len(judgements) == 1 and len(outcomes) > 1 else ""
-    words = ("holds", "false"), ("fails", "true")
-    if judgements[0].bearing != "against":
-        words = ("holds", "true"), ("fails", "false")
-    for outcome, word in words:
-        alone = alone.replace(outcome, word)
+    against = judgements[0].bearing == "against"
+    alone = alone.replace("holds", _VERDICTS["fails" if against else "holds"])
+    alone = alone.replace("fails", _VERDICTS["holds" if against else "fails"])
     return {
         "verdict": verdict,
         "said": alone,

@@ -392,16 +392,12 @@ def _part(
         ends = np.cumsum([len(of_loss[label]) for label in having])[:-1]
         by_rule[rule] = dict(zip(having, np.split(counts, ends), strict=True))
     prefix = f"{dataset}/{model}/"
+    kept = {name.removeprefix(prefix): of for name, of in saved.items() if name.startswith(prefix)}
     shown: dict[str, Any] = {}
-    if f"{prefix}images" in saved:
-        shown = {
-            "images": saved[f"{prefix}images"],
-            "targets": saved[f"{prefix}targets"],
-            "shown_ids": [str(name) for name in saved[f"{prefix}ids"]],
-            "predictions": {
-                label: saved[prefix + label] for label in labels if prefix + label in saved
-            },
-        }
+    if "images" in kept:
+        shown = {name: kept[name] for name in ("images", "targets")}
+        shown["shown_ids"] = list(map(str, kept["ids"]))
+        shown["predictions"] = {label: kept[label] for label in labels if label in kept}
     part = Part(
         dataset=dataset,
         model=model,
