@@ -179,12 +179,10 @@ def entries(
     if not parts and not absent:
         raise ValueError(f"expected a place with {dict(where or {})}, the study has none")
     found, whole = [], []
+    asked = list(dict.fromkeys(records.losses if quantity == REGRET else losses))
     several = len(records.study["models"]) > 1
     for place, part in zip(_places(parts, several, records.parts), parts, strict=True):
-        asked = records.losses if quantity == REGRET else losses
-        asked = list(dict.fromkeys(asked))
-        folds = part.runs.dataset.nunique()
-        wanted = len(asked) * len(records.study["seeds"]) * folds
+        wanted = len(asked) * len(records.study["seeds"]) * part.runs.dataset.nunique()
         missing = wanted - int(part.runs.loss.isin(asked).sum())
         if missing > 0:
             why = f"{missing} of the {wanted} runs that it needs are missing"
@@ -208,8 +206,7 @@ def entries(
         )
     (base,) = _named(records, against)[0] or (None,)
     compared = []
-    for number, each in enumerate(found):
-        own = parts[number] if number < len(parts) else None
+    for each, own in zip(found, [*parts, *[None] * len(absent)], strict=False):
         alike = base is not None and own is not None and _same_images(own, base)
         images = quantity in OF_IMAGES and len(losses) == 1 and each.value is not None
         if base and own and alike and images:
@@ -374,18 +371,14 @@ def _by_run(records: Records, part: Part, quantity: str, rule: str) -> pd.DataFr
 def _of_images(
     part: Part, metric: str, losses: Sequence[str], rules: Sequence[str], over: str
 ) -> tuple[Difference | None, str]:
-    for loss, rule in zip(losses, rules, strict=False):
+    pairs = list(zip(losses, rules, strict=False))
+    for loss, rule in pairs:
         if loss not in part.by_rule.get(RULES[rule], {}):
             return None, f"the records of {loss!r} have no counts by the rule {rule!r}"
     # under labels of their own: one loss by two rules is compared as two losses are
-    names = [
-        loss if losses.count(loss) == 1 else f"{loss} ({rule})"
-        for loss, rule in zip(losses, rules, strict=False)
-    ]
-    counts = {
-        name: part.by_rule[RULES[rule]][loss]
-        for name, loss, rule in zip(names, losses, rules, strict=False)
-    }
+    names = [loss if losses.count(loss) == 1 else f"{loss} ({rule})" for loss, rule in pairs]
+    tables = [part.by_rule[RULES[rule]][loss] for loss, rule in pairs]
+    counts = dict(zip(names, tables, strict=True))
     seeds = {name: part.seeds[loss] for name, loss in zip(names, losses, strict=True)}
     scores = Scores(replace(part, losses=names, counts=counts, seeds=seeds))
     if over == "seeds":

@@ -289,18 +289,14 @@ def provenance(records: Records) -> str:
     source = records.study["provenance"]
     hardware = source.get("hardware", {})
     packages = source.get("packages", {})
-    commit = source.get("commit") or "unknown"
-    state = " with uncommitted changes" if source.get("dirty") else ""
-    lines = [f"- Code: commit `{commit}`{state}."]
-    versions = _versions(records)
-    if versions:
+    lines = [f"- Code: commit {_commit(source)}."]
+    if versions := _versions(records):
         lines.append(f"- Versions of the components: {versions}.")
     again = source.get("evaluated_again")
     if again:
-        state = " with uncommitted changes" if again.get("dirty") else ""
         lines.append(
             f"- {again['runs']} of {len(records.runs)} trained networks were re-evaluated, at commit "
-            f"`{again.get('commit') or 'unknown'}`{state}, the last on {again['utc']}; none was retrained."
+            f"{_commit(again)}, the last on {again['utc']}; none was retrained."
         )
     if source.get("outdated_runs"):
         names = [f"{name} ({n})" for name, n in source.get("outdated_components", {}).items()]
@@ -326,6 +322,11 @@ def provenance(records: Records) -> str:
     )
     lines.append(f"- Records: `results/{records.name}/`, made by `{records.study['command']}`.")
     return "\n".join(lines)
+
+
+def _commit(source: dict[str, Any]) -> str:
+    state = " with uncommitted changes" if source.get("dirty") else ""
+    return f"`{source.get('commit') or 'unknown'}`{state}"
 
 
 def _versions(records: Records) -> str:

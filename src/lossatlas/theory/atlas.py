@@ -6,6 +6,7 @@ how much of the gradient's ℓ1 norm at the logits lies on the foreground?
 
 from __future__ import annotations
 
+import itertools
 from functools import cache
 
 import numpy as np
@@ -123,13 +124,11 @@ def share_table(
     fraction: float = 0.01, probs: tuple[float, ...] = (0.5, 0.1, 0.01), pixels: int = 2000
 ) -> pd.DataFrame:
     """Closed-form shares of every loss at one foreground fraction."""
-    rows = []
-    for name in SHARE_FORMS:
-        values = {
-            f"q = {prob:g}": float(share_values(name, fraction, prob, pixels)) for prob in probs
-        }
-        rows.append({"loss": FORMS[name].title, **values})
-    return pd.DataFrame(rows)
+    values = {
+        f"q = {prob:g}": [float(share_values(name, fraction, prob, pixels)) for name in SHARE_FORMS]
+        for prob in probs
+    }
+    return pd.DataFrame({"loss": [FORMS[name].title for name in SHARE_FORMS]} | values)
 
 
 def worst_disagreement(
@@ -145,11 +144,10 @@ def worst_disagreement(
     rows = []
     for name in SHARE_FORMS:
         worst = 0.0
-        for fraction in fractions:
-            loss = library_loss(name, fraction)
-            for prob in probs:
-                closed = float(share_values(name, fraction, prob, pixels))
-                worst = max(worst, abs(closed - share_by_autograd(loss, fraction, prob, pixels)))
+        for fraction, prob in itertools.product(fractions, probs):
+            at = fraction, prob, pixels
+            measured = share_by_autograd(library_loss(name, fraction), *at)
+            worst = max(worst, abs(float(share_values(name, *at)) - measured))
         if not worst <= 1e-9:
             raise ClosedFormError(f"share of {name}: closed form and autograd differ by {worst:g}")
         rows.append({"loss": FORMS[name].title, "closed form − autograd": worst})
