@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 import torch
 
+from lossatlas.theory import atlas
 from lossatlas.theory.atlas import library_loss, profile
+from lossatlas.theory.calculus import ClosedFormError
 
 NAMES = [
     "ce",
@@ -37,3 +39,14 @@ def test_a_curve_is_the_librarys_loss_of_one_pixel_among_400(name: str, target: 
         )
     drawn = profile(name, target, probs)["value"].to_numpy()
     assert drawn[1] - drawn[0] == pytest.approx(values[1] - values[0], rel=0.01)
+
+
+def test_one_nan_among_the_shares_stops_the_build(monkeypatch):
+    right, calls = atlas.share_values, iter(range(10_000))
+
+    def other(*arguments):
+        return right(*arguments) * (float("nan") if next(calls) == 3 else 1)
+
+    monkeypatch.setattr(atlas, "share_values", other)
+    with pytest.raises(ClosedFormError, match="closed form and autograd differ"):
+        atlas.worst_disagreement()

@@ -1,5 +1,7 @@
 """What constant answers cost under Lovász-softmax."""
 
+import math
+
 import pytest
 
 from lossatlas import losses
@@ -36,3 +38,14 @@ def test_a_loss_with_another_value_is_found(monkeypatch, wrong, why):
     monkeypatch.setattr(lovasz.losses, "build", other)
     with pytest.raises(ClosedFormError, match=why):
         lovasz.constant_answers((0.05,))
+
+
+def test_one_nan_among_the_vertices_is_not_passed_over(monkeypatch):
+    build, calls = losses.build, iter(range(10_000))
+
+    def other(name, **options):
+        loss = build(name, **options)
+        return lambda z, target: loss(z, target) * (float("nan") if next(calls) == 3 else 1)
+
+    monkeypatch.setattr(lovasz.losses, "build", other)
+    assert math.isnan(lovasz.equals_jaccard_at_vertices())
