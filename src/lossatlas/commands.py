@@ -118,11 +118,17 @@ def advise(
     cls=_ManyLosses,
     epilog=examples(
         "lossatlas compare my/folder --losses ce dice focal --budget 30m --out compared",
+        "lossatlas compare my/folder --losses ce dice:squared=true tversky:alpha=0.3:beta=0.7",
         "lossatlas compare my/folder --dry-run",
     ),
 )
 @click.argument("root")
-@click.option("--losses", multiple=True, metavar="NAMES", help="Losses (default: ce dice dice_ce).")
+@click.option(
+    "--losses",
+    multiple=True,
+    metavar="NAMES",
+    help="Losses, as dice or dice:squared=true (default: ce dice dice_ce).",
+)
 @click.option("--budget", default="30m", show_default=True, help="Time for all, as 90s, 30m or 2h.")
 @click.option(
     "--out", default="compared", show_default=True, help="Folder of study, runs and page."

@@ -284,3 +284,27 @@ def test_the_result_is_json_alone_on_standard_output(folder, tmp_path, tiny, cap
     ]  # fmt: skip
     assert main(arguments) == 0
     assert json.loads(capsys.readouterr().out)["study"] == str(out / "compare.yaml")
+
+
+def test_a_loss_is_compared_with_parameters_of_its_own(folder, tmp_path, tiny, monkeypatch):
+    asked = ["ce", "dice", "dice:squared=true", "tversky:alpha=0.3:beta=0.7"]
+    file = begin(compare.Request(str(folder), asked, 60.0), tmp_path / "out", monkeypatch)
+    found = {loss.label: loss.params for loss in load_study(str(file)).losses}
+    assert found["dice"] == {} and found["dice_squared"] == {"squared": True}
+    assert found["tversky_alpha0.3_beta0.7"] == {"alpha": 0.3, "beta": 0.7}
+
+
+@pytest.mark.parametrize(
+    ("losses", "why"),
+    [
+        (["ce", "dice:squared"], "expected name:parameter=value"),
+        (["ce", "dice:squred=true"], "squred"),
+        (["ce", "dices:squared=true"], "dices"),
+        (["dice:squared=true", "dice:squared=true"], "each once"),
+    ],
+)
+def test_a_parameter_that_no_loss_has_is_refused_before_any_work(folder, tmp_path, losses, why):
+    request = compare.Request(str(folder), losses, 3600.0)
+    with pytest.raises(ConfigError, match=why):
+        compare.compare(request, tmp_path / "out", say=lambda _: None)
+    assert not (tmp_path / "out").exists()

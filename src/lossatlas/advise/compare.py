@@ -160,7 +160,7 @@ class Request:
 
     Attributes:
         root: the folder, absolute.
-        losses: names.
+        losses: names, each perhaps with parameters: ``dice:squared=true``.
         budget_s: seconds.
         side: longer side of the images; 0 leaves their size.
         ignore_index: of the masks, where ``classes.yaml`` has none.
@@ -215,7 +215,7 @@ def study_file(request: Request, planned: Plan, params: Mapping[str, Any], batch
         "smallest_effect": 0.01,
         "datasets": [{"name": "folder", "params": dict(params)}],
         "models": [{"name": "unet", "params": dict(MODEL)}],
-        "losses": list(request.losses),
+        "losses": [component(asked) for asked in request.losses],
         "seeds": list(range(planned.seeds)),
         "runs_per_job": 4,
         "training": training(planned.steps, batch_size),
@@ -273,9 +273,10 @@ def compare(
     from lossatlas import losses as registry
     from lossatlas.experiments.config import check_name
 
-    for name in request.losses:
-        check_name("loss", name, registry.names())
-    if len(request.losses) < 2 or len(set(request.losses)) < len(request.losses):
+    components = [component(asked) for asked in request.losses]
+    for each in components:
+        check_name("loss", each["name"], registry.names())
+    if len(components) < 2 or any(components.count(each) > 1 for each in components):
         raise ConfigError(f"losses: expected two or more, each once, got {request.losses}")
     with room_for(
         "comparison", out, "or name another --out; what is finished stays, the same command goes on"
@@ -380,7 +381,10 @@ def _plan(request: Request, say: Callable[[str], None]) -> tuple[str, tuple[str,
         "model_params": MODEL,
         **training(_SHORT, batch_size),
     }
-    configs = {loss: {**what, "loss": loss} for loss in request.losses}
+    configs = {
+        each["label"]: {**what, "loss": each["name"], "loss_params": each.get("params", {})}
+        for each in map(component, request.losses)
+    }
     for values in configs.values():
         check_components(validated(RunConfig, values, what="parameter"))
     step_s, overhead_s = measure(configs, datasets)
@@ -426,6 +430,33 @@ def _shown(each: Sequence[Any], what: str) -> Iterable[Any]:
     from tqdm import tqdm
 
     return tqdm(each, desc=what, unit="job", disable=None, leave=False)
+
+
+def component(asked: str) -> dict[str, Any]:
+    """A loss of the study's file from its name and parameters; the label is made of both.
+
+    >>> component("tversky:alpha=0.3:beta=0.7")
+    {'name': 'tversky', 'label': 'tversky_alpha0.3_beta0.7', 'params': {'alpha': 0.3, 'beta': 0.7}}
+    >>> component("dice:squared=true")["label"]
+    'dice_squared'
+    >>> component("ce")
+    {'name': 'ce', 'label': 'ce'}
+
+    Raises:
+        ConfigError: a parameter is no ``key=value``.
+    """
+    name, *pairs = asked.split(":")
+    params, label = {}, name
+    for pair in pairs:
+        key, equals, value = pair.partition("=")
+        if not (key.isidentifier() and equals and value):
+            raise ConfigError(
+                f"losses: expected name:parameter=value, as in tversky:alpha=0.3:beta=0.7, got {asked!r}"
+            )
+        params[key] = yaml.safe_load(value)
+        label += f"_{key}" if params[key] is True else f"_{key}{value}"
+    label = re.sub(r"[^A-Za-z0-9_.]", "", label)
+    return {"name": name, "label": label} | ({"params": params} if params else {})
 
 
 def parse_losses(names: Sequence[str]) -> list[str]:
