@@ -51,15 +51,17 @@ def test_the_answer_names_every_number_that_it_is_given():
         "rates": {"low": "FROM", "high": "TO"},
         "pedestrians": {"ce_half": "HALF", "ce": "TUNED", "dice_half": "DICE"},
         "calibration": {"ce": "MOST", "tasks": "SO MANY", "low": "LEAST", "high": "WORST"},
+        "squared": {"tasks": "FIVE", "ahead": "TWO", "pedestrians": "MORE", "mitochondria": "LESS"},
         "seeds": "SEEDS",
     }
     text = readme.answer(found, real)
-    assert "none of TASKS real tasks and worse in BEHIND. OPEN are open" in text
-    assert "LOST of ALL" in text and "with Dice from 0 it was FROM to TO" in text
-    assert "is then LOW to HIGH" in text and "from HALF at ½ to TUNED" in text
-    assert "Dice has DICE at ½" in text and "SEEDS seeds" in text
+    assert "none of TASKS real tasks, worse in BEHIND." in text
+    assert "LOST of ALL" in text and "from 0 it was FROM to TO" in text
+    assert "is then LOW to HIGH" in text and "from HALF to TUNED" in text
+    assert "Dice at ½: DICE." in text and "SEEDS seeds" in text
     assert "better in all SO MANY tasks" in text
-    assert "at most MOST, that of Dice LEAST to WORST" in text
+    assert "ahead of plain Dice in TWO of FIVE tasks" in text
+    assert "+MORE points on pedestrians, −LESS on mitochondria" in text
 
 
 def test_a_readme_without_the_block_is_an_error():

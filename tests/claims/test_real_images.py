@@ -440,3 +440,30 @@ def test_what_the_guide_says_of_lovasz_softmax_is_checked(monkeypatch):
         monkeypatch.setattr(frames, "load_if_run", lambda *_, wrong=wrong: known(**wrong))
         with pytest.raises(FrontError, match="on Lovász-softmax"):
             real_images.lovasz("nowhere")
+
+
+def test_squared_dice_ahead_elsewhere_stops_the_build(monkeypatch):
+    tasks = ("cracks", "pedestrians", "mitochondria")
+
+    def known(**squared):
+        parts = []
+        for task in tasks:
+            of = {"ce": 0.7, "dice": 0.68, "squared": squared.get(task, 0.7)}
+            parts.append(place(task, {f"{loss}_{rate}": {"argmax": at, "tuned": at}
+                                      for loss, at in of.items() for rate in ("low", "high")}))  # fmt: skip
+        runs = pd.concat(part.runs for part in parts)
+        return dataclasses.replace(records(*parts), runs=runs)
+
+    asked = {"pedestrians": 0.75, "mitochondria": 0.69}
+    for wrong in ({"cracks": 0.72}, {"pedestrians": 0.7}, {"cracks": 0.66}):
+        contradicting = known(**asked | wrong)
+        monkeypatch.setattr(frames, "load_if_run", lambda *_, of=contradicting: of)
+        with pytest.raises(FrontError, match="squared Dice is shown ahead"):
+            real_images.squared_dice("nowhere")
+    monkeypatch.setattr(frames, "load_if_run", lambda *_: known(**asked))
+    found = real_images.squared_dice("nowhere")
+    assert (found["tasks"], found["ahead"]) == ("3", "3")
+    assert float(found["pedestrians"]) == pytest.approx(5, abs=0.2)
+    assert float(found["mitochondria"]) == pytest.approx(1, abs=0.2)
+    monkeypatch.setattr(frames, "load_if_run", lambda *_: None)
+    assert real_images.squared_dice("nowhere") == {}
