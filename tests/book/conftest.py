@@ -103,7 +103,7 @@ _LOOK = r"""
 
 
 def _complaints(
-    context: Any,
+    page: Any,
     address: str,
     *,
     origin: str,
@@ -118,7 +118,6 @@ def _complaints(
     described, nothing wider than the window at any of the widths. `also` looks at the same visit.
     """
     found: list[str] = []
-    page = context.new_page()
 
     def request(sent: Any) -> None:
         if not sent.url.startswith((origin, "data:", "blob:")):
@@ -132,11 +131,16 @@ def _complaints(
         if message.type == "error":
             found.append(f"console: {message.text}")
 
-    page.on("request", request)
-    page.on("response", response)
-    page.on("requestfailed", lambda request: found.append(f"failed request: {request.url}"))
-    page.on("pageerror", lambda error: found.append(f"uncaught: {error}"))
-    page.on("console", console)
+    watched = {
+        "request": request,
+        "response": response,
+        "requestfailed": lambda request: found.append(f"failed request: {request.url}"),
+        "pageerror": lambda error: found.append(f"uncaught: {error}"),
+        "console": console,
+    }
+    for event, watch in watched.items():
+        page.on(event, watch)
+    page.set_viewport_size({"width": widths_px[0], "height": 900})  # one before left another
     page.goto(address, wait_until="load")
     page.evaluate("async () => { await window.MathJax?.startup?.promise; }")
     page.wait_for_function("[...document.images].every((image) => image.complete)")
@@ -150,7 +154,9 @@ def _complaints(
     if also is not None:
         page.set_viewport_size({"width": widths_px[0], "height": 900})
         complaints += also(page)
-    page.close()
+    page.goto("about:blank")  # what still comes belongs to this address
+    for event, watch in watched.items():
+        page.remove_listener(event, watch)
     return complaints
 
 
@@ -215,7 +221,7 @@ def serve() -> Callable[[Path], Any]:
 @pytest.fixture(scope="session")
 def complaints(browser: Any) -> Iterator[Callable[..., list[str]]]:
     """``complaints(address, origin=…)`` lists what is wrong with a page: see ``_complaints``."""
-    # One context for all pages: as in a reader's browser, scripts and fonts are fetched once.
-    context = browser.new_context()
-    yield functools.partial(_complaints, context)
-    context.close()
+    # One tab for all pages: as in a reader's browser, scripts and fonts are fetched and compiled once.
+    page = browser.new_page()
+    yield functools.partial(_complaints, page)
+    page.close()
