@@ -17,11 +17,14 @@ def test_a_chapter_runs_with_another_seed(name: str, run_notebook: Any) -> None:
     run_notebook(name, seed=3, **smaller)
 
 
+@pytest.mark.parametrize(
+    ("chapter", "form", "factor"), [("focal", "focal", 1.001), ("two_gradients", "dice", 2)]
+)
 def test_a_wrong_formula_stops_the_chapter_that_prints_it(
-    run_notebook: Any, monkeypatch: pytest.MonkeyPatch
+    run_notebook: Any, monkeypatch: pytest.MonkeyPatch, chapter: str, form: str, factor: float
 ) -> None:
-    right = theory.FORMS["focal"]
-    wrong = dataclasses.replace(right, gradient=right.gradient * 1.001)
-    monkeypatch.setitem(theory.FORMS, "focal", wrong)
+    right = theory.FORMS[form]
+    wrong = dataclasses.replace(right, gradient=right.gradient * factor)
+    monkeypatch.setitem(theory.FORMS, form, wrong)
     with pytest.raises(ClosedFormError):
-        run_notebook("focal")
+        run_notebook(chapter)
