@@ -1,4 +1,4 @@
-"""Every loss equals its slow NumPy oracle, in value and in gradient, over modes, targets and options."""
+"""Every loss equals its plain NumPy oracle, in value and in gradient, over modes, targets and options."""
 
 from __future__ import annotations
 
