@@ -59,6 +59,7 @@ from lossatlas.metrics.overlap import (
     _check_range,
     _is_number,
     _Summed,
+    _void,
 )
 
 BoolArray = npt.NDArray[np.bool_]
@@ -387,16 +388,9 @@ def _class_maps(
             f"{predicted} and {true}{hint}"
         )
     # Checked before −1 marks the void pixels: a stray −1 is no void pixel.
-    void = torch.zeros_like(maps[1], dtype=torch.bool)
-    if ignore_index is not None:
-        void = maps[1] == ignore_index
-    _check_range(maps[0][~void], num_classes, "pred", "num_classes or the argmax axis is wrong")
-    _check_range(
-        maps[1][~void],
-        num_classes,
-        "target",
-        f"void pixels need ignore_index (now {ignore_index})",
-    )
+    void = _void(maps[1], ignore_index)
+    _check_range(maps[0][~void], num_classes, "pred")
+    _check_range(maps[1][~void], num_classes, "target", ignore_index)
     maps = [map_.masked_fill(void, -1) for map_ in maps]
     return maps[0].numpy(), maps[1].numpy()
 
@@ -494,18 +488,12 @@ class BoundaryMetrics(_Summed):
         ``n`` counts those where the class is in truth or prediction (the scores' mean),
         ``n_both`` those where it is in both (the distances' mean). A mean over none is NaN.
         """
-        counts = np.repeat(self._images, [len(self._SCORES), len(self._DISTANCES)], axis=1).astype(
-            float
-        )
-        counts[counts == 0] = np.nan
-        means = self._sums / counts
+        counts = np.repeat(self._images, [len(self._SCORES), len(self._DISTANCES)], axis=1)
+        means = self._sums / np.where(counts == 0, np.nan, counts)
+        names = (*self._SCORES, *self._DISTANCES)
         return [
-            {
-                "class_index": c,
-                **dict(zip((*self._SCORES, *self._DISTANCES), means[c].tolist(), strict=True)),
-                "n": int(self._images[c, 0]),
-                "n_both": int(self._images[c, 1]),
-            }
+            {"class_index": c, **dict(zip(names, means[c].tolist(), strict=True))}
+            | dict(zip(("n", "n_both"), self._images[c].tolist(), strict=True))
             for c in range(self.num_classes)
         ]
 

@@ -45,25 +45,20 @@ TP, FP, FN = 0, 1, 2
 def _as_labels(labels: Labels, name: str) -> torch.Tensor:
     """Return ``labels`` as an int64 tensor, or say why they are no class indices."""
     if isinstance(labels, torch.Tensor):
-        tensor = labels.detach()
+        whole = not (labels.is_floating_point() or labels.is_complex())
     else:
-        array = np.asarray(labels)
-        if array.dtype.kind not in "biu":
-            raise _no_indices(name, array.dtype)
-        tensor = torch.from_numpy(array.astype(np.int64))
-    if tensor.is_floating_point() or tensor.is_complex():
-        raise _no_indices(name, tensor.dtype)
-    return tensor.to(torch.int64)
-
-
-def _no_indices(name: str, dtype: object) -> TypeError:
-    """What to tell somebody whose labels are no integers."""
-    remedy = (
-        "convert whole numbers with target.long(), a mask from 0 to 1 with (target > 0.5).long()"
-        if name == "target"
-        else "take the argmax (or the threshold) of the scores first"
-    )
-    return TypeError(f"{name}: expected integer class indices, got dtype {dtype}; {remedy}")
+        labels = np.asarray(labels)
+        whole = labels.dtype.kind in "biu"
+    if not whole:
+        remedy = "take the argmax (or the threshold) of the scores first"
+        if name == "target":
+            remedy = "convert whole numbers with target.long(), a mask from 0 to 1 with (target > 0.5).long()"
+        raise TypeError(
+            f"{name}: expected integer class indices, got dtype {labels.dtype}; {remedy}"
+        )
+    if isinstance(labels, torch.Tensor):
+        return labels.detach().to(torch.int64)
+    return torch.from_numpy(labels.astype(np.int64))
 
 
 def _index(value: object) -> int | None:
@@ -128,12 +123,25 @@ def _channel_hint(name: str, shape: Sequence[int], wanted: Sequence[int]) -> str
     return f"; one channel a class becomes class indices by {name}.argmax(1)"
 
 
-def _check_range(labels: torch.Tensor, num_classes: int, name: str, hint: str) -> None:
+def _void(target: torch.Tensor, ignore_index: int | None) -> torch.Tensor:
+    """Where the label says nothing."""
+    if ignore_index is None:
+        return torch.zeros_like(target, dtype=torch.bool)
+    return target == ignore_index
+
+
+def _check_range(
+    labels: torch.Tensor, num_classes: int, name: str, ignore_index: int | None = None
+) -> None:
+    """Refuse what is no class in the target or in "pred"; void pixels are left out already."""
     if labels.numel() == 0:
         return
     low, high = (int(v) for v in torch.aminmax(labels))
     if low < 0 or high >= num_classes:
         bad = low if low < 0 else high
+        hint = f"void pixels need ignore_index (now {ignore_index})"
+        if name == "pred":
+            hint = "num_classes or the argmax axis is wrong"
         if num_classes == 2 and high == 255 and bool(((labels == 0) | (labels == 255)).all()):
             hint = f"the mask looks scaled by 255: pass ({name} > 127)"
         raise ValueError(f"{name}: expected class indices 0…{num_classes - 1}, got {bad}; {hint}")
@@ -155,19 +163,10 @@ def _pairs(
             f"{tuple(target_t.shape)}{hint}"
         )
     target_t, ignore_index = target_t.to(pred_t.device), _check_ignore_index(ignore_index)
-    keep = (
-        torch.ones_like(target_t, dtype=torch.bool)
-        if ignore_index is None
-        else target_t != ignore_index
-    )
+    keep = ~_void(target_t, ignore_index)
     kept_target, kept_pred = target_t[keep], pred_t[keep]
-    _check_range(
-        kept_target,
-        num_classes,
-        "target",
-        f"void pixels need ignore_index (now {ignore_index})",
-    )
-    _check_range(kept_pred, num_classes, "pred", "num_classes or the argmax axis is wrong")
+    _check_range(kept_target, num_classes, "target", ignore_index)
+    _check_range(kept_pred, num_classes, "pred")
     return kept_target * num_classes + kept_pred, keep, target_t
 
 

@@ -177,7 +177,7 @@ def _labelled(
     if ignore_index is not None:
         keep = labels != ignore_index
         values, labels = values[:, keep], labels[keep]
-    _check_range(labels, classes, "target", f"void pixels need ignore_index (now {ignore_index})")
+    _check_range(labels, classes, "target", ignore_index)
     return values, labels
 
 
@@ -247,7 +247,7 @@ class ThresholdSearch(_Summed):
             raise ValueError(f"offset: expected a number to add to the logit, got {offset!r}")
         limit = BINARY_LIMIT * BINARY_STEPS
         offset = min(max(number, -BINARY_LIMIT), BINARY_LIMIT)
-        edge = min(max(round(-offset * BINARY_STEPS), -limit), limit) + limit
+        edge = round(-offset * BINARY_STEPS) + limit
         below = self._counts[:, : edge + 1].sum(1)
         return np.stack([below, self._counts.sum(1) - below], axis=1)
 

@@ -331,11 +331,10 @@ def minimum_detectable_effect(seeds: int, *, power: float = 0.8, alpha: float = 
     _check_fraction("power", power)
     if power <= alpha:
         raise ValueError(f"expected a power above alpha, got {power} and {alpha}")
-    reached = _power
     top = 1.0
-    while reached(top, seeds, alpha=alpha) < power:
+    while _power(top, seeds, alpha=alpha) < power:
         top *= 2
-    return float(optimize.brentq(lambda d: reached(d, seeds, alpha=alpha) - power, 0.0, top))
+    return float(optimize.brentq(lambda d: _power(d, seeds, alpha=alpha) - power, 0.0, top))
 
 
 _power = power  # the function, where a parameter of the same name hides it
