@@ -23,17 +23,10 @@ def draw(seed: int, channels: int, images: int = 3, side: int = 16):
 
 
 def oracle_ece(score: np.ndarray, outcome: np.ndarray, bins: int) -> float:
-    """Pixel by pixel into bins (k/bins, (k+1)/bins]."""
-    filled: dict[int, list[tuple[float, float]]] = {}
-    for s, o in zip(score.tolist(), outcome.tolist(), strict=True):
-        k = next(k for k in range(bins) if s <= (k + 1) / bins + 1e-7 or k == bins - 1)
-        filled.setdefault(k, []).append((s, o))
-    return sum(
-        len(pairs)
-        / len(score)
-        * abs(np.mean([s for s, _ in pairs]) - np.mean([o for _, o in pairs]))
-        for pairs in filled.values()
-    )
+    """Bins (k/bins, (k+1)/bins]: a bin's share of the pixels times the gap of its means is the sum of its gaps."""
+    bin_of = np.ceil(score * bins - 1e-6)
+    gaps = [(score - outcome)[bin_of == k].sum() for k in np.unique(bin_of)]
+    return float(np.abs(gaps).sum() / len(score))
 
 
 def oracle(logits: torch.Tensor, target: torch.Tensor, bins: int = 15) -> dict[str, float]:
@@ -47,13 +40,13 @@ def oracle(logits: torch.Tensor, target: torch.Tensor, bins: int = 15) -> dict[s
     else:
         score, outcome = probs.max(0), (probs.argmax(0) == truth).astype(float)
     kept = 1 - probs[0] > 0.01
-    onehot = np.eye(len(probs))[truth].T
-    square = ((probs - onehot) ** 2).sum(0)
+    labels = list(range(len(probs)))
+    said = probs[1] if len(probs) == 2 else probs.T
     return {
         "ece": oracle_ece(score, outcome, bins),
         "ece_foreground": oracle_ece(score[kept], outcome[kept], bins),
-        "nll": float(-np.log(probs[truth, np.arange(len(truth))]).mean()),
-        "brier": float(square.mean() / (2 if len(probs) == 2 else 1)),
+        "nll": log_loss(truth, probs.T, labels=labels),
+        "brier": brier_score_loss(truth, said, labels=labels),
     }
 
 
@@ -63,18 +56,6 @@ def test_every_number_equals_a_plain_oracle_and_scikit_learn(channels):
     found = counted(Calibration(channels), logits, target).compute()
     for name, value in oracle(logits, target).items():
         assert found[name] == pytest.approx(value, rel=1e-5), name
-    flat = logits.double().movedim(1, 0).flatten(1)
-    probs = (
-        torch.stack([1 - flat[0].sigmoid(), flat[0].sigmoid()])
-        if channels == 1
-        else flat.softmax(0)
-    )
-    labels = list(range(max(channels, 2)))
-    truth, table = target.flatten().numpy(), probs.T.numpy()
-    assert found["nll"] == pytest.approx(log_loss(truth, table, labels=labels), rel=1e-5)
-    said = table[:, 1] if len(labels) == 2 else table
-    theirs = brier_score_loss(truth, said, labels=labels)
-    assert found["brier"] == pytest.approx(theirs, rel=1e-5)
 
 
 def test_a_case_by_hand():

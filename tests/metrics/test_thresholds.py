@@ -152,19 +152,6 @@ def test_the_threshold_of_a_calibrated_classifier_is_half_of_the_best_dice():
     assert dice > search.dice(0.0) + 0.05
 
 
-@settings(max_examples=25, deadline=None)
-@given(st.lists(st.integers(1, 5), min_size=1, max_size=5), st.integers(0, 3))
-def test_batches_of_any_size_give_what_the_whole_gives(cuts, seed):
-    logits, target = draw_binary(seed, images=sum(cuts), side=8)
-    target[0, 0, 0] = 9
-    whole, parts = ThresholdSearch(ignore_index=9), ThresholdSearch(ignore_index=9)
-    whole.update(logits, target)
-    for one, truth in zip(logits.split(cuts), target.split(cuts), strict=True):
-        parts.update(one, truth)
-    assert whole.best() == parts.best()
-    assert np.array_equal(whole.matrix(0.7), parts.matrix(0.7))
-
-
 def test_the_matrix_at_an_offset_is_that_of_the_rule():
     logits, target = draw_binary(2)
     search = counted(ThresholdSearch(), logits, target)
@@ -219,18 +206,6 @@ def test_without_any_foreground_there_is_no_offset():
     assert rule == DecisionRule.argmax(1) and np.isnan(dice)
     rule, dice = ThresholdSearch().best()
     assert rule == DecisionRule.argmax(1) and np.isnan(dice)
-
-
-def test_memory_of_the_binary_search_does_not_grow():
-    search = ThresholdSearch()
-    logits, target = draw_binary(0, images=1)
-    search.update(logits, target)
-    size = search._counts.nbytes
-    for _ in range(20):
-        search.update(logits, target)
-    held = sum(v.nbytes for v in vars(search).values() if isinstance(v, np.ndarray))
-    assert held == size < 2e7
-    assert not any(isinstance(v, list | torch.Tensor) for v in vars(search).values())
 
 
 # --- several classes ----------------------------------------------------------------------------

@@ -133,9 +133,3 @@ def test_void_pixels_belong_to_neither_mask() -> None:
     found[:, :, 2:6] = 0
     row = counted(ClDice(2, 255), found, truth).rows()[0]
     assert (row["precision"], row["sensitivity"]) == (1, pytest.approx(2 / 6))
-
-
-def test_a_volume_is_refused_with_another_way() -> None:
-    metric, labels = ClDice(2), np.zeros((1, 2, 3, 3), dtype=int)
-    with pytest.raises(ValueError, match=r"images \(N, H, W\), got \(1, 2, 3, 3\)"):
-        metric.update(labels, labels)

@@ -108,12 +108,16 @@ def test_one_hot_maps_beside_class_indices_are_told_to_become_indices() -> None:
         update(one_hot.argmax(1), labels)
 
 
-def test_metrics_of_images_say_of_a_kept_channel_how_it_goes() -> None:
+def test_metrics_of_images_refuse_volumes_and_say_of_a_kept_channel_how_it_goes() -> None:
     kept = LABELS.clip(0, 1)[:, None]
     told = r"images \(N, H, W\).*out of both with \.squeeze\(1\)"
     for metric in (metrics.ClDice(2), metrics.TolerantF1(1), metrics.BoundaryMetrics(2)):
         with pytest.raises(ValueError, match=told):
             metric.update(kept, kept)
+    volume = np.zeros((1, 2, 3, 3), dtype=int)
+    for metric in (metrics.ClDice(2), metrics.TolerantF1(1)):
+        with pytest.raises(ValueError, match=r"images \(N, H, W\), got \(1, 2, 3, 3\)"):
+            metric.update(volume, volume)
 
 
 def test_logits_that_are_no_tensor_are_told_to_become_one() -> None:
