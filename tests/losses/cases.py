@@ -266,7 +266,7 @@ SPECS: dict[str, Spec] = {
         Spec("focal_tversky", oracles.focal_tversky, "region", ({}, {"gamma": 2.0, "alpha": 0.5, "smooth": 1.0})),
         Spec("dice_semimetric", oracles.dice_semimetric, "region", ({}, {"smooth": 1.0})),
         Spec("lovasz_softmax", oracles.lovasz_softmax, "sort"),
-        Spec("lovasz_hinge", oracles.lovasz_hinge, "sort"),
+        Spec("lovasz_hinge", partial(oracles.lovasz_hinge, per_image=True), "sort"),
         Spec("unified_focal", oracles.unified_focal, "mixed",
              ({}, {"asymmetric": False, "gamma": 0.2, "delta": 0.7, "weight_lambda": 0.3, "smooth": 1.0})),
         Spec("boundary", oracles.boundary, "distance"),

@@ -3,9 +3,9 @@
 They exist to be believed at a glance: a formula is one line over whole arrays, nothing is chunked or differentiated,
 and nothing here is shared with the library. The order of work is always the same: :func:`flatten` turns
 logits and target into arrays (N, C, P) of probabilities, log-probabilities, targets and a validity flag;
-a loss is an expression of those; :func:`reduce_pixels` or :func:`reduce_regions` forms the result. A loss takes logits,
-target, its own parameters, and as ``common`` the keywords of :func:`flatten`; it returns a number, or an array where
-``reduction`` is "none".
+a loss is an expression of those; :func:`reduce_pixels` or :func:`reduce_regions` forms the result. A loss is written
+as a function of the flat arrays and of its own parameters; :func:`of_flat` makes it one of logits, target, its own
+parameters and the keywords of :func:`flatten`. It returns a number, or an array where ``reduction`` is "none".
 
 Conventions (design of the library, restated here because an oracle has to be exact):
 
@@ -17,6 +17,8 @@ Conventions (design of the library, restated here because an oracle has to be ex
 
 from __future__ import annotations
 
+import functools
+import inspect
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -96,6 +98,19 @@ def flatten(
             valid = np.broadcast_to(valid.any(1, keepdims=True), z.shape)
     t = np.where(valid, t, 0).astype(np.float64)
     return Flat(z, log_p, log_q, t, valid, shape, mode, weight, reduction, per_image, classes)
+
+
+def of_flat(formula: Callable[..., Any]) -> Callable[..., Any]:
+    """The loss of logits and target whose value is ``formula(flat, **its own parameters)``."""
+    own = set(inspect.signature(formula).parameters)
+
+    @functools.wraps(formula)
+    def loss(logits: Array, target: Array, **given: Any) -> Any:
+        flat = flatten(logits, target, **{k: v for k, v in given.items() if k not in own})
+        return formula(flat, **{k: v for k, v in given.items() if k in own})
+
+    loss.takes = own | set(inspect.signature(flatten).parameters)  # type: ignore[attr-defined]
+    return loss
 
 
 # ----------------------------------------------------------------------------------------------------------------------
@@ -202,19 +217,19 @@ def of_pixels(flat: Flat, *maps: Array) -> tuple[Array, ...]:
     return tuple(each.sum(1, keepdims=True) if flat.softmax else each for each in known)
 
 
-def cross_entropy(logits, target, *, label_smoothing=0.0, **common):
+@of_flat
+def cross_entropy(flat, label_smoothing=0.0):
     """-sum_c w_c t'_c log p_c with t' = (1 - s) t + s / C (sigmoids: s / 2)."""
-    flat = flatten(logits, target, **common)
     return reduce_pixels(flat, *pixel_maps(flat, surprisal, label_smoothing))
 
 
-def focal(logits, target, *, gamma=2.0, alpha=None, normalizer="pixels", **common):
+@of_flat
+def focal(flat, gamma=2.0, alpha=None, normalizer="pixels"):
     """-alpha_t (1 - p_t)^gamma log p_t (Lin et al. 2017, eq. 5).
 
     ``normalizer="positives"`` divides by the number of positives (multiclass: of pixels that are not class 0), at
     least 1.
     """
-    flat = flatten(logits, target, **common)
     balance = (1.0, 1.0) if alpha is None else sides(flat, 1 - alpha, alpha)
     value, weights = pixel_maps(flat, focused(gamma), alpha=balance)
     if normalizer == "positives" and flat.reduction == "mean":
@@ -222,9 +237,9 @@ def focal(logits, target, *, gamma=2.0, alpha=None, normalizer="pixels", **commo
     return reduce_pixels(flat, value, weights)
 
 
-def poly1(logits, target, *, epsilon=1.0, **common):
+@of_flat
+def poly1(flat, epsilon=1.0):
     """-log p_t + epsilon (1 - p_t) (Leng et al. 2022, eq. 6)."""
-    flat = flatten(logits, target, **common)
     maps = pixel_maps(flat, lambda log_p, log_q: -log_p + epsilon * np.exp(log_q))
     return reduce_pixels(flat, *maps)
 
@@ -243,9 +258,9 @@ def question_maps(flat: Flat, yes: Array, no: Array) -> tuple[Array, Array]:
     return of_pixels(flat, value, w1 * flat.t + w0 * (1 - flat.t))
 
 
-def asymmetric(logits, target, *, gamma_positive=0.0, gamma_negative=4.0, margin=0.05, **common):
+@of_flat
+def asymmetric(flat, gamma_positive=0.0, gamma_negative=4.0, margin=0.05):
     """-(1 - p)^g+ log p of what is, -x^g- log(1 - x) with x = max(p - m, 0) of what is not (Ridnik et al. 2021)."""
-    flat = flatten(logits, target, **common)
     x = np.maximum(flat.p - margin, 0.0)
     no = -(x**gamma_negative) * (flat.log_q if margin == 0 else np.log1p(-x))
     return reduce_pixels(
@@ -253,16 +268,16 @@ def asymmetric(logits, target, *, gamma_positive=0.0, gamma_negative=4.0, margin
     )
 
 
-def one_vs_all(logits, target, *, negative_weight=1.0, **common):
+@of_flat
+def one_vs_all(flat, negative_weight=1.0):
     """-log p_y - lambda sum over the other classes of log(1 - p_c), summed over a pixel's classes."""
-    flat = flatten(logits, target, **common)
     out = reduce_pixels(flat, *question_maps(flat, -flat.log_p, -negative_weight * flat.log_q))
     return out * flat.z.shape[1] if flat.reduction == "mean" and not flat.softmax else out
 
 
-def balanced_ce(logits, target, *, alpha="batch", **common):
+@of_flat
+def balanced_ce(flat, alpha="batch"):
     """alpha_y (-log p_y); "batch": alpha_c = 1 - n_c / n, the fraction of pixels that are not of the class."""
-    flat = flatten(logits, target, **common)
     if alpha == "batch":
         share = divide(flat.t.sum((0, 2)), flat.valid.sum((0, 2)), 0.0)[:, None]
         balance = (1 - share, share)
@@ -271,7 +286,8 @@ def balanced_ce(logits, target, *, alpha="batch", **common):
     return reduce_pixels(flat, *pixel_maps(flat, surprisal, alpha=balance))
 
 
-def ohem_ce(logits, target, *, threshold=0.7, min_kept=1 / 16, **common):
+@of_flat
+def ohem_ce(flat, threshold=0.7, min_kept=1 / 16):
     """Mean cross-entropy of the pixels with p_t < threshold, or of the min_kept hardest where those are too few."""
 
     def select(pixels: Array) -> Array:
@@ -280,16 +296,13 @@ def ohem_ce(logits, target, *, threshold=0.7, min_kept=1 / 16, **common):
         keep = np.exp(-pixels) < threshold
         return keep if keep.sum() >= fewest else hardest(pixels, fewest)
 
-    return selected_ce(logits, target, select, **common)
+    return selected_ce(flat, select)
 
 
-def topk_ce(logits, target, *, k=0.1, **common):
+@of_flat
+def topk_ce(flat, k=0.1):
     """Mean cross-entropy of the round(k n) hardest pixels, at least one."""
-
-    def select(pixels: Array) -> Array:
-        return hardest(pixels, max(1, round(k * len(pixels))))
-
-    return selected_ce(logits, target, select, **common)
+    return selected_ce(flat, lambda pixels: hardest(pixels, max(1, round(k * len(pixels)))))
 
 
 def hardest(pixels: Array, count: int) -> Array:
@@ -297,9 +310,8 @@ def hardest(pixels: Array, count: int) -> Array:
     return np.isin(np.arange(len(pixels)), np.argsort(-pixels, kind="stable")[:count])
 
 
-def selected_ce(logits, target, select, **common):
+def selected_ce(flat: Flat, select: Callable[[Array], Array]) -> Any:
     """Weighted cross-entropy of the pixels that ``select`` keeps by their unweighted cross-entropy."""
-    flat = flatten(logits, target, **common)
     value, weights = pixel_maps(flat, surprisal)
     plain, _ = pixel_maps(replace(flat, weight=None), surprisal)
     kept = flat.valid[:, : value.shape[1]].copy()
@@ -319,49 +331,39 @@ class Region:
         self.pred_sq, self.truth_sq, self.l1 = (flat.sums(x) for x in (p * p, t * t, abs(p - t)))
 
 
-def region_loss(per_class, logits, target, complement=False, **common):
-    """Average ``per_class`` over the included classes."""
-    flat = flatten(logits, target, **common)
-    return reduce_regions(flat, per_class(Region(flat, complement)))
-
-
 def dice_index(r: Region, smooth: float) -> Array:
     """(2 I + s) / (S + T + s)."""
     return divide(2 * r.inter + smooth, r.pred + r.truth + smooth)
 
 
-def dice(logits, target, *, smooth=0.0, squared=False, **common):
+@of_flat
+def dice(flat, smooth=0.0, squared=False):
     """1 - (2 I + s) / (S + T + s); squared (V-Net): sums of p^2 and t^2 below."""
-
-    def per_class(r: Region) -> Array:
-        if not squared:
-            return 1 - dice_index(r, smooth)
-        return 1 - divide(2 * r.inter + smooth, r.pred_sq + r.truth_sq + smooth)
-
-    return region_loss(per_class, logits, target, **common)
+    r = Region(flat)
+    if not squared:
+        return reduce_regions(flat, 1 - dice_index(r, smooth))
+    index = divide(2 * r.inter + smooth, r.pred_sq + r.truth_sq + smooth)
+    return reduce_regions(flat, 1 - index)
 
 
-def inverse_dice(logits, target, *, smooth=0.0, **common):
+@of_flat
+def inverse_dice(flat, smooth=0.0):
     """Dice loss of 1 - p against 1 - t; a class counts by its own pixels, not by its complement's."""
-    return region_loss(
-        lambda r: 1 - dice_index(r, smooth), logits, target, complement=True, **common
-    )
+    return reduce_regions(flat, 1 - dice_index(Region(flat, complement=True), smooth))
 
 
-def log_cosh_dice(logits, target, *, smooth=0.0, **common):
+@of_flat
+def log_cosh_dice(flat, smooth=0.0):
     """log cosh(1 - D) (Jadon 2020), of each class's Dice loss."""
-    return region_loss(
-        lambda r: np.log(np.cosh(1 - dice_index(r, smooth))), logits, target, **common
-    )
+    return reduce_regions(flat, np.log(np.cosh(1 - dice_index(Region(flat), smooth))))
 
 
-def jaccard(logits, target, *, smooth=0.0, **common):
+@of_flat
+def jaccard(flat, smooth=0.0):
     """1 - (I + s) / (S + T - I + s)."""
-
-    def per_class(r: Region) -> Array:
-        return 1 - divide(r.inter + smooth, r.pred + r.truth - r.inter + smooth)
-
-    return region_loss(per_class, logits, target, **common)
+    r = Region(flat)
+    index = divide(r.inter + smooth, r.pred + r.truth - r.inter + smooth)
+    return reduce_regions(flat, 1 - index)
 
 
 def tversky_miss(r: Region, alpha: float, beta: float, smooth: float) -> Array:
@@ -371,32 +373,27 @@ def tversky_miss(r: Region, alpha: float, beta: float, smooth: float) -> Array:
     return np.maximum(0.0, 1 - index)
 
 
-def focal_tversky(logits, target, *, alpha=0.3, beta=0.7, gamma=4 / 3, smooth=0.0, **common):
+@of_flat
+def focal_tversky(flat, alpha=0.3, beta=0.7, gamma=4 / 3, smooth=0.0):
     """(1 - TI)^(1/gamma) (Abraham & Khan 2019, the authors' code)."""
-
-    def per_class(r: Region) -> Array:
-        return tversky_miss(r, alpha, beta, smooth) ** (1 / gamma)
-
-    return region_loss(per_class, logits, target, **common)
+    return reduce_regions(flat, tversky_miss(Region(flat), alpha, beta, smooth) ** (1 / gamma))
 
 
-def tversky(logits, target, **options):
-    """1 - TI (Salehi et al. 2017); alpha multiplies the false positives."""
-    return focal_tversky(logits, target, gamma=1.0, **options)
+#: 1 - TI (Salehi et al. 2017); alpha multiplies the false positives.
+tversky = functools.partial(focal_tversky, gamma=1.0)
 
 
-def dice_semimetric(logits, target, *, smooth=0.0, **common):
+@of_flat
+def dice_semimetric(flat, smooth=0.0):
     """Dice with TP = (S + T - |p - t|_1) / 2 (Wang et al. 2023): zero at p = t for soft labels too."""
-
-    def per_class(r: Region) -> Array:
-        return 1 - divide(r.pred + r.truth - r.l1 + smooth, r.pred + r.truth + smooth)
-
-    return region_loss(per_class, logits, target, **common)
+    r = Region(flat)
+    index = divide(r.pred + r.truth - r.l1 + smooth, r.pred + r.truth + smooth)
+    return reduce_regions(flat, 1 - index)
 
 
-def generalized_dice(logits, target, *, smooth=0.0, **common):
+@of_flat
+def generalized_dice(flat, smooth=0.0):
     """1 - 2 sum_c v_c I_c / sum_c v_c (S_c + T_c), v_c = w_c / max(T_c, 1)^2 over the classes that count."""
-    flat = flatten(logits, target, **common)
     r = Region(flat)
     v = included_classes(flat) * class_weights(flat) / np.maximum(r.truth, 1.0) ** 2
     above, below = (2 * v * r.inter).sum(1) + smooth, (v * (r.pred + r.truth)).sum(1) + smooth
@@ -407,23 +404,13 @@ def generalized_dice(logits, target, *, smooth=0.0, **common):
     return values.sum() if flat.reduction == "sum" else divide(values.sum(), counts.sum(), 0.0)
 
 
-def unified_focal(
-    logits,
-    target,
-    *,
-    weight_lambda=0.5,
-    delta=0.6,
-    gamma=0.5,
-    asymmetric=True,
-    smooth=0.0,
-    **common,
-):
+@of_flat
+def unified_focal(flat, weight_lambda=0.5, delta=0.6, gamma=0.5, asymmetric=True, smooth=0.0):
     """lambda * modified focal CE + (1 - lambda) * modified focal Tversky (Yeung et al. 2022).
 
     Foreground (class > 0; under a sigmoid: the positives): delta CE and (1 - mTI)^(1 - gamma). Background:
     (1 - delta)(1 - p)^gamma CE and 1 - mTI. Symmetric: the power in every term. mTI weighs FN by delta, FP by 1-delta.
     """
-    flat = flatten(logits, target, **common)
     assert flat.reduction == "mean"
     of_foreground = surprisal if asymmetric else focused(gamma)
     front, weights = pixel_maps(flat, of_foreground, alpha=sides(flat, 0.0, delta))
@@ -479,15 +466,15 @@ def lovasz(flat: Flat, errors: Array) -> Any:
     return reduce_regions(flat, np.array(losses))
 
 
-def lovasz_softmax(logits, target, **common):
+@of_flat
+def lovasz_softmax(flat):
     """Lovasz-Softmax (sigmoid errors in binary and multilabel mode)."""
-    flat = flatten(logits, target, **common)
     return lovasz(flat, abs(flat.t - flat.p))
 
 
-def lovasz_hinge(logits, target, **common):
+@of_flat
+def lovasz_hinge(flat):
     """Lovasz hinge."""
-    flat = flatten(logits, target, **{"mode": "binary", "per_image": True, **common})
     return lovasz(flat, np.maximum(0.0, 1 - (2 * flat.t - 1) * flat.z))
 
 
@@ -505,9 +492,8 @@ def signed_distance(mask: Array, spacing: float | Sequence[float] = 1.0) -> Arra
     return np.where(inside, -nearest, nearest).reshape(mask.shape)
 
 
-def distance_loss(term, logits, target, *, spacing=1.0, **common):
+def distance_loss(flat: Flat, term: Callable[..., Array], spacing: float | Sequence[float]) -> Any:
     """Mean of ``term``, a function of p, t and the signed distances of the truth and the guess; void is outside."""
-    flat = flatten(logits, target, **common)
 
     def maps(x: Array) -> Array:
         masks = (flat.valid & (x > 0.5)).reshape(-1, *flat.shape)
@@ -517,18 +503,20 @@ def distance_loss(term, logits, target, *, spacing=1.0, **common):
     return reduce_regions(flat, divide(total, flat.sums(np.ones(flat.z.shape)), 0.0))
 
 
-def boundary(logits, target, **common):
+@of_flat
+def boundary(flat, spacing=1.0):
     """mean(p phi_T) (Kervadec et al. 2019)."""
-    return distance_loss(lambda p, t, phi_t, phi_p: p * phi_t, logits, target, **common)
+    return distance_loss(flat, lambda p, t, phi_t, phi_p: p * phi_t, spacing)
 
 
-def hausdorff(logits, target, *, alpha=2.0, **common):
+@of_flat
+def hausdorff(flat, alpha=2.0, spacing=1.0):
     """mean((p - t)^2 (d_T^a + d_P^a)), d = |phi| (Karimi & Salcudean 2019)."""
 
     def term(p: Array, t: Array, phi_t: Array, phi_p: Array) -> Array:
         return (p - t) ** 2 * (abs(phi_t) ** alpha + abs(phi_p) ** alpha)
 
-    return distance_loss(term, logits, target, **common)
+    return distance_loss(flat, term, spacing)
 
 
 # ----------------------------------------------------------------------------------------------------------------------
@@ -552,9 +540,9 @@ def soft_skeleton(x: Array, valid: Array, iterations: int) -> Array:
     return skeleton
 
 
-def soft_cldice(logits, target, *, iterations=3, smooth=0.0, **common):
+@of_flat
+def soft_cldice(flat, iterations=3, smooth=0.0):
     """1 - harmonic mean of sum k(p) t / sum k(p) and sum k(t) p / sum k(t), k the soft skeleton."""
-    flat = flatten(logits, target, **common)
     masks = flat.valid.reshape(-1, *flat.shape)
 
     def skeletons(values: Array) -> Array:
@@ -573,54 +561,43 @@ def soft_cldice(logits, target, *, iterations=3, smooth=0.0, **common):
 # ----------------------------------------------------------------------------------------------------------------------
 # Compounds
 # ----------------------------------------------------------------------------------------------------------------------
-REGION_KEYWORDS = ("per_image", "classes", "smooth")
+def compound(first: Callable[..., Any], second: Callable[..., Any]) -> Callable[..., Any]:
+    """scales[0] * first + scales[1] * second, each with the keywords that it takes."""
 
-
-def compound(
-    region: Callable[..., Any], pixel: Callable[..., Any], own: Sequence[str] = ()
-) -> Callable[..., Any]:
-    """scales[0] * first + scales[1] * second; ``own`` names the pixel half's own parameters."""
-
-    def loss(logits, target, *, scales=(1.0, 1.0), **k):
-        first = region(logits, target, **{key: v for key, v in k.items() if key not in own})
-        of_pixel = {key: v for key, v in k.items() if key not in REGION_KEYWORDS}
-        return scales[0] * first + scales[1] * pixel(logits, target, **of_pixel)
+    def loss(logits, target, *, scales=(1.0, 1.0), **given):
+        return sum(
+            scale * part(logits, target, **{k: v for k, v in given.items() if k in part.takes})
+            for scale, part in zip(scales, (first, second), strict=True)
+        )
 
     return loss
 
 
 dice_ce = compound(dice, cross_entropy)
-dice_focal = compound(dice, focal, ("gamma", "alpha"))
-dice_topk = compound(dice, topk_ce, ("k",))
+dice_focal = compound(dice, focal)
+dice_topk = compound(dice, topk_ce)
+ce_lovasz = compound(cross_entropy, lovasz_softmax)
 
 
-def ce_lovasz(logits, target, *, scales=(1.0, 1.0), **k):
-    """Cross-entropy + Lovasz-softmax."""
-    return compound(lovasz_softmax, cross_entropy)(logits, target, scales=scales[::-1], **k)
-
-
-def nnunet_dice_ce(logits, target, *, do_bg=False, **k):
+def nnunet_dice_ce(logits, target, *, do_bg=False, scales=(1.0, 1.0), **given):
     """nnU-Net: every foreground class counts, absent or not, 1e-5, per image.
 
     An image that is ignored as a whole counts too: see its published code in test_new_names.
     """
-
-    def region(logits, target, **of_region):
-        if k["mode"] == "multiclass" and not do_bg:  # a class of weight 0 is no part of the mean
-            weight = np.array(np.ones(logits.shape[1]) if k.get("weight") is None else k["weight"])
-            weight[0] = 0.0
-            of_region["weight"] = weight
-        return dice(logits, target, **of_region)
-
-    k = {"per_image": True, "classes": "all", "smooth": 1e-5, **k}
-    return compound(region, cross_entropy)(logits, target, **k)
+    given = {"per_image": True, "classes": "all", "smooth": 1e-5, **given}
+    of_region = dict(given)
+    if given["mode"] == "multiclass" and not do_bg:  # a class of weight 0 is no part of the mean
+        weight = np.ones(logits.shape[1]) if given.get("weight") is None else given["weight"]
+        of_region["weight"] = np.where(np.arange(len(weight)) == 0, 0.0, weight)
+    del given["smooth"]
+    parts = dice(logits, target, **of_region), cross_entropy(logits, target, **given)
+    return scales[0] * parts[0] + scales[1] * parts[1]
 
 
-def sam2_focal_dice(logits, target, *, scales=(20.0, 1.0), **k):
+def sam2_focal_dice(logits, target, *, scales=(20.0, 1.0), **given):
     """SAM 2: 20 focal + 1 Dice semimetric, per mask, with 1 added above and below."""
-    k = {"per_image": True, "smooth": 1.0, "alpha": 0.25, **k}
-    both = compound(dice_semimetric, focal, ("gamma", "alpha"))
-    return both(logits, target, scales=scales[::-1], **k)
+    given = {"per_image": True, "smooth": 1.0, "alpha": 0.25, **given}
+    return compound(focal, dice_semimetric)(logits, target, scales=scales, **given)
 
 
 def logit_adjusted_ce(logits, target, *, prior=None, tau=1.0, mode, **k):
