@@ -30,20 +30,8 @@ def test_a_run_writes_every_table_with_threads_compiled_formulas_and_the_version
     before = torch.get_num_threads()
     torch.set_num_threads(2)
     try:
-        benchmark.main(
-            [
-                "--out",
-                str(tmp_path),
-                "--quick",
-                "--shapes",
-                "S3",
-                "--compiled",
-                "--device",
-                "cpu",
-                "--no-scaling",
-                "--no-floor",
-            ]
-        )
+        options = "--quick --shapes S3 --compiled --device cpu --no-scaling --no-floor"
+        benchmark.main(["--out", str(tmp_path), *options.split()])
     finally:
         torch.set_num_threads(before)
     with (tmp_path / "losses.csv").open() as file:

@@ -36,23 +36,15 @@ def test_inverse_frequency_is_the_reciprocal_of_the_fraction_of_pixels() -> None
     )
 
 
-def test_median_frequency_over_the_images_that_hold_the_class() -> None:
+def test_median_frequency_over_the_images_that_hold_the_class_or_the_whole_set() -> None:
     # f = 22/30, 7/20, 1/10: median 7/20
     assert weights.median_frequency(COUNTS).tolist() == approx([0.35 / (22 / 30), 1, 3.5, 0])
-
-
-def test_median_frequency_over_the_whole_set() -> None:
     # f = 22/30, 7/30, 1/30: median 7/30
-    assert weights.median_frequency(COUNTS, definition="dataset").tolist() == approx(
-        [7 / 22, 1, 7, 0]
-    )
-
-
-def test_the_median_of_an_even_number_of_classes_is_the_mean_of_the_middle_two() -> None:
-    # f = .1 .2 .3 .4, median .25
-    assert weights.median_frequency(torch.tensor([[1, 2, 3, 4]])).tolist() == approx(
-        [2.5, 1.25, 0.25 / 0.3, 0.625]
-    )
+    whole = weights.median_frequency(COUNTS, definition="dataset")
+    assert whole.tolist() == approx([7 / 22, 1, 7, 0])
+    # f = .1 .2 .3 .4: the median is the mean of the middle two
+    even = weights.median_frequency(torch.tensor([[1, 2, 3, 4]]))
+    assert even.tolist() == approx([2.5, 1.25, 0.25 / 0.3, 0.625])
 
 
 def test_enet_weights_lie_between_1_42_and_50_5() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -20,26 +21,27 @@ def logits(labels: np.ndarray) -> torch.Tensor:
     return torch.nn.functional.one_hot(torch.tensor(labels).clamp(0, 2), 3).movedim(-1, 1).float()
 
 
+# What takes images of class indices, as a function of the number of classes and of the void label.
+OF_IMAGES = (metrics.BoundaryMetrics, metrics.ClDice, metrics.ObjectRecall)
 # Everything that takes class indices for prediction and target, as a function of the two.
 BY_LABELS = {
     "confusion_per_image": lambda p, t: metrics.confusion_per_image(p, t, 3, 255),
     "ConfusionMatrix": lambda p, t: metrics.ConfusionMatrix(3, 255).update(p, t),
-    "ConfusionMatrix per image": lambda p, t: metrics.ConfusionMatrix(3, 255).update_per_image(
-        p, t
-    ),
-    "BoundaryMetrics": lambda p, t: metrics.BoundaryMetrics(3, 255).update(p, t),
-    "ClDice": lambda p, t: metrics.ClDice(3, 255).update(p, t),
-    "ObjectRecall": lambda p, t: metrics.ObjectRecall(3, 255).update(p, t),
+    "per image": lambda p, t: metrics.ConfusionMatrix(3, 255).update_per_image(p, t),
+    **{kind.__name__: lambda p, t, kind=kind: kind(3, 255).update(p, t) for kind in OF_IMAGES},
 }
-# Of them those for which rows of pixels are no images.
-OF_IMAGES = ("BoundaryMetrics", "ClDice", "ObjectRecall")
-# Everything that takes logits and a target, as a function of the target.
+# Everything that takes logits and a target, as a function of the void label.
+OF_LOGITS: dict[str, Callable[[Any], Any]] = {
+    "Calibration": lambda v: metrics.Calibration(3, ignore_index=v),
+    "ThresholdSearch": metrics.ThresholdSearch,
+    "OffsetSearch": lambda v: metrics.OffsetSearch([2, 1, 1], ignore_index=v),
+}
+# The same as a function of the target.
 BY_LOGITS = {
-    "Calibration": lambda t: metrics.Calibration(3, ignore_index=255).update(logits(LABELS), t),
-    "ThresholdSearch": lambda t: metrics.ThresholdSearch(255).update(logits(LABELS)[:, :1], t),
-    "OffsetSearch": lambda t: metrics.OffsetSearch([2, 1, 1], ignore_index=255).update(
-        logits(LABELS), t
-    ),
+    name: lambda t, build=build, channels=1 if name == "ThresholdSearch" else 3: build(255).update(
+        logits(LABELS)[:, :channels], t
+    )
+    for name, build in OF_LOGITS.items()
 }
 
 
@@ -86,13 +88,12 @@ def test_what_is_predicted_at_a_void_pixel_is_never_looked_at() -> None:
 
 
 def test_one_image_without_a_batch_axis_is_told_to_get_one() -> None:
-    two = {"TolerantF1": lambda p, t: metrics.TolerantF1(1, 255).update(p, t)}
     image = LABELS[0].clip(0, 1)
-    for name, update in {**{name: BY_LABELS[name] for name in OF_IMAGES}, **two}.items():
+    for metric in (metrics.TolerantF1(1, 255), *(kind(3, 255) for kind in OF_IMAGES)):
         with pytest.raises(ValueError, match=r"\(N, H, W\).*got \(2, 2\).*x\[None\]"):
-            update(image, image)
-            pytest.fail(f"{name} took rows for images")
-        update(image[None], image[None])
+            metric.update(image, image)
+            pytest.fail(f"{metric} took rows for images")
+        metric.update(image[None], image[None])
 
 
 def test_an_axis_of_one_channel_is_told_to_be_squeezed() -> None:
@@ -150,18 +151,16 @@ def test_a_floating_target_is_told_to_become_integers_and_a_prediction_to_take_t
 def test_a_mask_of_0_and_255_is_told_that_it_is_scaled_and_not_to_ignore_its_foreground() -> None:
     mask = np.array([[[0, 255], [255, 0]]], dtype=np.uint8)
     scores = torch.zeros(1, 1, 2, 2)
-    calls = (
-        lambda: metrics.ConfusionMatrix(2).update(mask > 0, mask),
-        lambda: metrics.BoundaryMetrics(2).update(mask > 0, mask),
-        lambda: metrics.ObjectRecall(2).update(mask > 0, mask),
-        lambda: metrics.ClDice(2).update(mask > 0, mask),
-        lambda: metrics.TolerantF1(1).update(mask > 0, mask),
-        lambda: metrics.Calibration(1).update(scores, mask),
-        lambda: metrics.ThresholdSearch().update(scores, mask),
+    of_labels = (
+        metrics.ConfusionMatrix(2),
+        metrics.TolerantF1(1),
+        *(kind(2) for kind in OF_IMAGES),
     )
-    for call in calls:
+    calls: list[Any] = [(metric, mask > 0) for metric in of_labels]
+    calls += [(metrics.Calibration(1), scores), (metrics.ThresholdSearch(), scores)]
+    for metric, given in calls:
         with pytest.raises(ValueError, match=r"scaled by 255: pass \(target > 127\)") as caught:
-            call()
+            metric.update(given, mask)
         assert "ignore_index" not in str(caught.value)
 
 
@@ -183,22 +182,14 @@ def test_a_batch_that_is_refused_leaves_nothing_behind() -> None:
 
 
 def test_a_void_label_that_is_no_integer_is_refused_when_the_metric_is_built() -> None:
-    with_void = {
-        "confusion_per_image": lambda v: metrics.confusion_per_image(LABELS, LABELS, 3, v),
-        "ConfusionMatrix": lambda v: metrics.ConfusionMatrix(3, v),
-        "BoundaryMetrics": lambda v: metrics.BoundaryMetrics(3, v),
-        "ClDice": lambda v: metrics.ClDice(3, v),
-        "ObjectRecall": lambda v: metrics.ObjectRecall(3, v),
-        "TolerantF1": lambda v: metrics.TolerantF1(2, v),
-        "Calibration": lambda v: metrics.Calibration(3, ignore_index=v),
-        "ThresholdSearch": lambda v: metrics.ThresholdSearch(v),
-        "OffsetSearch": lambda v: metrics.OffsetSearch([2, 1], ignore_index=v),
-    }
-    for name, build in with_void.items():
+    of_labels = (metrics.ConfusionMatrix, metrics.TolerantF1, *OF_IMAGES)
+    builds: list[Any] = [lambda v, kind=kind: kind(3, v) for kind in of_labels]
+    builds += [*OF_LOGITS.values(), lambda v: metrics.confusion_per_image(LABELS, LABELS, 3, v)]
+    for build in builds:
         for void in ("255", 255.5, True, torch.tensor(True), torch.tensor(2.0)):
             with pytest.raises(TypeError, match="ignore_index: expected an integer or None, got"):
                 build(void)
-        build(np.int64(9) if name != "confusion_per_image" else np.int64(255))
+        build(np.int64(255))
 
 
 @pytest.mark.parametrize(
