@@ -298,7 +298,7 @@ def test_a_loss_is_compared_with_parameters_of_its_own(folder, tmp_path, tiny, m
     ("losses", "why"),
     [
         (["ce", "dice:squared"], "expected name:parameter=value"),
-        (["ce", "dice:squred=true"], "squred"),
+        (["ce", "dice:square=true"], "'dice' reads no parameter 'square'"),
         (["ce", "dices:squared=true"], "dices"),
         (["dice:squared=true", "dice:squared=true"], "each once"),
     ],
