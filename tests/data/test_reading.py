@@ -192,6 +192,12 @@ def draw(
     return root
 
 
+def unlist(root: Path) -> None:
+    """Take the lists of the splits away."""
+    for split in ("train", "val", "test"):
+        (root / f"{split}.txt").unlink()
+
+
 def load(root: Path, split: str = "train", **params):
     return data.load("folder", split, root=str(root), **params)
 
@@ -460,12 +466,6 @@ def _larger(root):
         Image.fromarray(array).save(root / part / "n0.png")
 
 
-def _npy_in_capitals(root):
-    (root / "images" / "n0.png").unlink()
-    np.save(root / "images" / "n0", np.zeros((8, 10, 3), np.uint8))
-    (root / "images" / "n0.npy").rename(root / "images" / "n0.NPY")
-
-
 def _nan(root):
     (root / "images" / "n0.png").unlink()
     array = np.zeros((8, 10, 3), np.float32)
@@ -489,7 +489,9 @@ def test_what_loading_refuses_the_check_refuses(tmp_path, fault):
 
 def test_an_array_whose_suffix_is_in_capitals_loads_and_passes(tmp_path):
     root = draw(tmp_path / "set", THREE)
-    _npy_in_capitals(root)
+    (root / "images" / "n0.png").unlink()
+    np.save(root / "images" / "n0", np.zeros((8, 10, 3), np.uint8))
+    (root / "images" / "n0.npy").rename(root / "images" / "n0.NPY")
     assert loads(root) == "" and passes(root)
 
 
@@ -568,8 +570,7 @@ def test_a_mutated_folder_passes_the_check_exactly_when_it_loads(tmp_path, start
         rng = np.random.default_rng([start, number])
         root = draw(tmp_path / str(number), [THREE, None][number % 2])
         if rng.random() < 0.2:
-            for split in ("train", "val", "test"):
-                (root / f"{split}.txt").unlink()
+            unlist(root)
         for _ in range(int(rng.integers(1, 4))):
             _mutate(root, rng)
         size = {"height": 8, "width": 10} if rng.random() < 0.5 else {}
@@ -629,9 +630,7 @@ def test_names_are_names_whatever_they_hold(tmp_path, monkeypatch):
         for part in ("images", "masks"):
             body = (root / part / "n0.png").read_bytes()
             (root / part / f"x{name}.png").write_bytes(body)
-    (root / "train.txt").unlink()
-    (root / "val.txt").unlink()
-    (root / "test.txt").unlink()
+    unlist(root)
     text = notes(root)
     assert "the same picture" in text and not (tmp_path / "ran").exists()
     (root / "masks" / "xa\nb.png").unlink()
@@ -676,6 +675,17 @@ def squares(value: int = 255, count: int = 6) -> list[np.ndarray]:
     return made
 
 
+def palette_masks(palettes: list[list[int]], high: int = 1) -> list[Image.Image]:
+    """Masks of indices 0…high, each with a palette."""
+    made = []
+    for palette, mask in zip(palettes, squares(1, len(palettes)), strict=True):
+        mask[8:10, 3:9] = high
+        picture = Image.fromarray(mask, "P")
+        picture.putpalette(palette)
+        made.append(picture)
+    return made
+
+
 def test_a_mask_whose_palette_is_grey_is_read_by_its_greys(tmp_path):
     """A program that saves black and white as a palette may put white first: its indices are inverted."""
     pictures = [Image.fromarray(np.stack([m] * 3, -1)).quantize(2) for m in squares()]
@@ -698,11 +708,7 @@ def test_a_grey_mask_saved_as_gif_keeps_its_values(tmp_path, value):
 
 
 def test_palettes_that_colour_an_index_differently_are_refused(tmp_path):
-    pictures = []
-    for i, mask in enumerate(squares(1)):
-        picture = Image.fromarray(mask, "P")
-        picture.putpalette([0, 0, 0, *((200, 0, 0) if i % 2 else (0, 200, 0))])
-        pictures.append(picture)
+    pictures = palette_masks([[0, 0, 0, 0, 200, 0], [0, 0, 0, 200, 0, 0]] * 3)
     root = undeclared(tmp_path / "set", pictures)
     for text in ("", "classes: [background, thing]"):
         (root / "classes.yaml").write_text(text or "mean: null")
@@ -716,24 +722,9 @@ def test_palettes_that_colour_an_index_differently_are_refused(tmp_path):
 
 
 def test_palettes_that_differ_where_no_pixel_is_are_one(tmp_path):
-    pictures = []
-    for i, mask in enumerate(squares(1)):
-        picture = Image.fromarray(mask, "P")
-        picture.putpalette([0, 0, 0, 200, 0, 0, *([i, 9, 9] if i else [])])
-        pictures.append(picture)
-    root = undeclared(tmp_path / "set", pictures)
+    palettes = [[0, 0, 0, 200, 0, 0, *([i, 9, 9] if i else [])] for i in range(6)]
+    root = undeclared(tmp_path / "set", palette_masks(palettes))
     assert loads(root) == "" and passes(root)
-
-
-def palette_masks(palettes: list[list[int]], high: int = 1) -> list[Image.Image]:
-    """Masks of indices 0…high, each with a palette."""
-    made = []
-    for palette, mask in zip(palettes, squares(1, len(palettes)), strict=True):
-        mask[8:10, 3:9] = high
-        picture = Image.fromarray(mask, "P")
-        picture.putpalette(palette)
-        made.append(picture)
-    return made
 
 
 @pytest.mark.parametrize(
@@ -854,8 +845,7 @@ def test_a_list_that_is_not_read_is_refused_or_said(tmp_path):
 
 def test_a_table_that_names_no_image_is_no_list_of_a_split(tmp_path):
     root = draw(tmp_path / "set", THREE, count=30)
-    for split in ("train", "val", "test"):
-        (root / f"{split}.txt").unlink()
+    unlist(root)
     (root / "test.csv").write_text("epoch,loss\n1,0.5\n")
     assert loads(root) == "" and "entry that is not read" in notes(root)
     (root / "test.csv").write_text("name,label\nn3,0\n")
@@ -890,8 +880,8 @@ def test_a_table_that_names_images_is_never_passed_over(tmp_path, table, line, e
         (root / part / "d").mkdir()
         for before, after in (("n1", "my photo 1"), ("n2", "d/2"), ("n4", "l'été 4")):
             (root / part / f"{before}.png").rename(root / part / f"{after}.png")
+    unlist(root)
     for split in ("train", "val", "test"):
-        (root / f"{split}.txt").unlink()
         (root / f"{split}.{table}").write_text(f"{line}\n", encoding=encoding)
     assert f"in test.txt, one a line, got test.{table}; save it so" in loads(root)
     assert not passes(root)
@@ -905,8 +895,7 @@ def test_a_table_with_odd_names_is_a_table_of_names(tmp_path, name, table):
     root = draw(tmp_path / "set", THREE)
     for part in ("images", "masks"):
         (root / part / "n0.png").rename(root / part / f"{name}.png")
-    for split in ("train", "val", "test"):
-        (root / f"{split}.txt").unlink()
+    unlist(root)
     names = [name, "n1", "n5"]
     quoted = {each: '"' + each.replace('"', '""') + '.png"' for each in names}
     lines = [f"{quoted[each]},{'test' if each == 'n5' else 'train'}" for each in names]
@@ -946,8 +935,7 @@ def test_a_file_that_gives_images_their_splits_is_never_passed_over(tmp_path, na
     root = draw(tmp_path / "set", THREE, count=30)
     (root / name).write_text(text)
     assert loads(root) == "" and passes(root)  # the lists say the splits
-    for split in ("train", "val", "test"):
-        (root / f"{split}.txt").unlink()
+    unlist(root)
     assert (f"a name a line, got them in {name}" in loads(root)) == refused != passes(root)
 
 
@@ -962,8 +950,7 @@ def test_a_file_that_gives_images_their_splits_is_never_passed_over(tmp_path, na
 )
 def test_numbers_are_names_of_images_where_half_of_them_are_told(tmp_path, name, text, refused):
     root = draw(tmp_path / "set", THREE, count=40)
-    for split in ("train", "val", "test"):
-        (root / f"{split}.txt").unlink()
+    unlist(root)
     for part in ("images", "masks"):
         for path in list((root / part).iterdir()):
             path.rename(path.with_name(path.name.removeprefix("n")))

@@ -12,6 +12,7 @@ from scipy.io import savemat
 
 from lossatlas import data
 from lossatlas.data import faults, integrity, surfaces
+from lossatlas.data.files import listed_split
 from lossatlas.data.registry import SOURCES, source
 
 RNG = np.random.default_rng(0)
@@ -106,8 +107,6 @@ def draw_crackforest(root: Path, codes=(1, 2, 3, 4)) -> np.ndarray:
     (root / "image").mkdir(parents=True)
     (root / "groundTruth").mkdir()
     segmentation = RNG.choice(np.array(codes, np.uint8), size=(10, 12))
-    from lossatlas.data.files import listed_split
-
     for name in listed_split("crackforest")["val"]:
         Image.fromarray(RNG.integers(0, 256, (10, 12, 3), np.uint8)).save(
             root / "image" / f"{name}.jpg"
@@ -149,8 +148,6 @@ def test_an_unknown_crack_code_and_a_damaged_matlab_file_are_named(tmp_path):
 
 def draw_kolektor(root: Path) -> None:
     """The validation items with BMP labels as in the archive, plus one more defect-free part."""
-    from lossatlas.data.files import listed_split
-
     for index, name in enumerate(listed_split("kolektorsdd")["val"]):
         size = (20 + index, 8)
         (root / name).parent.mkdir(parents=True, exist_ok=True)
@@ -192,8 +189,6 @@ def test_defect_free_images_are_an_option_and_unlabelled_items_stay_out(tmp_path
 
 def _add_defect_free(root: Path) -> None:
     """Add the defect-free parts that the list names."""
-    from lossatlas.data.files import listed_split
-
     for name in listed_split("kolektorsdd_with_defect_free")["val"]:
         if not (root / f"{name}.jpg").exists():
             (root / name).parent.mkdir(exist_ok=True)
@@ -225,8 +220,6 @@ def test_kolektor_folds_test_every_image_once_and_share_no_item(mirror, defect_f
 
 
 def test_of_twin_images_one_is_kept_and_twin_items_share_fold_and_group(tmp_path):
-    from lossatlas.data.files import listed_split
-
     for name in listed_split("kolektorsdd")["train"]:
         (tmp_path / name).parent.mkdir(exist_ok=True)
         content = name.replace("kos26", "kos01").replace("kos34", "kos27")
