@@ -921,6 +921,8 @@ def test_a_table_with_odd_names_is_a_table_of_names(tmp_path, name, table):
         ("splits_final.pkl", "a pickle", True),  # of nnU-Net; the next one, too
         ("splits_final.json", '[{"train": ["n0", "n2"], "val": ["n1"]}]', True),
         ("folds.json", '{"fold0": ["n0.png", "n2.png"], "fold1": ["n1.png"]}', True),
+        ("folds.json", '{"0": {"train": ["n0", "n1"], "val": ["n2"]}}', True),
+        ("kfold.json", '[["n0", "n1"], ["n2"]]', True),
         ("folds.csv", "image,fold\nn0,0\nn1,1\nn2,0", True),
         ("folds.yaml", "seed: 3\ncount: 5", False),
         ("history.csv", "epoch,train,val\n1,.5,.6\n2,.4,.5", False),
@@ -936,7 +938,9 @@ def test_a_file_that_gives_images_their_splits_is_never_passed_over(tmp_path, na
     (root / name).write_text(text)
     assert loads(root) == "" and passes(root)  # the lists say the splits
     unlist(root)
-    assert (f"a name a line, got them in {name}" in loads(root)) == refused != passes(root)
+    said = loads(root)
+    assert (f"a name a line, got them in {name}" in said) == refused != passes(root)
+    assert ("save those of one fold so" in said) == (refused and "fold" in name)
 
 
 @pytest.mark.parametrize(

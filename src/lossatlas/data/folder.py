@@ -68,8 +68,8 @@ _SPLIT_FOLDERS = {
 _SPREADSHEETS = (".xlsx", ".xls", ".ods", ".parquet")
 #: Nor does anybody look into these; a split or a fold in their name is enough.
 _OTHER_CLOSED = (".pkl", ".pickle", ".npz", ".npy", ".mat")
-#: Their name says that they do, since nobody looks into them: "data_splits", "folds", no "portfolio".
-_OF_SPLITS = re.compile(r"(?<![a-z])(split|fold)s?(?![a-z])", re.IGNORECASE)
+#: Their name says that they do, since nobody looks into them: "data_splits", "folds", "kfold", no "portfolio".
+_OF_SPLITS = re.compile(r"(?<![a-z])(split|k?fold)s?(?![a-z])", re.IGNORECASE)
 _TABLES = (".csv", ".tsv", ".tab", ".lst", ".list", "")
 _CONFIGURATIONS = (".json", ".jsonl", ".yaml", ".yml")
 _LISTS = (*_TABLES, *_CONFIGURATIONS, *_SPREADSHEETS)
@@ -391,11 +391,14 @@ def _refuse_table_of_splits(root: Path, names: set[str]) -> None:
         read = path.suffix.casefold() in (".txt", *_TABLES, *_CONFIGURATIONS) and path.is_file()
         named = path.name.casefold() in SETTINGS or _is_junk(path.name) or _listing(path)[0]
         closed = path.suffix.casefold() in (*_SPREADSHEETS, *_OTHER_CLOSED)
-        called = _OF_SPLITS.search(path.stem) and (closed or (read and _names_some(path, names)))
-        if called or (read and not named and len(_splits_named(path, names)) > 1):
+        called = _OF_SPLITS.search(path.stem)
+        lists = called and (closed or (read and _names_some(path, names, called=True)))
+        if lists or (read and not named and len(_splits_named(path, names)) > 1):
+            folds = called and "fold" in called[1].casefold()
+            remedy = "save those of one fold so, and train once a fold" if folds else "save them so"
             raise DataError(
                 f"folder: expected the splits in train.txt, val.txt and test.txt, a name a line, got them in "
-                f"{path.name}; save them so, or move it out of the folder"
+                f"{path.name}; {remedy}, or move it out of the folder"
             )
 
 
@@ -441,16 +444,18 @@ def _splits_among(words: Iterable[str]) -> set[str]:
     return {_SPLIT_FOLDERS[w.casefold()] for w in words if w.casefold() in _SPLIT_FOLDERS}
 
 
-def _names_some(path: Path, names: set[str]) -> bool:
+def _names_some(path: Path, names: set[str], *, called: bool = False) -> bool:
     """Whether a table names an image, in whichever folder; a spreadsheet is taken to.
 
-    A configuration names one by its file, or nothing else: a number in it may be an image's name by chance.
+    A configuration names one by its file, or nothing else: a number in it may be an image's name by chance. One that
+    is ``called`` after splits or folds names one by any other word.
     """
     if path.suffix.casefold() in _SPREADSHEETS:
         return True
     words, named, files = _words(_beginning(path), names, _odd(names))
     if path.suffix.casefold() in _CONFIGURATIONS:
-        return bool(files) or 2 * len(named) > len(words)
+        certain = files or (called and any(not word.isdecimal() for word in named))
+        return bool(certain) or 2 * len(named) > len(words)
     return bool(named)
 
 
