@@ -328,6 +328,14 @@ def test_images_that_cannot_be_read_are_named_and_all_others_get_their_masks(
     assert sorted(p.name for p in (tmp_path / "out").rglob("*.png")) == ["a.png", "b.png"]
 
 
+def test_an_image_that_goes_before_its_turn_keeps_no_other_back(run, pictures, tmp_path):
+    out = tmp_path / "out"
+    masks = {pictures / "gone.png": out / "gone.png", pictures / "a.png": out / "a.png"}
+    with pytest.raises(DataError, match=r"gone\.png: expected a file that can be read"):
+        deploy.predict_folder(deploy.load(run), pictures, out, masks=masks)
+    assert (out / "a.png").is_file()
+
+
 def test_a_mutated_run_gives_a_network_or_an_error_of_ours(run, tmp_path):
     """80 runs with a few bytes changed, or cut short, in the checkpoint or in the record."""
     rng = np.random.default_rng(0)

@@ -396,8 +396,8 @@ def predict_folder(
                 with replacing(Path(out) / MADE_BY) as whole:
                     whole.write_text(made_by, encoding="utf-8")
         for path, mask in tqdm(masks.items(), unit="image", disable=None, leave=False):
-            digest = _digest(path)
             try:
+                digest = _digest(path)
                 labels, found = predict_image(
                     deployed,
                     read_image(path).array,
@@ -410,6 +410,9 @@ def predict_folder(
                 raise
             except DataError as error:
                 refused[path] = str(error)
+                continue
+            except OSError as error:
+                refused[path] = f"{path}: expected a file that can be read, got {error.strerror}"
                 continue
             with _writing(out):
                 _write(mask, labels, found, digest)
