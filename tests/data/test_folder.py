@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 from pathlib import Path
 
 import numpy as np
+import own_folder
 import pytest
 import yaml
+from own_folder import load
 from PIL import Image
 
 from lossatlas import data
@@ -20,35 +23,7 @@ from lossatlas.data.folder import split_of
 RNG = np.random.default_rng(1)
 
 
-def draw(
-    root: Path,
-    names=("a", "b", "c", "d"),
-    size=(8, 10),
-    values=(0, 1, 2),
-    settings: dict | None = None,
-    splits: dict[str, str] | None = None,
-) -> Path:
-    """A folder of colour PNGs with index masks; splits as lists, a and b in "train"."""
-    (root / "images").mkdir(parents=True)
-    (root / "masks").mkdir()
-    for name in names:
-        Image.fromarray(RNG.integers(0, 256, (*size, 3), np.uint8)).save(
-            root / "images" / f"{name}.png"
-        )
-        mask = RNG.choice(np.array(values, np.uint8), size)
-        mask.flat[: len(values)] = values
-        Image.fromarray(mask).save(root / "masks" / f"{name}.png")
-    if splits is None:
-        splits = {"train": "\n".join(names[:-2]), "val": names[-2], "test": names[-1]}
-    for split, text in splits.items():
-        (root / f"{split}.txt").write_text(text, encoding="utf-8")
-    if settings is not None:
-        (root / "classes.yaml").write_text(yaml.safe_dump(settings), encoding="utf-8")
-    return root
-
-
-def load(root: Path, split: str = "train", **params):
-    return data.load("folder", split, root=str(root), **params)
+draw = functools.partial(own_folder.draw, names="abcd")
 
 
 def error(root: Path, split: str = "train", **params) -> str:
@@ -180,22 +155,9 @@ def test_splits_are_dealt_out_by_seed_and_stay_when_images_are_added(tmp_path):
     assert all(split_of(n, 0) == s for s, ids in first.items() for n in ids)
 
 
-def in_folders(root: Path, *names: str) -> Path:
-    """Pairs in subfolders, without split files."""
-    for part in ("images", "masks"):
-        for name in names:
-            (root / part / name).parent.mkdir(parents=True, exist_ok=True)
-    for name in names:
-        Image.fromarray(RNG.integers(0, 256, (8, 8, 3), np.uint8)).save(
-            root / "images" / f"{name}.png"
-        )
-        Image.fromarray(RNG.integers(0, 3, (8, 8), np.uint8)).save(root / "masks" / f"{name}.png")
-    return root
-
-
 def test_subfolders_that_are_named_so_are_the_splits(tmp_path):
     names = ["Training/a", "Training/b", "valid/c", "test/d", "test/e"]
-    root = in_folders(tmp_path / "set", *names)
+    root = draw(tmp_path / "set", names=names, splits={})
     found = {split: load(root, split).ids for split in data.dataset.SPLITS}
     assert found == {"train": names[:2], "val": names[2:3], "test": names[3:]}
     assert check_folder(root) == [] or all(f.severity != "error" for f in check_folder(root))
@@ -203,12 +165,12 @@ def test_subfolders_that_are_named_so_are_the_splits(tmp_path):
 
 @pytest.mark.parametrize("names", [["train/a", "val/b", "test/c", "d"], ["train/a", "test/b"]])
 def test_a_folder_of_a_split_without_the_others_is_refused(tmp_path, names):
-    message = error(in_folders(tmp_path / "set", *names))
+    message = error(draw(tmp_path / "set", names=names, splits={}))
     assert "folder of train, val or test" in message and "write train.txt" in message
 
 
 def test_a_subfolder_that_cannot_be_read_is_named(tmp_path, monkeypatch):
-    root = in_folders(tmp_path / "set", "day1/a", "day2/b")
+    root = draw(tmp_path / "set", names=["day1/a", "day2/b"], splits={})
     listed = os.scandir
 
     def refuse(path):
@@ -591,31 +553,6 @@ def test_the_readme_lists_every_key_of_classes_yaml_and_every_suffix():
     listed = {key.strip(" `") for row in rows for key in row.split(",")}
     assert listed == set(KEYS)
     assert all(suffix[1:] in section for suffix in SUFFIXES)
-
-
-@pytest.mark.parametrize(
-    ("name", "content", "refused"),
-    [
-        ("train.yaml", "epochs: 3\nlr: 0.1\n", False),  # 3 is an image's name by chance
-        (
-            "test.json",
-            '{"n": 7, "model": "unet", "seeds": [0, 1, 2], "lr": 0.01, "wd": 0.5}',
-            False,
-        ),
-        ("train.json", '["3", "4", "5"]', True),
-        ("train.json", '{"images": [{"file_name": "3.png"}], "info": {"year": 2026}}', True),
-        ("train.csv", "id,label\n3,0\n", True),
-    ],
-)
-def test_a_configuration_is_a_list_where_it_names_files_or_nothing_else(
-    tmp_path, name, content, refused
-):
-    root = draw(tmp_path / "set", [str(n) for n in range(12)], splits={})
-    (root / name).write_text(content)
-    if refused:
-        assert f"got {name}; save it so" in error(root)
-    else:
-        load(root)
 
 
 def test_a_name_below_another_folder_says_how_to_write_it(tmp_path):

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import tifffile
 import yaml
+from own_folder import draw, load, loads, notes, passes, rename, unlist
 from PIL import Image, features
 
 from lossatlas import data
@@ -172,62 +173,11 @@ def test_numbers_that_are_not_finite_are_refused(tmp_path):
 # -- folders -------------------------------------------------------------------------------------
 
 
-def draw(
-    root: Path, declared: dict | None = None, count: int = 6, size=(8, 10), high: int = 2
-) -> Path:
-    """A folder of ``count`` pairs with lists; masks of 0…high."""
-    rng = np.random.default_rng(1)
-    for part in ("images", "masks"):
-        (root / part).mkdir(parents=True)
-    names = [f"n{i}" for i in range(count)]
-    for name in names:
-        image = rng.integers(0, 256, (*size, 3), np.uint8)
-        Image.fromarray(image).save(root / "images" / f"{name}.png")
-        mask = rng.integers(0, high + 1, size, np.uint8)
-        Image.fromarray(mask).save(root / "masks" / f"{name}.png")
-    for split, part in (("train", names[:-2]), ("val", names[-2:-1]), ("test", names[-1:])):
-        (root / f"{split}.txt").write_text("\n".join(part))
-    if declared is not None:
-        (root / "classes.yaml").write_text(yaml.safe_dump(declared))
-    return root
-
-
-def unlist(root: Path) -> None:
-    """Take the lists of the splits away."""
-    for split in ("train", "val", "test"):
-        (root / f"{split}.txt").unlink()
-
-
-def load(root: Path, split: str = "train", **params):
-    return data.load("folder", split, root=str(root), **params)
-
-
-def loads(root: Path, **params) -> str:
-    """The first refusal, or "" if all three splits load."""
-    try:
-        for split in ("train", "val", "test"):
-            load(root, split, cache=False, **params)
-    except data.DataError as error:
-        return str(error)
-    return ""
-
-
-def passes(root: Path, **params) -> bool:
-    try:
-        return not any(f.severity == "error" for f in check_folder(root, **params))
-    except data.DataError:
-        return False
-
-
-def notes(root: Path) -> str:
-    return "\n".join(f"{f}" for f in check_folder(root))
-
-
 THREE = {"classes": ["a", "b", "c"]}
 
 
 def test_a_photograph_on_its_side_lies_over_its_mask(tmp_path):
-    root = draw(tmp_path / "set", {"classes": ["a", "b"]}, high=1)
+    root = draw(tmp_path / "set", {"classes": ["a", "b"]}, values=(0, 1))
     shown = np.zeros((8, 8), np.uint8)
     shown[1:3, 1:5] = 255
     stored = np.rot90(shown)  # orientation 6 turns it back, clockwise
@@ -247,9 +197,7 @@ def test_the_check_says_when_a_mask_fits_the_image_before_its_orientation(tmp_pa
 
 def test_subfolders_are_read_on_both_sides(tmp_path):
     root = draw(tmp_path / "set", THREE)
-    for part in ("images", "masks"):
-        (root / part / "day 2").mkdir()
-        (root / part / "n0.png").rename(root / part / "day 2" / "n0.png")
+    rename(root, {"n0": "day 2/n0"})
     (root / "train.txt").write_text("images/day 2/n0.png\nn1\nn2\nn3")
     assert load(root).ids[0] == "day 2/n0" and passes(root)
 
@@ -402,7 +350,7 @@ def test_a_picture_of_a_lossy_format_under_another_name_is_named(tmp_path, form,
 
 def test_palette_and_one_bit_masks_are_read_by_declared_colours(tmp_path):
     palette = {"a": [0, 0, 0], "b": [255, 255, 255]}
-    root = draw(tmp_path / "set", {"classes": ["a", "b"], "palette": palette}, high=1)
+    root = draw(tmp_path / "set", {"classes": ["a", "b"], "palette": palette}, values=(0, 1))
     expected = []
     for i, path in enumerate(sorted((root / "masks").iterdir())):
         mask = np.asarray(Image.open(path))
@@ -429,7 +377,7 @@ def test_a_hot_pixel_that_takes_the_grey_levels_is_noted(tmp_path):
 
 
 def test_settings_are_spelt_as_people_and_json_spell_them(tmp_path):
-    root = draw(tmp_path / "set", high=1)
+    root = draw(tmp_path / "set", values=(0, 1))
     (root / "classes.yaml").write_text("classes: [no, yes]\nmean: [5e-1, 1e-2, .5]\npalette: null")
     train = load(root)
     assert train.classes == ("no", "yes") and tuple(train.mean) == (0.5, 0.01, 0.5)
@@ -447,43 +395,29 @@ def test_settings_are_spelt_as_people_and_json_spell_them(tmp_path):
 # -- one reader, two callers ---------------------------------------------------------------------
 
 
-def _names_and_255(root):
-    for path in (root / "masks").iterdir():
-        Image.fromarray((np.asarray(Image.open(path)) > 0).astype(np.uint8) * 255).save(path)
-
-
-def _0_1_255(root):
-    mask = np.zeros((8, 10), np.uint8)
-    mask[0, :2] = 1, 255
-    Image.fromarray(mask).save(root / "masks" / "n0.png")
-
-
-def _larger(root):
-    for part, array in (
-        ("images", np.zeros((9, 12, 3), np.uint8)),
-        ("masks", np.zeros((9, 12), np.uint8)),
-    ):
-        Image.fromarray(array).save(root / part / "n0.png")
-
-
-def _nan(root):
-    (root / "images" / "n0.png").unlink()
-    array = np.zeros((8, 10, 3), np.float32)
-    array[2, 2] = np.nan
-    np.save(root / "images" / "n0.npy", array)
-
-
-def _mixed_depth(root):
-    (root / "images" / "n1.png").write_bytes(
-        imagecodecs.png_encode(np.zeros((8, 10, 3), np.uint16))
-    )
-
-
-@pytest.mark.parametrize("fault", [_names_and_255, _0_1_255, _larger, _nan, _mixed_depth])
-def test_what_loading_refuses_the_check_refuses(tmp_path, fault):
+@pytest.mark.parametrize(
+    "files",
+    [
+        {f"masks/n{i}.png": np.tile(np.uint8([0, 255]), (8, 5)) for i in range(6)},
+        {"masks/n0.png": np.resize(np.uint8([1, 255, 0]), (8, 10))},
+        {
+            "images/n0.png": np.zeros((9, 12, 3), np.uint8),
+            "masks/n0.png": np.zeros((9, 12), np.uint8),
+        },
+        {"images/n0.npy": np.pad(np.float32([[[np.nan] * 3]]), ((2, 5), (2, 7), (0, 0)))},
+        {"images/n1.png": np.zeros((8, 10, 3), np.uint16)},
+    ],
+    ids=["of a program", "0, 1, 255", "larger", "NaN", "16 bits among 8"],
+)
+def test_what_loading_refuses_the_check_refuses(tmp_path, files):
     root = draw(tmp_path / "set", THREE)
     assert passes(root) and loads(root) == ""
-    fault(root)
+    for name, array in files.items():
+        (root / name).with_suffix(".png").unlink()
+        if name.endswith(".npy"):
+            np.save(root / name, array)
+        else:
+            (root / name).write_bytes(imagecodecs.png_encode(array))
     assert loads(root) and not passes(root)
 
 
@@ -843,15 +777,6 @@ def test_a_list_that_is_not_read_is_refused_or_said(tmp_path):
     assert "in train.txt, one a line, got train.csv" in loads(root) and not passes(root)
 
 
-def test_a_table_that_names_no_image_is_no_list_of_a_split(tmp_path):
-    root = draw(tmp_path / "set", THREE, count=30)
-    unlist(root)
-    (root / "test.csv").write_text("epoch,loss\n1,0.5\n")
-    assert loads(root) == "" and "entry that is not read" in notes(root)
-    (root / "test.csv").write_text("name,label\nn3,0\n")
-    assert "in test.txt, one a line, got test.csv" in loads(root) and not passes(root)
-
-
 def test_a_byte_order_mark_in_a_list_is_no_letter(tmp_path):
     root = draw(tmp_path / "set", THREE)
     path = root / "train.txt"
@@ -860,41 +785,12 @@ def test_a_byte_order_mark_in_a_list_is_no_letter(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("table", "line", "encoding"),
-    [
-        ("csv", "my photo 1.png", "utf-8"),
-        ("csv", "d/2.png", "utf-8"),
-        ("csv", r"C:\set\images\n3.png;3", "utf-8"),
-        ("csv", "n3.png\t1", "utf-16"),
-        ("csv", "n3.png;Köln", "cp1252"),
-        ("csv", "l'été 4", "cp1252"),
-        ("json", '[{"file":"n3.png"}]', "utf-8"),
-        ("json", json.dumps(["l'été 4.png"]), "utf-8"),
-        ("yaml", "- my photo 1.png", "utf-8"),
-        ("xlsx", "PK", "utf-8"),
-    ],
-)
-def test_a_table_that_names_images_is_never_passed_over(tmp_path, table, line, encoding):
-    root = draw(tmp_path / "set", THREE)
-    for part in ("images", "masks"):
-        (root / part / "d").mkdir()
-        for before, after in (("n1", "my photo 1"), ("n2", "d/2"), ("n4", "l'été 4")):
-            (root / part / f"{before}.png").rename(root / part / f"{after}.png")
-    unlist(root)
-    for split in ("train", "val", "test"):
-        (root / f"{split}.{table}").write_text(f"{line}\n", encoding=encoding)
-    assert f"in test.txt, one a line, got test.{table}; save it so" in loads(root)
-    assert not passes(root)
-
-
-@pytest.mark.parametrize(
     "name", ["a, b", "a:b", "a;b", "a|b", 'a"b', '"a', " a", "a ", "-a-", "[a]", "ä, b"]
 )
 @pytest.mark.parametrize("table", ["train.csv", "train.json", "splits.csv"])
 def test_a_table_with_odd_names_is_a_table_of_names(tmp_path, name, table):
     root = draw(tmp_path / "set", THREE)
-    for part in ("images", "masks"):
-        (root / part / "n0.png").rename(root / part / f"{name}.png")
+    rename(root, {"n0": name})
     unlist(root)
     names = [name, "n1", "n5"]
     quoted = {each: '"' + each.replace('"', '""') + '.png"' for each in names}
@@ -905,61 +801,85 @@ def test_a_table_with_odd_names_is_a_table_of_names(tmp_path, name, table):
     assert not passes(root)
 
 
-@pytest.mark.parametrize(
-    ("name", "text", "refused"),
-    [
-        ("splits.csv", "file;split\nn0.png;train\nn1.png;Validation\n", True),
-        ("splits.txt", "n0 train\nn1 test", True),
-        ("metadata.tsv", "n0\tday 1\ttraining\nn1\tday 2\ttesting", True),
-        ("split.json", '{"train": ["n0.png"], "test": ["n1.png"]}', True),
-        ("split.yaml", "train: [n0.png]\nval:\n- n1.png", True),
-        ("splits.csv", "train,val,test\nn0.png,n1.png,n2.png\nn3.png,,", True),
-        ("splits.csv", ",train,test\n0,n0,n1\n1,n2,", True),
-        ("splits.xlsx", "a spreadsheet", True),
-        ("5-fold.ods", "a spreadsheet", True),
-        ("scaffold.xlsx", "a spreadsheet", False),
-        ("splits_final.pkl", "a pickle", True),  # of nnU-Net; the next one, too
-        ("splits_final.json", '[{"train": ["n0", "n2"], "val": ["n1"]}]', True),
-        ("folds.json", '{"fold0": ["n0.png", "n2.png"], "fold1": ["n1.png"]}', True),
-        ("folds.json", '{"0": {"train": ["n0", "n1"], "val": ["n2"]}}', True),
-        ("kfold.json", '[["n0", "n1"], ["n2"]]', True),
-        ("folds.csv", "image,fold\nn0,0\nn1,1\nn2,0", True),
-        ("folds.yaml", "seed: 3\ncount: 5", False),
-        ("history.csv", "epoch,train,val\n1,.5,.6\n2,.4,.5", False),
-        ("history.csv", "epoch,train,val\nn0,.5,.6\nn1,.4,.5", False),
-        ("vehicles.csv", "n0.png,train\nn1.png,bus", False),  # a class
-        ("log.csv", "epoch,phase\nn0,train\nn0,val\nn1,train\nn1,val", False),
-        ("data.yaml", "train: images/train\nval: images/val", False),
-        ("notes.txt", "n0 is odd; see train and test", False),
-    ],
-)
-def test_a_file_that_gives_images_their_splits_is_never_passed_over(tmp_path, name, text, refused):
-    root = draw(tmp_path / "set", THREE, count=30)
-    (root / name).write_text(text)
-    assert loads(root) == "" and passes(root)  # the lists say the splits
-    unlist(root)
-    said = loads(root)
-    assert (f"a name a line, got them in {name}" in said) == refused != passes(root)
-    assert ("save those of one fold so" in said) == (refused and "fold" in name)
+#: What a refusal says of one file with all splits, and of one that is named after a split.
+ALL, ONE = "a name a line, got them in {}; ", "{}.txt, one a line, got {}; save it so"
 
 
 @pytest.mark.parametrize(
-    ("name", "text", "refused"),
+    ("name", "text", "said"),
     [
-        ("README.txt", "The training set holds 30 images.\nThe test set holds 10 images.", False),
-        ("results.csv", "split,count,dice\ntrain,28,.9\ntest,12,.8", False),
-        ("splits.csv", "\n".join(f"{i},{'test' if i > 30 else 'train'}" for i in range(40)), True),
-        ("splits.csv", "3.png,train\n4.png,test", True),
+        ("splits.csv", "file;split\nn0.png;train\nn1.png;Validation\n", ALL),
+        ("splits.txt", "n0 train\nn1 test", ALL),
+        ("metadata.tsv", "n0\tday 1\ttraining\nn1\tday 2\ttesting", ALL),
+        ("split.json", '{"train": ["n0.png"], "test": ["n1.png"]}', ALL),
+        ("split.yaml", "train: [n0.png]\nval:\n- n1.png", ALL),
+        ("splits.csv", "train,val,test\nn0.png,n1.png,n2.png\nn3.png,,", ALL),
+        ("splits.csv", ",train,test\n0,n0,n1\n1,n2,", ALL),
+        ("splits.xlsx", "a spreadsheet", ALL),
+        ("5-fold.ods", "a spreadsheet", ALL),
+        ("scaffold.xlsx", "a spreadsheet", ""),
+        ("splits_final.pkl", "a pickle", ALL),  # of nnU-Net; the next one, too
+        ("splits_final.json", '[{"train": ["n0", "n2"], "val": ["n1"]}]', ALL),
+        ("folds.json", '{"fold0": ["n0.png", "n2.png"], "fold1": ["n1.png"]}', ALL),
+        ("folds.json", '{"0": {"train": ["n0", "n1"], "val": ["n2"]}}', ALL),
+        ("kfold.json", '[["n0", "n1"], ["n2"]]', ALL),
+        ("folds.csv", "image,fold\nn0,0\nn1,1\nn2,0", ALL),
+        ("folds.yaml", "seed: 3\ncount: 5", ""),
+        ("history.csv", "epoch,train,val\n1,.5,.6\n2,.4,.5", ""),
+        ("history.csv", "epoch,train,val\nn0,.5,.6\nn1,.4,.5", ""),
+        ("vehicles.csv", "n0.png,train\nn1.png,bus", ""),  # a class
+        ("log.csv", "epoch,phase\nn0,train\nn0,val\nn1,train\nn1,val", ""),
+        ("data.yaml", "train: images/train\nval: images/val", ""),
+        ("notes.txt", "n0 is odd; see train and test", ""),
+        ("test.csv", "epoch,loss\n1,0.5\n", ""),
+        ("test.csv", "name,label\nn3,0\n", ONE),
+        ("test.csv", "my photo 1.png", ONE),
+        ("test.csv", "d/2.png", ONE),
+        ("test.csv", r"C:\set\images\n3.png;3", ONE),
+        ("test.csv", "n3.png\t1".encode("utf-16"), ONE),
+        ("test.csv", "n3.png;Köln".encode("cp1252"), ONE),
+        ("test.csv", "l'été 4".encode("cp1252"), ONE),
+        ("test.json", '[{"file":"n3.png"}]', ONE),
+        ("test.json", json.dumps(["l'été 4.png"]), ONE),
+        ("test.yaml", "- my photo 1.png", ONE),
+        ("test.xlsx", "PK", ONE),
     ],
 )
-def test_numbers_are_names_of_images_where_half_of_them_are_told(tmp_path, name, text, refused):
-    root = draw(tmp_path / "set", THREE, count=40)
+def test_a_file_that_gives_images_their_splits_is_never_passed_over(tmp_path, name, text, said):
+    names = [f"n{i}" for i in range(27)] + ["my photo 1", "d/2", "l'été 4"]
+    judged(draw(tmp_path / "set", THREE, names=names), name, text, said)
+
+
+def judged(root: Path, name: str, text: str | bytes, said: str) -> None:
+    """Beside lists a file counts for nothing; without them it is refused in these words, or passed over."""
+    (root / name).write_bytes(text if isinstance(text, bytes) else text.encode())
+    assert loads(root) == "" and passes(root)
     unlist(root)
-    for part in ("images", "masks"):
-        for path in list((root / part).iterdir()):
-            path.rename(path.with_name(path.name.removeprefix("n")))
-    (root / name).write_text(text)
-    assert (f"a name a line, got them in {name}" in loads(root)) == refused != passes(root)
+    refusal = loads(root)
+    if not said:
+        assert refusal == "" and passes(root) and name in notes(root)
+        return
+    assert said.format(*(name,) if said is ALL else (name.split(".")[0], name)) in refusal
+    assert ("save those of one fold so" in refusal) == ("fold" in name) and not passes(root)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "said"),
+    [
+        ("README.txt", "The training set holds 30 images.\nThe test set holds 10 images.", ""),
+        ("results.csv", "split,count,dice\ntrain,28,.9\ntest,12,.8", ""),
+        ("splits.csv", "\n".join(f"{i},{'test' if i > 30 else 'train'}" for i in range(40)), ALL),
+        ("splits.csv", "3.png,train\n4.png,test", ALL),
+        ("train.yaml", "epochs: 3\nlr: 0.1\n", ""),
+        ("test.json", '{"n": 7, "model": "unet", "seeds": [0, 1, 2], "lr": 0.01, "wd": 0.5}', ""),
+        ("train.json", '["3", "4", "5"]', ONE),
+        ("train.json", '{"images": [{"file_name": "3.png"}], "info": {"year": 2026}}', ONE),
+        ("train.csv", "id,label\n3,0\n", ONE),
+    ],
+)
+def test_numbers_are_names_of_images_where_half_of_them_are_told(tmp_path, name, text, said):
+    names = [str(i) for i in range(40)]
+    judged(draw(tmp_path / "set", THREE, names=names), name, text, said)
 
 
 def test_annotations_beside_folders_of_splits_are_no_lists(tmp_path):
@@ -967,10 +887,7 @@ def test_annotations_beside_folders_of_splits_are_no_lists(tmp_path):
     for split, names in (("train", ("n0", "n1", "n2", "n3")), ("val", ("n4",)), ("test", ("n5",))):
         (root / f"{split}.txt").unlink()
         (root / f"{split}.json").write_text(json.dumps([{"file_name": f"{n}.png"} for n in names]))
-        for part in ("images", "masks"):
-            (root / part / split).mkdir()
-            for each in names:
-                (root / part / f"{each}.png").rename(root / part / split / f"{each}.png")
+        rename(root, {each: f"{split}/{each}" for each in names})
     assert loads(root) == "" and passes(root)
 
 
@@ -1017,9 +934,7 @@ def test_a_path_in_a_list_names_no_file_of_another_folder(tmp_path, line, there)
 
 def test_a_name_in_a_list_may_begin_or_end_with_a_blank(tmp_path):
     root = draw(tmp_path / "set", THREE)
-    for part in ("images", "masks"):
-        for before, after in (("n0", " n0"), ("n1", "n1 "), ("n2", r"a\b")):
-            (root / part / f"{before}.png").rename(root / part / f"{after}.png")
+    rename(root, {"n0": " n0", "n1": "n1 ", "n2": r"a\b"})
     (root / "train.txt").write_bytes(b" n0.png\r\nn1 \r\na\\b\r\nn3\r\n \r\n")
     assert load(root).ids == [" n0", "n1 ", r"a\b", "n3"] and passes(root)
 
@@ -1049,7 +964,7 @@ def test_a_turned_image_over_a_mask_that_is_not_is_a_warning_where_sizes_cannot_
         ("upside", (8, 12), 3, True),
         ("side", (8, 12), 6, False),  # its size would tell
     ):
-        root = draw(tmp_path / name, {"classes": ["a", "b"]}, high=1, size=size)
+        root = draw(tmp_path / name, {"classes": ["a", "b"]}, values=(0, 1), size=size)
         stored = np.zeros(size[::-1] if orientation == 6 else size, np.uint8)
         oriented(root / "images" / "n1.png", np.stack([stored] * 3, -1), orientation)
         assert ("its mask not, and the sizes fit either way" in notes(root)) == said
