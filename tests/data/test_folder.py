@@ -211,8 +211,9 @@ def test_a_picture_of_too_many_pixels_is_no_damaged_one(tmp_path, monkeypatch):
     assert "at most 40 pixels" in message and "damaged" not in message
 
 
-def test_two_void_labels_are_refused_where_they_differ(tmp_path):
-    root = draw(tmp_path / "set", settings={"ignore_index": 2})
+@pytest.mark.parametrize("more", [{}, {"values": {0: "background", 1: "thing", 3: "void"}}])
+def test_two_void_labels_are_refused_where_they_differ(tmp_path, more):
+    root = draw(tmp_path / "set", {"ignore_index": 2, **more}, values=(0, 1, 3 if more else 2))
     for said in (error(root, ignore_index=1), str(check_folder(root, ignore_index=1)[0])):
         assert "expected one ignore_index, got 1 in the call and 2 in classes.yaml" in said
     assert load(root, ignore_index=2).ignore_index == load(root).ignore_index == 2

@@ -137,6 +137,8 @@ def _bind(
     except DataError as error:
         found.refused(error, "masks")
         void = None
+        if "classes" in layout.settings:  # two void labels: go on with that of classes.yaml
+            names, void = layout.settings["classes"], layout.settings["ignore_index"]
     if void is not None and void < len(names):
         found.add(
             "warning",
