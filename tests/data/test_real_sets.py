@@ -11,7 +11,7 @@ from PIL import Image
 from scipy.io import savemat
 
 from lossatlas import data
-from lossatlas.data import faults, integrity, surfaces
+from lossatlas.data import faults, integrity, published
 from lossatlas.data.files import listed_split
 from lossatlas.data.registry import SOURCES, source
 
@@ -230,7 +230,7 @@ def test_of_twin_images_one_is_kept_and_twin_items_share_fold_and_group(tmp_path
         (tmp_path / f"{file}_label.bmp").touch()
 
     def kept(**own):
-        return surfaces.KolektorSDD(**own).samples(tmp_path, "train")
+        return published.KolektorSDD(**own).samples(tmp_path, "train")
 
     as_published = {s.id for s in kept()}
     assert as_published - {s.id for s in kept(corrected=True)} == {"kos26/Part5", "kos34/Part0"}
@@ -239,7 +239,7 @@ def test_of_twin_images_one_is_kept_and_twin_items_share_fold_and_group(tmp_path
     assert "kos26/Part5" not in every
     for fold in range(5):
         for split in ("train", "val", "test"):
-            chosen = surfaces.KolektorSDD(fold=fold, corrected=True, defect_free="all")
+            chosen = published.KolektorSDD(fold=fold, corrected=True, defect_free="all")
             ids = {s.id for s in chosen.samples(tmp_path, split)}
             assert ("kos01/Part5" in ids) == ("kos26/Part3" in ids)
     with pytest.raises(data.DataError, match="corrected: expected True or False, got 'yes'"):
@@ -248,8 +248,8 @@ def test_of_twin_images_one_is_kept_and_twin_items_share_fold_and_group(tmp_path
 
 def test_image_042_of_crackforest_is_in_no_split_of_the_corrected_set(tmp_path):
     for split, lost in (("train", set()), ("val", {"042"}), ("test", set())):
-        names = {s.id for s in surfaces.CrackForest().samples(tmp_path, split)}
-        corrected = {s.id for s in surfaces.CrackForest(corrected=True).samples(tmp_path, split)}
+        names = {s.id for s in published.CrackForest().samples(tmp_path, split)}
+        corrected = {s.id for s in published.CrackForest(corrected=True).samples(tmp_path, split)}
         assert names - corrected == lost and corrected <= names
     with pytest.raises(data.DataError, match="corrected: expected True or False, got 1"):
         data.load("crackforest", "val", corrected=1)

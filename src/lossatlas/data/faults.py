@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from lossatlas.data import integrity, pictures, surfaces
+from lossatlas.data import integrity, pictures, published
 from lossatlas.data.dataset import SPLITS
 from lossatlas.data.registry import load_labels, source
 
@@ -70,7 +70,7 @@ def fold_table(**own: Any) -> pd.DataFrame:
         "both train": ("train", "train"),
     }
     rows = {}
-    for fold in (None, *range(surfaces.FOLDS)):
+    for fold in (None, *range(published.FOLDS)):
         pairs = [
             (one, other)
             for group in repeated("kolektorsdd", fold=fold, **own)
@@ -102,7 +102,7 @@ def twin_table() -> pd.DataFrame:
     """
     import pandas as pd
 
-    known = surfaces.KolektorSDD(defect_free="some")
+    known = published.KolektorSDD(defect_free="some")
     base = known.locate()
     samples = {s.id: s for split in SPLITS for s in known.samples(base, split)}
     rows = []

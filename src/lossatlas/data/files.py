@@ -103,6 +103,10 @@ class FileDataset(abc.ABC):
     """Whether the registry knows the digests of the files; if not, they are read as they are."""
     pads: ClassVar[bool] = False
     """Whether images of several sizes are padded to the largest, with void in the labels."""
+    codes: ClassVar[Mapping[int, int] | None] = None
+    """What the masks store → class index or void, where they do not store these themselves."""
+    above_0: ClassVar[bool] = False
+    """Whether class 1 is every value above 0."""
 
     # -- what a subclass says ------------------------------------------------------------------
 
@@ -119,13 +123,19 @@ class FileDataset(abc.ABC):
         return []
 
     def read_image(self, base: Path, sample: Sample) -> UInt8Array:
-        """Decode an image to (H, W, C) uint8."""
-        return imageio.read_rgb(base / sample.image)
+        """Decode an image to (H, W, C) uint8: grey where ``mean`` is of one channel."""
+        read = imageio.read_grey if len(self.mean) == 1 else imageio.read_rgb
+        return read(base / sample.image)
 
     def read_label(self, base: Path, sample: Sample) -> UInt8Array:
         """Decode a mask to (H, W) uint8 of class indices and void."""
         path = base / sample.label
-        return imageio.check_mask(imageio.read_index_mask(path), len(self.classes), self.void, path)
+        mask = imageio.read_index_mask(path)
+        if self.codes is not None:
+            return imageio.recode(mask, self.codes, path)
+        if self.above_0:
+            return (mask > 0).astype(np.uint8)
+        return imageio.check_mask(mask, len(self.classes), self.void, path)
 
     def image_size(self, base: Path, sample: Sample) -> tuple[int, int]:
         """(height, width) of an image from its header."""
@@ -455,6 +465,11 @@ def read_lines(path: Path, name: str, *, own: bool = False) -> list[str]:
             + ("write names into it, or remove the lists of all splits" if own else again)
         )
     return lines
+
+
+def first_there(base: Path, *names: str) -> str:
+    """The first of these files that is in ``base``; the first of all where none is, which is missed later."""
+    return next((name for name in names if (base / name).is_file()), names[0])
 
 
 def stems(folder: Path, suffixes: Iterable[str]) -> dict[str, str]:

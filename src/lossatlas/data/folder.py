@@ -1036,13 +1036,19 @@ def read_labels(
         DataError: the file is damaged, or holds a value that is no class.
     """
     palette, values = settings.get("palette"), settings.get("values")
+    index_of = {name: index for index, name in enumerate(classes)}
+    if void is not None:
+        index_of["void"] = void
     read = reading.read_mask(path, colours=palette is not None, greys=greys)
     lossy = reading.header(path).lossy
     try:
         if palette is not None:
-            labels = _by_palette(read.array, palette, classes, void, path)
+            colours = {tuple(colour): index_of[name] for name, colour in palette.items()}
+            labels = _by_palette(read.array, colours, path)
         elif values is not None:
-            labels = _by_value(read.array, values, classes, void, path)
+            codes = {value: index_of[name] for value, name in values.items()}
+            remedy = "correct the mask or add them to values in classes.yaml"
+            labels = imageio.recode(read.array, codes, path, "mask values", remedy)
         else:
             labels = imageio.check_mask(read.array, len(classes), void, path)
     except DataError:
@@ -1089,43 +1095,12 @@ def _names_of(line: str) -> list[str]:
     return [Path(*path.parts[start:]).as_posix() for start in starts]
 
 
-def _index_of(name: str, classes: Sequence[str], void: int | None) -> int:
-    """Class index of a name, or the value of void."""
-    if name == "void" and void is not None:
-        return void
-    return list(classes).index(name)
-
-
-def _by_value(
-    array: npt.NDArray[np.int64],
-    values: Mapping[int, str],
-    classes: Sequence[str],
-    void: int | None,
-    path: Path,
-) -> UInt8Array:
-    """Class indices of a mask whose stored values ``classes.yaml`` maps to names."""
-    result, stray = _mapped(array, values, classes, void)
-    if stray:
-        listed = ", ".join(f"{value} ({count} px)" for value, count in stray)
-        raise DataError(
-            f"{path}: expected mask values {', '.join(map(str, sorted(values)))}, got {listed}; "
-            "correct the mask or add them to values in classes.yaml"
-        )
-    return result
-
-
 def _by_palette(
-    rgb: npt.NDArray[Any],
-    palette: Mapping[str, Sequence[int]],
-    classes: Sequence[str],
-    void: int | None,
-    path: Path,
+    rgb: npt.NDArray[Any], colours: Mapping[tuple[int, ...], int], path: Path
 ) -> UInt8Array:
     """Class indices of a mask of colours (H, W, 3); grey values count as grey colours."""
-    codes = {r << 16 | g << 8 | b: str(name) for name, (r, g, b) in palette.items()}
-    result, stray = _mapped(
-        rgb.astype(np.int64) @ np.array([1 << 16, 1 << 8, 1]), codes, classes, void
-    )
+    codes = {r << 16 | g << 8 | b: index for (r, g, b), index in colours.items()}
+    result, stray = imageio.mapped(rgb.astype(np.int64) @ np.array([1 << 16, 1 << 8, 1]), codes)
     if stray:
         listed = ", ".join(f"[{v >> 16}, {v >> 8 & 255}, {v & 255}] ({n} px)" for v, n in stray)
         raise DataError(
@@ -1133,20 +1108,3 @@ def _by_palette(
             "save the mask without compression losses and smoothing"
         )
     return result
-
-
-def _mapped(
-    array: npt.NDArray[np.int64],
-    names: Mapping[int, str],
-    classes: Sequence[str],
-    void: int | None,
-) -> tuple[UInt8Array, list[tuple[int, int]]]:
-    """Class indices where the values have a name; and the first values without one, with their pixels."""
-    result = np.zeros(array.shape, dtype=np.uint8)
-    known = np.zeros(array.shape, dtype=bool)
-    for value, name in names.items():
-        here = array == value
-        result[here] = _index_of(name, classes, void)
-        known |= here
-    stray, counts = np.unique(array[~known], return_counts=True)
-    return result, list(zip(stray.tolist(), counts.tolist(), strict=True))[:3]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 import zlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -108,28 +109,37 @@ def pad_mask(mask: UInt8Array, height: int, width: int, void: int) -> UInt8Array
     return np.pad(mask, ((0, rows), (0, columns)), constant_values=void)
 
 
+def mapped(
+    mask: npt.NDArray[Any], codes: Mapping[int, int]
+) -> tuple[UInt8Array, list[tuple[int, int]]]:
+    """Class indices of the codes of a file, and the first values that are no code, with their pixels."""
+    result, known = np.zeros(mask.shape, np.uint8), np.zeros(mask.shape, bool)
+    for code, index in codes.items():
+        here = mask == code
+        result[here] = index
+        known |= here
+    stray, counts = np.unique(mask[~known], return_counts=True)
+    return result, list(zip(stray.tolist(), counts.tolist(), strict=True))[:3]
+
+
 def recode(
-    mask: npt.NDArray[Any], codes: dict[int, int], path: Path, what: str = "mask values"
+    mask: npt.NDArray[Any],
+    codes: Mapping[int, int],
+    path: Path,
+    what: str = "codes",
+    remedy: str = "the file is damaged or another version: fetch it again",
 ) -> UInt8Array:
     """Replace the codes of a file by class indices.
 
     Raises:
-        DataError: a value that is no code, with how many pixels have it.
+        DataError: a value that is no code, with how many pixels have it, and the ``remedy``.
     """
-    values, counts = np.unique(mask, return_counts=True)
-    stray = [
-        (v, n) for v, n in zip(values.tolist(), counts.tolist(), strict=True) if v not in codes
-    ]
+    result, stray = mapped(mask, codes)
     if stray:
-        listed = ", ".join(f"{v} ({n} px)" for v, n in stray[:3])
-        raise DataError(
-            f"{path}: expected {what} {', '.join(str(c) for c in sorted(codes))}, got {listed}; "
-            "the file is damaged or another version: fetch it again"
-        )
-    table = np.zeros(256, dtype=np.uint8)
-    for code, index in codes.items():
-        table[code] = index
-    return table[mask.astype(np.uint8)]
+        listed = ", ".join(f"{value} ({count} px)" for value, count in stray)
+        known = ", ".join(map(str, sorted(codes)))
+        raise DataError(f"{path}: expected {what} {known}, got {listed}; {remedy}")
+    return result
 
 
 def check_mask(

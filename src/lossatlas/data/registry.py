@@ -12,9 +12,7 @@ from lossatlas.data.dataset import SPLITS, SegmentationDataset
 from lossatlas.data.digits import Digits
 from lossatlas.data.errors import DataError
 from lossatlas.data.folder import FolderDataset
-from lossatlas.data.microscopy import VncSstem
-from lossatlas.data.retina import ChaseDB1
-from lossatlas.data.surfaces import CrackForest, KolektorSDD
+from lossatlas.data.published import ChaseDB1, CrackForest, KolektorSDD, VncSstem
 
 _CLASSES: tuple[Any, ...] = (
     Digits,

@@ -1,4 +1,4 @@
-"""Cracks and defects of surfaces: CrackForest and KolektorSDD, both under 2 % foreground."""
+"""Real sets that are no street scenes: vessels of the retina, cracks, defects of parts, a fly's nerve cord."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy.typing as npt
 from lossatlas.data import checks, imageio, integrity
 from lossatlas.data.dataset import Mode
 from lossatlas.data.errors import DataError
-from lossatlas.data.files import FileDataset, Sample, listed_split
+from lossatlas.data.files import FileDataset, Sample, first_there, listed_split
 
 UInt8Array = npt.NDArray[np.uint8]
 
@@ -22,6 +22,47 @@ FOLDS = 5
 WRONG_MASK = "042"
 #: KolektorSDD items that hold the photographs of another item → that item.
 TWINS = {"kos26": "kos01", "kos34": "kos27"}
+
+
+class ChaseDB1(FileDataset):
+    """CHASE_DB1: 28 colour fundus photographs of 14 children, 960×999 pixels, vessels about 7 %.
+
+    There is no official split. "test" is the last eight images, the rest "train" (16) and "val"
+    (4): both eyes of a child lie on one side, and ``groups`` holds the child.
+
+    Own parameters:
+        observer: 1 (the customary truth) or 2.
+    """
+
+    name = "chase_db1"
+    title = "CHASE_DB1"
+    classes = ("background", "vessel")
+    mode: ClassVar[Mode] = "binary"
+    above_0 = True
+    void = VOID
+    licence = "CC BY 4.0"
+    citation = (
+        "Fraz et al.: An ensemble classification-based approach applied to retinal blood vessel "
+        "segmentation, IEEE Transactions on Biomedical Engineering 59(9), 2012"
+    )
+    source = "https://researchdata.kingston.ac.uk/96/"
+    markers = ("CHASEDB1", "Image_01L.jpg")
+
+    def __init__(self, *, observer: int = 1) -> None:
+        self.observer = checks.integer("observer", observer, 1, 2)
+
+    def samples(self, base: Path, split: str) -> list[Sample]:
+        """Images of the split; the archive is one flat folder."""
+        folder = "CHASEDB1/" if (base / "CHASEDB1").is_dir() else ""
+        suffix = {1: "_1stHO.png", 2: "_2ndHO.png"}[self.observer]
+        return [
+            Sample(n, n.removeprefix("Image_")[:2], f"{folder}{n}.jpg", f"{folder}{n}{suffix}")
+            for n in listed_split(self.name)[split]
+        ]
+
+    def registry_path(self, file: str) -> str:
+        """The archive may lie unpacked without its folder."""
+        return file if "/" in file else f"CHASEDB1/{file}"
 
 
 class CrackForest(FileDataset):
@@ -55,7 +96,7 @@ class CrackForest(FileDataset):
     )
     source = "https://github.com/cuilimeng/CrackForest-dataset"
     markers = ("groundTruth", "labels")
-    codes: ClassVar[dict[int, int]] = {1: 0, 2: 1, 3: 0, 4: VOID}
+    matlab_codes: ClassVar[dict[int, int]] = {1: 0, 2: 1, 3: 0, 4: VOID}
 
     def __init__(self, *, corrected: bool = False) -> None:
         self.corrected = checks.boolean("corrected", corrected)
@@ -67,10 +108,7 @@ class CrackForest(FileDataset):
                 id=name,
                 group=name,
                 image=f"image/{name}.jpg",
-                label=f"groundTruth/{name}.mat"
-                if (base / "groundTruth" / f"{name}.mat").is_file()
-                or not (base / "labels" / f"{name}.png").is_file()
-                else f"labels/{name}.png",
+                label=first_there(base, f"groundTruth/{name}.mat", f"labels/{name}.png"),
             )
             for name in listed_split(self.name)[split]
             if not (self.corrected and name == WRONG_MASK)
@@ -81,7 +119,7 @@ class CrackForest(FileDataset):
         path = base / sample.label
         if path.suffix == ".png":
             return super().read_label(base, sample)
-        return imageio.recode(_segmentation(path), self.codes, path, "codes")
+        return imageio.recode(_segmentation(path), self.matlab_codes, path)
 
 
 def _segmentation(path: Path) -> npt.NDArray[np.uint8]:
@@ -134,6 +172,7 @@ class KolektorSDD(FileDataset):
     title = "KolektorSDD"
     classes = ("background", "defect")
     mode: ClassVar[Mode] = "binary"
+    above_0 = True
     void = VOID
     licence = "CC BY-NC-SA 4.0"
     citation = (
@@ -171,10 +210,7 @@ class KolektorSDD(FileDataset):
                 id=name,
                 group=self._item(name),
                 image=f"{name}.jpg",
-                label=f"{name}_label.png"
-                if (base / f"{name}_label.png").is_file()
-                and not (base / f"{name}_label.bmp").is_file()
-                else f"{name}_label.bmp",
+                label=first_there(base, f"{name}_label.bmp", f"{name}_label.png"),
             )
             for name in names
         ]
@@ -198,14 +234,6 @@ class KolektorSDD(FileDataset):
         item = name.split("/")[0]
         return TWINS.get(item, item) if self.corrected else item
 
-    def read_image(self, base: Path, sample: Sample) -> UInt8Array:
-        """Grey image."""
-        return imageio.read_grey(base / sample.image)
-
-    def read_label(self, base: Path, sample: Sample) -> UInt8Array:
-        """1 where the mask is above 0."""
-        return (imageio.read_index_mask(base / sample.label) > 0).astype(np.uint8)
-
 
 def _without_repeats(base: Path, names: list[str]) -> list[str]:
     """The names without images of the twin items whose bytes an earlier name holds.
@@ -224,3 +252,46 @@ def _without_repeats(base: Path, names: list[str]) -> list[str]:
             seen.add(digest)
         kept.append(name)
     return kept
+
+
+class VncSstem(FileDataset):
+    """Drosophila nerve cord, 20 electron-microscopic sections of 1024×1024, synapse about 0.56 %.
+
+    Classes come from the grey codes of ``labels/``: 255 intracellular; 0, 32, 64, 96 and 128
+    membrane (four orientations and the junctions); 159 glia and extracellular; 191 mitochondria;
+    223 synapse. The folders ``mitochondria/`` and ``synapses/`` of the source hold stray grey
+    values and are not read. Sections 0 to 11 are "train", 12 to 15 "val", 16 to 19 "test":
+    neighbours across a border are 45 nm to 50 nm apart and alike, as are all sections of this one
+    stack, so that an interval over sections says nothing about another animal.
+
+    ``positive="membrane"`` (17 %), ``"mitochondria"`` (5 %), ``"glia/extracellular"`` (3 %) or
+    ``"synapse"`` (0.6 %) gives binary tasks of graded imbalance on the same images.
+    """
+
+    name = "vnc_sstem"
+    title = "Drosophila VNC ssTEM"
+    classes = ("intracellular", "membrane", "glia/extracellular", "mitochondria", "synapse")
+    licence = "CC BY-NC-SA 3.0"
+    citation = (
+        "Gerhard, Funke, Martel, Cardona, Fetter: Segmented anisotropic ssTEM dataset of neural "
+        "tissue, figshare 2013, doi:10.6084/m9.figshare.856713"
+    )
+    source = "https://github.com/unidesigner/groundtruth-drosophila-vnc"
+    mean, std = (0.5,), (0.2,)
+    inner = "stack1"
+    markers = ("labels", "raw")
+    codes: ClassVar[dict[int, int]] = {
+        255: 0, 0: 1, 32: 1, 64: 1, 96: 1, 128: 1, 159: 2, 191: 3, 223: 4,
+    }  # fmt: skip
+
+    def samples(self, base: Path, split: str) -> list[Sample]:
+        """Sections of the split."""
+        return [
+            Sample(
+                id=name,
+                group=name,
+                image=first_there(base, f"raw/{name}.tif", f"raw/{name}.png"),
+                label=f"labels/labels{int(name):08d}.png",
+            )
+            for name in listed_split(self.name)[split]
+        ]
