@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import gzip
 import hashlib
 import http.server
 import io
@@ -239,12 +240,19 @@ def test_an_archive_that_swells_or_is_damaged_or_is_none_is_refused(tmp_path):
     with pytest.raises(data.DataError, match="expected at most"):
         fetch.unpack(path, tmp_path / "out", limit=5_000)
     whole = zipped({"x": os.urandom(500)})
-    path.write_bytes(whole[:40] + b"\0" * 40 + whole[80:])
-    with pytest.raises(data.DataError, match="expected a whole zip or tar archive"):
-        fetch.unpack(path, tmp_path / "out2", limit=5_000)
-    path.write_bytes(b"<html>not found</html>")
-    with pytest.raises(data.DataError, match="expected a whole zip or tar archive"):
-        fetch.unpack(path, tmp_path / "out3", limit=5_000)
+    squeezed = zipped({"x": b"x y" * 5000})
+    method = squeezed.index(b"PK\1\2") + 10  # in the list of members
+    tar = gzip.compress(gzip.decompress(tarred({"x": b"x"}))[:1024])  # one file and no end
+    for damaged in (
+        whole[:40] + b"\0" * 40 + whole[80:],
+        squeezed[:31] + b"\7" + squeezed[32:],  # no deflated stream
+        squeezed[:method] + b"\x63" + squeezed[method + 1 :],  # nor any compression that is known
+        tar[:-8] + bytes(8),  # whose checksum is another
+        b"<html>not found</html>",
+    ):
+        path.write_bytes(damaged)
+        with pytest.raises(data.DataError, match="expected a whole zip or tar archive"):
+            fetch.unpack(path, tmp_path / "other", limit=50_000)
 
 
 # -- a data set ---------------------------------------------------------------------------------

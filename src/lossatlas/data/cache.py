@@ -25,7 +25,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lossatlas.data import paths
-from lossatlas.data.errors import unwritable
+from lossatlas.data.errors import writing
 
 UInt8Array = npt.NDArray[np.uint8]
 
@@ -107,34 +107,25 @@ def make(
         DataError: the cache folder is read-only or the disk is full.
     """
     parent = paths.cache_dir() / "arrays"
-    try:
+    with writing("cache", parent, _ELSEWHERE):
         parent.mkdir(parents=True, exist_ok=True)
         _sweep(parent)
         temporary = Path(tempfile.mkdtemp(prefix=f".making-{key[:8]}-", dir=parent))
-    except OSError as error:
-        raise unwritable("cache", parent, error, _ELSEWHERE) from None
     try:
-        try:
-            arrays: list[UInt8Array] = []
-            for name, shape in (("images", image_shape), ("labels", label_shape)):
-                file = temporary / f"{name}.npy"
-                arrays.append(
-                    np.lib.format.open_memmap(file, mode="w+", dtype=np.uint8, shape=shape)
-                )
-                _reserve(file)
-        except OSError as error:
-            raise unwritable("cache", parent, error, _ELSEWHERE) from None
-        fill(arrays[0], arrays[1])
-        try:
-            for array in arrays:
-                array.flush()  # type: ignore[attr-defined]
+        with writing("cache", parent, _ELSEWHERE):
+            images = _reserved(temporary / "images.npy", image_shape)
+            labels = _reserved(temporary / "labels.npy", label_shape)
+        fill(images, labels)
+        with writing("cache", parent, _ELSEWHERE):
+            images.flush()
+            labels.flush()
             meta = {
-                "checksum": content_checksum(arrays[0], arrays[1]),
+                "checksum": content_checksum(images, labels),
                 "shapes": [list(image_shape), list(label_shape)],
                 "description": description,
             }
             (temporary / "meta.json").write_text(json.dumps(meta, indent=1), encoding="utf-8")
-            del arrays
+            del images, labels
             final = parent / key
             try:
                 os.rename(temporary, final)
@@ -142,15 +133,15 @@ def make(
                 # Another process finished the same entry first: use that one.
                 if error.errno not in (errno.EEXIST, errno.ENOTEMPTY) or not final.is_dir():
                     raise
-        except OSError as error:
-            raise unwritable("cache", parent, error, _ELSEWHERE) from None
-        return Entry(parent / key)
+        return Entry(final)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def _reserve(file: Path) -> None:
-    """Claim the blocks now: a sparse map on a full disk would end the process with SIGBUS."""
+def _reserved(file: Path, shape: tuple[int, ...]) -> np.memmap[Any, np.dtype[np.uint8]]:
+    """A new map whose blocks are claimed now: a sparse one on a full disk would end the process with SIGBUS."""
+    array = np.lib.format.open_memmap(file, mode="w+", dtype=np.uint8, shape=shape)
     if hasattr(os, "posix_fallocate"):
         with file.open("r+b") as stream:
             os.posix_fallocate(stream.fileno(), 0, file.stat().st_size)
+    return array

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import gzip
 import json
 import logging
 import os
@@ -24,15 +25,17 @@ import tarfile
 import tempfile
 import time
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import IO, TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from lossatlas.basics import in_threads
 from lossatlas.data import integrity, paths
-from lossatlas.data.errors import DataError, shorten, unwritable
+from lossatlas.data.errors import DataError, shorten, unwritable, writing
 
 if TYPE_CHECKING:
     from lossatlas.data.files import FileDataset
@@ -165,10 +168,10 @@ def download(
 
 def _sweep_partial(folder: Path) -> None:
     """Remove the temporary file of an attempt that was cut off."""
-    for partial in folder.glob("tmp*"):
-        if partial.is_file():
+    for rest in folder.glob("tmp*"):
+        if rest.is_file():
             with contextlib.suppress(OSError):
-                partial.unlink()
+                rest.unlink()
 
 
 def check_space(folder: Path, wanted: int) -> None:
@@ -202,38 +205,26 @@ def _safe_parts(name: str, archive: Path) -> PurePosixPath:
     return path
 
 
-def _members(archive: Path) -> Iterator[tuple[str, int, Callable[[], IO[bytes]]]]:
-    """Yield (name, size, opener) of the regular files; refuse links and devices."""
+#: What the readers of archives raise at damaged bytes.
+_DAMAGED = (
+    *(zipfile.BadZipFile, tarfile.TarError, gzip.BadGzipFile, zlib.error, EOFError),
+    *(ValueError, RuntimeError, LookupError),
+)
+
+
+def _members(archive: Path) -> Iterator[tuple[str, bool, Callable[[], Any]]]:
+    """(name, whether it is a regular file, opener) of each member that is no folder."""
     if zipfile.is_zipfile(archive):
         with zipfile.ZipFile(archive) as packed:
             for info in packed.infolist():
-                kind = stat.S_IFMT(info.external_attr >> 16)
-                if info.is_dir():
-                    continue
-                if kind not in (0, stat.S_IFREG):
-                    raise DataError(
-                        f"{archive.name}: expected regular files, got the link or device "
-                        f"{info.filename!r}; nothing was unpacked"
-                    )
-                yield info.filename, info.file_size, lambda i=info: packed.open(i)  # type: ignore[misc]
+                if not info.is_dir():
+                    regular = stat.S_IFMT(info.external_attr >> 16) in (0, stat.S_IFREG)
+                    yield info.filename, regular, partial(packed.open, info)
         return
     with tarfile.open(archive) as tar:
         for member in tar:
-            if member.isdir():
-                continue
-            if not member.isreg():
-                raise DataError(
-                    f"{archive.name}: expected regular files, got the link or device "
-                    f"{member.name!r}; nothing was unpacked"
-                )
-            yield member.name, member.size, lambda m=member: _opened(tar, m)  # type: ignore[misc]
-
-
-def _opened(tar: tarfile.TarFile, member: tarfile.TarInfo) -> IO[bytes]:
-    stream = tar.extractfile(member)
-    if stream is None:
-        raise OSError(f"no content of {member.name}")
-    return stream
+            if not member.isdir():
+                yield member.name, member.isreg(), partial(tar.extractfile, member)
 
 
 def unpack(
@@ -250,7 +241,12 @@ def unpack(
     written: list[str] = []
     total = 0
     try:
-        for name, _, _ in _members(archive):
+        for name, regular, _ in _members(archive):
+            if not regular:
+                raise DataError(
+                    f"{archive.name}: expected regular files, got the link or device {name!r}; "
+                    "nothing was unpacked"
+                )
             _safe_parts(name, archive)
         for name, _, opener in _members(archive):
             path = str(_safe_parts(name, archive))
@@ -271,9 +267,9 @@ def unpack(
                         )
                     sink.write(block)
             written.append(path)
-    except (zipfile.BadZipFile, tarfile.TarError, EOFError, ValueError) as error:
-        if isinstance(error, DataError):
-            raise
+    except DataError:
+        raise
+    except _DAMAGED as error:
         raise DataError(
             f"{archive.name}: expected a whole zip or tar archive, got {error}; fetch it again"
         ) from None
@@ -317,7 +313,7 @@ def get(
         )
     raw = paths.raw_dir()
     check_space(raw, archive.bytes + archive.unpacked_bytes)
-    try:
+    with writing("download", raw, _ELSEWHERE):
         raw.mkdir(parents=True, exist_ok=True)
         with FileLock(raw / f".{target.name}.lock"):
             found = target.find()
@@ -333,8 +329,6 @@ def get(
                 _replace(folder, raw / target.name)
             finally:
                 shutil.rmtree(temporary, ignore_errors=True)
-    except OSError as error:
-        raise unwritable("download", raw, error, _ELSEWHERE) from None
     base = target.base_in(raw / target.name)
     if base is None:
         raise DataError(f"{target.name}: expected the data in {raw / target.name}; fetch it again")

@@ -1004,9 +1004,7 @@ class Bound(FolderDataset):
         array = self.read_raw(base, sample).array
         if self.eight_bits:
             return array.astype(np.uint8, copy=False)
-        low, high = self.intensity
-        scaled = (array.astype(np.float64) - low) * (255 / (high - low))
-        return np.clip(np.rint(scaled), 0, 255).astype(np.uint8)
+        return imageio.eight_bits(array, *self.intensity)
 
     def read_label(self, base: Path, sample: Sample) -> UInt8Array:
         """(H, W) class indices and void."""

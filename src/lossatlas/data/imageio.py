@@ -75,6 +75,12 @@ def read_index_mask(path: Path) -> npt.NDArray[Any]:
     return array.astype(np.uint8) if array.dtype == bool else array
 
 
+def eight_bits(image: npt.NDArray[Any], low: float, high: float) -> UInt8Array:
+    """Bring ``low`` to 0 and ``high`` to 255, linearly; what lies beyond is cut off."""
+    scaled = (image.astype(np.float64) - low) * (255 / (high - low))
+    return np.clip(np.rint(scaled), 0, 255).astype(np.uint8)
+
+
 def resize_image(image: UInt8Array, height: int, width: int) -> UInt8Array:
     """Resize (H, W, C) uint8: bilinear, with the support widened to the area when shrinking."""
     if image.shape[:2] == (height, width):

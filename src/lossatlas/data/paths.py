@@ -38,17 +38,18 @@ def _from_environment(variable: str) -> Path | None:
     return path.resolve()
 
 
+def _chosen(variable: str, part: str) -> Path | None:
+    """The folder that a variable names, else ``data/PART`` of the checkout; None outside of one."""
+    root = checkout()
+    return _from_environment(variable) or (root / "data" / part if root else None)
+
+
 def raw_dir() -> Path:
     """Folder that downloads land in, one folder a data set."""
-    chosen = _from_environment("LOSSATLAS_DATA")
-    if chosen is not None:
-        return chosen
-    root = checkout()
-    if root is not None:
-        return root / "data" / "raw"
     import platformdirs
 
-    return Path(platformdirs.user_data_dir("lossatlas")) / "raw"
+    installed = Path(platformdirs.user_data_dir("lossatlas")) / "raw"
+    return _chosen("LOSSATLAS_DATA", "raw") or installed
 
 
 def shown(path: Path) -> str:
@@ -61,15 +62,9 @@ def shown(path: Path) -> str:
 
 def cache_dir() -> Path:
     """Folder of decoded arrays and verification stamps; safe to delete at any time."""
-    chosen = _from_environment("LOSSATLAS_CACHE")
-    if chosen is not None:
-        return chosen
-    root = checkout()
-    if root is not None:
-        return root / "data" / "cache"
     import platformdirs
 
-    return Path(platformdirs.user_cache_dir("lossatlas"))
+    return _chosen("LOSSATLAS_CACHE", "cache") or Path(platformdirs.user_cache_dir("lossatlas"))
 
 
 def mirror_address() -> str | None:
@@ -85,8 +80,5 @@ def mirror_dir() -> Path | None:
 
 def registry_dir() -> Path:
     """Folder of the committed checksums: inside an installed wheel, else of the checkout."""
-    packaged = _PACKAGE / "registry"
-    root = checkout()
-    if packaged.is_dir() or root is None:
-        return packaged
-    return root / "data" / "registry"
+    packaged, root = _PACKAGE / "registry", checkout()
+    return packaged if packaged.is_dir() or root is None else root / "data" / "registry"

@@ -74,6 +74,8 @@ class Preparation:
         Raises:
             DataError: another number of channels or of bits than in training; ``where`` names the image.
         """
+        from lossatlas.data import imageio
+
         if self.channels == 3 and image.shape[2] == 1:
             image = np.repeat(image, 3, axis=2)  # a grey photograph among colour ones
         if image.shape[2] != self.channels:
@@ -87,13 +89,9 @@ class Preparation:
                 f"{where}: expected {expected} as in training, got {image.dtype}; convert the image"
             )
         if self.intensity is not None:
-            low, high = self.intensity
-            scaled = (image.astype(np.float64) - low) * (255 / (high - low))
-            image = np.clip(np.rint(scaled), 0, 255).astype(np.uint8)
+            image = imageio.eight_bits(image, *self.intensity)
         if self.size is not None:
-            from lossatlas.data.imageio import resize_image
-
-            image = resize_image(image, *self.size)
+            image = imageio.resize_image(image, *self.size)
         return image
 
     def standardised(self, image: UInt8Array) -> torch.Tensor:
