@@ -68,11 +68,18 @@ def check_head_activation(name: object, default: str) -> str:
     return str(name)
 
 
-def activation_layer(name: str) -> nn.Module:
-    """Activation between the last batch norm and the last layer.
+def check_kernel_size(value: object) -> int:
+    """Return a side of a kernel that keeps the size of a map: odd, at least 1."""
+    side = check_count(value, "kernel_size", 1)
+    if side % 2 == 0:
+        raise ValueError(
+            f"kernel_size: expected an odd number, so that the map keeps its size, got {side}"
+        )
+    return side
 
-    The slope of "leaky_relu" is 0.01, nnU-Net's.
-    """
+
+def activation_layer(name: str) -> nn.Module:
+    """The layer of a name in `HEAD_ACTIVATIONS`; the slope of "leaky_relu" is 0.01, nnU-Net's."""
     if name == "relu":
         return nn.ReLU(inplace=True)
     return nn.LeakyReLU(0.01, inplace=True) if name == "leaky_relu" else nn.Identity()
@@ -149,25 +156,17 @@ def _padding(side: int, multiple: int) -> int:
 
 
 def conv_norm(
-    in_channels: int,
-    out_channels: int,
-    kernel_size: int,
-    relu: bool,
-    activation: nn.Module | None = None,
+    in_channels: int, out_channels: int, kernel_size: int, activation: str = "relu"
 ) -> nn.Sequential:
-    """Convolution that keeps the size, batch norm and, if asked, ReLU or another activation.
+    """Convolution that keeps the size, batch norm and an activation of `HEAD_ACTIVATIONS`.
 
     The convolution has no bias: batch norm subtracts it again.
     """
-    layers: list[nn.Module] = [
+    return nn.Sequential(
         nn.Conv2d(in_channels, out_channels, kernel_size, padding=kernel_size // 2, bias=False),
         nn.BatchNorm2d(out_channels),
-    ]
-    if activation is not None:
-        layers.append(activation)
-    elif relu:
-        layers.append(nn.ReLU(inplace=True))
-    return nn.Sequential(*layers)
+        activation_layer(activation),
+    )
 
 
 def unpool(values: Tensor, indices: Tensor) -> Tensor:

@@ -6,9 +6,9 @@ from torch import Tensor, nn
 
 from lossatlas.models._common import (
     AnySize,
-    activation_layer,
     check_count,
     check_head_activation,
+    check_kernel_size,
     conv_norm,
     initialise_he,
 )
@@ -55,20 +55,15 @@ class Plain(AnySize):
         super().__init__(in_channels, out_channels)
         self.head_activation = check_head_activation(head_activation, "none")
         layers, width = check_count(layers, "layers", 1), check_count(width, "width", 1)
-        kernel = check_count(kernel_size, "kernel_size", 1)
-        if kernel % 2 == 0:
-            raise ValueError(
-                f"kernel_size: expected an odd number, so that the map keeps its size, got {kernel}"
-            )
+        kernel = check_kernel_size(kernel_size)
         self.multiple = 1
-        blocks = [
-            conv_norm(in_channels if k == 0 else width, width, kernel, relu=True)
-            for k in range(layers - 1)
-        ]
-        last = activation_layer(self.head_activation)
-        entering = in_channels if layers == 1 else width
-        blocks.append(conv_norm(entering, width, kernel, relu=False, activation=last))
-        self.body = nn.Sequential(*blocks)
+        activations = [*["relu"] * (layers - 1), self.head_activation]
+        self.body = nn.Sequential(
+            *(
+                conv_norm(width if k else in_channels, width, kernel, activation)
+                for k, activation in enumerate(activations)
+            )
+        )
         self.head = nn.Conv2d(width, out_channels, 1)
         initialise_he(self)
 

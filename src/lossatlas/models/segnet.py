@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from lossatlas.models._common import (
     HEAD_CHANNELS,
     AnySize,
-    activation_layer,
     check_count,
     check_head_activation,
+    check_kernel_size,
     check_size,
     conv_norm,
     initialise_he,
@@ -113,20 +113,16 @@ class SegNet(_IndexUnpoolingNetwork):
             wide = factor * width
             encoder.append(
                 nn.Sequential(
-                    *(
-                        conv_norm(channels if i == 0 else wide, wide, 3, relu=True)
-                        for i in range(convolutions)
-                    )
+                    *(conv_norm(channels if i == 0 else wide, wide, 3) for i in range(convolutions))
                 )
             )
             # The mirror image: its last convolution narrows to what the stage above expects.
             # The first stage's last convolution is the head.
-            mirror = [conv_norm(wide, wide, 3, relu=True) for _ in range(convolutions - 1)]
+            mirror = [conv_norm(wide, wide, 3) for _ in range(convolutions - 1)]
             if stage > 0:
-                mirror.append(conv_norm(wide, channels, 3, relu=True))
+                mirror.append(conv_norm(wide, channels, 3))
             else:
-                last = activation_layer(self.head_activation)
-                mirror[-1] = conv_norm(wide, head_channels, 3, relu=False, activation=last)
+                mirror[-1] = conv_norm(wide, head_channels, 3, self.head_activation)
             decoder.append(nn.Sequential(*mirror))
             channels = wide
         self.encoder = nn.ModuleList(encoder)
@@ -189,22 +185,15 @@ class SegNetBasic(_IndexUnpoolingNetwork):
         small = check_size(size, overrides) == "small"
         width = check_count((16 if small else 64) if width is None else width, "width", 1)
         depth = check_count((3 if small else 4) if depth is None else depth, "depth", 1, 6)
-        kernel = (5 if small else 7) if kernel_size is None else kernel_size
-        kernel = check_count(kernel, "kernel_size", 1)
-        if kernel % 2 == 0:
-            raise ValueError(
-                f"kernel_size: expected an odd number, so that the map keeps its size, got {kernel}"
-            )
+        kernel = check_kernel_size((5 if small else 7) if kernel_size is None else kernel_size)
         self.multiple = 2**depth
         self.stem = nn.LocalResponseNorm(size=5, alpha=1e-4, beta=0.75, k=1.0)
         self.encoder = nn.ModuleList(
-            conv_norm(in_channels if level == 0 else width, width, kernel, relu=True)
-            for level in range(depth)
+            conv_norm(in_channels if level == 0 else width, width, kernel) for level in range(depth)
         )
         self.decoder = nn.ModuleList(
-            conv_norm(width, width, kernel, relu=False) for _ in range(depth - 1)
+            conv_norm(width, width, kernel, activation)
+            for activation in (*["none"] * (depth - 1), self.head_activation)
         )
-        last = activation_layer(self.head_activation)
-        self.decoder.append(conv_norm(width, width, kernel, relu=False, activation=last))
         self.head = nn.Conv2d(width, out_channels, 1)
         initialise_he(self)

@@ -43,8 +43,8 @@ class PlainEncoder(nn.Module):
         self.out_channels = [in_channels, *(width * 2**level for level in range(depth + 1))]
         self.levels = nn.ModuleList(
             nn.Sequential(
-                conv_norm(before, channels, 3, relu=True),
-                conv_norm(channels, channels, 3, relu=True),
+                conv_norm(before, channels, 3),
+                conv_norm(channels, channels, 3),
             )
             for before, channels in zip(self.out_channels, self.out_channels[1:], strict=False)
         )
