@@ -10,7 +10,6 @@ from PIL import Image
 
 from lossatlas import data
 from lossatlas.data import integrity, paths
-from lossatlas.data.registry import source
 
 FREE = {"verify": False}  # drawn fixtures are no registered files
 
@@ -271,32 +270,3 @@ def test_the_registry_lists_original_and_mirror_compactly():
         assert file.stat().st_size < 200_000
     with pytest.raises(data.DataError, match="line 2: expected"):
         integrity.parse_sums(f"{'0' * 64}  a\nnonsense\n", "x.sha256")
-
-
-# Shares in per cent of the labelled pixels, from the mirror's PROVENANCE.md.
-SHARES = {
-    "train": [17.538, 24.215, 1.023, 32.960, 4.671, 10.124, 1.221, 1.173, 6.107, 0.666, 0.304],
-    "val": [9.336, 26.412, 0.574, 29.455, 8.870, 16.619, 0.908, 3.131, 1.776, 0.662, 2.256],
-    "test": [17.746, 25.586, 1.224, 26.836, 9.638, 11.702, 1.050, 1.231, 4.130, 0.659, 0.197],
-}
-VOID = {"train": 3.948, "val": 1.703, "test": 3.833}
-
-
-@pytest.mark.parametrize(("split", "count"), [("train", 367), ("val", 101), ("test", 233)])
-def test_class_fractions_of_the_mirror_equal_its_provenance(mirror, split, count):
-    labels = data.load_labels("camvid", split)
-    assert labels.labels.shape == (count, 360, 480)
-    np.testing.assert_allclose(100 * data.class_fractions(labels), SHARES[split], atol=0.0051)
-    void = 100 * float((labels.labels == 11).mean())
-    assert void == pytest.approx(VOID[split], abs=0.0051)
-
-
-def test_the_mirror_trains_small_and_its_groups_are_videos(mirror):
-    train = data.load("camvid", "train", height=90, width=120, train_size=12)
-    assert train.images.shape == (12, 90, 120, 3)
-    assert set(train.groups) == {"0001TP", "0006R0", "0016E5"}
-    images, target = train.batch([0, 5])
-    assert images.shape == (2, 3, 90, 120) and target.shape == (2, 90, 120)
-    assert abs(float(images.mean())) < 2
-    assert source("camvid").is_available()
-    assert len(train.checksum) == 64

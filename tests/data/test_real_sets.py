@@ -20,6 +20,9 @@ FREE = {"verify": False}
 
 # Per cent of the labelled pixels and number of images, from each PROVENANCE.md of the mirror.
 PROVENANCE = [
+    ("camvid", "train", {}, 367, [17.538, 24.215, 1.023, 32.960, 4.671, 10.124, 1.221, 1.173, 6.107, 0.666, 0.304]),
+    ("camvid", "val", {}, 101, [9.336, 26.412, 0.574, 29.455, 8.870, 16.619, 0.908, 3.131, 1.776, 0.662, 2.256]),
+    ("camvid", "test", {}, 233, [17.746, 25.586, 1.224, 26.836, 9.638, 11.702, 1.050, 1.231, 4.130, 0.659, 0.197]),
     ("chase_db1", "train", {}, 16, [92.429, 7.571]),
     ("chase_db1", "val", {}, 4, [94.349, 5.651]),
     ("chase_db1", "test", {}, 8, [93.698, 6.302]),
@@ -35,7 +38,9 @@ PROVENANCE = [
     ("vnc_sstem", "train", {}, 12, [73.791, 17.141, 3.169, 5.209, 0.690]),
     ("vnc_sstem", "val", {}, 4, [73.945, 17.479, 2.695, 5.415, 0.467]),
     ("vnc_sstem", "test", {}, 4, [74.972, 16.892, 2.038, 5.844, 0.255]),
-]
+]  # fmt: skip
+#: Per cent of all pixels that are void.
+VOID = {("camvid", "train"): 3.948, ("camvid", "val"): 1.703, ("camvid", "test"): 3.833}
 
 
 @pytest.mark.parametrize(("name", "split", "params", "count", "shares"), PROVENANCE)
@@ -45,17 +50,23 @@ def test_class_fractions_of_the_mirror_equal_its_provenance(
     labels = data.load_labels(name, split, **params)
     assert len(labels) == count
     np.testing.assert_allclose(100 * data.class_fractions(labels), shares, atol=0.0051)
+    if (name, split) in VOID:
+        void = 100 * float((labels.labels == labels.ignore_index).mean())
+        assert labels.labels.shape[1:] == (360, 480)
+        assert void == pytest.approx(VOID[name, split], abs=0.0051)
 
 
-@pytest.mark.parametrize("name", ["chase_db1", "crackforest", "kolektorsdd", "vnc_sstem"])
+@pytest.mark.parametrize("name", ["camvid", "chase_db1", "crackforest", "kolektorsdd", "vnc_sstem"])
 def test_the_mirror_loads_small_with_images(mirror, name):
-    train = data.load(name, "train", height=64, width=48, train_size=3)
-    channels = {"chase_db1": 3, "crackforest": 3}.get(name, 1)
-    assert train.images.shape == (3, 64, 48, channels)
-    assert len(set(train.groups)) >= 2
-    images, target = train.batch(range(3))
-    assert images.shape == (3, channels, 64, 48)
-    assert abs(float(images.mean())) < 2.5
+    train = data.load(name, "train", height=64, width=48, train_size=12)
+    channels = 1 if name in ("kolektorsdd", "vnc_sstem") else 3
+    assert train.images.shape == (12, 64, 48, channels)
+    assert len(set(train.groups)) >= 2 and len(train.checksum) == 64
+    if name == "camvid":
+        assert set(train.groups) == {"0001TP", "0006R0", "0016E5"}  # the videos
+    images, target = train.batch([0, 2, 5])
+    assert images.shape == (3, channels, 64, 48) and target.shape == (3, 64, 48)
+    assert abs(float(images.mean())) < 2
     known = set(range(len(train.classes))) | {train.ignore_index}
     assert set(np.unique(target).tolist()) <= known
 

@@ -6,6 +6,7 @@ import sys
 
 import numpy as np
 import pytest
+from own_folder import unlist
 from PIL import Image
 
 from lossatlas import data
@@ -42,6 +43,13 @@ def folder(tmp_path):
     for split, name in zip(("train", "val", "test"), ("p0", "p1.nii.gz", "p2"), strict=True):
         (root / f"{split}.txt").write_text(name)
     return root
+
+
+def refused(folder, said: str) -> None:
+    """By the check and by loading, in the same words."""
+    assert any(said in f.what and f.severity == "error" for f in check_folder(folder))
+    with pytest.raises(DataError, match=said):
+        data.load("folder", "train", root=str(folder))
 
 
 def test_a_slice_has_the_voxels_and_the_spacing_of_its_file(folder):
@@ -90,8 +98,7 @@ def test_a_folder_of_volumes_loads_as_slices_of_one_group_each(folder):
 
 
 def test_slices_of_a_volume_are_dealt_to_one_split(folder):
-    for split in ("train", "val", "test"):
-        (folder / f"{split}.txt").unlink()
+    unlist(folder)
     for index in range(3, 20):
         save(folder / "images" / f"p{index}.nii", scan(index))
         save(folder / "masks" / f"p{index}.nii", (scan(index) > 500).astype(np.uint8))
@@ -105,10 +112,7 @@ def test_slices_of_a_volume_are_dealt_to_one_split(folder):
 def test_slices_of_a_volume_in_two_lists_are_refused(folder):
     (folder / "train.txt").write_text("p0/0000\np0/0001")
     (folder / "test.txt").write_text("p2\np0/0003")
-    said = "expected an image or volume in one split, got p0 in train.txt and test.txt"
-    assert any(said in f.what for f in check_folder(folder))
-    with pytest.raises(DataError, match=said):
-        data.load("folder", "train", root=str(folder))
+    refused(folder, "expected an image or volume in one split, got p0 in train.txt and test.txt")
 
 
 def test_a_table_of_volumes_is_not_passed_over(folder):
@@ -119,8 +123,7 @@ def test_a_table_of_volumes_is_not_passed_over(folder):
 
 @pytest.mark.parametrize("name", ["test", "valid"])
 def test_a_volume_whose_name_is_a_split_s_is_no_folder_of_it(folder, name):
-    for split in ("train", "val", "test"):
-        (folder / f"{split}.txt").unlink()
+    unlist(folder)
     for part in ("images", "masks"):
         (folder / part / "p2.nii.gz").rename(folder / part / f"{name}.nii.gz")
     assert not any("in a folder of" in f.what for f in check_folder(folder))
@@ -128,10 +131,7 @@ def test_a_volume_whose_name_is_a_split_s_is_no_folder_of_it(folder, name):
 
 def test_a_mask_that_lies_elsewhere_in_space_is_refused_by_check_and_load(folder):
     save(folder / "masks" / "p0.nii", (scan(0) > 500).astype(np.uint8), origin=(0, 1.5, 0))
-    said = "resample the mask onto its image"
-    assert any(said in f.what and f.severity == "error" for f in check_folder(folder))
-    with pytest.raises(DataError, match=said):
-        data.load("folder", "train", root=str(folder))
+    refused(folder, "resample the mask onto its image")
 
 
 def test_a_mask_of_fewer_slices_is_refused_by_check_and_load(folder):

@@ -9,6 +9,7 @@ another file of the same size and modification time; ``recheck=True`` hashes eve
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -69,11 +70,6 @@ def manifest(base: Path) -> dict[str, set[str]]:
     return parse_sums(file.read_text(encoding="utf-8"), str(file))
 
 
-def _stamp_file(name: str, root: Path) -> Path:
-    tag = hashlib.sha256(os.fsencode(root)).hexdigest()[:16]
-    return paths.cache_dir() / "stamps" / f"{name}-{tag}.json"
-
-
 def _read_stamps(file: Path) -> dict[str, list[object]]:
     try:
         stamps = json.loads(file.read_text(encoding="utf-8"))
@@ -90,7 +86,8 @@ def digests(
     The stamps are written whole or not at all; where the cache folder cannot be written the files
     are simply hashed each time.
     """
-    stamp_file = _stamp_file(name, root)
+    tag = hashlib.sha256(os.fsencode(root)).hexdigest()[:16]
+    stamp_file = paths.cache_dir() / "stamps" / f"{name}-{tag}.json"
     stamps = {} if recheck else _read_stamps(stamp_file)
     result: dict[str, str] = {}
     changed = False
@@ -105,12 +102,10 @@ def digests(
         stamps[key] = [*now, result[key]]
         changed = True
     if changed:
-        try:
+        with contextlib.suppress(OSError):
             stamp_file.parent.mkdir(parents=True, exist_ok=True)
             with replacing(stamp_file) as temporary:
                 temporary.write_text(json.dumps(stamps, separators=(",", ":")), encoding="utf-8")
-        except OSError:
-            pass
     return result
 
 

@@ -57,14 +57,12 @@ class Geometry:
         axis: the axis that slices are counted along.
         spacing_mm: distance of rows and of columns in a slice.
         affine: voxel indices of the turned volume → millimetres, (4, 4).
-        channels: values of a voxel.
     """
 
     shape: tuple[int, int, int]
     axis: int
     spacing_mm: tuple[float, float]
     affine: npt.NDArray[np.float64]
-    channels: int
 
     @property
     def slices(self) -> int:
@@ -190,6 +188,5 @@ def _volume(path: Path, _changed: int) -> _Volume:
             axis=axis,
             spacing_mm=(float(sides[down]), float(sides[across])),
             affine=np.asarray(image.affine, np.float64),
-            channels=int(shape[3]) if len(shape) == 4 else 1,
         ),
     )

@@ -69,11 +69,10 @@ def view(network: AnySize) -> int:
             images.requires_grad_()
             plain(images)[..., start : start + multiple, start : start + multiple].sum().backward()
             assert images.grad is not None
-            seen = torch.nonzero(images.grad.abs().amax((0, 1, 2)))
-            first, last = int(seen.min()), int(seen.max())
-            reach = max(reach, start - first, last - (start + multiple - 1))
-            seen = torch.nonzero(images.grad.abs().amax((0, 1, 3)))
-            reach = max(reach, start - int(seen.min()), int(seen.max()) - (start + multiple - 1))
+            for other in (2, 3):  # along the columns, then along the rows
+                seen = torch.nonzero(images.grad.abs().amax((0, 1, other)))
+                first, last = int(seen.min()), int(seen.max())
+                reach = max(reach, start - first, last - (start + multiple - 1))
         if reach < start - multiple:
             return (-(-reach // multiple) + 1) * multiple
     raise DeployError(
