@@ -160,6 +160,11 @@ def test_a_tile_within_its_overlap_is_refused_with_a_size_that_works(run):
         deploy.predict_image(deploy.load(run), picture(200, 200), tile=32)
 
 
+def predict(run, images, out, *options) -> int:
+    """The exit status of the command."""
+    return main(["predict", str(run), str(images), "--out", str(out), *options])
+
+
 @pytest.fixture
 def pictures(tmp_path):
     folder = tmp_path / "pictures"
@@ -171,7 +176,7 @@ def pictures(tmp_path):
 
 def test_a_folder_becomes_masks_of_the_same_names(run, pictures, tmp_path, capsys):
     out = tmp_path / "out"
-    assert main(["predict", str(run), str(pictures), "--out", str(out), "--probabilities"]) == 0
+    assert predict(run, pictures, out, "--probabilities") == 0
     mask = np.asarray(Image.open(out / "day2" / "b.png"))
     chances = np.load(out / "day2" / "b.npy", allow_pickle=False)
     threshold = deploy.load(run).rule()[1].probability
@@ -181,7 +186,7 @@ def test_a_folder_becomes_masks_of_the_same_names(run, pictures, tmp_path, capsy
     said = capsys.readouterr()
     assert "2 masks" in said.out and not said.err  # quiet off a terminal
     before = (out / "a.png").stat().st_mtime_ns
-    assert main(["predict", str(run), str(pictures), "--out", str(out)]) == 0
+    assert predict(run, pictures, out) == 0
     assert (out / "a.png").stat().st_mtime_ns == before  # what is there is not made again
 
 
@@ -201,7 +206,7 @@ def test_a_damaged_checkpoint_is_a_line_and_no_traceback(
     copied = tmp_path / "run"
     shutil.copytree(run, copied)
     damage(copied / "last.ckpt")
-    assert main(["predict", str(copied), str(pictures), "--out", str(tmp_path / "o")]) == 1
+    assert predict(copied, pictures, tmp_path / "o") == 1
     said = capsys.readouterr().err
     assert message in said and said.count("\n") == 1
 
@@ -238,31 +243,28 @@ def test_masks_of_another_network_or_rule_are_not_taken_for_this_one_s(
     run, another, pictures, tmp_path, capsys
 ):
     out = tmp_path / "out"
-    assert main(["predict", str(run), str(pictures), "--out", str(out)]) == 0
-    assert main(["predict", str(run), str(pictures), "--out", str(out)]) == 0  # goes on
+    assert predict(run, pictures, out) == 0
+    assert predict(run, pictures, out) == 0  # goes on
     before = {path: path.read_bytes() for path in out.rglob("*.png")}
     capsys.readouterr()
-    for given in ([str(another)], [str(run), "--rule", "argmax"]):
-        command = ["predict", given[0], str(pictures), "--out", str(out), *given[1:]]
-        for each in (command, [*command, "--dry-run"]):
-            assert main(each) == 1
+    for network, *options in ([another], [run, "--rule", "argmax"]):
+        for also in ((), ("--dry-run",)):
+            assert predict(network, pictures, out, *options, *also) == 1
             assert "expected masks of this network and rule" in capsys.readouterr().err
     assert {path: path.read_bytes() for path in out.rglob("*.png")} == before
-    command = ["predict", str(another), str(pictures / "a.png"), "--out", str(out)]
     shutil.copy(pictures / "a.png", tmp_path / "new.png")
-    assert main([*command[:2], str(tmp_path / "new.png"), *command[3:]]) == 1  # beside them, too
+    assert predict(another, tmp_path / "new.png", out) == 1  # beside them, too
     (out / "predicted.json").unlink()
     capsys.readouterr()
-    assert main(["predict", str(run), str(pictures), "--out", str(out)]) == 1
+    assert predict(run, pictures, out) == 1
     assert "expected predicted.json beside the masks" in capsys.readouterr().err
 
 
 def test_a_mask_is_made_again_where_its_image_is_another_one_now(run, pictures, tmp_path, capsys):
     out = tmp_path / "out"
-    command = ["predict", str(run), str(pictures), "--out", str(out)]
 
     def said(*options):
-        assert main([*command, *options]) == 0
+        assert predict(run, pictures, out, *options) == 0
         return capsys.readouterr().out
 
     assert "2 masks in" in said("--probabilities")
@@ -280,13 +282,12 @@ def test_a_mask_is_made_again_where_its_image_is_another_one_now(run, pictures, 
 def test_a_mask_that_says_of_no_image_is_kept(run, pictures, tmp_path, capsys):
     """One that was corrected in another program, or that an older version wrote."""
     out = tmp_path / "out"
-    command = ["predict", str(run), str(pictures), "--out", str(out)]
-    assert main(command) == 0
+    assert predict(run, pictures, out) == 0
     corrected = 1 - np.asarray(Image.open(out / "a.png"))
     Image.fromarray(corrected).save(out / "a.png")
     (pictures / "a.png").touch()
     capsys.readouterr()
-    assert main(command) == 0 and "0 masks in" in capsys.readouterr().out
+    assert predict(run, pictures, out) == 0 and "0 masks in" in capsys.readouterr().out
     assert (np.asarray(Image.open(out / "a.png")) == corrected).all()
 
 
@@ -361,14 +362,24 @@ def test_a_mutated_run_gives_a_network_or_an_error_of_ours(run, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "rules", [{}, {"tuned": {}}, {"tuned": {"offsets": ["a"]}}, {"tuned": {"offsets": [1, 2]}}]
+    ("changes", "message"),
+    [
+        ({"rules": {}}, r"run\.json: expected"),
+        ({"rules": {"tuned": {}}}, r"run\.json: expected"),
+        ({"rules": {"tuned": {"offsets": ["a"]}}}, r"run\.json: expected"),
+        ({"rules": {"tuned": {"offsets": [1, 2]}}}, r"run\.json: expected"),
+        ({"preparation": {"mean": [0.5]}}, "train again or restore"),
+        ({"preparation": {"mean": ["a"], "std": [1.0]}}, "train again or restore"),
+        ({"preparation": {"mean": [0.5], "std": [0.0]}}, "train again or restore"),
+        ({"preparation": 7}, "train again or restore"),
+    ],
 )
-def test_a_record_without_its_threshold_is_refused_and_not_passed_over(run, tmp_path, rules):
-    shutil.copytree(run, tmp_path / "run")
-    record = json.loads((run / "run.json").read_text())
-    (tmp_path / "run" / "run.json").write_text(json.dumps(record | {"rules": rules}))
-    with pytest.raises(deploy.DeployError, match=r"run\.json: expected"):
-        deploy.load(tmp_path / "run")
+def test_a_record_without_its_threshold_or_preparation_is_refused(run, tmp_path, changes, message):
+    copy = shutil.copytree(run, tmp_path / "run")
+    record = json.loads((copy / "run.json").read_text())
+    (copy / "run.json").write_text(json.dumps(record | changes))
+    with pytest.raises(deploy.DeployError, match=message):
+        deploy.load(copy)
 
 
 @pytest.mark.parametrize(
@@ -384,18 +395,14 @@ def test_a_record_without_its_threshold_is_refused_and_not_passed_over(run, tmp_
 def test_a_checkpoint_from_elsewhere_is_one_line(run, tmp_path, changed, capsys):
     content = torch.load(run / "last.ckpt", weights_only=True) | changed
     torch.save(content, tmp_path / "last.ckpt")
-    assert (
-        main(["predict", str(tmp_path / "last.ckpt"), str(tmp_path), "--out", str(tmp_path / "o")])
-        == 1
-    )
+    assert predict(tmp_path / "last.ckpt", tmp_path, tmp_path / "o") == 1
     told = capsys.readouterr().err
     assert "last.ckpt: expected" in told and "Traceback" not in told
 
 
 def test_a_device_that_is_not_there_is_one_line(run, tmp_path, capsys):
     Image.fromarray(np.zeros((32, 32), np.uint8)).save(tmp_path / "a.png")
-    given = ["predict", str(run), str(tmp_path / "a.png"), "--out", str(tmp_path / "o")]
-    assert main([*given, "--device", "foo"]) == 1
+    assert predict(run, tmp_path / "a.png", tmp_path / "o", "--device", "foo") == 1
     assert "device: expected one that torch has here" in capsys.readouterr().err
 
 
@@ -403,8 +410,7 @@ def test_files_that_are_passed_over_are_named_and_json_stays_alone(run, tmp_path
     (tmp_path / "in").mkdir()
     Image.fromarray(np.zeros((32, 32), np.uint8)).save(tmp_path / "in" / "a.png")
     (tmp_path / "in" / "b.heic").write_bytes(b"x")
-    given = ["predict", str(run), str(tmp_path / "in"), "--out", str(tmp_path / "o"), "--json"]
-    assert main(given) == 0
+    assert predict(run, tmp_path / "in", tmp_path / "o", "--json") == 0
     out, told = capsys.readouterr()
     assert json.loads(out)["written"] == 1 and "b.heic" in told
 
@@ -434,14 +440,3 @@ def test_a_run_needs_nothing_of_its_folder_once_it_is_trained(tmp_path):
     shutil.rmtree(root)
     after = deploy.load(made)
     assert after.preparation == before.preparation and after.classes == before.classes
-
-
-@pytest.mark.parametrize(
-    "kept", [{"mean": [0.5]}, {"mean": ["a"], "std": [1.0]}, {"mean": [0.5], "std": [0.0]}, 7]
-)
-def test_a_preparation_that_is_none_is_refused(run, tmp_path, kept):
-    copy = shutil.copytree(run, tmp_path / "run")
-    record = json.loads((copy / "run.json").read_text())
-    (copy / "run.json").write_text(json.dumps(record | {"preparation": kept}))
-    with pytest.raises(deploy.DeployError, match="train again or restore"):
-        deploy.load(copy)
