@@ -166,16 +166,22 @@ def test_the_parts_that_are_logged_add_up_to_the_loss():
         assert sum(row.values()) == pytest.approx(loss, rel=1e-5)
 
 
-def test_the_metric_of_two_processes_is_that_of_one(tmp_path, side_by_side, free_port):
-    main = importlib.import_module("ddp_metrics").main
+@pytest.fixture
+def of_processes(tmp_path, side_by_side, free_port):
+    """``of_processes(name, 2)``: what an example leaves after two processes of it."""
 
-    def rows(world: int) -> list[dict[str, float]]:
-        out = tmp_path / f"{world}.pt"
-        port = str(free_port())
+    def leaves(name: str, world: int):
+        out, port = tmp_path / f"{world}.pt", str(free_port())
+        main = importlib.import_module(name).main
         side_by_side(main, [(rank, world, port, str(out)) for rank in range(world)])
         return torch.load(out, weights_only=True)
 
-    for one, two in zip(rows(1), rows(2), strict=True):
+    return leaves
+
+
+def test_the_metric_of_two_processes_is_that_of_one(of_processes):
+    rows = (of_processes("ddp_metrics", world) for world in (1, 2))
+    for one, two in zip(*rows, strict=True):
         assert two == pytest.approx(one) and one["n"] == 7
 
 
@@ -205,18 +211,8 @@ def test_the_compiled_loss_equals_the_plain_one():
     assert found["model"].weight.grad.abs().sum() > 0
 
 
-def test_two_processes_take_the_step_that_one_takes_with_the_whole_batch(
-    tmp_path, side_by_side, free_port
-):
-    main = importlib.import_module("ddp").main
-
-    def weights(world: int) -> dict[str, torch.Tensor]:
-        out = tmp_path / f"{world}.pt"
-        port = str(free_port())
-        side_by_side(main, [(rank, world, port, str(out)) for rank in range(world)])
-        return torch.load(out, weights_only=True)
-
-    one, two = weights(1), weights(2)
+def test_two_processes_take_the_step_that_one_takes_with_the_whole_batch(of_processes):
+    one, two = (of_processes("ddp", world) for world in (1, 2))
     for name, value in one.items():
         assert torch.allclose(two[name], value, atol=1e-6), name
 
