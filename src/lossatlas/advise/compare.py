@@ -7,10 +7,10 @@ import math
 import re
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import yaml
 
@@ -401,35 +401,28 @@ def _plan(request: Request, say: Callable[[str], None]) -> tuple[str, tuple[str,
 def _train(study: Study, runs_dir: Path, say: Callable[[str], None]) -> list[str]:
     """Train what is missing, one job after the other; a line for each run that failed."""
     from lossatlas.experiments import tuning
-    from lossatlas.experiments.jobs import jobs, train_job
 
-    failed = []
-    for job in _shown(jobs(study, "tuning"), "tuning"):
-        failed += [  # one that diverged is a rate that is not chosen
-            f"{outcome.member}: {outcome.status} {outcome.reason}".strip()
-            for outcome in train_job(study, job.name, runs_dir=runs_dir)
-            if outcome.status == "failed"
-        ]
+    # one that diverged is a rate that is not chosen
+    failed = [each for each in _outcomes(study, "tuning", runs_dir) if each.status == "failed"]
     if study.tuning is not None:
         selection = tuning.select(study, runs_dir)
         tuning.write_selection(study, selection, runs_dir)
         for combination, choice in selection.items():
             edge = ", at the edge of what was tried" if choice.at_edge else ""
             say(f"{combination[2]}: rate {choice.lr:g}{edge}")
-    for job in _shown(jobs(study, "report"), "training"):
-        failed += [
-            f"{outcome.member}: {outcome.status} {outcome.reason}".strip()
-            for outcome in train_job(study, job.name, runs_dir=runs_dir)
-            if outcome.status != "completed"
-        ]
-    return failed
+    failed += [e for e in _outcomes(study, "report", runs_dir) if e.status != "completed"]
+    return [f"{each.member}: {each.status} {each.reason}".strip() for each in failed]
 
 
-def _shown(each: Sequence[Any], what: str) -> Iterable[Any]:
-    """The jobs, with a progress bar on a terminal and nothing elsewhere."""
+def _outcomes(study: Study, stage: Literal["tuning", "report"], runs_dir: Path) -> Iterator[Any]:
+    """What came of each run of a stage, with a progress bar on a terminal and nothing elsewhere."""
     from tqdm import tqdm
 
-    return tqdm(each, desc=what, unit="job", disable=None, leave=False)
+    from lossatlas.experiments.jobs import jobs, train_job
+
+    shown = "training" if stage == "report" else stage
+    for job in tqdm(jobs(study, stage), desc=shown, unit="job", disable=None, leave=False):
+        yield from train_job(study, job.name, runs_dir=runs_dir)
 
 
 def component(asked: str) -> dict[str, Any]:
