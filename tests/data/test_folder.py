@@ -7,11 +7,11 @@ import json
 import os
 from pathlib import Path
 
+import drawn
 import numpy as np
-import own_folder
 import pytest
 import yaml
-from own_folder import load
+from drawn import load
 from PIL import Image
 
 from lossatlas import data
@@ -23,7 +23,7 @@ from lossatlas.data.folder import split_of
 RNG = np.random.default_rng(1)
 
 
-draw = functools.partial(own_folder.draw, names="abcd")
+draw = functools.partial(drawn.draw, names="abcd")
 
 
 def error(root: Path, split: str = "train", **params) -> str:

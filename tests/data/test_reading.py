@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import tifffile
 import yaml
-from own_folder import draw, load, loads, notes, passes, rename, unlist
+from drawn import draw, load, loads, notes, passes, rename, unlist
 from PIL import Image, features
 
 from lossatlas import data

@@ -10,6 +10,7 @@ import re
 
 import numpy as np
 import pytest
+from drawn import made
 
 import lossatlas.data
 from lossatlas import data
@@ -59,34 +60,18 @@ def test_digits_are_always_at_hand_and_camvid_is_not_without_files():
 
 
 def test_class_fractions_of_void_alone_is_an_error():
-    void = data.SegmentationDataset(
-        name="x",
-        split="train",
-        classes=("a", "b"),
-        mode="multiclass",
-        images=np.zeros((1, 2, 2, 1), np.uint8),
-        labels=np.full((1, 2, 2), 9, np.uint8),
-        ids=["0"],
-        groups=["0"],
-        mean=(0.5,),
-        std=(0.5,),
-        ignore_index=9,
-    )
+    void = made(np.full((1, 2, 2), 9), ignore_index=9)
     with pytest.raises(data.DataError, match="void alone"):
         data.class_fractions(void)
     assert void.image_counts().tolist() == [[0, 0]]
 
 
 def test_a_dataset_refuses_arrays_that_do_not_fit_together():
-    facts = {"name": "x", "split": "train", "classes": ("a", "b"), "mode": "multiclass"}
-    facts |= {"mean": (0.5,), "std": (0.5,)}
-    images, labels = np.zeros((2, 4, 4, 1), np.uint8), np.zeros((2, 4, 4), np.uint8)
-    with pytest.raises(data.DataError, match=r"\(2, 4, 4, 1\) over \(2, 4, 5\)"):
-        data.SegmentationDataset(
-            **facts, images=images, labels=np.zeros((2, 4, 5), np.uint8), ids="ab", groups="ab"
-        )
+    labels = np.zeros((2, 4, 4))
+    with pytest.raises(data.DataError, match=r"\(2, 4, 5, 1\) over \(2, 4, 4\)"):
+        made(labels, images=np.zeros((2, 4, 5, 1), np.uint8))
     with pytest.raises(data.DataError, match="one id and one group"):
-        data.SegmentationDataset(**facts, images=images, labels=labels, ids="a", groups="ab")
+        made(labels, ids="a")
 
 
 MODULES = [m.name for m in pkgutil.walk_packages(lossatlas.data.__path__, "lossatlas.data.")]

@@ -7,6 +7,7 @@ import json
 import matplotlib
 import numpy as np
 import pytest
+from drawn import made
 
 from lossatlas import data
 from lossatlas.data import cli, pictures, statistics, tables
@@ -14,35 +15,17 @@ from lossatlas.data import cli, pictures, statistics, tables
 matplotlib.use("Agg")
 
 
-def made(labels, classes=("background", "thing"), void=None, groups=None):
-    labels = np.asarray(labels, dtype=np.uint8)
-    names = [str(i) for i in range(len(labels))]
-    return data.SegmentationDataset(
-        name="made",
-        split="train",
-        classes=classes,
-        mode="multiclass",
-        images=np.zeros((*labels.shape, 1), np.uint8),
-        labels=labels,
-        ids=names,
-        groups=groups or names,
-        mean=(0.5,),
-        std=(0.25,),
-        ignore_index=void,
-    )
-
-
 def test_fractions_and_their_spread_over_images_by_hand():
     # Image 0: 1 of 4 is class 1. Image 1: 3 of 3, one void. Image 2: none.
     labels = np.array([[[0, 0], [0, 1]], [[1, 1], [1, 9]], [[0, 0], [0, 0]]])
-    rows = statistics.class_spread(made(labels, void=9).image_counts())
+    rows = statistics.class_spread(made(labels, ignore_index=9).image_counts())
     assert rows[1]["fraction"] == pytest.approx(4 / 11)
     assert rows[1]["images"] == 2
     assert (rows[1]["min"], rows[1]["max"]) == (0.25, 1.0)
     assert rows[1]["median"] == pytest.approx(0.625)
     shares = np.array([0.25, 1.0, 0.0])
     assert rows[1]["variation"] == pytest.approx(shares.std() / shares.mean())
-    result = statistics.report(made(labels, void=9))
+    result = statistics.report(made(labels, ignore_index=9))
     assert result["empty_share"] == pytest.approx(1 / 3)
     assert result["void_share"] == pytest.approx(1 / 12)
 
@@ -70,7 +53,7 @@ def test_void_is_no_edge():
     label = np.zeros((1, 6, 6))
     label[0, 2:4] = 1
     label[0, 1] = label[0, 4] = 9
-    row = statistics.shape_of_classes(made(label, void=9))[1]
+    row = statistics.shape_of_classes(made(label, ignore_index=9))[1]
     assert row["edge_share"] == 0
 
 
@@ -103,7 +86,7 @@ def test_a_weight_that_a_sample_cannot_give_is_none_and_not_a_number():
 
 def test_a_report_of_void_alone_is_one_clear_line():
     with pytest.raises(data.DataError, match="void alone"):
-        statistics.report(made(np.full((1, 2, 2), 9), void=9))
+        statistics.report(made(np.full((1, 2, 2), 9), ignore_index=9))
 
 
 # -- the command ---------------------------------------------------------------------------------
@@ -142,7 +125,7 @@ def test_stats_of_a_mirrored_set_equal_its_provenance(mirror, capsys):
 
 def test_an_overlay_colours_the_classes_and_leaves_the_background():
     labels = np.array([[[0, 1], [2, 9]]])
-    dataset = made(labels, classes=("background", "a", "b"), void=9)
+    dataset = made(labels, classes=("background", "a", "b"), ignore_index=9)
     picture = pictures.overlay(dataset, 0, opacity=1.0)
     assert picture.shape == (2, 2, 3)
     assert picture[0, 0].tolist() == [0, 0, 0]

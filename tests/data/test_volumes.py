@@ -6,7 +6,7 @@ import sys
 
 import numpy as np
 import pytest
-from own_folder import unlist
+from drawn import unlist
 from PIL import Image
 
 from lossatlas import data

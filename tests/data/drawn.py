@@ -1,4 +1,4 @@
-"""Folders of one's own for the tests: drawn, renamed, loaded and checked."""
+"""Data sets for the tests: arrays, and folders of one's own that are drawn, renamed, loaded and checked."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import yaml
 from PIL import Image
 
@@ -44,6 +45,24 @@ def draw(
     if settings is not None:
         (root / "classes.yaml").write_text(yaml.safe_dump(settings), encoding="utf-8")
     return root
+
+
+def made(labels: npt.ArrayLike, **facts: Any) -> data.SegmentationDataset:
+    """A data set of these labels (N, H, W) under black images."""
+    array = np.asarray(labels, dtype=np.uint8)
+    names = [str(i) for i in range(len(array))]
+    known: dict[str, Any] = {
+        "name": "made",
+        "split": "train",
+        "classes": ("background", "thing"),
+        "mode": "multiclass",
+        "images": np.zeros((*array.shape, 1), np.uint8),
+        "ids": names,
+        "groups": names,
+        "mean": (0.5,),
+        "std": (0.25,),
+    }
+    return data.SegmentationDataset(labels=array, **known | facts)
 
 
 def unlist(root: Path) -> None:
