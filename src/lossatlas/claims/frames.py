@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from lossatlas.claims.judge import judge
@@ -104,6 +105,22 @@ def shown(p_values: pd.Series) -> pd.Series:
     """Which differences of a list a page may call shown: p ≤ 0.05 after Holm's correction for the whole list."""
     values = p_values.astype(float)
     return pd.Series(holm(values.to_numpy()) <= 0.05, index=values.index, name="shown")
+
+
+def verdicts(found: pd.DataFrame, scale: float = 100) -> pd.DataFrame:
+    """Differences as a page shows them: in points, and what is left after a correction for their number.
+
+    Args:
+        found: as :func:`differences` gives it.
+        scale: of the numbers; 100 makes points of Dice.
+
+    Returns:
+        ``estimate``, ``low``, ``high``, and ``shown``: "ahead" or "behind" where p ≤ 0.05 after Holm's correction for
+        the rows, else "open".
+    """
+    numbers = scale * found[["estimate", "low", "high"]].astype(float)
+    sign = np.sign(numbers.estimate) * shown(found.p)
+    return numbers.assign(shown=sign.map({1: "ahead", -1: "behind", 0: "open"}))
 
 
 def predictions(records: Records) -> pd.DataFrame:
