@@ -318,6 +318,40 @@ def test_a_study_that_keeps_no_pixels_leaves_those_of_another_study_to_be_found(
     assert list(pd.read_parquet(made["zz_with"] / "pixels.parquet").logit) == [0.5, -0.5]
 
 
+def test_a_study_may_keep_the_counts_of_groups_in_place_of_images(copied, tmp_path):
+    whole, sums = (
+        Study.model_validate(STUDY.model_dump() | {"study": name, "keep_each_image": keep})
+        for name, keep in (("whole", True), ("sums", False))
+    )
+    for path in copied.glob("*/per_image.parquet"):  # two groups of the test images
+        rows = pd.read_parquet(path)
+        rows.assign(group=rows.image_id.str[-1].isin(list("02468")).map(str)).to_parquet(path)
+    images, groups = (
+        pd.read_parquet(
+            collect(each, runs_dir=copied, results_dir=tmp_path / each.study) / "per_image.parquet"
+        )
+        for each in (whole, sums)
+    )
+    assert images.image_id.nunique() > 2 and {*groups.image_id} == {"True", "False"}
+    keys = ["run_id", "rule", "class_index", "group"]
+    counts = ["tp", "fp", "target", "pixels"]
+    pd.testing.assert_frame_equal(images.groupby(keys)[counts].sum(), groups.set_index(keys)[counts].sort_index(),
+                                  check_dtype=False)  # fmt: skip
+    records.load(tmp_path / "sums" / "sums")  # the scores of the runs follow from the sums
+    assert not recorded_runs(tmp_path / "sums", "another")
+    assert recorded_runs(tmp_path / "sums", "sums") and recorded_runs(tmp_path / "whole", "another")
+
+
+@pytest.mark.parametrize("needs", [
+    {"left_out": {"digits": ["test_00000"]}},
+    {"predictions": [{"claim": 7, "text": "a",
+                      "holds": [{"quantity": "dice per image", "losses": ["ce"], "is": "> 0"}]}]},
+], ids=["left out", "dice per image"])  # fmt: skip
+def test_what_needs_single_images_needs_their_counts(needs):
+    with pytest.raises(ValueError, match="keep_each_image"):
+        Study.model_validate(STUDY.model_dump() | {"keep_each_image": False} | needs)
+
+
 def test_committed_records_from_before_a_choice_are_not_written_again(tmp_path):
     shutil.copytree("results/one_vs_all", tmp_path / "one_vs_all")
     before = (tmp_path / "one_vs_all" / "study.json").read_bytes()

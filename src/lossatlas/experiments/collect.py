@@ -169,9 +169,10 @@ def collect(
             _save(pixels, temporary / "pixels.parquet")
         if study.tuning:
             _save(tuning, temporary / "tuning.parquet")
+        kept = (lambda counts: counts) if study.keep_each_image else _groups_as_images
         _stack(
             *(runs_dir, runs, "per_image.parquet", temporary),
-            lambda counts: _small(_with_target(_of_two(counts))),
+            lambda counts: _small(_with_target(_of_two(kept(counts)))),
             _image_by_image,
         )
         rows_a_run = max(25, min(_CURVE_ROWS, _STUDY_CURVE_ROWS // len(study.members("report"))))
@@ -404,7 +405,7 @@ def _recorded_times(folder: Path) -> dict[str, tuple[str, str]]:
 def _fingerprint(study: Study, table: pd.DataFrame, tuning: pd.DataFrame, file: str | None) -> str:
     """Changes when the records would: with the study, its runs, or the versions that they are compared with."""
     # a choice that is the default stays out: records from before there was a choice are the same ones
-    defaults = {"keep_pixels": True, "left_out": {}}
+    defaults = {"keep_pixels": True, "keep_each_image": True, "left_out": {}}
     out = {"published"} | {
         name for name, value in defaults.items() if getattr(study, name) == value
     }
@@ -728,6 +729,14 @@ def _of_two(counts: pd.DataFrame) -> pd.DataFrame:
     return counts[counts.class_index == 1] if two else counts
 
 
+def _groups_as_images(counts: pd.DataFrame) -> pd.DataFrame:
+    """Counts of each rule, class and group of images in the place of those of each image."""
+    keys = ["rule", "group", "class_index"]
+    sums = counts.groupby(keys, sort=False)[["tp", "fp", "fn"]].sum().reset_index()
+    sums.insert(1, "image_id", sums.group)
+    return sums
+
+
 def _with_target(rows: pd.DataFrame) -> pd.DataFrame:
     """Counts with the class's labelled pixels in the place of its false negatives; other tables as they are.
 
@@ -899,6 +908,7 @@ def _describe(
         "smallest_effect": study.smallest_effect,
         "pool": study.pool,
         "left_out": study.left_out,
+        "keep_each_image": study.keep_each_image,
         **{
             name: {label: known[name] for label, known in by_dataset.items()}
             for name in ("classes", "mode", "data_checksums")

@@ -73,7 +73,11 @@ def recorded_runs(
         return {}
     own = Path(results_dir) / study
     found: dict[str, Recorded] = {}
-    others = [path for path in sorted(Path(results_dir).iterdir()) if path != own]
+    others = [
+        path
+        for path in sorted(Path(results_dir).iterdir())
+        if path != own and _has_each_image(path)
+    ]
     for folder in [*sorted(others, key=lambda path: (path / "pixels.parquet").is_file()), own]:
         for table in _TABLES:
             for row in _rows(folder / f"{table}.parquet"):
@@ -81,6 +85,12 @@ def recorded_runs(
                 if row["run_id"] not in but and ((stale and folder == own) or run.is_current):
                     found[row["run_id"]] = run
     return found
+
+
+def _has_each_image(folder: Path) -> bool:
+    """Whether records hold the counts of single test images, as another study may need them."""
+    file = folder / "study.json"
+    return not file.is_file() or json.loads(file.read_text()).get("keep_each_image", True)
 
 
 def _rows(path: Path) -> list[dict[str, Any]]:

@@ -207,6 +207,9 @@ class Study(_Strict):
             downloaded and may not be passed on.
         keep_pixels: the records hold the logits of the pixels that a run samples, where it measures ``pixels``; false
             where no prediction and no page reads them. The run's own folder has them in any case.
+        keep_each_image: the records hold the counts of every test image; false where they hold one sum for the images
+            of a group (a video, a patient), which every table then takes for an image. For many classes and images,
+            and intervals over seeds alone. No other study takes its runs from such records.
     """
 
     study: str = Field(pattern=r"^[a-z][a-z0-9_]*$")
@@ -227,6 +230,7 @@ class Study(_Strict):
     published: bool = False
     keep_images: bool = True
     keep_pixels: bool = True
+    keep_each_image: bool = True
 
     @field_validator("seeds")
     @classmethod
@@ -286,6 +290,18 @@ class Study(_Strict):
         if unknown:
             raise ValueError(
                 f"left_out: data sets of the study ({', '.join(known)}; unknown: {unknown[0]!r})"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _images_are_kept_where_they_are_read(self) -> Study:
+        per_image = any(
+            check.quantity == "dice per image" for p in self.predictions for check in p.holds
+        )
+        if not self.keep_each_image and (self.left_out or per_image):
+            what = "left_out" if self.left_out else "a prediction of 'dice per image'"
+            raise ValueError(
+                f"keep_each_image: to be true, for {what} needs the counts of single images"
             )
         return self
 
