@@ -455,6 +455,7 @@ def test_squared_dice_ahead_elsewhere_stops_the_build(monkeypatch):
         return dataclasses.replace(records(*parts), runs=runs)
 
     asked = {"pedestrians": 0.75, "mitochondria": 0.69}
+    monkeypatch.setattr(real_images, "pedestrians_long", lambda _: pd.DataFrame())
     for wrong in ({"cracks": 0.72}, {"pedestrians": 0.7}, {"cracks": 0.66}):
         contradicting = known(**asked | wrong)
         monkeypatch.setattr(frames, "load_if_run", lambda *_, of=contradicting: of)
@@ -467,3 +468,26 @@ def test_squared_dice_ahead_elsewhere_stops_the_build(monkeypatch):
     assert float(found["mitochondria"]) == pytest.approx(1, abs=0.2)
     monkeypatch.setattr(frames, "load_if_run", lambda *_: None)
     assert real_images.squared_dice("nowhere") == {}
+
+
+def test_a_longer_training_that_says_something_else_of_pedestrians_stops_the_build(monkeypatch):
+    def known(low, high, preferred):
+        scores = level(ce_low=0.4, ce_high=0.36, squared_low=low, squared_high=high)
+        of = records(place("pedestrians", scores))
+        better = of.runs.loss.isin(["ce_low", preferred])
+        return dataclasses.replace(of, runs=of.runs.assign(val_foreground_dice_tuned=better + 0.0))
+
+    monkeypatch.setattr(frames, "load_if_run", lambda *_: known(0.45, 0.4, "squared_high"))
+    found = real_images.pedestrians_long("nowhere")
+    assert found["shown"].tolist() == ["ahead", "ahead", "open"]
+    assert found.estimate.tolist() == pytest.approx([5, 4, 0], abs=0.3)
+    for wrong in (
+        (0.4, 0.4, "squared_high"),
+        (0.45, 0.36, "squared_low"),
+        (0.45, 0.4, "squared_low"),
+    ):
+        monkeypatch.setattr(frames, "load_if_run", lambda *_, wrong=wrong: known(*wrong))
+        with pytest.raises(FrontError, match="four times the steps"):
+            real_images.pedestrians_long("nowhere")
+    monkeypatch.setattr(frames, "load_if_run", lambda *_: None)
+    assert real_images.pedestrians_long("nowhere").empty
