@@ -146,7 +146,7 @@ def test_a_failure_on_the_way_leaves_the_run_as_it_was(datasets, runs_dir, monke
     def full(*_, **__):
         raise OSError("no space left on device")
 
-    monkeypatch.setattr("lossatlas.experiments.reevaluate.write_assessment", full)
+    monkeypatch.setattr("lossatlas.experiments.reevaluate.write_run", full)
     with pytest.raises(OSError, match="no space"):
         reassess_run(CONFIG, datasets, runs_dir=runs_dir, accelerator="cpu")
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before

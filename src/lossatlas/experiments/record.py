@@ -229,27 +229,14 @@ def write_run(
     folder: Path,
     *,
     record: dict[str, Any],
-    curves: pd.DataFrame,
     per_image: pd.DataFrame,
     predictions: np.ndarray,
-    pixels: pd.DataFrame | None = None,
+    pixels: pd.DataFrame | None,
+    curves: pd.DataFrame | None = None,
 ) -> None:
-    """Write everything but the checkpoint into ``folder``; ``run.json`` comes last."""
-    curves.to_parquet(folder / "curves.parquet", index=False)
-    write_assessment(
-        folder, record=record, per_image=per_image, predictions=predictions, pixels=pixels
-    )
-
-
-def write_assessment(
-    folder: Path,
-    *,
-    record: dict[str, Any],
-    per_image: pd.DataFrame,
-    predictions: np.ndarray,
-    pixels: pd.DataFrame | None = None,
-) -> None:
-    """Write what an evaluation makes, and the whole record, into ``folder``; ``run.json`` comes last."""
+    """Write everything but the checkpoint into ``folder``, the curves where a training made them; ``run.json`` last."""
+    if curves is not None:
+        curves.to_parquet(folder / "curves.parquet", index=False)
     per_image.to_parquet(folder / "per_image.parquet", index=False)
     np.savez_compressed(folder / "predictions.npz", predictions=predictions)
     if pixels is not None:

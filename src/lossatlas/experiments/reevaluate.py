@@ -38,7 +38,7 @@ from lossatlas.experiments.record import (
     restore_runs,
     run_path,
     unfinished_folder,
-    write_assessment,
+    write_run,
 )
 from lossatlas.experiments.status import survey
 from lossatlas.experiments.study import Combination, Member, Study
@@ -103,7 +103,7 @@ def reassess_run(
         for path in folder.iterdir():
             if path.is_file() and path.name not in _OF_THE_EVALUATION:
                 _link(path, new / path.name)
-        write_assessment(
+        write_run(
             new,
             record=record,
             per_image=found.per_image,
