@@ -150,9 +150,8 @@ _runs_dir = click.option(
 _results_dir = click.option(
     "--results-dir", default="results", show_default=True, help="The folder of the records."
 )
-_jobs = click.option(
-    "--jobs", type=click.IntRange(min=1), help="Jobs at a time (default: one for each core)."
-)
+_jobs = partial(click.option, "--jobs", type=click.IntRange(min=1))
+_jobs_at_a_time = _jobs(help="Jobs at a time (default: one for each core).")
 _profile = click.option(
     "--profile",
     default="workflow/profiles/local",
@@ -178,11 +177,7 @@ _dry_run = click.option("--dry-run", is_flag=True, help="Say what would be done,
 
 @cli.command(epilog=examples("lossatlas book", "lossatlas book --study imbalance --jobs 2"))
 @click.option("--study", help="A study to run first, by name or file.", shell_complete=_studies)
-@click.option(
-    "--jobs",
-    type=click.IntRange(min=1),
-    help="Trainings and notebooks at a time (default: one a core).",
-)
+@_jobs(help="Trainings and notebooks at a time (default: one a core).")
 @json_option
 def book(study: str | None, jobs: int | None, as_json: bool) -> None:
     """Build the book from the records (as `make book` does)."""
@@ -198,11 +193,7 @@ def book(study: str | None, jobs: int | None, as_json: bool) -> None:
 @_study
 @_runs_dir
 @_results_dir
-@click.option(
-    "--jobs",
-    type=click.IntRange(min=1),
-    help="Jobs at a time in the estimate (default: one for each core).",
-)
+@_jobs(help="Jobs at a time in the estimate (default: one for each core).")
 @json_option
 def plan(study: str, runs_dir: str, results_dir: str, jobs: int | None, as_json: bool) -> None:
     """Show a study's runs and what the missing ones cost.
@@ -237,7 +228,7 @@ def _say_plan(name: str, runs_dir: str, results_dir: str, jobs: int | None, as_j
 @_study
 @_runs_dir
 @_results_dir
-@_jobs
+@_jobs_at_a_time
 @_profile
 @click.option("--fresh", is_flag=True, help="Train every run again, also what is there.")
 @click.option(
@@ -264,7 +255,9 @@ def run(
 
     STUDY is the name of a study, or the path of a study's file.
     """
-    from lossatlas.workflow import require_checkout, run_study
+    from lossatlas.experiments import load_study
+    from lossatlas.experiments.status import survey
+    from lossatlas.workflow import of_older_code, require_checkout, run_study
 
     if dry_run:
         _say_plan(study, runs_dir, results_dir, jobs, as_json)
@@ -272,8 +265,8 @@ def run(
             if fresh:
                 print("--fresh: every run of the study is trained, also those that are there")
             elif stale:
-                count = _stale_count(study, runs_dir, results_dir)
-                print(f"--stale: {count} runs are of older code")
+                older = of_older_code(survey(load_study(study), runs_dir, results_dir))
+                print(f"--stale: {len(older)} runs are of older code")
         return 0
     require_checkout()
     places = {"runs_dir": runs_dir, "results_dir": results_dir}
@@ -295,14 +288,6 @@ def _trained_and_collected(
     if as_json:
         print_json({"study": study, "records": folder, "failed": failed})
     return 1 if failed else 0
-
-
-def _stale_count(name: str, runs_dir: str, results_dir: str) -> int:
-    from lossatlas.experiments import load_study, status
-    from lossatlas.experiments.versions import changed_components
-
-    runs = status.survey(load_study(name), runs_dir, results_dir)
-    return sum(bool(each.record and changed_components(each.record)) for each in runs)
 
 
 @cli.command(epilog=examples("lossatlas status imbalance", "lossatlas status quick --json"))
@@ -341,7 +326,7 @@ def status(study: str, runs_dir: str, results_dir: str, strict: bool, as_json: b
 @_study
 @_runs_dir
 @_results_dir
-@_jobs
+@_jobs_at_a_time
 @_profile
 @click.option("--failed", is_flag=True, help="Runs whose training raised an error.")
 @click.option("--diverged", is_flag=True, help="Runs that are recorded as diverged.")

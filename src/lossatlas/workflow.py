@@ -14,7 +14,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from lossatlas.experiments import ConfigError, Study, load_study, tuning
-from lossatlas.experiments.heartbeat import beats, forget_failure, tried_again, try_again
+from lossatlas.experiments.heartbeat import beats, forget_failure, try_again
 from lossatlas.experiments.jobs import all_jobs, marker_path
 from lossatlas.experiments.record import is_complete, run_path, undo_interrupted
 from lossatlas.experiments.recorded import Recorded, recorded_runs
@@ -98,7 +98,7 @@ def run_study(
     undo_interrupted(runs_dir)
     results = "" if fresh else results_dir  # --fresh trains what is recorded, too
     before = survey(study, runs_dir, results)
-    outdated = _stale(before)
+    outdated = of_older_code(before)
     if fresh or stale or needed(before):
         _require_components(file)
     if fresh or stale:
@@ -129,7 +129,8 @@ def run_study(
         status = _watched(command, log, study, runs_dir, results)
         if target == "all" or status != 0:
             break
-    failed = _failed(study, runs_dir, results)
+    left = needed(survey(study, runs_dir, results))
+    failed = [f"{run.member}: {run.reason or run.state}" for run in left]
     if failed:
         say(f"study {name}: {len(failed)} of {len(before)} runs failed:")
         for line in failed:
@@ -170,9 +171,8 @@ def select_rates(study: Study, runs_dir: str = "runs", results_dir: str = "") ->
     """
     if study.tuning is None:
         raise ConfigError(f"study {study.study} has no key 'tuning': there is nothing to choose")
-    selection = tuning.select(
-        study, runs_dir, recorded_runs(results_dir, study.study, but=tried_again(runs_dir))
-    )
+    recorded = recorded_runs(results_dir, study.study, runs_dir=runs_dir)
+    selection = tuning.select(study, runs_dir, recorded)
     for combination, choice in selection.items():
         edge = ", at the edge of what was tried" if choice.at_edge else ""
         say(
@@ -224,11 +224,7 @@ def _forget_runs(study: Study, runs: Iterable[Run], runs_dir: str) -> None:
 
 def _drop_stale_markers(study: Study, runs_dir: str, results_dir: str) -> None:
     """A marker without its runs (deleted by hand, or made by another version of the study) is no marker."""
-    there = {
-        (run.member, run.state in ("done", "diverged"))
-        for run in survey(study, runs_dir, results_dir)
-    }
-    lacking = {member for member, is_there in there if not is_there}
+    lacking = {run.member for run in needed(survey(study, runs_dir, results_dir))}
     folder = Path(runs_dir) / "cells" / study.study
     for job in all_jobs(study, runs_dir, results_dir).values():
         if lacking.intersection(job.members):
@@ -240,15 +236,7 @@ def _drop_stale_markers(study: Study, runs_dir: str, results_dir: str) -> None:
         (folder / "rates.done").unlink(missing_ok=True)
 
 
-def _failed(study: Study, runs_dir: str, results_dir: str) -> list[str]:
-    """After the workflow: a line for each run without a record."""
-    return [
-        f"{run.member}: {run.reason or run.state}"
-        for run in needed(survey(study, runs_dir, results_dir))
-    ]
-
-
-def _stale(runs: Iterable[Run]) -> list[tuple[Run, list[str]]]:
+def of_older_code(runs: Iterable[Run]) -> list[tuple[Run, list[str]]]:
     """The runs that depend on code that has changed since, with what has changed of it."""
     changed = [(run, changed_components(run.record)) for run in runs if run.record]
     return [(run, what) for run, what in changed if what]
@@ -292,7 +280,7 @@ def _watched(command: list[str], log: Path, study: Study, runs_dir: str, results
     Raises:
         KeyboardInterrupt: this process was asked to stop (Ctrl-C, SIGTERM); the trainings have saved themselves.
     """
-    recorded = recorded_runs(results_dir, study.study, but=tried_again(runs_dir))
+    recorded = recorded_runs(results_dir, study.study, runs_dir=runs_dir)
     before, total = _there(study, runs_dir, recorded)
     started = time.monotonic()
     terminal = sys.stderr.isatty()
@@ -310,7 +298,7 @@ def _watched(command: list[str], log: Path, study: Study, runs_dir: str, results
                 if terminal:
                     done, _ = _there(study, runs_dir, recorded)
                     line = progress_line(
-                        done, before, total, time.monotonic() - started, list(beats(runs_dir))
+                        done, before, total, time.monotonic() - started, beats(runs_dir)
                     )
                     width = shutil.get_terminal_size().columns - 1
                     sys.stderr.write("\r\x1b[K" + line[:width])

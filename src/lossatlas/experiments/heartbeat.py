@@ -58,23 +58,22 @@ class Heartbeat:
             self._path.unlink(missing_ok=True)
 
 
-def beats(runs_dir: str | Path) -> Iterator[dict[str, Any]]:
+def beats(runs_dir: str | Path) -> list[dict[str, Any]]:
     """What the trainings that are under way last said; files of dead processes are passed over."""
-    for path in sorted(Path(runs_dir).glob(".progress/*.json")):
-        with suppress(OSError, json.JSONDecodeError):
-            beat = json.loads(path.read_text())
-            if _alive(beat, path):
-                yield beat
+    return [beat for beat, alive in _last_words(runs_dir) if alive]
 
 
 def broken_off(runs_dir: str | Path) -> set[str]:
     """Ids of the runs whose process ended without a word: killed, or out of memory."""
-    found = set()
-    for path in Path(runs_dir).glob(".progress/*.json"):
+    return {beat["run_id"] for beat, alive in _last_words(runs_dir) if not alive}
+
+
+def _last_words(runs_dir: str | Path) -> Iterator[tuple[dict[str, Any], bool]]:
+    """What each training last said, and whether it is there still."""
+    for path in sorted(Path(runs_dir).glob(".progress/*.json")):
         with suppress(OSError, json.JSONDecodeError):
-            if not _alive(json.loads(path.read_text()), path):
-                found.add(path.stem)
-    return found
+            beat = json.loads(path.read_text())
+            yield beat, _alive(beat, path)
 
 
 def _alive(beat: dict[str, Any], path: Path) -> bool:

@@ -20,7 +20,6 @@ from lossatlas.experiments.heartbeat import (
     forget_failure,
     note_failure,
     one_line,
-    tried_again,
 )
 from lossatlas.experiments.record import is_complete, read_run, require_same_data, run_path
 from lossatlas.experiments.recorded import recorded_runs
@@ -70,7 +69,7 @@ def all_jobs(
     study: Study, runs_dir: str | Path = "runs", results_dir: str | Path | None = None
 ) -> dict[str, Job]:
     """The jobs of both stages by name, those among them that a winner at the edge of the grid asks for."""
-    recorded = recorded_runs(results_dir, study.study, but=tried_again(runs_dir))
+    recorded = recorded_runs(results_dir, study.study, runs_dir=runs_dir)
     tuning = [member for member, _ in tuning_runs(study, runs_dir, recorded)]
     return {job.name: job for job in [*jobs(study, "tuning", tuning), *jobs(study, "report")]}
 
@@ -118,7 +117,7 @@ def train_job(
     if name not in known:
         raise ConfigError(f"study {study.study} has no job {name!r}: {near_matches(name, known)}")
     job = known[name]
-    recorded = recorded_runs(results_dir, study.study, but=tried_again(runs_dir))
+    recorded = recorded_runs(results_dir, study.study, runs_dir=runs_dir)
     selection = read_selection(study, runs_dir, recorded) if job.stage == "report" else None
     configs = {member: study.config(member, selection) for member in job.members}
     of_job = [config for config in configs.values() if config is not None]

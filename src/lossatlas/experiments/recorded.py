@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Container, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from lossatlas.experiments.heartbeat import tried_again
 from lossatlas.experiments.versions import changed_components
 
 #: The tables that have a row a run.
@@ -58,20 +59,21 @@ def recorded_runs(
     results_dir: str | Path | None,
     study: str,
     *,
+    runs_dir: str | Path | None = None,
     stale: bool = False,
-    but: Container[str] = (),
 ) -> dict[str, Recorded]:
     """The runs that the records in a folder hold, by run id; a run that two studies ask for is one.
 
     Args:
         results_dir: the folder of the records of all studies; None, or an empty name, for none.
         study: the study that asks: where two studies hold a run, its own records count, then those with the pixels.
+        runs_dir: the folder of the run folders; runs that are to be trained again there are left out.
         stale: also give those of the study's own that were made with other versions than today's.
-        but: ids of runs that are left out, because they are to be trained again.
     """
     if not results_dir or not Path(results_dir).is_dir():
         return {}
     own = Path(results_dir) / study
+    but = set() if runs_dir is None else tried_again(runs_dir)
     found: dict[str, Recorded] = {}
     others = [
         path

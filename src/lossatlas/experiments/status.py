@@ -7,10 +7,10 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from lossatlas.experiments.config import ConfigError, RunConfig
-from lossatlas.experiments.heartbeat import beats, broken_off, failures, tried_again
+from lossatlas.experiments.heartbeat import beats, broken_off, failures
 from lossatlas.experiments.record import is_complete, read_run, run_path
 from lossatlas.experiments.recorded import Recorded, recorded_runs
 from lossatlas.experiments.study import Member, Stage, Study
@@ -23,17 +23,8 @@ DEFAULT_RUN_MB = 1.0
 #: Start of a job's process until the first training step, on one core.
 START_S = 8.0
 
-State = Literal["done", "diverged", "failed", "broken off", "under way", "waiting", "no rate yet"]
 #: In the order in which they are counted out.
-STATES: tuple[State, ...] = (
-    "done",
-    "diverged",
-    "under way",
-    "failed",
-    "broken off",
-    "waiting",
-    "no rate yet",
-)
+State = Literal["done", "diverged", "under way", "failed", "broken off", "waiting", "no rate yet"]
 
 
 @dataclass(frozen=True)
@@ -69,7 +60,7 @@ def survey(
         results_dir: the folder of committed records: a run that they hold, made with today's versions, is done;
             None looks at run folders alone.
     """
-    recorded = recorded_runs(results_dir, study.study, but=tried_again(runs_dir))
+    recorded = recorded_runs(results_dir, study.study, runs_dir=runs_dir)
     try:
         selection = read_selection(study, runs_dir, recorded)
     except ConfigError:  # the tuning is not through
@@ -115,7 +106,7 @@ def _state(
 def counts(runs: Iterable[Run]) -> dict[State, int]:
     """How many runs are in each state, states without a run left out."""
     counted = Counter(run.state for run in runs)
-    return {state: counted[state] for state in STATES if counted[state]}
+    return {state: counted[state] for state in get_args(State) if counted[state]}
 
 
 def needed(runs: Iterable[Run]) -> list[Run]:
@@ -142,12 +133,7 @@ class Estimate:
     disk_mb: float
 
 
-def estimate(
-    study: Study,
-    runs: list[Run],
-    *,
-    workers: int | None = None,
-) -> Estimate:
+def estimate(study: Study, runs: list[Run], *, workers: int | None = None) -> Estimate:
     """Time and disk of the missing runs, from those that are there.
 
     A run takes as long a step as the finished runs of its data set, model and loss; where there are none, of its
@@ -160,24 +146,26 @@ def estimate(
     for run in runs:
         if run.record and run.config is not None:
             per_step = run.record["wall_s"] / run.config.steps
-            dataset, model, loss = run.member.combination
-            for key in ((dataset, model, loss), (dataset, model), ()):
+            for key in _alike(run):
                 rates.setdefault(key, []).append(per_step)
             if run.folder is not None and len(sizes) < 20:  # folders of one study are alike
                 sizes.append(_size_mb(run.folder))
     work_s = 0.0
     missing = needed(runs)
     for run in missing:
-        dataset, model, loss = run.member.combination
-        found = next(
-            (rates[k] for k in ((dataset, model, loss), (dataset, model), ()) if k in rates), None
-        )
+        found = next((rates[key] for key in _alike(run) if key in rates), None)
         per_step = sum(found) / len(found) if found else DEFAULT_STEP_S
         work_s += per_step * (run.config.steps if run.config else study.training.steps)
     starts = len(missing) / study.runs_per_job
     wall_s = (work_s + starts * START_S) / max(1, min(workers, len(missing)))
     each_mb = sum(sizes) / len(sizes) if sizes else DEFAULT_RUN_MB
     return Estimate(work_s, wall_s, workers, len(rates.get((), [])), each_mb * len(missing))
+
+
+def _alike(run: Run) -> tuple[tuple[str, ...], ...]:
+    """Whose times a run is estimated by, the closest first: its data set, model and loss; without the loss; all."""
+    combination = run.member.combination
+    return combination, combination[:2], ()
 
 
 def _size_mb(folder: Path) -> float:
@@ -228,18 +216,13 @@ def describe_plan(study: Study, runs: list[Run], cost: Estimate) -> str:
 
 
 def _shape(study: Study, stage: Stage) -> str:
-    sizes = (
-        f"{len(study.datasets)} data sets × {len(study.models)} models × {len(study.losses)} losses"
-    )
-    if stage == "report":
+    tuning = study.tuning if stage == "tuning" else None
+    datasets = tuning.datasets if tuning is not None and tuning.datasets else study.datasets
+    sizes = f"{len(datasets)} data sets × {len(study.models)} models × {len(study.losses)} losses"
+    if tuning is None:
         return f"{sizes} × {len(study.seeds)} seeds"
-    assert study.tuning is not None
-    if study.tuning.datasets is not None:
-        sizes = sizes.replace(
-            f"{len(study.datasets)} data", f"{len(study.tuning.datasets)} data", 1
-        )
-    tried = f"{len(study.tuning.optimizer)} optimisers × {len(study.tuning.lr)} rates"
-    return f"{sizes} × {tried} × {len(study.tuning.seeds)} seeds, and more rates where the best is at the edge"
+    tried = f"{len(tuning.optimizer)} optimisers × {len(tuning.lr)} rates"
+    return f"{sizes} × {tried} × {len(tuning.seeds)} seeds, and more rates where the best is at the edge"
 
 
 def _counted(runs: Iterable[Run]) -> str:
