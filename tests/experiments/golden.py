@@ -170,8 +170,7 @@ def _configs(name: str) -> dict[str, RunConfig]:
     found: dict[str, RunConfig] = {}
     for combination in study.combinations():
         for optimizer in optimizers:
-            values = study._what(combination) | study.training.model_dump()
-            values |= study._overrides(combination) | {"seed": study.seeds[0]}
+            values = study.values(combination) | {"seed": study.seeds[0]}
             values |= {"steps": STEPS, "evaluations": 1, "share_every": 2}
             values |= {"optimizer": optimizer} if optimizer else {}
             if values["optimizer"] == "adamw":

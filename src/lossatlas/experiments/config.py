@@ -17,6 +17,7 @@ from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
 from pydantic import (
+    AfterValidator,
     BaseModel,
     ConfigDict,
     Field,
@@ -54,6 +55,16 @@ class ConfigError(ValueError):
 
 class _Strict(BaseModel):
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
+
+
+def _each_once(seeds: list[int]) -> list[int]:
+    if len(set(seeds)) != len(seeds):
+        raise ValueError("each seed once")
+    return seeds
+
+
+Seed = Annotated[int, Field(ge=0)]
+Seeds = Annotated[list[Seed], Field(min_length=1), AfterValidator(_each_once)]
 
 
 class Training(_Strict):
@@ -152,7 +163,7 @@ class RunConfig(Training, _What):
     The defaults are the ones of ``notebooks/train.ipynb`` (a test holds them equal).
     """
 
-    seed: int = Field(default=0, ge=0)
+    seed: Seed = 0
 
     @property
     def run_id(self) -> str:
@@ -171,7 +182,7 @@ class RunConfig(Training, _What):
 class TrainParameters(Training, _What):
     """The parameters of ``notebooks/train.ipynb``: a ``RunConfig`` with several seeds, and where to put it."""
 
-    seeds: list[Annotated[int, Field(ge=0)]] = Field(default_factory=lambda: [0], min_length=1)
+    seeds: Seeds = Field(default_factory=lambda: [0])
     accelerator: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     devices: int = Field(default=1, ge=1)
     runs_dir: str = "runs"
@@ -183,13 +194,6 @@ class TrainParameters(Training, _What):
         if batch_size is not None and batch_size % devices:
             raise ValueError(f"a divisor of batch_size ({batch_size})")
         return devices
-
-    @field_validator("seeds")
-    @classmethod
-    def _seeds_are_distinct(cls, seeds: list[int]) -> list[int]:
-        if len(set(seeds)) != len(seeds):
-            raise ValueError("each seed once")
-        return seeds
 
     @classmethod
     def parse(cls, values: Mapping[str, Any], *, build: bool = True) -> TrainParameters:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -17,6 +17,8 @@ from lossatlas.experiments.config import (
     ConfigError,
     Optimizer,
     RunConfig,
+    Seed,
+    Seeds,
     Training,
     _Strict,
     validated,
@@ -33,7 +35,6 @@ PAGE_FILE = "page.ipynb"
 #: Made from the models below by ``lossatlas schema``; an editor checks a study's file with it.
 SCHEMA_FILE = STUDIES / "schema.json"
 
-Seed = Annotated[int, Field(ge=0)]
 Stage = Literal["tuning", "report"]
 #: A data set, a model and a loss, by their labels.
 Combination = tuple[str, str, str]
@@ -218,7 +219,7 @@ class Study(_Strict):
     datasets: Components
     models: Components
     losses: Components
-    seeds: list[Seed] = Field(min_length=1)
+    seeds: Seeds
     training: Training = Field(default_factory=Training)
     tuning: Tuning | None = None
     rates_of: str | None = Field(default=None, pattern=r"^[a-z][a-z0-9_]*$")
@@ -232,23 +233,14 @@ class Study(_Strict):
     keep_pixels: bool = True
     keep_each_image: bool = True
 
-    @field_validator("seeds")
-    @classmethod
-    def _seeds_are_distinct(cls, seeds: list[int]) -> list[int]:
-        if len(set(seeds)) != len(seeds):
-            raise ValueError("each seed once")
-        return seeds
-
     @model_validator(mode="after")
     def _no_run_twice(self) -> Study:
         """Two labels for one configuration would be one run, and the records could not tell which it is."""
         for what in ("datasets", "models", "losses"):
-            components = getattr(self, what)
-            for first, second in itertools.combinations(components, 2):
-                if (first.name, first.params, first.training) == (
-                    second.name,
-                    second.params,
-                    second.training,
+            for first, second in itertools.combinations(getattr(self, what), 2):
+                if all(
+                    getattr(first, key) == getattr(second, key)
+                    for key in ("name", "params", "training")
                 ):
                     raise ValueError(
                         f"{what}: {first.label!r} and {second.label!r} to differ in name or parameters"
@@ -383,78 +375,65 @@ class Study(_Strict):
             member: of ``members(stage)``.
             selection: what the tuning chose; not read where nothing is tuned.
         """
-        training = self._training(member.combination, selection, member)
-        if training is None:
-            return None
-        values = self._what(member.combination) | training | {"seed": member.seed}
+        values = self.values(member.combination) | {"seed": member.seed}
+        own_rate = any("lr" in each.training for each in self._components(member.combination))
+        if member.stage == "tuning" and self.tuning is not None:
+            values |= {"optimizer": member.optimizer, "lr": member.lr}
+            values |= {"steps": self.tuning.steps or values["steps"]}
+        elif self.tuning is not None or (self.rates_of is not None and not own_rate):
+            choice = (selection or {}).get(member.combination)
+            if choice is None:
+                return None
+            values |= {"optimizer": choice.optimizer, "lr": choice.lr}
         return validated(RunConfig, values, what="parameter")
+
+    def runs(
+        self, members: Iterable[Member], selection: Mapping[Combination, Choice] | None = None
+    ) -> list[tuple[Member, RunConfig]]:
+        """Runs with their configurations, without those for which no learning rate has been chosen."""
+        runs = [(member, self.config(member, selection)) for member in members]
+        return [(member, config) for member, config in runs if config is not None]
 
     def reporting_runs(
         self, selection: Mapping[Combination, Choice] | None = None
     ) -> list[tuple[Member, RunConfig]]:
         """Every run that is reported, without those for which no learning rate has been chosen."""
-        runs = [(member, self.config(member, selection)) for member in self.members("report")]
-        return [(member, config) for member, config in runs if config is not None]
+        return self.runs(self.members("report"), selection)
 
     def examples(self) -> list[RunConfig]:
         """A few runs that use every data set, model and loss at least once: enough to check them all."""
-        longest = max(len(self.datasets), len(self.models), len(self.losses))
-        examples = []
-        for index in range(longest):
-            dataset, model, loss = (
-                components[index % len(components)]
-                for components in (self.datasets, self.models, self.losses)
-            )
-            values = self._what((dataset.label, model.label, loss.label))
-            values |= self.training.model_dump() | {"seed": self.seeds[0]}
-            values |= self._overrides((dataset.label, model.label, loss.label))
-            examples.append(validated(RunConfig, values, what="parameter"))
-        return examples
+        kinds = [labels(kind) for kind in (self.datasets, self.models, self.losses)]
+        in_turn = zip(*map(itertools.cycle, kinds), strict=True)
+        seed = {"seed": self.seeds[0]}
+        return [
+            validated(RunConfig, seed | self.values((dataset, model, loss)), what="parameter")
+            for dataset, model, loss in itertools.islice(in_turn, max(map(len, kinds)))
+        ]
 
     def factors(self, combination: Combination) -> dict[str, str | int | float | bool]:
         """What a data set, model and loss stand for in the design, by the names of the records' columns."""
         found: dict[str, str | int | float | bool] = {}
-        for component in self._components(combination).values():
+        for component in self._components(combination):
             found |= component.factors
         return found
 
-    def _components(self, combination: Combination) -> dict[str, Component]:
-        kinds = ("dataset", self.datasets), ("model", self.models), ("loss", self.losses)
-        return {
-            kind: next(each for each in components if each.label == label)
-            for (kind, components), label in zip(kinds, combination, strict=True)
-        }
+    def _components(self, combination: Combination) -> list[Component]:
+        """The data set, model and loss with these labels."""
+        kinds = self.datasets, self.models, self.losses
+        return [
+            next(each for each in kind if each.label == label)
+            for kind, label in zip(kinds, combination, strict=True)
+        ]
 
-    def _overrides(self, combination: Combination) -> dict[str, Any]:
-        """What the components of a run change of the study's budget."""
-        changed: dict[str, Any] = {}
-        for component in self._components(combination).values():
-            changed |= component.training
-        return changed
-
-    def _what(self, combination: Combination) -> dict[str, Any]:
-        values: dict[str, Any] = {}
-        for kind, component in self._components(combination).items():
+    def values(self, combination: Combination) -> dict[str, Any]:
+        """The configuration of a run but for its seed, at the rate of the budget: components change the study's."""
+        components = self._components(combination)
+        values = self.training.model_dump()
+        for kind, component in zip(("dataset", "model", "loss"), components, strict=True):
             values |= {kind: component.name, f"{kind}_params": component.params}
+        for component in components:
+            values |= component.training
         return values
-
-    def _training(
-        self,
-        combination: Combination,
-        selection: Mapping[Combination, Choice] | None,
-        member: Member | None = None,
-    ) -> dict[str, Any] | None:
-        """The budget with the optimiser and the rate of a tuning run, or with those that were chosen."""
-        training = self.training.model_dump() | self._overrides(combination)
-        if self.tuning is None and (self.rates_of is None or "lr" in self._overrides(combination)):
-            return training
-        if self.tuning is not None and member is not None and member.stage == "tuning":
-            steps = self.tuning.steps or training["steps"]
-            return training | {"optimizer": member.optimizer, "lr": member.lr, "steps": steps}
-        choice = (selection or {}).get(combination)
-        if choice is None:
-            return None
-        return training | {"optimizer": choice.optimizer, "lr": choice.lr}
 
 
 @dataclass(frozen=True)
@@ -593,8 +572,7 @@ def json_schema() -> str:
     }
     schema["required"] = ["study", "question"]  # the others may come from the base
     for model in (schema, *schema["$defs"].values()):
-        if (
-            "description" in model
-        ):  # of a docstring the first sentence; an editor shows it in a small box
+        # of a docstring the first sentence; an editor shows it in a small box
+        if "description" in model:
             model["description"] = model["description"].split("\n\n")[0]
     return json.dumps(schema, indent=1, ensure_ascii=False) + "\n"

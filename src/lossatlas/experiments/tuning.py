@@ -203,7 +203,7 @@ def _stage(
     for group, of_grid in groups.items():
         members, tried, rounds = of_grid, [], 0
         while True:
-            runs = _configured(study, members)
+            runs = study.runs(members)
             (wider if rounds else base).extend(runs)
             found = [_tried(*run, runs_dir, recorded) for run in runs]
             tried += [run for run in found if run is not None]
@@ -219,17 +219,10 @@ def _stage(
             lr = next_rate(choices[group].lr, up=up)
             first = of_grid[0].lr
             members = [replace(member, lr=lr) for member in of_grid if member.lr == first]
+    of = {combination: _group(study, combination) for combination in study.combinations()}
     selection = Selection(
-        {
-            combination: choices[_group(study, combination)]
-            for combination in study.combinations()
-            if _group(study, combination) in choices and _group(study, combination) not in missing
-        },
-        {
-            combination: missing[_group(study, combination)]
-            for combination in study.combinations()
-            if _group(study, combination) in missing
-        },
+        {c: choices[g] for c, g in of.items() if g in choices and g not in missing},
+        {c: missing[g] for c, g in of.items() if g in missing},
     )
     return base + wider, selection
 
@@ -238,11 +231,6 @@ def _group(study: Study, combination: Combination) -> tuple[str, ...]:
     """What one choice is made for: a data set × model × loss, or a model × loss on all data sets."""
     assert study.tuning is not None
     return combination if study.tuning.datasets is None else combination[1:]
-
-
-def _configured(study: Study, members: Iterable[Member]) -> list[tuple[Member, RunConfig]]:
-    runs = [(member, study.config(member)) for member in members]
-    return [(member, config) for member, config in runs if config is not None]
 
 
 def _tried(
