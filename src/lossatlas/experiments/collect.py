@@ -75,6 +75,8 @@ _CURVE_ROWS = 400
 _STUDY_CURVE_ROWS = 20_000
 #: What differs at every step is kept to so many bits, about 1 part in 4,000: noise fills a repository otherwise.
 _NOISY, _NOISY_BITS = ("loss_value", "grad_norm"), 11
+#: Runs whose largest tables are in memory together.
+_RUNS_AT_A_TIME = 64
 _INT32 = ("class_index", "tp", "fp", "fn", "target", "pixels", "step", "epoch")
 
 
@@ -216,7 +218,8 @@ class _Gathered:
 
 def _gather(study: Study, runs_dir: str | Path, results_dir: str | Path) -> _Gathered:
     recorded = recorded_runs(results_dir, study.study, stale=True)
-    selection = _selection(study, runs_dir, recorded)
+    # a study that tunes chooses again, from what its runs are worth now
+    selection = (select if study.tuning else read_selection)(study, runs_dir, recorded)
     runs = _find(study.reporting_runs(selection), runs_dir, recorded)
     wanted = tuning_runs(study, runs_dir, recorded)
     tried = _find(wanted, runs_dir, recorded)
@@ -299,14 +302,6 @@ def _refusal(
         return MixedCodeError(study, name, there.different)
     lost = _recorded_times(folder).keys() - set(there.table.run_id)
     return FewerRunsError(folder, lost, name) if lost and not fewer else None
-
-
-def _selection(
-    study: Study, runs_dir: str | Path, recorded: Mapping[str, Recorded]
-) -> Selection | None:
-    """The chosen rates. A study that tunes chooses again, from what its runs are worth now."""
-    choose = select if study.tuning else read_selection
-    return choose(study, runs_dir, recorded)
 
 
 def _record_tuning(folder: Path, tuning: pd.DataFrame) -> None:
@@ -420,12 +415,6 @@ def _fingerprint(study: Study, table: pd.DataFrame, tuning: pd.DataFrame, file: 
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
 
-def _evaluated(record: Mapping[str, Any]) -> str:
-    """When a run was last evaluated: with its training, or again since."""
-    again = record.get("evaluated")
-    return str(again["utc"] if again else record["created_utc"])
-
-
 def _is_current(folder: Path, fingerprint: str) -> bool:
     try:
         return json.loads((folder / "study.json").read_text())["fingerprint"] == fingerprint
@@ -467,7 +456,7 @@ def _row(run: Found) -> dict[str, Any]:
         **record["metrics"],
         **{name: record.get("calibration", {}).get(name, math.nan) for name in _CALIBRATION},
         **_by_rule(record),
-        **_validation(record),
+        **{f"val_{k}": record.get("validation", {}).get(k, math.nan) for k in _VALIDATION},
         "final_loss": record["final_loss"],
         **_health(record),
         **_provenance(record),
@@ -504,29 +493,24 @@ def _by_rule(record: Mapping[str, Any]) -> dict[str, Any]:
     """What the other decision rules make of the test set, and the offsets that were tuned."""
     rules = record.get("rules", {})
     columns: dict[str, Any] = {}
-    for rule in RULES:
+    for rule in (*RULES, *MEASURED_RULES):
         metrics = rules.get(rule, {}).get("metrics", {})
-        columns |= {f"{name}_{rule}": metrics.get(name, math.nan) for name in _BY_RULE}
-    for rule in MEASURED_RULES:
-        metrics = rules.get(rule, {}).get("metrics", {})
-        columns |= {f"{name}_{rule}": metrics[name] for name in _BY_RULE if metrics}
+        if metrics or rule in RULES:
+            columns |= {f"{name}_{rule}": metrics.get(name, math.nan) for name in _BY_RULE}
     for rule in RULES:
         columns[f"offsets_{rule}"] = json.dumps(rules.get(rule, {}).get("offsets"))
     columns["theory_version"] = record.get("theory_version", 1)
     return columns
 
 
-def _validation(record: Mapping[str, Any]) -> dict[str, Any]:
-    validation = record.get("validation", {})
-    return {f"val_{name}": validation.get(name, math.nan) for name in _VALIDATION}
-
-
 def _provenance(record: Mapping[str, Any]) -> dict[str, Any]:
     """Where one run comes from, in columns; packages and hardware as JSON, alike in most rows."""
+    trained = {"utc": record["created_utc"], "commit": record.get("commit", "")}
+    evaluated = record.get("evaluated", trained)
     return {
         "created_utc": record["created_utc"],
-        "evaluated_utc": _evaluated(record),
-        "evaluated_commit": record.get("evaluated", record).get("commit", ""),
+        "evaluated_utc": evaluated["utc"],
+        "evaluated_commit": evaluated.get("commit", ""),
         "commit": record.get("commit", ""),
         "dirty": bool(record.get("dirty", False)),
         "code": json.dumps(record.get("code") or {}, sort_keys=True),
@@ -633,16 +617,11 @@ def _tuning_table(
 
 def _tried(run: Found) -> dict[str, Any]:
     """How a tuning run ended, and where it comes from."""
-    record = run.record or {}
     made = _row(run) if run.record else _recorded_row(run, {}) if run.recorded else {}
     columns = ("created_utc", "evaluated_utc", "commit", "code", "config", "wall_s", "hardware")
     return {
         "status": made.get("status", "missing"),
-        **(
-            _validation(record)
-            if run.record
-            else {f"val_{k}": made.get(f"val_{k}", math.nan) for k in _VALIDATION}
-        ),
+        **{f"val_{name}": made.get(f"val_{name}", math.nan) for name in _VALIDATION},
         "began": made.get("began"),
         **{name: made.get(name) for name in columns},
     }
@@ -655,7 +634,6 @@ def _stack(
     folder: Path,
     change: Callable[[pd.DataFrame], pd.DataFrame],
     order: Callable[[pd.DataFrame], pd.DataFrame] = lambda rows: rows,
-    runs_at_a_time: int = 64,
 ) -> None:
     """Write the runs' tables of one name below each other, each row with its run's key in front.
 
@@ -677,12 +655,11 @@ def _stack(
 
     writer: pq.ParquetWriter | None = None
     try:
-        for start in range(0, len(runs), runs_at_a_time):
-            tables = [read(run) for run in runs[start : start + runs_at_a_time]]
+        for start in range(0, len(runs), _RUNS_AT_A_TIME):
+            tables = [read(run) for run in runs[start : start + _RUNS_AT_A_TIME]]
             filled = [table for table in tables if len(table)] or tables[:1]
             together = _small(pd.concat(filled, ignore_index=True).reindex(columns=columns))
-            together = order(together)
-            rows = pa.Table.from_pandas(together, preserve_index=False)
+            rows = pa.Table.from_pandas(order(together), preserve_index=False)
             writer = writer or pq.ParquetWriter(
                 folder / name, rows.schema, **_how_to_write(rows.schema)
             )
@@ -796,11 +773,9 @@ def _predictions(
         test_set: Any = None
         for model in labels(study.models):
             prefix = f"{dataset}/{model}"
+            panel = (dataset, model, first_seed)
             of_panel = [
-                run
-                for run in runs
-                if (run.member.dataset, run.member.model, run.member.seed)
-                == (dataset, model, first_seed)
+                run for run in runs if (*run.member.combination[:2], run.member.seed) == panel
             ]
             kept = {
                 run.member.loss: before[f"{prefix}/{run.member.loss}"]
@@ -884,7 +859,9 @@ def _describe(
     file: str | None,
 ) -> dict[str, Any]:
     """What a report says of the study, and where its numbers come from."""
-    by_dataset = _by_dataset(runs)
+    a_run_on: dict[str, Found] = {}
+    for run in runs:
+        a_run_on.setdefault(run.member.dataset, run)
     latest = table.sort_values("created_utc", kind="stable").iloc[-1]
     return {
         "schema": SCHEMA,
@@ -910,7 +887,7 @@ def _describe(
         "left_out": study.left_out,
         "keep_each_image": study.keep_each_image,
         **{
-            name: {label: known[name] for label, known in by_dataset.items()}
+            name: {label: _data_of(run)[name] for label, run in a_run_on.items()}
             for name in ("classes", "mode", "data_checksums")
         },
         "missing_runs": len(study.members("report")) - len(runs),
@@ -928,15 +905,6 @@ def _describe(
             "wall_s": round(float(table.wall_s.sum()), 1),
         },
     }
-
-
-def _by_dataset(runs: Sequence[Found]) -> dict[str, dict[str, Any]]:
-    """The classes, the mode and the checksums of each data set, from a run on it."""
-    found: dict[str, dict[str, Any]] = {}
-    for run in runs:
-        if run.member.dataset not in found:
-            found[run.member.dataset] = _data_of(run)
-    return found
 
 
 def _data_of(run: Found) -> dict[str, Any]:
