@@ -278,3 +278,8 @@ def require_measurable(config: RunConfig, dataset: Any) -> None:
 def has_background(classes: tuple[str, ...]) -> bool:
     """Whether class 0 is what is left over, so that foreground means are over the others."""
     return classes[0] == "background"
+
+
+def foreground_classes(classes: tuple[str, ...]) -> range:
+    """The indices of all classes but the background."""
+    return range(int(has_background(classes)), len(classes))

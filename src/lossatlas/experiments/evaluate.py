@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from lossatlas import losses, metrics
-from lossatlas.experiments.components import has_background
+from lossatlas.experiments.components import foreground_classes, has_background
 from lossatlas.experiments.config import RunConfig
 from lossatlas.experiments.forward import Logits
 from lossatlas.experiments.health import reach
@@ -152,9 +152,7 @@ def evaluate(
     )
     outlines = metrics.BoundaryMetrics(num_classes, dataset.ignore_index)
     objects = metrics.ObjectRecall(
-        num_classes,
-        dataset.ignore_index,
-        classes=range(1 if has_background(dataset.classes) else 0, num_classes),
+        num_classes, dataset.ignore_index, classes=foreground_classes(dataset.classes)
     )
     predictions = []
     logit_sums = torch.zeros(num_classes, num_classes, dtype=torch.float64)
@@ -250,11 +248,10 @@ def tune(split: Logits) -> Tuned:
             "tune: expected the validation split, got the test split; a rule chosen on what it is judged by "
             "says nothing about new images"
         )
-    binary, background = val_set.mode == "binary", has_background(val_set.classes)
     num_classes = len(val_set.classes)
     pixels = np.asarray(val_set.image_counts()).sum(0)
     search = _search(val_set)
-    plain = DecisionRule.argmax(1 if binary else num_classes)
+    plain = DecisionRule.argmax(1 if val_set.mode == "binary" else num_classes)
     at_half = metrics.ConfusionMatrix(num_classes, val_set.ignore_index)
     for logits, target in split:
         search.update(logits, target)
@@ -271,10 +268,11 @@ def tune(split: Logits) -> Tuned:
         else:
             for logits, target in split:
                 tuned.update(rule(logits), target)
-    scored = (pixels > 0) & (np.arange(num_classes) >= (1 if background else 0))
+    scored = [c for c in foreground_classes(val_set.classes) if pixels[c]]
     before, after = (_mean(matrix.dice()[scored]) for matrix in (at_half, tuned))
     if not after > before:
         rule, tuned, after = plain, at_half, before
+    background = has_background(val_set.classes)
     return Tuned(rule, before, after, tuple(tuned.dice().tolist()), background)
 
 
@@ -284,7 +282,7 @@ def _search(dataset: Any) -> metrics.ThresholdSearch | metrics.OffsetSearch:
         return metrics.ThresholdSearch(dataset.ignore_index)
     return metrics.OffsetSearch(
         np.asarray(dataset.image_counts()).sum(0),
-        scored=range(1 if has_background(dataset.classes) else 0, len(dataset.classes)),
+        scored=foreground_classes(dataset.classes),
         ignore_index=dataset.ignore_index,
     )
 
@@ -471,7 +469,7 @@ def _logit_sums(logits: Tensor, target: Tensor, num_classes: int) -> Tensor:
 
 def _mean_logits(sums: Tensor, per_image: np.ndarray) -> np.ndarray:
     """Sums over the pixels of each class divided by their number."""
-    pixels = per_image[:, :, [0, 2]].sum((0, 2)).astype(float)
+    pixels = _target_pixels(per_image).astype(float)
     pixels[pixels == 0] = np.nan
     return sums.numpy() / pixels
 
@@ -501,10 +499,8 @@ def summary(
     found = evaluation.by_rule[rule]
     confusion = found.confusion
     foreground = has_background(classes)
-    target_pixels = _target_pixels(found.per_image)
-    per_image_dice = metrics.dice_from_counts(found.per_image)
-    start = 1 if foreground else 0
-    image_means = _nanmean(np.asarray(per_image_dice)[:, start:], axis=1)
+    per_image_dice = np.asarray(metrics.dice_from_counts(found.per_image))
+    image_means = _nanmean(per_image_dice[:, int(foreground) :], axis=1)
     return {
         "mean_iou": confusion.mean_iou(),
         "mean_dice": confusion.mean_dice(),
@@ -515,7 +511,7 @@ def summary(
         "mean_recall": confusion.mean_recall(foreground_only=foreground),
         "mean_dice_per_image": float(_nanmean(image_means, axis=0)),
         "constant_dice": constant_dice(
-            target_pixels / max(target_pixels.sum(), 1), foreground_only=foreground
+            _fractions(_target_pixels(found.per_image)), foreground_only=foreground
         ),
         "volume_ratio": confusion.mean_volume_ratio(foreground_only=foreground),
     }
@@ -534,23 +530,23 @@ def per_class(
     confusion = found.confusion
     target_pixels = _target_pixels(found.per_image)
     columns = {
-        name: _array(getattr(confusion, name)())
+        name: np.asarray(getattr(confusion, name)(), dtype=float)
         for name in ("iou", "dice", "precision", "recall", "volume_ratio")
     }
-    start = 1 if has_background(classes) else 0
-    others = [[k for k in range(start, len(classes)) if k != c] for c in range(len(classes))]
+    fractions = _fractions(target_pixels)
+    others = [[k for k in foreground_classes(classes) if k != c] for c in range(len(classes))]
     logits = evaluation.mean_logits
     return [
         {
             "class_index": index,
             "class_name": name,
             **{column: float(values[index]) for column, values in columns.items()},
-            "target_fraction": float(target_pixels[index] / max(target_pixels.sum(), 1)),
+            "target_fraction": float(fractions[index]),
             "logit_own": float(logits[index, index]),
             "logit_other": _weighted_mean(
                 logits[index, others[index]], target_pixels[others[index]]
             ),
-            "logit_background": float(logits[index, 0]) if start else math.nan,
+            "logit_background": float(logits[index, 0]) if has_background(classes) else math.nan,
         }
         for index, name in enumerate(classes)
     ]
@@ -567,8 +563,9 @@ def _target_pixels(per_image: np.ndarray) -> np.ndarray:
     return per_image[:, :, [0, 2]].sum((0, 2))
 
 
-def _array(values: Any) -> np.ndarray:
-    return np.asarray(values, dtype=float)
+def _fractions(pixels: np.ndarray) -> np.ndarray:
+    """(C,) fraction of the labelled pixels that each class has."""
+    return pixels / max(pixels.sum(), 1)
 
 
 def _nanmean(values: np.ndarray, axis: int) -> np.ndarray:
@@ -657,19 +654,16 @@ def assess(
             "foreground_dice": tuned.dice_at_half,
             "foreground_dice_tuned": tuned.dice_tuned,
             "constant_dice": constant_dice(
-                _fractions(val_set), foreground_only=has_background(val_set.classes)
+                _fractions(np.asarray(val_set.image_counts()).sum(0)),
+                foreground_only=has_background(val_set.classes),
             ),
         },
         "mode": test_set.mode,
         "classes": list(test_set.classes),
     }
     if plug_in is not None:
-        record["rules"]["plug_in"] = {
-            "scale": plug_in.scale,
-            "shift": plug_in.shift,
-            "metrics": summary(evaluation, test_set.classes, "plug_in"),
-            "per_class": per_class(evaluation, test_set.classes, "plug_in"),
-        }
+        own = {"scale": plug_in.scale, "shift": plug_in.shift}
+        record["rules"]["plug_in"] = own | _found_by("plug_in", evaluation, test_set.classes)
     pixels = sampled(test) if "pixels" in config.measures else None
     return Judged(record, _per_image_table(evaluation, test_set), evaluation.predictions, pixels)
 
@@ -696,24 +690,21 @@ def sampled(split: Logits) -> pd.DataFrame:
     )
 
 
-def _fractions(dataset: Any) -> np.ndarray:
-    """(C,) fraction of a split's labelled pixels that each class has."""
-    pixels = np.asarray(dataset.image_counts()).sum(0).astype(float)
-    return pixels / max(pixels.sum(), 1.0)
-
-
 def _rules(
     evaluation: Evaluation, rules: Mapping[str, DecisionRule], classes: tuple[str, ...]
 ) -> dict[str, Any]:
-    """What each decision rule makes of the test split: its offsets, the summary, a row a class."""
+    """What each decision rule makes of the test split, and its offsets."""
     channels = len(rules["tuned"].offsets)
     return {
-        name: {
-            "offsets": list(rule.offsets),
-            "metrics": summary(evaluation, classes, name),
-            "per_class": per_class(evaluation, classes, name),
-        }
+        name: {"offsets": list(rule.offsets)} | _found_by(name, evaluation, classes)
         for name, rule in {"argmax": DecisionRule.argmax(channels), **rules}.items()
+    }
+
+
+def _found_by(rule: str, evaluation: Evaluation, classes: tuple[str, ...]) -> dict[str, Any]:
+    return {
+        "metrics": summary(evaluation, classes, rule),
+        "per_class": per_class(evaluation, classes, rule),
     }
 
 

@@ -10,8 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-#: The name by which a data set says that class 0 is what is left over.
-BACKGROUND = "background"
+from lossatlas.experiments.components import has_background
 
 
 def background_class(classes: tuple[str, ...], image_counts: np.ndarray) -> int:
@@ -21,7 +20,7 @@ def background_class(classes: tuple[str, ...], image_counts: np.ndarray) -> int:
         classes: names of the classes by index.
         image_counts: (images, classes) pixel counts of the training set; the commonest class is read from it.
     """
-    if classes[0] == BACKGROUND:
+    if has_background(classes):
         return 0
     return int(np.asarray(image_counts).sum(0).argmax())
 
