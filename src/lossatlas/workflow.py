@@ -345,9 +345,8 @@ def _stop(process: subprocess.Popen[bytes], patience_s: float = 60.0) -> None:
         with suppress(subprocess.TimeoutExpired):
             process.wait(patience_s)
         until = time.monotonic() + patience_s
-        while (
-            time.monotonic() < until
-        ):  # a training may outlive the workflow by the time of its saving
+        # a training may outlive the workflow by the time of its saving
+        while time.monotonic() < until:
             os.killpg(process.pid, 0)
             time.sleep(0.1)
         os.killpg(process.pid, signal.SIGKILL)

@@ -12,7 +12,6 @@ import hashlib
 import io
 import json
 import os
-import shutil
 import time
 from collections.abc import Mapping
 from contextlib import suppress
@@ -100,10 +99,6 @@ class Checkpoints:
             self.resumed, self.elapsed_s = self._count(), float(saved["elapsed_s"])
             return int(saved["step"]), saved["state"]
         return None
-
-    def clear(self) -> None:
-        """Remove the folder and all that is in it."""
-        shutil.rmtree(self.folder, ignore_errors=True)
 
     def _newest_first(self) -> list[Path]:
         return sorted(self.folder.glob(f"{_PREFIX}*{_SUFFIX}"), reverse=True)

@@ -320,7 +320,7 @@ def _short(value: Any) -> str:
 def check_params(
     kind: str, name: str, given: Mapping[str, Any], known: Mapping[str, inspect.Parameter]
 ) -> None:
-    """Raise ``ConfigError`` for a parameter that ``name`` does not read, or one it needs and did not get."""
+    """Raise ``ConfigError`` for a parameter that ``name`` does not read."""
     for key in given:
         if key not in known:
             there = near_matches(key, known) if known else "it takes none"

@@ -24,6 +24,8 @@ from lossatlas.experiments.forward import evaluating, images_at_once
 LEAST_GRADIENT = 1e-6
 #: The largest initial cross-entropy of a healthy start, in units of ln C.
 HEALTHY_START = 1.2
+#: Images by which a start is judged, at most.
+_FIRST_IMAGES = 16
 
 
 class UnhealthyStartError(RuntimeError):
@@ -31,9 +33,7 @@ class UnhealthyStartError(RuntimeError):
 
 
 @torch.no_grad()
-def initial_cross_entropy(
-    model: nn.Module, dataset: Any, device: torch.device, *, images: int = 16
-) -> float:
+def initial_cross_entropy(model: nn.Module, dataset: Any, device: torch.device) -> float:
     """Cross-entropy of the untrained network on the first images of a split, with the batch's own statistics.
 
     The head's bias is taken as 0, so that a prior does not hide what the weights do. The network is left as it was.
@@ -42,18 +42,16 @@ def initial_cross_entropy(
         model: untrained; its last layer is ``model.output_layer``.
         dataset: a ``SegmentationDataset``.
         device: where the model is.
-        images: at most so many of the split; fewer where they are large.
     """
     kept = {name: value.clone() for name, value in model.state_dict().items()}
     was_training = model.training
     model.train()
-    if _output_layer(model) is not None:
-        nn.init.zeros_(_output_layer(model).bias)
-    images = min(
-        images, 4 * images_at_once(dataset, device), len(dataset)
-    )  # large ones say enough by fewer
-    pictures, target = dataset.batch(np.arange(images))
-    logits = model(pictures.to(device)).float()
+    if (layer := _output_layer(model)) is not None:
+        nn.init.zeros_(layer.bias)
+    # large ones say enough by fewer
+    count = min(_FIRST_IMAGES, 4 * images_at_once(dataset, device), len(dataset))
+    images, target = dataset.batch(np.arange(count))
+    logits = model(images.to(device)).float()
     target = target.to(device).long()
     void = -100 if dataset.ignore_index is None else dataset.ignore_index
     if logits.shape[1] == 1:
@@ -70,16 +68,13 @@ def is_healthy(initial_ce: float, classes: int) -> bool:
 
 
 @torch.inference_mode()
-def reach(
-    model: nn.Module, dataset: Any, device: torch.device, *, batch_size: int | None = None
-) -> dict[str, Any]:
+def reach(model: nn.Module, dataset: Any, device: torch.device) -> dict[str, Any]:
     """How far the logits reach on a split, and how many channels before the head are dead.
 
     Args:
         model: trained; ``model.output_layer`` is its last layer and ``model.head_activation`` what stands before it.
         dataset: a ``SegmentationDataset``, the validation split.
         device: where the model is.
-        batch_size: images at a time; None chooses by their size.
 
     Returns:
         ``logit_min``, ``logit_max``: over every pixel and channel.
@@ -92,7 +87,7 @@ def reach(
     seen: list[Tensor] = []
     low, high = math.inf, -math.inf
     least = most = None
-    batch_size = batch_size or images_at_once(dataset, device)
+    batch_size = images_at_once(dataset, device)
     with _listening(layer, seen), evaluating(model):
         for start in range(0, len(dataset), batch_size):
             images, _ = dataset.batch(np.arange(start, min(start + batch_size, len(dataset))))

@@ -173,13 +173,10 @@ def _train(
                 datasets |= loaded
             train_run(config, datasets, runs_dir=runs_dir, accelerator=accelerator)
         forget_failure(runs_dir, config.run_id)
-        status = read_run(run_path(runs_dir, config))["status"]
-    except (
-        Exception
-    ) as error:  # an interruption is no Exception and ends the job, to be taken up again
+        status, reason = read_run(run_path(runs_dir, config))["status"], ""
+    # an interruption is no Exception and ends the job, to be taken up again
+    except Exception as error:
         note_failure(runs_dir, config.run_id, str(member), error)
-        seconds = round(time.perf_counter() - started, 2)
-        return Outcome(str(member), config.run_id, "failed", one_line(error), seconds)
-    return Outcome(
-        str(member), config.run_id, status, seconds=round(time.perf_counter() - started, 2)
-    )
+        status, reason = "failed", one_line(error)
+    seconds = round(time.perf_counter() - started, 2)
+    return Outcome(str(member), config.run_id, status, reason, seconds)

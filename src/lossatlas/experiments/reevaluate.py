@@ -177,7 +177,7 @@ def reassess_study(
     with exclusive(runs_dir):
         restore_runs(runs_dir)
         wanted = [
-            run
+            (run.member, run.config)
             for run in survey(study, runs_dir)
             if run.folder is not None
             and run.config is not None
@@ -185,16 +185,15 @@ def reassess_study(
             and (everything or "evaluation" in changed_components(run.record))
         ]
         groups: dict[str, list[RunConfig]] = {}
-        for run in wanted:
-            assert run.config is not None
-            key = json.dumps([run.config.dataset, run.config.dataset_params], sort_keys=True)
-            groups.setdefault(key, []).append(run.config)
+        for _, config in wanted:
+            key = json.dumps([config.dataset, config.dataset_params], sort_keys=True)
+            groups.setdefault(key, []).append(config)
         for configs in groups.values():
             _reassess_on_one_data_set(configs, runs_dir, accelerator)
             described = ", ".join(f"{k}={v}" for k, v in configs[0].dataset_params.items())
             count = f"{len(configs)} run{'s' if len(configs) > 1 else ''}"
             say(f"{configs[0].dataset} ({described or 'as it is'}): {count} evaluated again")
-        if any(run.member.stage == "tuning" for run in wanted):
+        if any(member.stage == "tuning" for member, _ in wanted):
             _choose_again(study, runs_dir, say)
     return len(wanted)
 

@@ -44,8 +44,8 @@ def batch_indices(
     """
     everything = _shuffled(np.arange(size), np.random.default_rng([seed, _BATCH_STREAM]))
     forced = math.ceil(round(share * batch_size, 9))  # .14 × 50 is 7, not 7.000000000000001
-    if not forced:
-        yield from _in_batches(everything, batch_size)
+    while not forced:
+        yield np.fromiter(itertools.islice(everything, batch_size), np.int64, batch_size)
     rich = np.flatnonzero(np.zeros(size, bool) if foreground is None else foreground)
     if not len(rich):
         raise ValueError(
@@ -61,11 +61,6 @@ def _shuffled(items: np.ndarray, generator: np.random.Generator) -> Iterator[int
     """The items endlessly, in a new order each time through."""
     while True:
         yield from items[generator.permutation(len(items))]
-
-
-def _in_batches(items: Iterator[int], batch_size: int) -> Iterator[np.ndarray]:
-    while True:
-        yield np.fromiter(itertools.islice(items, batch_size), dtype=np.int64, count=batch_size)
 
 
 class AugmentationStream:

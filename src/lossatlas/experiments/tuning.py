@@ -361,9 +361,8 @@ def read_selection(
         (each["dataset"], each["model"], each["loss"]): each["tuning_runs"]
         for each in content["missing"]
     }
-    if recorded and not choices.keys() >= set(
-        study.combinations()
-    ):  # another machine may have tuned the rest
+    # another machine may have tuned the rest
+    if recorded and not choices.keys() >= set(study.combinations()):
         of_records = select(study, runs_dir, recorded)
         choices = {**of_records, **choices}
         missing = {key: count for key, count in of_records.missing.items() if key not in choices}
