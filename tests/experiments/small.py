@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 
-from lossatlas.experiments import Study, distributed
+from lossatlas.experiments import Study, distributed, record
 from lossatlas.experiments.training import train_run
 
 SMALL_DIGITS = {"image_size": 32, "train_size": 24, "val_size": 6, "test_size": 6}
@@ -23,6 +24,28 @@ def tiny(**changes):
         "training": {"steps": 2, "batch_size": 4, "evaluations": 1},
     }  # fmt: skip
     return Study.model_validate(study | changes)
+
+
+def pretend(runs_dir, config, score=0.5, status="completed", wall_s=10.0):
+    """A run folder with the record of a run that reached ``score`` on the validation split."""
+    folder = record.run_path(runs_dir, config)
+    folder.mkdir(parents=True)
+    for name in record._FILES:
+        (folder / name).touch()
+    content = {
+        "schema": record.SCHEMA,
+        "run_id": config.run_id,
+        "status": status,
+        "wall_s": wall_s,
+        "validation": {"foreground_dice": 0.0, "foreground_dice_tuned": score},
+    }
+    (folder / "run.json").write_text(json.dumps(content))
+
+
+def change_record(folder, **changes):
+    """Replace keys of a run's record."""
+    path = folder / "run.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
 
 
 def train(config, datasets, runs_dir):

@@ -9,14 +9,14 @@ import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
-from small import tiny, train
+from small import change_record, tiny, train
 
 from lossatlas import workflow
 from lossatlas.experiments import ConfigError, RunConfig, Study, load_study
 from lossatlas.experiments.collect import Preview, _of_two, _thin, collect, disagreement, preview
 from lossatlas.experiments.components import load_datasets
 from lossatlas.experiments.heartbeat import forget_failure
-from lossatlas.experiments.record import run_path
+from lossatlas.experiments.record import read_run, run_path
 from lossatlas.experiments.recorded import recorded_runs
 from lossatlas.experiments.status import survey
 from lossatlas.experiments.tuning import select, tuning_runs
@@ -25,6 +25,12 @@ from lossatlas.metrics import confusion_per_image
 from lossatlas.report import records
 
 STUDY = tiny(losses=["ce", {"name": "dice", "label": "dice_again"}], seeds=[0, 1])
+CONFIGS = [config for _, config in STUDY.reporting_runs()]
+
+
+def changed(**changes):
+    """The study with some of its keys replaced."""
+    return Study.model_validate(STUDY.model_dump() | changes)
 
 
 def study_of(folder):
@@ -36,7 +42,7 @@ def study_of(folder):
 def runs_dir(tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs")
     datasets = load_datasets(STUDY.examples()[0])
-    for _, config in STUDY.reporting_runs():
+    for config in CONFIGS:
         train(config, datasets, folder)
     return folder
 
@@ -75,7 +81,7 @@ def test_the_records_have_one_row_a_run_and_the_study_s_labels(runs_dir, tmp_pat
 
 def test_records_keep_every_count_of_every_run(runs_dir, tmp_path):
     """The tables are sorted image by image, and false negatives follow from the labelled pixels."""
-    other = STUDY.model_copy(update={"study": "other"})  # from the records of the first alone
+    other = changed(study="other")  # from the records of the first alone
     folders = [
         collect(STUDY, runs_dir=runs_dir, results_dir=tmp_path),
         collect(other, runs_dir=tmp_path / "none", results_dir=tmp_path),
@@ -93,12 +99,12 @@ def test_records_keep_every_count_of_every_run(runs_dir, tmp_path):
 def test_a_preview_counts_what_collecting_would_do_and_writes_nothing(copied, tmp_path):
     places = {"runs_dir": copied, "results_dir": tmp_path / "results"}
     nothing = {"kept": 0, "renewed": 0, "added": 0, "lost": 0, "missing": 0}
-    shutil.rmtree(run_path(copied, STUDY.reporting_runs()[0][1]))
+    shutil.rmtree(run_path(copied, CONFIGS[0]))
     assert preview(STUDY, **places) == Preview(**nothing | {"added": 3, "missing": 1})
     assert not (tmp_path / "results").exists()
     collect(STUDY, **places)
     assert preview(STUDY, **places) == Preview(**nothing | {"kept": 3, "missing": 1})
-    fewer = STUDY.model_copy(update={"seeds": [1, 2]})
+    fewer = changed(seeds=[1, 2])
     would = preview(fewer, **places)
     assert (would.kept, would.lost, would.missing) == (2, 1, 2)
     assert "collect --fewer" in (would.refused or "")
@@ -114,9 +120,8 @@ def test_a_preview_counts_what_collecting_would_do_and_writes_nothing(copied, tm
 def test_a_preview_sees_a_run_that_was_evaluated_again(copied, tmp_path):
     places = {"runs_dir": copied, "results_dir": tmp_path}
     folder = collect(STUDY, **places)
-    record = run_path(copied, STUDY.reporting_runs()[0][1]) / "run.json"
     again = {"utc": "2031-01-01T00:00:00+00:00", "commit": "c0ffee"}
-    record.write_text(json.dumps(json.loads(record.read_text()) | {"evaluated": again}))
+    change_record(run_path(copied, CONFIGS[0]), evaluated=again)
     would = preview(STUDY, **places)
     assert (would.kept, would.renewed, would.added) == (3, 1, 0)
     collect(STUDY, **places)
@@ -182,17 +187,14 @@ def test_what_differs_at_every_step_is_rounded_and_what_was_measured_is_not():
 
 def test_a_tuned_study_shows_what_was_tried_and_what_was_chosen(copied, tmp_path):
     """The runs of the study above serve as tuning runs: their seeds are its seeds."""
-    tuned = Study.model_validate(
-        STUDY.model_dump()
-        | {
-            "study": "tuned",
-            "losses": ["ce"],
-            "seeds": [5],
-            "tuning": {"lr": [0.003, 0.01], "seeds": [0, 1], "widen": 0},
-            "runs_per_job": 2,
-            "predictions": [{"claim": 7, "text": "it will be so"}],
-            "smallest_effect": 0.01,
-        }
+    tuned = changed(
+        study="tuned",
+        losses=["ce"],
+        seeds=[5],
+        tuning={"lr": [0.003, 0.01], "seeds": [0, 1], "widen": 0},
+        runs_per_job=2,
+        predictions=[{"claim": 7, "text": "it will be so"}],
+        smallest_effect=0.01,
     )
     datasets = load_datasets(tuned.examples()[0])
     for _, config in tuning_runs(tuned):
@@ -200,9 +202,8 @@ def test_a_tuned_study_shows_what_was_tried_and_what_was_chosen(copied, tmp_path
     with pytest.raises(FileNotFoundError, match=r"no run of study 'tuned'.*4 of its 4 tuning runs"):
         collect(tuned, runs_dir=copied, results_dir=tmp_path)
     selection = select(tuned, copied)
-    recorded = recorded_runs(
-        tmp_path, "tuned"
-    )  # another machine has no folder of them, and chooses the same
+    # another machine has no folder of them, and chooses the same
+    recorded = recorded_runs(tmp_path, "tuned")
     assert select(tuned, tmp_path / "none", recorded).choices == selection.choices
     for _, config in tuned.reporting_runs(selection):
         train(config, datasets, copied)
@@ -232,8 +233,7 @@ def test_the_records_are_not_written_again_while_the_runs_are_the_same(runs_dir,
 
 
 def test_a_missing_run_is_left_out_and_counted(copied, tmp_path):
-    *_, (_, last) = STUDY.reporting_runs()
-    shutil.rmtree(run_path(copied, last))
+    shutil.rmtree(run_path(copied, CONFIGS[-1]))
     folder = collect(STUDY, runs_dir=copied, results_dir=tmp_path)
     assert study_of(folder)["missing_runs"] == 1
     assert len(pd.read_parquet(folder / "runs.parquet")) == 3
@@ -242,9 +242,8 @@ def test_a_missing_run_is_left_out_and_counted(copied, tmp_path):
 def test_what_the_records_hold_stays_where_its_folder_has_gone(runs_dir, tmp_path):
     """A second machine has other run folders: the records of both are the records of one."""
     whole = collect(STUDY, runs_dir=runs_dir, results_dir=tmp_path / "whole")
-    configs = [config for _, config in STUDY.reporting_runs()]
     results = tmp_path / "results"
-    for machine in (configs[0::2], configs[1::2]):  # each has a run of every loss
+    for machine in (CONFIGS[0::2], CONFIGS[1::2]):  # each has a run of every loss
         work = tmp_path / machine[0].run_id
         for config in machine:
             shutil.copytree(run_path(runs_dir, config), run_path(work, config))
@@ -260,8 +259,7 @@ def test_what_the_records_hold_stays_where_its_folder_has_gone(runs_dir, tmp_pat
 
 
 def test_an_older_run_lacks_a_column_and_keeps_its_place(copied, tmp_path):
-    (_, first), *_ = STUDY.reporting_runs()
-    path = run_path(copied, first) / "curves.parquet"
+    path = run_path(copied, CONFIGS[0]) / "curves.parquet"
     pd.read_parquet(path).drop(columns="easy_negative_share").to_parquet(path, index=False)
     curves = pd.read_parquet(
         collect(STUDY, runs_dir=copied, results_dir=tmp_path / "results") / "curves.parquet"
@@ -295,8 +293,7 @@ def test_the_picture_keeps_its_images_where_a_loss_comes_later(runs_dir, tmp_pat
 
 
 def test_a_study_that_keeps_no_images_has_none_in_its_records(runs_dir, tmp_path):
-    without = STUDY.model_copy(update={"keep_images": False})
-    folder = collect(without, runs_dir=runs_dir, results_dir=tmp_path)
+    folder = collect(changed(keep_images=False), runs_dir=runs_dir, results_dir=tmp_path)
     with np.load(folder / "predictions.npz") as shown:
         assert list(shown) == []
     assert len(pd.read_parquet(folder / "runs.parquet")) == 4
@@ -310,19 +307,14 @@ def test_a_study_that_keeps_no_pixels_leaves_those_of_another_study_to_be_found(
     pixels.to_parquet(folder / "pixels.parquet")
     made = {}
     for name, keep in (("without", False), ("zz_with", True)):
-        renamed = STUDY.model_dump() | {"study": name, "keep_pixels": keep}
-        made[name] = collect(
-            Study.model_validate(renamed), runs_dir=tmp_path / "none", results_dir=tmp_path
-        )
+        renamed = changed(study=name, keep_pixels=keep)
+        made[name] = collect(renamed, runs_dir=tmp_path / "none", results_dir=tmp_path)
     assert not (made["without"] / "pixels.parquet").exists()
     assert list(pd.read_parquet(made["zz_with"] / "pixels.parquet").logit) == [0.5, -0.5]
 
 
 def test_a_study_may_keep_the_counts_of_groups_in_place_of_images(copied, tmp_path):
-    whole, sums = (
-        Study.model_validate(STUDY.model_dump() | {"study": name, "keep_each_image": keep})
-        for name, keep in (("whole", True), ("sums", False))
-    )
+    whole, sums = changed(study="whole"), changed(study="sums", keep_each_image=False)
     for path in copied.glob("*/per_image.parquet"):  # two groups of the test images
         rows = pd.read_parquet(path)
         rows.assign(group=rows.image_id.str[-1].isin(list("02468")).map(str)).to_parquet(path)
@@ -349,7 +341,7 @@ def test_a_study_may_keep_the_counts_of_groups_in_place_of_images(copied, tmp_pa
 ], ids=["left out", "dice per image"])  # fmt: skip
 def test_what_needs_single_images_needs_their_counts(needs):
     with pytest.raises(ValueError, match="keep_each_image"):
-        Study.model_validate(STUDY.model_dump() | {"keep_each_image": False} | needs)
+        changed(keep_each_image=False, **needs)
 
 
 def test_committed_records_from_before_a_choice_are_not_written_again(tmp_path):
@@ -368,10 +360,8 @@ def test_committed_records_from_before_a_choice_are_not_written_again(tmp_path):
 
 def test_a_run_that_another_study_has_recorded_is_taken_from_there(runs_dir, tmp_path):
     collect(STUDY, runs_dir=runs_dir, results_dir=tmp_path)
-    renamed = STUDY.model_dump() | {"study": "second", "losses": ["ce", "dice"]}
-    folder = collect(
-        Study.model_validate(renamed), runs_dir=tmp_path / "none", results_dir=tmp_path
-    )
+    renamed = changed(study="second", losses=["ce", "dice"])
+    folder = collect(renamed, runs_dir=tmp_path / "none", results_dir=tmp_path)
     runs = pd.read_parquet(folder / "runs.parquet")
     assert list(runs.loss) == ["ce", "ce", "dice", "dice"], "under the labels of this study"
     assert study_of(folder)["missing_runs"] == 0
@@ -380,7 +370,7 @@ def test_a_run_that_another_study_has_recorded_is_taken_from_there(runs_dir, tmp
 def test_records_lose_no_run_that_the_study_no_longer_asks_for_unless_told(runs_dir, tmp_path):
     folder = collect(STUDY, runs_dir=runs_dir, results_dir=tmp_path)
     before = (folder / "runs.parquet").read_bytes()
-    narrower = Study.model_validate(STUDY.model_dump() | {"seeds": [0]})
+    narrower = changed(seeds=[0])
     asked = {"runs_dir": runs_dir, "results_dir": tmp_path, "file": "tiny.yaml"}
     with pytest.raises(ConfigError, match=r"does not ask for 2 of them .*collect --fewer tiny"):
         collect(narrower, **asked)
@@ -395,10 +385,14 @@ def test_without_any_run_the_error_says_which_command_makes_them(tmp_path):
 
 def pretend_other_code(folder, kind):
     """The run's record names other code of ``kind`` than today's."""
-    path = folder / "run.json"
-    record = json.loads(path.read_text())
-    today = component_versions(RunConfig.model_validate(record["config"]))
-    path.write_text(json.dumps(record | {"code": today | {kind: 0}}))
+    today = component_versions(RunConfig.model_validate(read_run(folder)["config"]))
+    change_record(folder, code=today | {kind: 0})
+
+
+def pretend_other_data(folder, split, **changes):
+    """The run's record names other images or masks of ``split`` than today's."""
+    checksums = read_run(folder)["data_checksums"] | {split: "0" * 64}
+    change_record(folder, data_checksums=checksums, **changes)
 
 
 def test_runs_that_all_have_older_code_are_counted_and_the_records_made_anew(
@@ -406,7 +400,7 @@ def test_runs_that_all_have_older_code_are_counted_and_the_records_made_anew(
 ):
     folder = collect(STUDY, runs_dir=runs_dir, results_dir=tmp_path)
     assert study_of(folder)["provenance"]["outdated_runs"] == 0
-    for _, config in STUDY.reporting_runs():
+    for config in CONFIGS:
         pretend_other_code(run_path(copied, config), "training")
     collect(STUDY, runs_dir=copied, results_dir=tmp_path)
     described = study_of(folder)
@@ -415,8 +409,7 @@ def test_runs_that_all_have_older_code_are_counted_and_the_records_made_anew(
 
 
 def test_runs_of_different_code_are_never_taken_together_silently(copied, tmp_path):
-    configs = [config for _, config in STUDY.reporting_runs()]
-    pretend_other_code(run_path(copied, configs[0]), "loss")
+    pretend_other_code(run_path(copied, CONFIGS[0]), "loss")
     would = preview(STUDY, runs_dir=copied, results_dir=tmp_path)
     assert "loss ce: 1 and 1 runs" in (would.refused or "")
     assert preview(STUDY, runs_dir=copied, results_dir=tmp_path, mixed=True).refused is None
@@ -435,60 +428,42 @@ def test_runs_of_other_images_or_masks_are_never_taken_together(copied, tmp_path
     """Nor with records: a run without its folder is the run that the records hold."""
     places = {"runs_dir": copied, "results_dir": tmp_path}
     collect(STUDY, **places)
-    first, *others = [run_path(copied, config) / "run.json" for _, config in STUDY.reporting_runs()]
-
-    def pretend(path):
-        record = json.loads(path.read_text())
-        record["data_checksums"][split] = "0" * 64
-        path.write_text(json.dumps(record | {"created_utc": "2031-01-01T00:00:00+00:00"}))
-
-    pretend(first)
-    for told in (str(others[0].parent), str(tmp_path / STUDY.study)):
-        with pytest.raises(ConfigError, match=rf"other ones in {told}.* than in {first.parent}"):
+    first, *others = [run_path(copied, config) for config in CONFIGS]
+    pretend_other_data(first, split, created_utc="2031-01-01T00:00:00+00:00")
+    for told in (str(others[0]), str(tmp_path / STUDY.study)):
+        with pytest.raises(ConfigError, match=rf"other ones in {told}.* than in {first}"):
             collect(STUDY, **places)
         assert told in (preview(STUDY, **places).refused or "")
-        for path in others:
-            shutil.rmtree(path.parent, ignore_errors=True)
+        for folder in others:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def test_predictions_are_never_laid_over_other_images(copied, tmp_path):
-    for _, config in STUDY.reporting_runs():
-        path = run_path(copied, config) / "run.json"
-        record = json.loads(path.read_text())
-        record["data_checksums"]["test"] = "0" * 64
-        path.write_text(json.dumps(record))
+    for config in CONFIGS:
+        pretend_other_data(run_path(copied, config), "test")
     with pytest.raises(ConfigError, match="expected the test split that the run was made with"):
         collect(STUDY, runs_dir=copied, results_dir=tmp_path)
 
 
+def contested(classes, found):
+    """Order of images of four pixels each, of which cross-entropy finds all and Dice so many."""
+    images = list("abcd"[: len(found)])
+    ce, dice = (
+        pd.DataFrame({"image_id": images, "loss": loss, "class_index": classes, "tp": tp, "fp": 0})
+        for loss, tp in (("ce", 4), ("dice", found))
+    )
+    table = pd.concat([ce, dice])
+    return list(disagreement(table.assign(fn=4 - table.tp), images, foreground_only=True))
+
+
 def test_the_most_contested_image_comes_first():
     # two losses agree on image a (both Dice 1) and not on image b (Dice 1 against 0)
-    table = pd.DataFrame(
-        {
-            "image_id": ["a", "b", "a", "b"],
-            "loss": ["ce", "ce", "dice", "dice"],
-            "class_index": 1,
-            "tp": [4, 4, 4, 0],
-            "fp": 0,
-            "fn": [0, 0, 0, 4],
-        }
-    )
-    assert list(disagreement(table, ["a", "b"], foreground_only=True)) == [1, 0]
+    assert contested(classes=[1, 1], found=[4, 0]) == [1, 0]
 
 
 def test_each_combination_of_classes_is_shown_once_before_any_twice():
     # a, b and c hold class 1 and are contested in this order; d holds class 2 and is contested least
-    table = pd.DataFrame(
-        {
-            "image_id": list("abcd") * 2,
-            "loss": ["ce"] * 4 + ["dice"] * 4,
-            "class_index": [1, 1, 1, 2] * 2,
-            "tp": [4, 4, 4, 4, 0, 1, 2, 3],
-            "fp": 0,
-            "fn": [0, 0, 0, 0, 4, 3, 2, 1],
-        }
-    )
-    assert list(disagreement(table, list("abcd"), foreground_only=True)) == [0, 3, 1, 2]
+    assert contested(classes=[1, 1, 1, 2], found=[0, 1, 2, 3]) == [0, 3, 1, 2]
 
 
 def test_of_two_classes_the_first_is_left_out_because_it_follows():
@@ -531,10 +506,9 @@ def test_a_diverged_run_is_trained_again_although_records_hold_it(
     runs_dir, copied, tmp_path, monkeypatch
 ):
     results = tmp_path / "results"
-    folder = run_path(copied, STUDY.reporting_runs()[0][1])
-    record = json.loads((folder / "run.json").read_text())
+    folder = run_path(copied, CONFIGS[0])
     earlier = {"status": "diverged at step 3", "created_utc": "2026-01-01T00:00:00+00:00"}
-    (folder / "run.json").write_text(json.dumps(record | earlier))
+    change_record(folder, **earlier)
     table = collect(STUDY, runs_dir=copied, results_dir=results) / "runs.parquet"
 
     def states(**places):

@@ -10,7 +10,7 @@ import shutil
 import pandas as pd
 import pytest
 import torch
-from small import QUICK, SMALL_DIGITS, file_hashes, tiny, train
+from small import QUICK, SMALL_DIGITS, change_record, file_hashes, tiny, train
 
 from lossatlas import cli
 from lossatlas.experiments import ConfigError, RunConfig, evaluate, provenance, record, versions
@@ -42,10 +42,10 @@ def datasets():
 def trained(datasets, tmp_path_factory):
     folder = tmp_path_factory.mktemp("trained")
     train(CONFIG, datasets, folder)
-    for run in tuning_runs(STUDY):
-        train(run[1], datasets, folder)
-    for run in STUDY.reporting_runs(dict(_selection(folder).items())):
-        train(run[1], datasets, folder)
+    for _, config in tuning_runs(STUDY):
+        train(config, datasets, folder)
+    for _, config in STUDY.reporting_runs(_selection(folder)):
+        train(config, datasets, folder)
     return folder
 
 
@@ -58,15 +58,6 @@ def _selection(runs_dir):
 @pytest.fixture
 def runs_dir(trained, tmp_path):
     return shutil.copytree(trained, tmp_path / "runs")
-
-
-@pytest.fixture
-def another_evaluation(monkeypatch):
-    """Theory's rule is another one, and so is the version of the code that it is part of."""
-    monkeypatch.setattr(
-        evaluate, "theory_rule", lambda *_: DecisionRule(tuple(0.25 * k for k in range(11)))
-    )
-    monkeypatch.setattr(versions, "EVALUATION", 2)
 
 
 def visible(folder):
@@ -97,13 +88,16 @@ def test_judged_again_by_the_same_code_a_run_is_the_same_to_the_bit(
     assert visible(runs_dir) == names
 
 
-@pytest.mark.usefixtures("another_evaluation")
-def test_another_evaluation_replaces_what_it_says_and_leaves_the_training_alone(datasets, runs_dir):
-    folder = run_path(runs_dir, CONFIG)
+def test_another_evaluation_replaces_what_it_says_and_leaves_the_training_alone(
+    datasets, runs_dir, monkeypatch
+):
+    folder, offsets = run_path(runs_dir, CONFIG), [0.25 * k for k in range(11)]
     files, before = file_hashes(folder), read_run(folder)
+    monkeypatch.setattr(evaluate, "theory_rule", lambda *_: DecisionRule(tuple(offsets)))
+    monkeypatch.setattr(versions, "EVALUATION", 2)
     reassess_run(CONFIG, datasets, runs_dir=runs_dir, accelerator="cpu")
     after = read_run(folder)
-    assert after["rules"]["theory"]["offsets"] == [0.25 * k for k in range(11)]
+    assert after["rules"]["theory"]["offsets"] == offsets
     assert after["rules"]["theory"] != before["rules"]["theory"]
     assert after["rules"]["tuned"] == before["rules"]["tuned"]
     assert after["code"] == before["code"] | {"evaluation": 2}
@@ -125,13 +119,12 @@ def test_a_network_is_judged_on_the_data_that_it_was_trained_with_or_not_at_all(
 
 @pytest.mark.parametrize("component", ["model", "loss"])
 def test_weights_are_not_judged_in_another_network_or_loss(datasets, runs_dir, component):
-    path = run_path(runs_dir, CONFIG) / "run.json"
-    made = json.loads(path.read_text())
-    made |= {"code": made["code"] | {component: 0}}
-    path.write_text(json.dumps(made))
+    folder = run_path(runs_dir, CONFIG)
+    change_record(folder, code=read_run(folder)["code"] | {component: 0})
+    made = read_run(folder)
     with pytest.raises(ConfigError, match=f"that of its {component} has changed since: train it"):
         reassess_run(CONFIG, datasets, runs_dir=runs_dir)
-    assert json.loads(path.read_text()) == made
+    assert read_run(folder) == made
 
 
 def test_what_was_never_trained_cannot_be_judged(datasets, tmp_path):

@@ -7,9 +7,9 @@ import os
 import socket
 
 import pytest
-from small import tiny
+from small import pretend, tiny
 
-from lossatlas.experiments import RunConfig, record, status
+from lossatlas.experiments import RunConfig, status
 from lossatlas.experiments.heartbeat import Heartbeat, beats, failures, note_failure
 from lossatlas.experiments.record import run_path
 from lossatlas.experiments.status import counts, estimate, needed, survey
@@ -23,20 +23,6 @@ PLANNED = {
 }
 STUDY = tiny(**PLANNED)
 TUNED = tiny(**PLANNED, tuning={"lr": [0.01, 0.1], "seeds": [7], "steps": 50, "widen": 0})
-
-
-def pretend(runs_dir, config, wall_s=10.0, status="completed", score=0.5):
-    folder = run_path(runs_dir, config)
-    folder.mkdir(parents=True)
-    for name in record._FILES:
-        (folder / name).touch()
-    content = {
-        "schema": record.SCHEMA,
-        "status": status,
-        "wall_s": wall_s,
-        "validation": {"foreground_dice_tuned": score},
-    }
-    (folder / "run.json").write_text(json.dumps(content))
 
 
 def config_of(study, loss, seed, model="unet"):

@@ -64,7 +64,6 @@ class Tried:
 
     optimizer: str
     lr: float
-    seed: int
     score: float
     diverged: bool = False
     constant: float = 0.0
@@ -249,7 +248,6 @@ def _tried(
     return Tried(
         config.optimizer,
         config.lr,
-        config.seed,
         validation_score(record, run_path(runs_dir, config)),
         diverged=record["status"] != "completed",
         constant=record["validation"].get("constant_dice") or 0.0,
