@@ -6,6 +6,8 @@ import hashlib
 import json
 import os
 
+import torch
+
 from lossatlas.experiments import Study, distributed, record
 from lossatlas.experiments.training import train_run
 
@@ -59,6 +61,11 @@ def file_hashes(folder):
         name: hashlib.sha256((folder / name).read_bytes()).hexdigest()
         for name in ("curves.parquet", "per_image.parquet", "predictions.npz")
     }
+
+
+def weights(folder):
+    """Of the network that a run folder holds."""
+    return torch.load(folder / "last.ckpt", weights_only=True)["model"]
 
 
 def train_as(rank, port, arguments):

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from small import train, train_as
+from small import train, train_as, weights
 from torch import nn
 
 from lossatlas import losses
@@ -64,10 +64,10 @@ def test_two_processes_give_the_losses_and_the_metrics_of_one_with_the_whole_bat
     assert records[1]["processes"] == {"count": 2, "backend": "gloo"}
     for name, value in records[0]["metrics"].items():
         assert records[1]["metrics"][name] == pytest.approx(value, rel=1e-5, nan_ok=True), name
-    weights = [torch.load(f / "last.ckpt", weights_only=True)["model"] for f in folders]
-    assert list(weights[0]) == list(weights[1])
-    for name, values in weights[0].items():
-        torch.testing.assert_close(weights[1][name], values, rtol=1e-4, atol=1e-6)
+    ours, theirs = map(weights, folders)
+    assert list(ours) == list(theirs)
+    for name, values in ours.items():
+        torch.testing.assert_close(theirs[name], values, rtol=1e-4, atol=1e-6)
 
 
 def test_several_processes_may_take_micro_batches(both):

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from small import train
+from small import QUICK, SMALL_DIGITS, train
 
 from lossatlas import models
 from lossatlas.experiments import RunConfig, health
@@ -25,14 +25,8 @@ from lossatlas.experiments.outcome import began
 from lossatlas.experiments.record import read_run
 
 CPU = torch.device("cpu")
-DIGITS = {"task": "binary", "image_size": 32, "foreground": 0.1, "objects": None, "object_size": 10}
-BINARY = {
-    "dataset_params": DIGITS | {"train_size": 24, "val_size": 6, "test_size": 6},
-    "model_params": {"width": 4, "depth": 2},
-    "steps": 4,
-    "batch_size": 4,
-    "evaluations": 2,
-}
+DIGITS = {"task": "binary", "foreground": 0.1, "objects": None, "object_size": 10}
+BINARY = QUICK | {"dataset_params": SMALL_DIGITS | DIGITS}
 
 
 @pytest.fixture(scope="module")

@@ -8,17 +8,39 @@ import sys
 from collections import Counter
 
 import pytest
-from small import tiny
+from small import change_record, tiny
 
 from lossatlas.cli import main
 from lossatlas.experiments import ConfigError, training
 from lossatlas.experiments.heartbeat import failures
 from lossatlas.experiments.jobs import all_jobs, jobs, train_job
-from lossatlas.experiments.record import is_complete, run_path
+from lossatlas.experiments.record import is_complete, read_run, run_path
+from lossatlas.experiments.tuning import select, write_selection
 
 
 def study(**changes):
     return tiny(**{"losses": ["ce", "dice", "focal"], "runs_per_job": 3} | changes)
+
+
+def train_first(of, runs_dir):
+    """Train the first job that reports; how its runs ended."""
+    return train_job(of, jobs(of, "report")[0].name, runs_dir=runs_dir, accelerator="cpu")
+
+
+@pytest.fixture
+def failing(monkeypatch):
+    """Let the trainings with some losses fail, until the patch is undone."""
+    right = training.train_run
+
+    def let_fail(*losses):
+        def train(config, *arguments, **keywords):
+            if config.loss in losses:
+                raise RuntimeError("no luck\nwith this one")
+            return right(config, *arguments, **keywords)
+
+        monkeypatch.setattr(training, "train_run", train)
+
+    return let_fail
 
 
 def test_every_run_is_in_exactly_one_job():
@@ -48,18 +70,9 @@ def test_tuning_runs_have_jobs_of_their_own():
     assert stages == {"tuning": 2, "report": 1}
 
 
-def test_a_run_that_fails_is_noted_and_the_others_of_its_job_go_on(tmp_path, monkeypatch, capsys):
-    small = study()
-    right = training.train_run
-
-    def failing(config, *arguments, **keywords):
-        if config.loss == "dice":
-            raise RuntimeError("no luck\nwith this one")
-        return right(config, *arguments, **keywords)
-
-    monkeypatch.setattr(training, "train_run", failing)
-    job = jobs(small, "report")[0]
-    outcomes = train_job(small, job.name, runs_dir=tmp_path, accelerator="cpu")
+def test_a_run_that_fails_is_noted_and_the_others_of_its_job_go_on(tmp_path, failing, capsys):
+    failing("dice")
+    outcomes = train_first(study(), tmp_path)
     assert [outcome.status for outcome in outcomes] == ["completed", "failed", "completed"]
     assert outcomes[1].reason == "RuntimeError: no luck"
     assert "dice · seed 0" in capsys.readouterr().out
@@ -69,25 +82,18 @@ def test_a_run_that_fails_is_noted_and_the_others_of_its_job_go_on(tmp_path, mon
 
     # the same command goes on: what is there stays, what failed is tried again and its note goes
     trained = {p: p.stat().st_mtime_ns for p in tmp_path.glob("*/run.json")}
-    monkeypatch.setattr(training, "train_run", right)
-    again = train_job(small, job.name, runs_dir=tmp_path, accelerator="cpu")
+    failing()
+    again = train_first(study(), tmp_path)
     assert [outcome.status for outcome in again] == ["completed"] * 3
     assert failures(tmp_path) == {}
     assert all(path.stat().st_mtime_ns == time for path, time in trained.items())
 
 
-@pytest.mark.parametrize(("failing", "count"), [(("dice",), 1), (("ce", "dice", "focal"), 3)])
+@pytest.mark.parametrize("losses", [("dice",), ("ce", "dice", "focal")])
 def test_the_command_fails_and_names_the_runs_of_its_job_that_failed(
-    tmp_path, monkeypatch, capsys, failing, count
+    tmp_path, failing, capsys, losses
 ):
-    right = training.train_run
-
-    def train(config, *arguments, **keywords):
-        if config.loss in failing:
-            raise RuntimeError("no luck")
-        return right(config, *arguments, **keywords)
-
-    monkeypatch.setattr(training, "train_run", train)
+    failing(*losses)
     file = tmp_path / "tiny" / "study.yaml"
     file.parent.mkdir()
     file.write_text(study().model_dump_json(exclude_defaults=True))
@@ -95,45 +101,35 @@ def test_the_command_fails_and_names_the_runs_of_its_job_that_failed(
     command += ["--results-dir", str(tmp_path), "--accelerator", "cpu"]
     assert main(command) == 1
     said = capsys.readouterr().err
-    assert f"{count} of 3 runs of report-digits-unet-0 failed:" in said
-    for loss in failing:
+    assert f"{len(losses)} of 3 runs of report-digits-unet-0 failed:" in said
+    for loss in losses:
         assert f"{loss} · seed 0: RuntimeError: no luck" in said
     assert main([*command, "--keep-going"]) == 0  # the workflow goes on, and fails at its end
-    monkeypatch.setattr(training, "train_run", right)
+    failing()
     assert main(command) == 0
 
 
 def test_runs_of_other_masks_than_those_that_are_there_are_not_trained(tmp_path):
-    def run(**changes):
-        asked = study(runs_per_job=6, **changes)
-        (job,) = jobs(asked, "report")
-        return train_job(asked, job.name, runs_dir=tmp_path, accelerator="cpu")
-
-    path = run_path(tmp_path, study().examples()[0]) / "run.json"
-    assert [each.status for each in run()] == ["completed"] * 3
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"data_checksums": {"val": "0"}}))
-    outcomes = run(seeds=[0, 1])
+    assert [each.status for each in train_first(study(), tmp_path)] == ["completed"] * 3
+    change_record(run_path(tmp_path, study().examples()[0]), data_checksums={"val": "0"})
+    outcomes = train_first(study(seeds=[0, 1], runs_per_job=6), tmp_path)
     assert sorted(each.status for each in outcomes) == ["completed"] * 3 + ["failed"] * 3
     assert all("other images or masks (val)" in e.reason for e in outcomes if e.reason)
 
 
 def test_an_interruption_ends_the_job_and_is_no_failure(tmp_path, monkeypatch):
-    small = study()
-
     def interrupted(config, *arguments, **keywords):
         raise SystemExit(75)
 
     monkeypatch.setattr(training, "train_run", interrupted)
-    job = jobs(small, "report")[0]
     with pytest.raises(SystemExit) as caught:
-        train_job(small, job.name, runs_dir=tmp_path, accelerator="cpu")
+        train_first(study(), tmp_path)
     assert caught.value.code == 75
     assert failures(tmp_path) == {}
 
 
 def test_a_run_that_killed_its_process_comes_last_the_next_time(tmp_path, monkeypatch):
-    small = study()
-    first, *_ = [config for _, config in small.reporting_runs()]
+    _, first = study().reporting_runs()[0]
     dead = subprocess.run(
         [sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True
     )
@@ -147,18 +143,16 @@ def test_a_run_that_killed_its_process_comes_last_the_next_time(tmp_path, monkey
         raise RuntimeError
 
     monkeypatch.setattr(training, "train_run", noted)
-    train_job(small, jobs(small, "report")[0].name, runs_dir=tmp_path, accelerator="cpu")
+    train_first(study(), tmp_path)
     assert order == ["dice", "focal", "ce"]
 
 
 def test_without_a_chosen_rate_a_run_waits_and_says_why(tmp_path):
     tuned = study(tuning={"lr": [0.01, 0.1], "seeds": [7], "widen": 0})
     with pytest.raises(ConfigError, match="no learning rates chosen yet"):
-        train_job(tuned, jobs(tuned, "report")[0].name, runs_dir=tmp_path)
-    from lossatlas.experiments.tuning import select, write_selection
-
+        train_first(tuned, tmp_path)
     write_selection(tuned, select(tuned, tmp_path), tmp_path)
-    outcomes = train_job(tuned, jobs(tuned, "report")[0].name, runs_dir=tmp_path)
+    outcomes = train_first(tuned, tmp_path)
     assert {outcome.status for outcome in outcomes} == {"no rate chosen"}
 
 
@@ -169,16 +163,11 @@ def test_an_unknown_job_is_named_with_its_near_matches(tmp_path):
 
 def test_runs_of_one_process_are_the_same_as_runs_of_their_own(tmp_path):
     """What a run finds does not depend on what its process trained before."""
-    small = study(seeds=[0], losses=["dice", "ce"], runs_per_job=2)
-    train_job(
-        small, jobs(small, "report")[0].name, runs_dir=tmp_path / "together", accelerator="cpu"
-    )
-    alone = study(losses=["ce"], runs_per_job=1)
-    train_job(alone, jobs(alone, "report")[0].name, runs_dir=tmp_path / "alone", accelerator="cpu")
-    config = alone.reporting_runs()[0][1]
-    records = []
-    for folder in ("together", "alone"):
-        assert is_complete(tmp_path / folder, config)
-        record = json.loads((run_path(tmp_path / folder, config) / "run.json").read_text())
-        records.append((record["final_loss"], record["metrics"]))
-    assert records[0] == records[1]
+    alone = study(losses=["ce"])
+    train_first(study(losses=["dice", "ce"]), tmp_path / "together")
+    train_first(alone, tmp_path / "alone")
+    ((_, config),) = alone.reporting_runs()
+    folders = [tmp_path / "together", tmp_path / "alone"]
+    assert all(is_complete(folder, config) for folder in folders)
+    one, other = (read_run(run_path(folder, config)) for folder in folders)
+    assert (one["final_loss"], one["metrics"]) == (other["final_loss"], other["metrics"])

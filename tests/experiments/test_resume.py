@@ -12,7 +12,7 @@ import time
 import pandas as pd
 import pytest
 import torch
-from small import file_hashes, train
+from small import file_hashes, train, weights
 
 from lossatlas.experiments import RunConfig, checkpoint, training
 from lossatlas.experiments.checkpoint import Checkpoints
@@ -50,8 +50,8 @@ def undisturbed(datasets, tmp_path_factory):
 
 def assert_same_run(folder, other):
     assert file_hashes(folder) == file_hashes(other)
-    states = [torch.load(f / "last.ckpt", weights_only=True)["model"] for f in (folder, other)]
-    assert all(torch.equal(states[0][key], states[1][key]) for key in states[1])
+    ours, theirs = weights(folder), weights(other)
+    assert all(torch.equal(ours[key], theirs[key]) for key in theirs)
     records = [read_run(f) for f in (folder, other)]
     assert {k: str(records[0][k]) for k in SAME} == {k: str(records[1][k]) for k in SAME}
 

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from small import QUICK, SMALL_DIGITS, file_hashes, train
+from small import QUICK, SMALL_DIGITS, file_hashes, train, weights
 
 from lossatlas import losses
 from lossatlas.experiments import ConfigError, RunConfig, TrainParameters, distributed, training
@@ -43,8 +43,8 @@ def test_the_same_run_twice_is_identical_to_the_bit(datasets, tmp_path, model):
     config = RunConfig(**{**QUICK, "model": model}, loss="dice")
     folders = [train(config, datasets, tmp_path / str(k)) for k in range(2)]
     assert file_hashes(folders[0]) == file_hashes(folders[1])
-    states = [torch.load(f / "last.ckpt", weights_only=True)["model"] for f in folders]
-    assert all(torch.equal(states[0][key], states[1][key]) for key in states[0])
+    one, other = map(weights, folders)
+    assert all(torch.equal(one[key], other[key]) for key in one)
 
 
 def test_a_run_folder_holds_all_that_the_run_is(datasets, tmp_path):
@@ -250,43 +250,35 @@ def test_a_folder_appears_under_its_name_only_when_the_block_has_ended(tmp_path)
         read_run(run_path(tmp_path, config))
 
 
-def test_a_loss_that_becomes_nan_is_a_recorded_outcome(datasets, tmp_path, monkeypatch):
-    def exploding(*args, **kwargs):
-        inner, calls = build_loss_on(*args, **kwargs), itertools.count(1)
-
-        class Exploding(torch.nn.Module):
-            def forward(self, logits, target):
-                return inner(logits, target) * (float("nan") if next(calls) == 3 else 1.0)
-
-        return Exploding()
-
-    monkeypatch.setattr(training, "build_loss_on", exploding)
-    folder = train(RunConfig(**QUICK), datasets, tmp_path)
-    record = read_run(folder)
-    assert record["status"] == "diverged at step 3"
-    assert np.isfinite(record["metrics"]["mean_iou"])
-    assert len(pd.read_parquet(folder / "curves.parquet")) == 2
-
-
-def test_a_gradient_that_becomes_nan_ends_the_run_before_it_reaches_the_weights(
-    datasets, tmp_path, monkeypatch
+@pytest.mark.parametrize(
+    ("step", "breaks"),
+    [
+        (3, lambda loss, logits: loss * float("nan")),
+        # finite at every step; the gradient of the root at zero is infinite times zero
+        (4, lambda loss, logits: loss + (logits * 0).abs().sqrt().sum()),
+    ],
+    ids=["loss", "gradient"],
+)
+def test_a_loss_or_a_gradient_that_becomes_nan_is_an_outcome_and_never_reaches_the_weights(
+    datasets, tmp_path, monkeypatch, step, breaks
 ):
     def broken(*args, **kwargs):
         inner, calls = build_loss_on(*args, **kwargs), itertools.count(1)
 
         class Broken(torch.nn.Module):
             def forward(self, logits, target):
-                # finite at every step; the gradient of the root at zero is infinite times zero
-                extra = (logits * 0).abs().sqrt().sum() if next(calls) == 4 else 0
-                return inner(logits, target) + extra
+                loss = inner(logits, target)
+                return breaks(loss, logits) if next(calls) == step else loss
 
         return Broken()
 
     monkeypatch.setattr(training, "build_loss_on", broken)
     folder = train(RunConfig(**QUICK), datasets, tmp_path)
-    assert read_run(folder)["status"] == "diverged at step 4"
-    saved = torch.load(folder / "last.ckpt", weights_only=True)["model"]
-    assert all(torch.isfinite(values).all() for values in saved.values())
+    record = read_run(folder)
+    assert record["status"] == f"diverged at step {step}"
+    assert np.isfinite(record["metrics"]["mean_iou"])
+    assert len(pd.read_parquet(folder / "curves.parquet")) == step - 1
+    assert all(torch.isfinite(values).all() for values in weights(folder).values())
 
 
 def test_a_folder_that_has_lost_a_file_is_no_run_any_more_and_is_made_again(datasets, tmp_path):
