@@ -239,7 +239,6 @@ def in_records(folder, wanted):
     return {
         config.run_id: Recorded(
             folder,
-            "tuning",
             {
                 "run_id": config.run_id,
                 "status": "completed",

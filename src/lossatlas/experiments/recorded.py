@@ -26,12 +26,10 @@ class Recorded:
 
     Attributes:
         folder: the study's records.
-        table: ``"runs"`` or ``"tuning"``, the one with the run's row.
-        row: what that table says of it.
+        row: what the table with the run's row says of it.
     """
 
     folder: Path
-    table: str
     row: Mapping[str, Any]
 
     @property
@@ -83,7 +81,7 @@ def recorded_runs(
     for folder in [*sorted(others, key=lambda path: (path / "pixels.parquet").is_file()), own]:
         for table in _TABLES:
             for row in _rows(folder / f"{table}.parquet"):
-                run = Recorded(folder, table, row)
+                run = Recorded(folder, row)
                 if row["run_id"] not in but and ((stale and folder == own) or run.is_current):
                     found[row["run_id"]] = run
     return found

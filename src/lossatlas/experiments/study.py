@@ -277,19 +277,12 @@ class Study(_Strict):
 
     @model_validator(mode="after")
     def _left_out_of_its_data_sets(self) -> Study:
-        known = labels(self.datasets)
-        unknown = [label for label in self.left_out if label not in known]
-        if unknown:
-            raise ValueError(
-                f"left_out: data sets of the study ({', '.join(known)}; unknown: {unknown[0]!r})"
-            )
+        _require_labels("left_out: data sets of the study", self.datasets, self.left_out)
         return self
 
     @model_validator(mode="after")
     def _images_are_kept_where_they_are_read(self) -> Study:
-        per_image = any(
-            check.quantity == "dice per image" for p in self.predictions for check in p.holds
-        )
+        per_image = any(check.quantity == "dice per image" for check in self._checks())
         if not self.keep_each_image and (self.left_out or per_image):
             what = "left_out" if self.left_out else "a prediction of 'dice per image'"
             raise ValueError(
@@ -299,14 +292,8 @@ class Study(_Strict):
 
     @model_validator(mode="after")
     def _checks_name_losses(self) -> Study:
-        known = labels(self.losses)
-        for prediction in self.predictions:
-            for check in prediction.holds:
-                unknown = [loss for loss in check.losses if loss not in known]
-                if unknown:
-                    raise ValueError(
-                        f"predictions: labels of losses in a check ({', '.join(known)}; unknown: {unknown[0]!r})"
-                    )
+        named = [loss for check in self._checks() for loss in check.losses]
+        _require_labels("predictions: labels of losses in a check", self.losses, named)
         return self
 
     @model_validator(mode="after")
@@ -331,8 +318,10 @@ class Study(_Strict):
     @property
     def also(self) -> list[str]:
         """Other studies whose places the predictions count, each once: pages of this one read their records too."""
-        checks = [check for prediction in self.predictions for check in prediction.holds]
-        return list(dict.fromkeys(name for check in checks for name in check.also))
+        return list(dict.fromkeys(name for check in self._checks() for name in check.also))
+
+    def _checks(self) -> list[Check]:
+        return [check for prediction in self.predictions for check in prediction.holds]
 
     # --- what is to be run
 
@@ -560,6 +549,13 @@ def _read(path: Path, folder: Path, under: tuple[str, ...] = ()) -> dict[str, An
 def labels(components: Sequence[Component]) -> list[str]:
     """The labels, in the study's order."""
     return [component.label for component in components]
+
+
+def _require_labels(what: str, components: Sequence[Component], named: Iterable[str]) -> None:
+    known = labels(components)
+    for label in named:
+        if label not in known:
+            raise ValueError(f"{what} ({', '.join(known)}; unknown: {label!r})")
 
 
 def json_schema() -> str:
