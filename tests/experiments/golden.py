@@ -32,6 +32,7 @@ from lossatlas.experiments import RunConfig, Study, load_study, versions
 from lossatlas.experiments.components import load_datasets
 from lossatlas.experiments.provenance import _cpu_name
 from lossatlas.experiments.record import read_run
+from lossatlas.experiments.reevaluate import _threads
 from lossatlas.experiments.study import study_names
 from lossatlas.experiments.training import train_run
 from lossatlas.experiments.versions import component_versions
@@ -239,19 +240,14 @@ def _part(whole: Any) -> Any:
 
 def run(config: RunConfig, datasets: dict[str, Any]) -> Golden:
     """Train and evaluate a case."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        with tempfile.TemporaryDirectory() as folder:
-            made = train_run(config, datasets, runs_dir=folder, accelerator="cpu")
-            record = read_run(made)
-            network = torch.load(made / "last.ckpt", weights_only=True)["model"]
-            counts = pd.read_parquet(made / "per_image.parquet")
-            curves = pd.read_parquet(made / "curves.parquet")
-            with np.load(made / "predictions.npz") as saved:
-                predicted = saved["predictions"].tobytes()
-    finally:
-        torch.set_num_threads(before)
+    with _threads(1), tempfile.TemporaryDirectory() as folder:
+        made = train_run(config, datasets, runs_dir=folder, accelerator="cpu")
+        record = read_run(made)
+        network = torch.load(made / "last.ckpt", weights_only=True)["model"]
+        counts = pd.read_parquet(made / "per_image.parquet")
+        curves = pd.read_parquet(made / "curves.parquet")
+        with np.load(made / "predictions.npz") as saved:
+            predicted = saved["predictions"].tobytes()
     weights = hashlib.sha256()
     for name, value in network.items():
         weights.update(name.encode() + value.contiguous().numpy().tobytes())

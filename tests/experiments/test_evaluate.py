@@ -105,12 +105,16 @@ def test_tuning_a_calibrated_classifier_finds_half_of_the_best_dice(mode):
     assert theory.offsets[-1] == pytest.approx(offset, abs=0.2)
 
 
-@pytest.mark.parametrize("sampled", [False, True])
-def test_what_tuning_says_of_validation_is_what_an_evaluation_with_its_rule_finds(
-    monkeypatch, sampled
-):
-    if sampled:
+@pytest.fixture(params=[False, True], ids=["whole", "sampled"])
+def sampled(request, monkeypatch):
+    """Whether offsets are searched over fewer pixels than the split has."""
+    if request.param:
         monkeypatch.setitem(metrics.OffsetSearch.__init__.__kwdefaults__, "max_pixels", 3000)
+    return request.param
+
+
+@pytest.mark.usefixtures("sampled")
+def test_what_tuning_says_of_validation_is_what_an_evaluation_with_its_rule_finds():
     for data in (calibrated(images=8), many_classes()):
         found = tune(logits_of(data, batch_size=3))
         result = evaluate(logits_of(data), rules={"tuned": found.rule})
@@ -123,11 +127,7 @@ def test_what_tuning_says_of_validation_is_what_an_evaluation_with_its_rule_find
         )
 
 
-@pytest.mark.parametrize("sampled", [False, True])
-def test_the_batch_size_does_not_change_what_is_tuned(monkeypatch, sampled):
-    if sampled:
-        init = metrics.OffsetSearch.__init__.__kwdefaults__
-        monkeypatch.setitem(init, "max_pixels", 3000)
+def test_the_batch_size_does_not_change_what_is_tuned(sampled):
     sets = [many_classes()] if sampled else [many_classes(), calibrated(images=8)]
     for data in sets:
         rules = {tune(logits_of(data, batch_size=size)).rule for size in (1, 3, 8)}

@@ -19,11 +19,14 @@ def setting(loss, micro_batch, *layers, precision="32-true"):
     return model, BatchGradient(fabric, network, losses.build(loss), micro_batch)
 
 
+def batch(images=6):
+    torch.manual_seed(1)
+    return torch.randn(images, 1, 8, 8), torch.randint(3, (images, 8, 8))
+
+
 def gradients(loss, micro_batch, *layers, measure=None):
     model, gradient = setting(loss, micro_batch, *layers)
-    torch.manual_seed(1)
-    images, target = torch.randn(6, 1, 8, 8), torch.randint(3, (6, 8, 8))
-    value, _ = gradient(images, target, measure)
+    value, _ = gradient(*batch(), measure)
     return value.item(), [p.grad for p in model.parameters()], model
 
 
@@ -38,12 +41,10 @@ def test_micro_batches_give_the_loss_and_the_gradient_of_the_whole_batch(loss, m
 
 
 def test_micro_batches_work_under_autocast():
-    torch.manual_seed(1)
-    images, target = torch.randn(6, 1, 8, 8), torch.randint(3, (6, 8, 8))
     found = []
     for micro_batch in (None, 4):
         model, gradient = setting("dice", micro_batch, precision="bf16-mixed")
-        gradient(images, target)
+        gradient(*batch())
         found.append(model[0].weight.grad)
     # bfloat16 has 8 significant bits, and the sums are taken in another order
     torch.testing.assert_close(found[0], found[1], rtol=0.05, atol=1e-4)
@@ -75,7 +76,7 @@ def test_dropout_drops_the_same_units_in_both_passes():
     model, gradient = setting("dice", 3, nn.Dropout(0.5))
     seen = []
     model[1].register_forward_hook(lambda module, inputs, output: seen.append(output == 0))
-    gradient(torch.randn(6, 1, 8, 8), torch.randint(3, (6, 8, 8)))
+    gradient(*batch())
     assert len(seen) == 4
     assert torch.equal(seen[0], seen[2])
     assert torch.equal(seen[1], seen[3])
@@ -117,23 +118,20 @@ def test_where_memory_is_short_the_micro_batch_is_halved_and_the_step_is_the_sam
     layers = (nn.Dropout(0.5), Short(6))
     whole, expected, _ = gradients(loss, 2, *layers)  # dropout's draws are per micro-batch
     model, gradient = setting(loss, None, nn.Dropout(0.5), Short(3))
-    torch.manual_seed(1)
-    images, target = torch.randn(6, 1, 8, 8), torch.randint(3, (6, 8, 8))
     gradient.micro_batch = 4
-    value, _ = gradient(images, target)
+    value, _ = gradient(*batch())
     assert gradient.halved == [[1, 2]]
     assert value.item() == pytest.approx(whole, rel=1e-6)
     for ours, theirs in zip((p.grad for p in model.parameters()), expected, strict=True):
         torch.testing.assert_close(ours, theirs)
-    gradient(images, target)
+    gradient(*batch())
     assert gradient.halved == [[1, 2]]
     assert gradient.describe()["halved"] == [{"step": 1, "to": 2}]
 
 
 def test_running_statistics_do_not_remember_the_step_that_did_not_fit():
     model, gradient = setting("ce", None, nn.BatchNorm2d(4), Short(2))
-    images, target = torch.randn(8, 1, 8, 8), torch.randint(3, (8, 8, 8))
-    gradient(images, target)
+    gradient(*batch(8))
     assert gradient.halved == [[1, 4], [1, 2]]
     assert model[1].num_batches_tracked == 4
     assert "each micro-batch" in gradient.describe()["batch_normalisation"]
@@ -142,7 +140,7 @@ def test_running_statistics_do_not_remember_the_step_that_did_not_fit():
 def test_one_image_that_does_not_fit_is_an_error_that_says_what_to_do():
     _, gradient = setting("ce", None, Short(0))
     with pytest.raises(torch.cuda.OutOfMemoryError) as caught:
-        gradient(torch.randn(4, 1, 8, 8), torch.randint(3, (4, 8, 8)))
+        gradient(*batch(4))
     assert "smaller images" in caught.value.__notes__[0]
 
 

@@ -80,7 +80,7 @@ def test_a_run_whose_process_is_gone_is_said_to_be_broken_off(tmp_path):
     assert counts(survey(STUDY, tmp_path))["under way"] == 1
     os.utime(path, (0, 0))
     assert counts(survey(STUDY, tmp_path))["broken off"] == 1
-    assert list(beats(tmp_path)) == []
+    assert beats(tmp_path) == []
 
 
 def test_the_estimate_takes_each_loss_s_own_time_and_scales_it_by_the_steps(tmp_path):

@@ -40,7 +40,7 @@ def test_a_tuned_study_survives_a_killed_training_and_a_stop_and_goes_on(
         end(process)
     assert process.returncode == 130, said
     assert "the same command goes on" in said
-    assert list(beats(runs_dir)) == []
+    assert beats(runs_dir) == []
 
     monkeypatch.chdir(tmp_path)
     assert cli.main(["run", "tuned.yaml"]) == 0, capsys.readouterr()

@@ -6,7 +6,6 @@ not: a cluster that schedules pods, pulls their image and mounts their volume.
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import shutil
@@ -124,8 +123,7 @@ class Requests(BaseHTTPRequestHandler):
 @pytest.fixture
 def cluster(tmp_path):
     for module in ("snakemake_executor_plugin_kubernetes", "snakemake_storage_plugin_fs"):
-        if importlib.util.find_spec(module) is None:
-            pytest.skip(f"the extra [cluster] is not installed: no {module}")
+        pytest.importorskip(module, reason="the extra [cluster] is not installed")
     if shutil.which("rsync") is None:
         pytest.skip("no rsync, with which Snakemake carries its files into a pod")
     running = Cluster(tmp_path / "cluster")

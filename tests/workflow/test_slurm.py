@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import getpass
-import importlib.util
 import os
 import secrets
 import shutil
@@ -27,6 +26,7 @@ from lossatlas.experiments.heartbeat import beats
 from lossatlas.experiments.record import is_complete, partial_path, run_path
 
 PROFILE = ROOT / "workflow/profiles/slurm/config.yaml"
+EXECUTOR = "snakemake_executor_plugin_slurm"
 _PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "srun", "squeue", "sinfo")
 
 
@@ -155,8 +155,7 @@ def cluster(free_port):
         pytest.skip(
             f"Slurm is not installed ({', '.join(missing)}): apt-get install slurm-wlm munge"
         )
-    if importlib.util.find_spec("snakemake_executor_plugin_slurm") is None:
-        pytest.skip("the extra [cluster] is not installed: no executor plugin for Slurm")
+    pytest.importorskip(EXECUTOR, reason="the extra [cluster] is not installed")
     # not tmp_path: the name of a socket may have a hundred characters
     folder = Path(tempfile.mkdtemp(prefix="slurm-")).resolve()
     running = Cluster(folder, (free_port(), free_port()))
@@ -169,7 +168,7 @@ def cluster(free_port):
 
 
 def test_the_profile_uses_options_of_the_executor_and_leaves_restarts_to_the_workflow():
-    executor = pytest.importorskip("snakemake_executor_plugin_slurm")
+    executor = pytest.importorskip(EXECUTOR)
     known = {field.name for field in dataclasses.fields(executor.ExecutorSettings)}
     profile = yaml.safe_load(PROFILE.read_text())
     asked = {key.removeprefix("slurm-").replace("-", "_") for key in profile if "slurm-" in key}
@@ -209,7 +208,7 @@ def test_a_node_that_dies_in_the_middle_of_a_study_loses_nothing(cluster, tmp_pa
         assert is_complete(runs_dir, first)
         trained = (run_path(runs_dir, first) / "run.json").stat().st_mtime_ns
         cluster.kill_node()
-        cluster._until(lambda: not list(beats(runs_dir)), "end of the training")
+        cluster._until(lambda: not beats(runs_dir), "end of the training")
         cluster.start_node()
         said, _ = process.communicate(timeout=1200)
     finally:
