@@ -36,6 +36,12 @@ SCORES = {
 }  # fmt: skip
 
 
+def changed(tuning, **changes):
+    """The study with some keys of its tuning, and of its own, replaced."""
+    content = STUDY.model_dump()
+    return Study.model_validate(content | changes | {"tuning": content["tuning"] | tuning})
+
+
 def pretend_all(runs_dir):
     for member, config in tuning_runs(STUDY):
         score = SCORES[member.loss, config.lr] + (0.1 if config.seed == 1000 else -0.1)
@@ -149,16 +155,10 @@ def test_the_next_rate_is_half_a_decade_on(up):
     assert all(next_rate(here, up=up) == there for here, there in itertools.pairwise(rates))
 
 
-def wider(widen, **tuning):
-    content = STUDY.model_dump()
-    content["tuning"] = content["tuning"] | {"widen": widen} | tuning
-    return Study.model_validate(content)
-
-
 def test_a_winner_at_the_edge_widens_the_grid_until_it_is_inside_or_told_to_stop(tmp_path):
     """Cross-entropy's best is inside; Dice's grows with the rate up to 0.03 and falls after that."""
     dice = SCORES | {("dice", 0.03): 0.9, ("dice", 0.1): 0.2, ("dice", 0.3): 0.1}
-    study, tried = wider(2), []
+    study, tried = changed({"widen": 2}), []
     while True:
         runs = [run for run in tuning_runs(study, tmp_path) if run[1].run_id not in tried]
         if not runs:
@@ -173,13 +173,13 @@ def test_a_winner_at_the_edge_widens_the_grid_until_it_is_inside_or_told_to_stop
         "ce": (0.003, False),
         "dice": (0.03, False),
     }
-    once = select(wider(1), tmp_path)
+    once = select(changed({"widen": 1}), tmp_path)
     assert once[("digits", "unet", "dice")] == Choice("adamw", 0.03, 0.9, at_edge=True)
 
 
 def test_while_a_wider_rate_waits_its_loss_has_no_choice(tmp_path):
     pretend_all(tmp_path)
-    found = select(wider(1), tmp_path)
+    found = select(changed({"widen": 1}), tmp_path)
     assert set(found) == {("digits", "unet", "ce")}
     assert found.missing == {("digits", "unet", "dice"): 2}
 
@@ -191,9 +191,7 @@ def test_one_rate_for_several_data_sets_is_the_one_that_is_never_far_behind(tmp_
     """0.003 is best on d0 by a little and far behind on d1; 0.01 is close to the best on both."""
     score = {("d0", 0.001): 0.1, ("d0", 0.003): 0.8, ("d0", 0.01): 0.75,
              ("d1", 0.001): 0.1, ("d1", 0.003): 0.3, ("d1", 0.01): 0.6}  # fmt: skip
-    content = STUDY.model_dump() | {"datasets": TWO_PLACES, "losses": ["ce"]}
-    content["tuning"] = content["tuning"] | {"datasets": ["d0", "d1"]}
-    study = Study.model_validate(content)
+    study = changed({"datasets": ["d0", "d1"]}, datasets=TWO_PLACES, losses=["ce"])
     runs = tuning_runs(study)
     assert {member.dataset for member, _ in runs} == {"d0", "d1"}, "the third is reported alone"
     for member, config in runs:
@@ -208,11 +206,10 @@ def test_one_rate_for_several_data_sets_is_the_one_that_is_never_far_behind(tmp_
 
 def two_studies(folder, monkeypatch, **second):
     """A study that is tuned on one data set, with its tuning runs in ``runs``, and one that takes its rates."""
-    content = STUDY.model_dump() | {"study": "first", "datasets": TWO_PLACES}
-    content["tuning"] = content["tuning"] | {"datasets": ["d0"]}
+    tuned = changed({"datasets": ["d0"]}, study="first", datasets=TWO_PLACES).model_dump()
     taking = {"base": "first", "study": "second", "question": "?", "tuning": None, "rates_of": "first",
               "datasets": ["digits"]}  # fmt: skip
-    for name, written in (("first", content), ("second", taking | second)):
+    for name, written in (("first", tuned), ("second", taking | second)):
         (folder / "studies" / name).mkdir(parents=True)
         (folder / "studies" / name / "study.yaml").write_text(json.dumps(written))
     monkeypatch.chdir(folder)
@@ -285,6 +282,5 @@ def test_losses_and_networks_that_were_not_tuned_say_whose_rate_they_take(tmp_pa
 
 
 def test_a_loss_is_tuned_as_another_only_where_rates_are_taken():
-    content = STUDY.model_dump() | {"losses": [{"name": "jaccard", "tuned_as": "dice"}]}
     with pytest.raises(ValueError, match="tuned_as for losses of a study with rates_of"):
-        Study.model_validate(content)
+        changed({}, losses=[{"name": "jaccard", "tuned_as": "dice"}])
