@@ -265,3 +265,10 @@ def test_no_two_losses_of_a_study_are_one_loss_under_two_names(name):
         values[name] = loss(logits, target).item()
     for (one, first), (other, second) in combinations(values.items(), 2):
         assert one[-1] != other[-1] or first != pytest.approx(second, rel=1e-6), (one, other)
+
+
+@pytest.mark.parametrize("key", ["seed", "dataset", "loss", "learning_rate", "name"])
+def test_a_component_changes_keys_of_training_and_no_others(key, tmp_path):
+    dice = {"name": "dice", "training": {"lr": 0.01, key: 5}}
+    with pytest.raises(ConfigError, match=f"keys of training.*{key}"):
+        load(tmp_path, {"losses": ["ce", dice]})

@@ -72,6 +72,18 @@ class Component(_Strict):
             value = {"label": value["name"], **value}
         return value
 
+    @field_validator("training")
+    @classmethod
+    def _of_the_budget(cls, training: dict[str, Any]) -> dict[str, Any]:
+        """Another key of a run, such as its data set, would be trained with under the label of this component."""
+        for key in training:
+            if key not in Training.model_fields:
+                raise ValueError(
+                    f"keys of training, such as lr, steps or bias_init (got {key!r}): "
+                    f"{near_matches(key, Training.model_fields)}"
+                )
+        return training
+
     @classmethod
     def __get_pydantic_json_schema__(
         cls, core_schema: Any, handler: GetJsonSchemaHandler
