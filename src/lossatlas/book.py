@@ -179,7 +179,7 @@ def make_costs(bench: str = "results/bench") -> None:
 
 def make_front(results_dir: str | Path = "results") -> None:
     """What the front pages name: numbers and figures of two studies, and the ledger's answers translated."""
-    from lossatlas.claims import answers, rare, real_images
+    from lossatlas.claims import answers, rare, real_images, several_classes
     from lossatlas.experiments.study import published_studies
     from lossatlas.report import front, look
 
@@ -188,6 +188,7 @@ def make_front(results_dir: str | Path = "results") -> None:
         "begin": front.numbers(begin),
         "real": real_images.numbers(thresholds),
         "rare": rare.numbers(results_dir),
+        "several": several_classes.numbers(results_dir),
         "ten": front.ten_classes(Path(results_dir) / "quick"),
     }
     studies = [Path(results_dir) / study.study for study in published_studies()]

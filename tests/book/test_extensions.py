@@ -64,15 +64,25 @@ def test_a_book_without_a_known_repository_has_no_launch_links(
 def test_the_numbers_of_the_records_reach_the_pages(extension: Any, tmp_path: Path) -> None:
     file = tmp_path / "generated" / "front" / "numbers.json"
     file.parent.mkdir(parents=True)
-    file.write_text(json.dumps({"begin": {"ce": {"half": "0.817"}}, "real": {"cracks": "0.6"}}))
+    file.write_text(
+        json.dumps(
+            {
+                "begin": {"ce": {"half": "0.817"}},
+                "real": {"cracks": "0.6"},
+                "several": {"sum": "3.1"},
+            }
+        )
+    )
     config = SimpleNamespace(myst_substitutions={"own": 1})
     extension("front_numbers").substitute(SimpleNamespace(confdir=str(tmp_path)), config)
     assert config.myst_substitutions == {
         "own": 1,
         "begin": {"ce": {"half": "0.817"}},
         "real": {"cracks": "0.6"},
+        "several": {"sum": "3.1"},
         "coma": {"ce": {"half": "0,817"}},
         "coma_real": {"cracks": "0,6"},
+        "coma_several": {"sum": "3,1"},
     }
 
 
