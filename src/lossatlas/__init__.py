@@ -1,3 +1,3 @@
 """Loss Atlas."""
 
-__version__ = "0.27.0"
+__version__ = "0.28.0"
