@@ -24,7 +24,7 @@ def with_comma(value: Any) -> Any:
 
 
 def substitute(app: Sphinx, config: Config) -> None:
-    """Give every page the numbers by their names, ``begin``, ``real`` and so on; ``coma``, ``coma_real`` and ``coma_several`` with a decimal comma."""
+    """Give every page the numbers by their names; those with ``coma`` in theirs have a decimal comma."""
     path = Path(app.confdir) / NUMBERS
     if path.is_file():
         found = json.loads(path.read_text(encoding="utf-8"))
@@ -32,7 +32,11 @@ def substitute(app: Sphinx, config: Config) -> None:
             **config.myst_substitutions,
             **found,
             "coma": with_comma(found["begin"]),
-            **{f"coma_{name}": with_comma(found[name]) for name in ("real", "several") if name in found},
+            **{
+                f"coma_{name}": with_comma(found[name])
+                for name in ("real", "several")
+                if name in found
+            },
         }
 
 

@@ -54,7 +54,7 @@ def test_the_answer_names_every_number_that_it_is_given():
         "squared": {"tasks": "FIVE", "ahead": "TWO", "pedestrians": "MORE", "mitochondria": "LESS"},
         "seeds": "SEEDS",
     }
-    text = readme.answer(found, real, {"squared": "MUCH", "sum": "SOME"})
+    text = readme.answer(found, real, {"squared": "MUCH", "sum": "SOME", "long": "STILL"})
     assert "none of TASKS real tasks, worse in BEHIND." in text
     assert "LOST of ALL" in text and "from 0 it was FROM to TO" in text
     assert "is then LOW to HIGH" in text and "from HALF to TUNED" in text
@@ -62,7 +62,7 @@ def test_the_answer_names_every_number_that_it_is_given():
     assert "better in all SO MANY tasks" in text
     assert "ahead of plain Dice in TWO of FIVE tasks" in text
     assert "+MORE points on pedestrians, −LESS on mitochondria" in text
-    assert "+SOME and +MUCH points" in text
+    assert "+MUCH points, after 2,000 steps +STILL; Dice + CE +SOME." in text
 
 
 def test_a_readme_without_the_block_is_an_error():

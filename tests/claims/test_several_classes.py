@@ -92,14 +92,32 @@ def several(**test):
 
 
 def test_what_the_first_page_says_of_several_classes_is_checked(monkeypatch):
-    monkeypatch.setattr(frames, "load_if_run", lambda *_: several())
-    assert several_classes.numbers("nowhere") == {"squared": "8.0", "sum": "3.0", "weights": "20"}
+    def told(of, long):
+        known = {"many_classes": of, "many_classes_long": long}
+        monkeypatch.setattr(frames, "load_if_run", lambda _, study: known[study])
+        return several_classes.numbers("nowhere")
+
+    later = level(ce_low=0.5, ce_high=0.5, squared_low=0.55, squared_high=0.55)
+    long = records(place("streets", later))
+    found = {"squared": "8.0", "sum": "3.0", "weights": "20", "long": "5.0", "long_offsets": "5.0"}
+    assert told(several(), long) == found
+    later["squared_low"] = later["squared_high"] = {"argmax": 0.55, "tuned": 0.5}
+    with pytest.raises(FrontError, match="after 2,000 steps"):
+        told(several(), records(place("streets", later)))
     for wrong in (
         {"streets": {"sum": 0.6}}, {"streets": {"focal": 0.65}}, {"streets": {"weighted": 0.5}},
         {"tissue": {"dice": 0.7}}, {"tissue": {"weighted": 0.6}}, {"streets_tuned": {"squared": 0.68}},
     ):  # fmt: skip
-        monkeypatch.setattr(frames, "load_if_run", lambda *_, wrong=wrong: several(**wrong))
         with pytest.raises(FrontError, match="with the largest probability"):
-            several_classes.numbers("nowhere")
-    monkeypatch.setattr(frames, "load_if_run", lambda *_: None)
-    assert several_classes.numbers("nowhere") == {}
+            told(several(**wrong), long)
+    assert told(None, long) == {}
+
+
+def test_the_lead_in_each_group_of_images():
+    part = place("streets", level(ce_low=0.5, ce_high=0.5, squared_low=0.6, squared_high=0.6))
+    of_two = dataclasses.replace(part, groups=["a"] + ["b"] * (len(part.groups) - 1))
+    counts = {name: of.copy() for name, of in part.counts.items()}
+    for of in counts.values():  # in video a both find what cross-entropy does
+        of[:, 0] = part.counts["ce_low"][:, 0]
+    found = several_classes.lead_by_group(records(dataclasses.replace(of_two, counts=counts)))
+    assert found["a"] == 0 and found["b"] == pytest.approx(10, abs=1)
