@@ -179,7 +179,7 @@ def laboratory_figure(columns: int = 8, width: float = 9.0) -> Figure:
     return _show(rows, width)
 
 
-def sample_figure(names: Iterable[str], columns: int = 4, width: float = 9.0) -> Figure:
+def sample_figure(names: Iterable[str], columns: int = 4, width: float = 8.0) -> Figure:
     """Evenly spaced training images, and the same with the colours of their classes."""
     rows = []
     for name in names:
